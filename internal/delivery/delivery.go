@@ -1,0 +1,264 @@
+// Package delivery holds what a delivery is: its identity, its states and the transitions between them, the outcome of
+// an attempt, and the retry policy.
+//
+// It is pure: no SQL, no HTTP, no clock of its own. The states and who moves a delivery between them:
+//
+//	                   first try failed, handed off, or spilled
+//	  (memory) ─────────────────────────────┬──────────────► row
+//	     │ 2xx                              │
+//	     ▼                                  ▼
+//	 delivered        ┌──────────────── pending ◄───────────────┐
+//	(no row at all)   │ claim             ▲                     │ replay, same id
+//	                  ▼                   │ failed, next delay; │
+//	               leased ────────────────┤ lease run out       │
+//	                  │  │                                      │
+//	          2xx     │  │ last delay used up, 410, too large…  │
+//	                  ▼  └───────────────────────────────────► dead
+//	              delivered
+package delivery
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Kind tells what a row is. The numbers are those of the kind column.
+type Kind uint8
+
+// The kinds.
+const (
+	KindWebhook Kind = 1 // one webhook rule's delivery of one event
+	KindEvent   Kind = 2 // an event that waits for its filters
+	KindInbox   Kind = 3 // an inbound webhook that waits for its LMS calls
+)
+
+// String returns the name that commands and the wire use.
+func (k Kind) String() string {
+	switch k {
+	case KindWebhook:
+		return "webhook"
+	case KindEvent:
+		return "event"
+	case KindInbox:
+		return "inbox"
+	}
+	return fmt.Sprintf("kind(%d)", uint8(k))
+}
+
+// Lane names a queue: all deliveries of one rule.
+type Lane struct {
+	Kind   Kind
+	RuleID int32
+}
+
+// State is where a row stands. The numbers are those of the state column.
+type State uint8
+
+// The states of a row.
+const (
+	Pending   State = 0 // waits until due_at
+	Leased    State = 1 // being sent by the holder of the lease token until due_at
+	Delivered State = 2 // ended: a 2xx answer
+	Dead      State = 3 // ended: given up; replay makes it pending again
+	Halted    State = 4 // ended: a webfilter stopped it
+)
+
+var stateNames = [...]string{"pending", "leased", "delivered", "dead", "halted"}
+
+// String returns the name that commands use.
+func (s State) String() string {
+	if int(s) < len(stateNames) {
+		return stateNames[s]
+	}
+	return fmt.Sprintf("state(%d)", uint8(s))
+}
+
+// Ended tells whether no attempt will follow by itself.
+func (s State) Ended() bool { return s >= Delivered }
+
+// Format is how a body is encoded. The numbers are those of the body_format column.
+type Format uint8
+
+// The formats.
+const (
+	FormatJSON Format = 1 // application/json
+	FormatForm Format = 2 // application/x-www-form-urlencoded
+)
+
+// ContentType returns the media type of the body.
+func (f Format) ContentType() string {
+	if f == FormatForm {
+		return "application/x-www-form-urlencoded"
+	}
+	return "application/json"
+}
+
+// ID identifies a delivery: the same event for the same rule always has the same ID.
+type ID [16]byte
+
+const idPrefix = "msg_"
+
+// NewID returns the ID of the delivery of an event to a rule: the first 16 bytes of SHA-256 over, each preceded by its length as
+// four bytes big-endian, source, id and type of the event, the kind's name, the rule's id in decimal, and the rule's
+// created in UTC as RFC 3339 with six digits of microseconds.
+func NewID(source, id, eventType string, kind Kind, ruleID int32, ruleCreated time.Time) ID {
+	buf := make([]byte, 0, 256)
+	for _, part := range [...]string{source, id, eventType, kind.String()} {
+		buf = binary.BigEndian.AppendUint32(buf, uint32(len(part)))
+		buf = append(buf, part...)
+	}
+	rule := fmt.Appendf(nil, "%d", ruleID)
+	buf = binary.BigEndian.AppendUint32(buf, uint32(len(rule)))
+	buf = append(buf, rule...)
+	created := ruleCreated.UTC().AppendFormat(nil, "2006-01-02T15:04:05.000000Z")
+	buf = binary.BigEndian.AppendUint32(buf, uint32(len(created)))
+	buf = append(buf, created...)
+	sum := sha256.Sum256(buf)
+	return ID(sum[:16])
+}
+
+// ParseID reads an ID as String writes it; the prefix may be left out.
+func ParseID(s string) (ID, error) {
+	var id ID
+	raw, err := hex.DecodeString(strings.TrimPrefix(s, idPrefix))
+	if err != nil || len(raw) != len(id) {
+		return ID{}, fmt.Errorf("webhook id %q: want %s followed by 32 hexadecimal digits", s, idPrefix)
+	}
+	copy(id[:], raw)
+	return id, nil
+}
+
+// String returns the value of the webhook-id header.
+func (id ID) String() string {
+	var buf [len(idPrefix) + 2*len(id)]byte
+	copy(buf[:], idPrefix)
+	hex.Encode(buf[len(idPrefix):], id[:])
+	return string(buf[:])
+}
+
+// Token proves who holds a lease. The zero Token holds none.
+type Token [16]byte
+
+// Delivery is one body that is due to one rule's endpoint. URL, headers and limits are not here: they are the rule's, read
+// at each attempt.
+type Delivery struct {
+	ID          ID
+	Kind        Kind
+	RuleID      int32
+	EventType   string
+	EventID     string
+	EventTime   time.Time
+	Format      Format
+	Body        []byte
+	Traceparent string
+}
+
+// Lane returns the queue that d belongs to.
+func (d *Delivery) Lane() Lane { return Lane{Kind: d.Kind, RuleID: d.RuleID} }
+
+// Row is a delivery as the store holds it.
+type Row struct {
+	Delivery
+	RowID      uint64
+	State      State
+	DueAt      time.Time // database time; zero for an ended row
+	Token      Token     // set on a row that this process has claimed
+	Claims     int
+	Attempts   int
+	Reason     Reason
+	LastStatus int
+	CreatedAt  time.Time
+	UpdatedAt  time.Time
+}
+
+// Insert is a row to be made. A row that exists already under the same ID, in any state, stays as it is.
+type Insert struct {
+	Delivery
+	State State // Pending, Leased or Dead
+	// Delay, counted by the database from the insert, is the time until the row is due (Pending) or its lease runs out (Leased).
+	Delay      time.Duration
+	Token      Token // of a Leased row
+	Attempts   int
+	Claims     int
+	Reason     Reason
+	LastStatus int
+}
+
+// Update is the result of a lease. It takes effect only while the row still has the token.
+type Update struct {
+	ID    ID
+	Token Token
+	State State
+	// Delay, counted by the database from the update, is the time until a Pending row is due.
+	Delay      time.Duration
+	Attempts   int // counted attempts so far, this one included
+	Claims     int // claims so far
+	Reason     Reason
+	LastStatus int
+}
+
+// Attempt is one request and its outcome, as the attempt log keeps it.
+type Attempt struct {
+	ID        ID
+	Kind      Kind
+	RuleID    int32
+	EventType string
+	// Number counts attempts of the delivery from 1.
+	Number   int
+	At       time.Time
+	Duration time.Duration
+	// Status is the HTTP status, 0 where no answer came.
+	Status int
+	// Class says why no usable answer came, "" where one did.
+	Class ErrorClass
+	// Response is the beginning of the answer's body, 4096 bytes at most, raw.
+	Response []byte
+	// RetryAfter is what the endpoint asked for; zero where it did not.
+	RetryAfter time.Duration
+}
+
+// OK tells whether the endpoint took the delivery.
+func (a *Attempt) OK() bool { return a.Class == "" && a.Status >= 200 && a.Status <= 299 }
+
+// ErrorClass is a bounded name for what kept an answer away; it is a metric label and a column of the attempt log.
+type ErrorClass string
+
+// The error classes.
+const (
+	ClassDNS       ErrorClass = "dns"           // the name did not resolve
+	ClassConnect   ErrorClass = "connect"       // refused, unreachable, no route
+	ClassTLS       ErrorClass = "tls"           // handshake or certificate
+	ClassTimeout   ErrorClass = "timeout"       // the deadline over the whole exchange passed
+	ClassReset     ErrorClass = "reset"         // the connection broke in the middle
+	ClassProtocol  ErrorClass = "protocol"      // not HTTP, or more than the limits allow
+	ClassEgress    ErrorClass = "egress_denied" // the address is not allowed
+	ClassRequest   ErrorClass = "request"       // no request can be made of the rule: its URL or a header is wrong
+	ClassCancelled ErrorClass = "cancelled"     // this process gave up, not the endpoint
+	ClassOther     ErrorClass = "other"
+)
+
+// Reason says, bounded, why a row is where it is; it is the reason column.
+type Reason string
+
+// The reasons.
+const (
+	ReasonNone         Reason = ""
+	ReasonHandOff      Reason = "hand_off"      // the first try took longer than the hand-off time
+	ReasonSpill        Reason = "spill"         // its lane was full and held up others
+	ReasonDrain        Reason = "drain"         // its process stopped or lost the partition
+	ReasonStatus       Reason = "http_status"   // an answer other than 2xx
+	ReasonError        Reason = "error"         // no answer; the attempt log has the class
+	ReasonRetryAfter   Reason = "retry_after"   // the endpoint asked to wait
+	ReasonExhausted    Reason = "exhausted"     // dead: the schedule is used up
+	ReasonGone         Reason = "gone"          // dead: 410
+	ReasonRuleDeleted  Reason = "rule_deleted"  // dead: its rule no longer exists
+	ReasonTooLarge     Reason = "too_large"     // dead: the body does not fit a row
+	ReasonCrashLoop    Reason = "crash_loop"    // dead: claimed five times more often than attempted
+	ReasonEgressDenied Reason = "egress_denied" // the address is not allowed
+	ReasonUnsendable   Reason = "unsendable"    // no request can be made of the rule
+	ReasonExpired      Reason = "expired"       // dead: waited longer than rows may
+)
