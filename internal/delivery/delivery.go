@@ -219,6 +219,9 @@ type Attempt struct {
 	Response []byte
 	// RetryAfter is what the endpoint asked for; zero where it did not.
 	RetryAfter time.Duration
+	// Final says that no later attempt can do better while the rule stays as it is: its URL names a denied address, or no
+	// request can be made of it.
+	Final bool
 }
 
 // OK tells whether the endpoint took the delivery.
@@ -262,3 +265,11 @@ const (
 	ReasonUnsendable   Reason = "unsendable"    // no request can be made of the rule
 	ReasonExpired      Reason = "expired"       // dead: waited longer than rows may
 )
+
+// Reasons returns every reason, for metrics that start all their series at zero.
+func Reasons() []Reason {
+	return []Reason{
+		ReasonNone, ReasonHandOff, ReasonSpill, ReasonDrain, ReasonStatus, ReasonError, ReasonRetryAfter, ReasonExhausted, ReasonGone,
+		ReasonRuleDeleted, ReasonTooLarge, ReasonCrashLoop, ReasonEgressDenied, ReasonUnsendable, ReasonExpired,
+	}
+}

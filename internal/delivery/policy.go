@@ -1,0 +1,105 @@
+package delivery
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// MaxRetryAfter is the longest time that an endpoint can ask to be left alone.
+const MaxRetryAfter = 24 * time.Hour
+
+// Jitter is the share by which a delay of the schedule is moved up or down, so that deliveries that failed together do
+// not come back together.
+const Jitter = 0.2
+
+// crashLoopClaims is how much more often a row may be claimed than attempted. More means that its claimers die before
+// they can write a result.
+const crashLoopClaims = 5
+
+// Lease returns how long a row stays invisible to others while it is being sent: long enough to wait for a slot that is
+// busy for one timeout, to send for another, and to write the result.
+func Lease(timeout time.Duration) time.Duration { return max(time.Minute, 2*timeout+15*time.Second) }
+
+// Policy decides what follows an attempt. It is immutable and safe for concurrent use as far as random is.
+type Policy struct {
+	schedule []time.Duration
+	random   func() float64
+}
+
+// NewPolicy returns a policy with one delay for each retry. random returns numbers in [0, 1) and must be safe for concurrent use.
+func NewPolicy(schedule []time.Duration, random func() float64) (*Policy, error) {
+	if len(schedule) == 0 {
+		return nil, errors.New("retry schedule is empty: give at least one delay, such as 5s")
+	}
+	for i, d := range schedule {
+		// A delay of nothing would send a dead endpoint the same body in a tight loop.
+		if d <= 0 {
+			return nil, fmt.Errorf("retry schedule: delay %d is %v: it must be above 0", i+1, d)
+		}
+	}
+	if random == nil {
+		return nil, errors.New("retry policy needs a source of random numbers")
+	}
+	return &Policy{schedule: append([]time.Duration(nil), schedule...), random: random}, nil
+}
+
+// Verdict is what follows an attempt.
+type Verdict struct {
+	// State is Delivered, Pending or Dead.
+	State State
+	// Delay is the time until a Pending delivery is tried again.
+	Delay time.Duration
+	// Attempts is how many attempts count so far.
+	Attempts int
+	// Counted tells whether this one does. One that the endpoint put off does not.
+	Counted bool
+	Reason  Reason
+	// CloseLane is how long nothing at all should be sent to the endpoint; zero where it did not ask for that.
+	CloseLane time.Duration
+}
+
+// Judge returns what follows attempt a of a delivery that had `before` counted attempts.
+func (p *Policy) Judge(before int, a *Attempt) Verdict {
+	v := Verdict{State: Pending, Attempts: before + 1, Counted: true, Reason: reasonOf(a)}
+	retryAfter := min(max(a.RetryAfter, 0), MaxRetryAfter)
+	switch {
+	case a.OK():
+		v.State, v.Reason = Delivered, ReasonNone
+		return v
+	case a.Status == 410:
+		v.State, v.Reason = Dead, ReasonGone
+		return v
+	case a.Final:
+		v.State = Dead
+		return v
+	case a.Class == ClassCancelled:
+		v.Attempts, v.Counted = before, false
+		return v
+	case (a.Status == 429 || a.Status == 503) && retryAfter > 0:
+		v.Attempts, v.Counted = before, false
+		v.Reason, v.Delay, v.CloseLane = ReasonRetryAfter, retryAfter, retryAfter
+		return v
+	case before >= len(p.schedule):
+		v.State, v.Reason = Dead, ReasonExhausted
+		return v
+	}
+	v.Delay = max(p.jittered(p.schedule[before]), retryAfter)
+	return v
+}
+
+func (p *Policy) jittered(d time.Duration) time.Duration {
+	return d + time.Duration(float64(d)*Jitter*(2*p.random()-1))
+}
+
+func reasonOf(a *Attempt) Reason {
+	switch {
+	case a.Class == ClassEgress:
+		return ReasonEgressDenied
+	case a.Class == ClassRequest:
+		return ReasonUnsendable
+	case a.Class != "":
+		return ReasonError
+	}
+	return ReasonStatus
+}

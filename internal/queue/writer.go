@@ -1,0 +1,175 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+)
+
+const (
+	batchRows = 500
+	// maxAttempts is how many log rows wait for a database that is away. More are dropped, and counted: the log must
+	// never hold up a delivery.
+	maxAttempts = 10_000
+)
+
+// Writer writes rows, results and the attempt log, each in batches of its own. Its methods never block.
+type Writer struct {
+	store   Store
+	logger  *slog.Logger
+	metrics *writerMetrics
+
+	rows     *batcher[parking]
+	results  *batcher[delivery.Update]
+	attempts *batcher[delivery.Attempt]
+
+	stop context.CancelFunc
+	done sync.WaitGroup
+}
+
+// parking is a row on its way into the database.
+type parking struct {
+	insert delivery.Insert
+	wanted func() bool
+	stored func()
+}
+
+// NewWriter starts a writer. Close must be called.
+func NewWriter(store Store, logger *slog.Logger, reg prometheus.Registerer) (*Writer, error) {
+	if store == nil {
+		return nil, errors.New("queue writer: no store")
+	}
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	w := &Writer{store: store, logger: logger, metrics: newWriterMetrics(reg)}
+	w.rows = newBatcher("rows", batchRows, logger, w.insert)
+	w.results = newBatcher("results", batchRows, logger, w.finish)
+	w.attempts = newBatcher("attempts", batchRows, logger, w.log)
+
+	ctx, stop := context.WithCancel(context.Background())
+	w.stop = stop
+	w.done.Go(func() { w.rows.run(ctx) })
+	w.done.Go(func() { w.results.run(ctx) })
+	w.done.Go(func() { w.attempts.run(ctx) })
+	return w, nil
+}
+
+// Close waits until everything is written or ctx ends, then stops the writer. Rows that are not stored by then are lost to
+// this process, never to the system: their records have not been released, or their leases run out.
+func (w *Writer) Close(ctx context.Context) error {
+	err := errors.Join(w.rows.flush(ctx), w.results.flush(ctx), w.attempts.flush(ctx))
+	w.stop()
+	w.done.Wait()
+	return err
+}
+
+// Park stores a row and then calls stored once, from the writer's goroutine. It is given up without a call when wanted
+// says so before it is written: its record will be read again.
+func (w *Writer) Park(in delivery.Insert, wanted func() bool, stored func()) {
+	w.rows.add(parking{insert: in, wanted: wanted, stored: stored})
+}
+
+// Settle writes the result of a lease.
+func (w *Writer) Settle(u delivery.Update) { w.results.add(u) }
+
+// Log appends to the attempt log, or counts the attempt as dropped where too many wait.
+func (w *Writer) Log(a delivery.Attempt) {
+	if w.attempts.waiting() >= maxAttempts {
+		w.metrics.attemptsDropped.Inc()
+		return
+	}
+	w.attempts.add(a)
+}
+
+// MaxBody returns the largest body in bytes that fits a row.
+func (w *Writer) MaxBody() int { return w.store.MaxBody() }
+
+func (w *Writer) insert(ctx context.Context, batch []parking) error {
+	inserts := make([]delivery.Insert, 0, len(batch))
+	kept := batch[:0:0]
+	for _, p := range batch {
+		if p.wanted == nil || p.wanted() {
+			inserts = append(inserts, p.insert)
+			kept = append(kept, p)
+		}
+	}
+	if len(inserts) == 0 {
+		return nil
+	}
+	if err := w.store.Insert(ctx, inserts); err != nil {
+		w.metrics.failures.WithLabelValues("rows").Inc()
+		return err
+	}
+	for _, p := range kept {
+		w.metrics.parked.WithLabelValues(string(p.insert.Reason)).Inc()
+		if p.stored != nil {
+			p.stored()
+		}
+	}
+	return nil
+}
+
+func (w *Writer) finish(ctx context.Context, batch []delivery.Update) error {
+	lost, err := w.store.Finish(ctx, batch)
+	if err != nil {
+		w.metrics.failures.WithLabelValues("results").Inc()
+		return err
+	}
+	if lost > 0 {
+		w.metrics.resultsLost.Add(float64(lost))
+		w.logger.WarnContext(ctx, "results discarded: their leases had run out and gone to somebody else", "count", lost)
+	}
+	return nil
+}
+
+func (w *Writer) log(ctx context.Context, batch []delivery.Attempt) error {
+	err := w.store.LogAttempts(ctx, batch)
+	if err != nil {
+		w.metrics.failures.WithLabelValues("attempts").Inc()
+	}
+	return err
+}
+
+type writerMetrics struct {
+	parked          *prometheus.CounterVec
+	failures        *prometheus.CounterVec
+	resultsLost     prometheus.Counter
+	attemptsDropped prometheus.Counter
+}
+
+func newWriterMetrics(reg prometheus.Registerer) *writerMetrics {
+	m := &writerMetrics{
+		parked: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "webhook_dispatcher_rows_parked_total",
+			Help: "Deliveries stored as rows, by the reason that made them rows.",
+		}, []string{"reason"}),
+		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "webhook_dispatcher_queue_write_failures_total",
+			Help: "Batches that the database did not take and that are tried again, by what they hold.",
+		}, []string{"what"}),
+		resultsLost: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "webhook_dispatcher_results_discarded_total",
+			Help: "Results that were not written because the lease had run out and gone to somebody else.",
+		}),
+		attemptsDropped: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "webhook_dispatcher_attempts_dropped_total",
+			Help: "Attempts missing in the attempt log because too many waited for the database.",
+		}),
+	}
+	for _, r := range delivery.Reasons() {
+		m.parked.WithLabelValues(string(r))
+	}
+	for _, what := range []string{"rows", "results", "attempts"} {
+		m.failures.WithLabelValues(what)
+	}
+	if reg != nil {
+		reg.MustRegister(m.parked, m.failures, m.resultsLost, m.attemptsDropped)
+	}
+	return m
+}
