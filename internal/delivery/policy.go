@@ -74,7 +74,7 @@ func (p *Policy) Judge(before int, a *Attempt) Verdict {
 		v.State = Dead
 		return v
 	case a.Class == ClassCancelled:
-		v.Attempts, v.Counted = before, false
+		v.Attempts, v.Counted, v.Reason = before, false, ReasonDrain
 		return v
 	case (a.Status == 429 || a.Status == 503) && retryAfter > 0:
 		v.Attempts, v.Counted = before, false

@@ -44,10 +44,10 @@ func Settle(r *Row, v Verdict, status int) Update {
 	return u
 }
 
-// Return (leased → pending) gives a lease back that was not used.
-func Return(r *Row) Update {
+// Return (leased → pending) gives a lease back that was not used; the row is due again after delay.
+func Return(r *Row, delay time.Duration) Update {
 	return Update{
-		ID: r.ID, Token: r.Token, State: Pending, Attempts: r.Attempts, Claims: max(r.Claims-1, 0),
+		ID: r.ID, Token: r.Token, State: Pending, Delay: delay, Attempts: r.Attempts, Claims: max(r.Claims-1, 0),
 		Reason: r.Reason, LastStatus: r.LastStatus,
 	}
 }

@@ -1,0 +1,241 @@
+// Package dispatch takes deliveries from events to endpoints: a lane for each rule, a first try from memory, and a row in
+// the queue for whatever does not end well and soon.
+//
+// It promises that an event is released exactly when each of its deliveries was taken by its endpoint or is a row, that an
+// endpoint which is dead or slow takes no slot from another's lane, and that no request is ever cut short because a
+// partition moved. It knows neither where events come from nor how rows are stored or requests made.
+//
+// The way of a flight, one delivery on its way:
+//
+//	               ┌────────────────────── spill, drain, closed lane ──────────────────────┐
+//	               │                                                                       ▼
+//	queued ──► sending ── 2xx ──► released                                         row ──► released
+//	               ├── failed ──► row: pending, with the next delay ──────────────────────► released
+//	               └── hand-off ──► row: leased ──► released; the result is written when it comes
+//
+// Locks: a lane's mu guards its queues and counts, a flight's mu its phase. No lock is held while calling the sender or the
+// queue, and a flight's mu is never held together with a lane's.
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
+)
+
+// Sender makes one request of one delivery and tells the outcome. number counts the delivery's attempts from 1.
+type Sender interface {
+	Send(ctx context.Context, r *rule.Rule, d *delivery.Delivery, number int) delivery.Attempt
+}
+
+// Rules is the current snapshot: what a delivery's URL and limits are read from at each attempt.
+type Rules interface {
+	// Active returns the rule of a lane, nil where it is disabled, faulty or gone.
+	Active(lane delivery.Lane) *rule.Rule
+}
+
+// Queue keeps deliveries durable. Its methods do not block.
+type Queue interface {
+	// Park stores a row, then calls stored once. Right before each try to store it asks wanted, and gives the row up without a
+	// call to stored where that is false.
+	Park(in delivery.Insert, wanted func() bool, stored func())
+	// Settle writes the result of a lease.
+	Settle(u delivery.Update)
+	// Log appends to the attempt log.
+	Log(a delivery.Attempt)
+	// MaxBody returns the largest body in bytes that fits a row.
+	MaxBody() int
+}
+
+// Options configure a Dispatcher.
+type Options struct {
+	Sender Sender
+	Rules  Rules
+	Queue  Queue
+	Policy *delivery.Policy
+	// HandOff is how long a first try may take before its delivery becomes a row.
+	HandOff time.Duration
+	// Timeout is the longest that one request takes; leases are made to last longer.
+	Timeout time.Duration
+	// EndpointConcurrency caps requests in flight to one rule's endpoint, Concurrency those of the process.
+	EndpointConcurrency int
+	Concurrency         int
+	// LogAll logs every attempt, not only those that failed or belong to a row.
+	LogAll bool
+	// RoomWanted is called when a lane that has been claimed for has got room again. It must not block.
+	RoomWanted func()
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+}
+
+func (o *Options) validate() error {
+	var errs []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf("dispatcher: "+format, args...))
+		}
+	}
+	check(o.Sender != nil && o.Rules != nil && o.Queue != nil && o.Policy != nil, "sender, rules, queue and policy are required")
+	check(o.HandOff > 0, "hand-off time is %v: it must be above 0, or every delivery becomes a row", o.HandOff)
+	check(o.Timeout > 0, "timeout is %v: it must be above 0", o.Timeout)
+	check(o.EndpointConcurrency > 0, "endpoint concurrency is %d: with less than 1 nothing is sent", o.EndpointConcurrency)
+	check(o.Concurrency > 0, "concurrency is %d: with less than 1 nothing is sent", o.Concurrency)
+	return errors.Join(errs...)
+}
+
+// Dispatcher sends deliveries.
+type Dispatcher struct {
+	Options
+	metrics *metrics
+
+	ctx      context.Context // of requests; ends only when Close gives up on them
+	cancel   context.CancelFunc
+	workers  sync.WaitGroup
+	stop     chan struct{} // ends the sweeper
+	stopOnce sync.Once
+	closing  atomic.Bool
+
+	slots slots
+	epoch atomic.Pointer[epoch]
+
+	lanesMu sync.RWMutex
+	lanes   map[delivery.Lane]*lane
+
+	sourcesMu sync.Mutex
+	sources   map[Source]*source
+}
+
+// New starts a dispatcher. Close must be called.
+func New(o Options) (*Dispatcher, error) {
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.RoomWanted == nil {
+		o.RoomWanted = func() {}
+	}
+	d := &Dispatcher{
+		Options: o, metrics: newMetrics(o.Registerer), stop: make(chan struct{}), slots: slots{free: o.Concurrency},
+		lanes: make(map[delivery.Lane]*lane), sources: make(map[Source]*source),
+	}
+	d.ctx, d.cancel = context.WithCancel(context.Background())
+	d.epoch.Store(newEpoch())
+	d.workers.Go(d.sweep)
+	return d, nil
+}
+
+// Close returns claimed rows that wait, and waits for the requests under way until ctx ends; then it cancels them. Their
+// leases run out, so nothing is lost by that. Drain comes first; nothing may be dispatched afterwards.
+func (d *Dispatcher) Close(ctx context.Context) error {
+	d.closing.Store(true)
+	for _, l := range d.allLanes() {
+		for _, f := range l.takeClaimed() {
+			d.Queue.Settle(delivery.Return(f.row, 0))
+		}
+	}
+	d.stopOnce.Do(func() { close(d.stop) })
+	ended := make(chan struct{})
+	go func() {
+		d.workers.Wait()
+		close(ended)
+	}()
+	defer d.cancel()
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+		d.cancel()
+		<-ended
+		return fmt.Errorf("waiting for requests under way: %w", ctx.Err())
+	}
+}
+
+// Source names the partition that an event came from.
+type Source struct {
+	Topic     string
+	Partition int
+}
+
+// Dispatch takes the deliveries of one event over and calls release once all of them have been taken by their endpoints or are
+// rows; at once where there are none. It never blocks: what may be in memory is bounded by the windows of the partitions.
+func (d *Dispatcher) Dispatch(from Source, deliveries []delivery.Delivery, release func()) {
+	if len(deliveries) == 0 {
+		release()
+		return
+	}
+	src := d.source(from)
+	o := &origin{src: src, epoch: d.epoch.Load(), release: release}
+	o.left.Store(int32(len(deliveries)))
+	o.epoch.left.Add(1)
+	flights := make([]flight, len(deliveries))
+	now := time.Now()
+	for i := range deliveries {
+		f := &flights[i]
+		f.delivery, f.origin = &deliveries[i], o
+		f.lane = d.lane(f.delivery.Lane())
+		src.saw(f.lane, now)
+		f.lane.push(f, now)
+	}
+}
+
+// Room implements the claimer's view of the lanes: how many due rows a lane can take now. Claimed rows go before first tries, but
+// while first tries wait a lane takes only a quarter of its limit at a time, so that neither starves the other. Twice
+// the limit at most are held, so that the last waits no longer than its lease allows for (delivery.Lease).
+func (d *Dispatcher) Room(key delivery.Lane) (room int, lease time.Duration, known bool) {
+	if d.closing.Load() {
+		return 0, 0, true
+	}
+	if d.Rules.Active(key) == nil {
+		return 0, 0, false
+	}
+	return d.lane(key).room(time.Now()), delivery.Lease(d.Timeout), true
+}
+
+// Resend takes claimed rows over. Their leases run out at until.
+func (d *Dispatcher) Resend(rows []delivery.Row, until time.Time) {
+	for i := range rows {
+		row := &rows[i]
+		if d.closing.Load() {
+			d.Queue.Settle(delivery.Return(row, 0))
+			continue
+		}
+		d.lane(row.Lane()).pushClaimed(&flight{delivery: &row.Delivery, row: row, until: until, lane: d.lane(row.Lane())})
+	}
+}
+
+func (d *Dispatcher) lane(key delivery.Lane) *lane {
+	d.lanesMu.RLock()
+	l := d.lanes[key]
+	d.lanesMu.RUnlock()
+	if l != nil {
+		return l
+	}
+	d.lanesMu.Lock()
+	defer d.lanesMu.Unlock()
+	if l = d.lanes[key]; l == nil {
+		l = &lane{d: d, key: key, limit: d.EndpointConcurrency}
+		d.lanes[key] = l
+	}
+	return l
+}
+
+func (d *Dispatcher) allLanes() []*lane {
+	d.lanesMu.RLock()
+	defer d.lanesMu.RUnlock()
+	all := make([]*lane, 0, len(d.lanes))
+	for _, l := range d.lanes {
+		all = append(all, l)
+	}
+	return all
+}

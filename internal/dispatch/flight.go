@@ -1,0 +1,198 @@
+package dispatch
+
+import (
+	"crypto/rand"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+)
+
+// phase is where a first try stands. It only ever moves down this list.
+type phase uint8
+
+const (
+	trying  phase = iota // queued or being sent; no row
+	handing              // being sent, while its row is on the way into the database
+	handed               // being sent under the lease of its row
+	ended
+)
+
+// flight is one delivery on its way: a first try (origin set) or a claimed row (row set, origin nil). A first try gets a row
+// when it is handed off.
+type flight struct {
+	delivery *delivery.Delivery
+	lane     *lane
+	origin   *origin
+	until    time.Time // when a claimed row's lease runs out
+
+	started time.Time // guarded by lane.mu
+	place   int       // in lane.trying; guarded by lane.mu
+
+	mu     sync.Mutex
+	phase  phase
+	row    *delivery.Row
+	result *delivery.Attempt // came while the row was on its way
+}
+
+// leaseMargin is what must be left of a lease beyond the request's timeout to begin a request under it: time to write the result.
+const leaseMargin = 5 * time.Second
+
+// run sends the flight once and sees to its outcome.
+func (f *flight) run() {
+	if f.origin == nil {
+		f.runClaimed()
+		return
+	}
+	if f.origin.epoch.dropped.Load() {
+		return // the partition is somebody else's by now, who reads the record again
+	}
+	d := f.lane.d
+	a := delivery.Attempt{Class: delivery.ClassCancelled}
+	// A rule that was disabled or deleted since it was matched is not called: the row waits for what becomes of it.
+	if r := d.Rules.Active(f.lane.key); r != nil {
+		a = d.Sender.Send(d.ctx, r, f.delivery, 1)
+	}
+	f.mu.Lock()
+	switch f.phase {
+	case handing:
+		f.result = &a
+		f.mu.Unlock()
+	case handed:
+		f.phase = ended
+		f.mu.Unlock()
+		d.settle(f.row, &a, f.lane)
+	default:
+		f.phase = ended
+		f.mu.Unlock()
+		f.firstResult(&a)
+	}
+}
+
+func (f *flight) runClaimed() {
+	d := f.lane.d
+	r := d.Rules.Active(f.lane.key)
+	closed := f.lane.closedFor()
+	if r == nil || closed > 0 || time.Until(f.until) < d.Timeout+leaseMargin {
+		d.Queue.Settle(delivery.Return(f.row, closed))
+		return
+	}
+	a := d.Sender.Send(d.ctx, r, f.delivery, f.row.Attempts+1)
+	d.settle(f.row, &a, f.lane)
+}
+
+// settle writes the result of a row that was sent under a lease.
+func (d *Dispatcher) settle(row *delivery.Row, a *delivery.Attempt, l *lane) {
+	v := d.Policy.Judge(row.Attempts, a)
+	if a.Class != delivery.ClassCancelled {
+		d.Queue.Log(*a)
+	}
+	d.Queue.Settle(delivery.Settle(row, v, a.Status))
+	d.metrics.judged(v, true)
+	if v.CloseLane > 0 {
+		l.shut(v.CloseLane)
+	}
+}
+
+// firstResult sees to the outcome of a first try that has no row.
+func (f *flight) firstResult(a *delivery.Attempt) {
+	d := f.lane.d
+	v := d.Policy.Judge(0, a)
+	if a.Class != delivery.ClassCancelled && (v.State != delivery.Delivered || d.LogAll) {
+		d.Queue.Log(*a)
+	}
+	d.metrics.judged(v, false)
+	if v.State == delivery.Delivered {
+		f.origin.landed()
+	} else {
+		f.park(delivery.Park(f.delivery, v, a.Status))
+	}
+	if v.CloseLane > 0 {
+		f.lane.shut(v.CloseLane)
+	}
+}
+
+// park makes the flight a row that is not leased, and releases its event when that is stored.
+func (f *flight) park(in delivery.Insert) {
+	if len(in.Body) > f.lane.d.Queue.MaxBody() {
+		in = delivery.Bury(f.delivery, in.Attempts, in.LastStatus)
+	}
+	f.lane.d.Queue.Park(in, f.origin.wanted, f.origin.landed)
+}
+
+// handOff makes a row of a first try while its request goes on. A body that does not fit a row is not handed off: its
+// request ends within the timeout.
+func (f *flight) handOff(reason delivery.Reason) {
+	d := f.lane.d
+	if len(f.delivery.Body) > d.Queue.MaxBody() {
+		return
+	}
+	f.mu.Lock()
+	if f.phase != trying {
+		f.mu.Unlock()
+		return
+	}
+	f.phase = handing
+	f.row = &delivery.Row{Delivery: *f.delivery, State: delivery.Leased, Claims: 1, Reason: reason}
+	_, _ = rand.Read(f.row.Token[:]) // never fails, as documented
+	token := f.row.Token
+	f.mu.Unlock()
+	d.metrics.handOffs.Inc()
+	d.Queue.Park(delivery.HandOff(f.delivery, token, delivery.Lease(d.Timeout), reason), f.stillHanding, f.handedOff)
+}
+
+// stillHanding is asked right before the row of a hand-off is written. A result that has come meanwhile makes the leased row
+// pointless: what the result calls for is done instead.
+func (f *flight) stillHanding() bool {
+	f.mu.Lock()
+	if f.result == nil {
+		f.mu.Unlock()
+		return f.origin.wanted()
+	}
+	a := f.result
+	f.phase = ended
+	f.mu.Unlock()
+	if f.origin.wanted() {
+		f.firstResult(a)
+	}
+	return false
+}
+
+// handedOff is called when the row of a hand-off is stored.
+func (f *flight) handedOff() {
+	f.mu.Lock()
+	f.phase = handed
+	a := f.result
+	if a != nil {
+		f.phase = ended
+	}
+	f.mu.Unlock()
+	f.origin.landed()
+	if a != nil {
+		f.lane.d.settle(f.row, a, f.lane)
+	}
+}
+
+// origin is an event whose deliveries are on their way.
+type origin struct {
+	src     *source
+	epoch   *epoch
+	left    atomic.Int32 // deliveries that are neither taken nor rows
+	release func()
+}
+
+// landed counts one delivery as taken or stored, and releases the event with the last. After a drain that gave up nothing
+// is released any more: the record is read again.
+func (o *origin) landed() {
+	if o.left.Add(-1) > 0 {
+		return
+	}
+	if !o.epoch.dropped.Load() {
+		o.release()
+	}
+	o.epoch.landed()
+}
+
+// wanted tells whether a row for the event is still this process's business.
+func (o *origin) wanted() bool { return !o.epoch.dropped.Load() }

@@ -1,0 +1,372 @@
+package dispatch_test
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/dispatch"
+)
+
+func TestHangingEndpointTakesNoSlotOfAnother(t *testing.T) {
+	t.Parallel()
+	run(t, func(t *testing.T, w *world, d *dispatch.Dispatcher) {
+		w.endpoints[1], w.endpoints[2] = answers(200, 10*time.Second), answers(200, time.Millisecond)
+		for n := range 100 {
+			w.event(d, n, 1)
+		}
+		begin := time.Now()
+		for n := range 100 {
+			w.event(d, 1000+n, 2)
+		}
+		time.Sleep(30 * time.Millisecond) // 100 requests of 1 ms, four at a time
+		for n := range 100 {
+			if w.releases(1000+n) != 1 {
+				t.Fatalf("event %d of the healthy endpoint is not delivered after %v", n, time.Since(begin))
+			}
+		}
+		time.Sleep(10 * time.Minute)
+	})
+}
+
+func TestProcessCapIsSharedInTurn(t *testing.T) {
+	t.Parallel()
+	run(t, func(t *testing.T, w *world, d *dispatch.Dispatcher) {
+		for r := int32(1); r <= 3; r++ {
+			w.endpoints[r] = answers(200, 10*time.Millisecond)
+			for n := range 10 {
+				w.event(d, int(r)*100+n, r)
+			}
+		}
+		time.Sleep(55 * time.Millisecond) // five rounds of two slots
+		for r := int32(1); r <= 3; r++ {
+			if got := w.calls(r); got < 2 {
+				t.Errorf("rule %d was called %d times while others had the slots", r, got)
+			}
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if w.maxFlight != 2 {
+			t.Errorf("%d requests at once, want 2", w.maxFlight)
+		}
+		for r := range 3 {
+			for n := range 10 {
+				if got := w.releases((r+1)*100 + n); got != 1 {
+					t.Errorf("event %d of rule %d released %d times", n, r+1, got)
+				}
+			}
+		}
+	}, func(o *dispatch.Options) { o.Concurrency = 2 })
+}
+
+func TestKafkaIsTheQueueWhileNobodySuffers(t *testing.T) {
+	t.Parallel()
+	src := dispatch.Source{Topic: "t"}
+	run(t, func(t *testing.T, w *world, d *dispatch.Dispatcher) {
+		w.endpoints[1], w.endpoints[2] = answers(200, 400*time.Millisecond), answers(200, 0)
+		for n := range 50 {
+			w.event(d, n, 1)
+		}
+		synctest.Wait()
+		d.Pressed(src)
+		synctest.Wait()
+		if rows := w.stored(); len(rows) != 0 {
+			t.Fatalf("%d rows although no other lane has work", len(rows))
+		}
+
+		w.event(d, 100, 2) // now the partition feeds a lane that is soon idle
+		synctest.Wait()
+		d.Pressed(src)
+		synctest.Wait()
+		rows := w.stored()
+		if len(rows) != 46 { // 50 less the four under way
+			t.Errorf("%d rows, want 46", len(rows))
+		}
+		for _, r := range rows {
+			if r.State != delivery.Pending || r.Reason != delivery.ReasonSpill || r.Attempts != 0 {
+				t.Fatalf("row %+v, want pending, spill, no attempt", r)
+			}
+		}
+		time.Sleep(time.Second)
+		for n := range 50 {
+			if got := w.releases(n); got != 1 {
+				t.Errorf("event %d released %d times", n, got)
+			}
+		}
+	})
+}
+
+func TestPressureOfOnePartitionLeavesAnotherAlone(t *testing.T) {
+	t.Parallel()
+	run(t, func(t *testing.T, w *world, d *dispatch.Dispatcher) {
+		w.endpoints[1], w.endpoints[2] = answers(200, 400*time.Millisecond), answers(200, 0)
+		for n := range 10 {
+			w.event(d, n, 1, 2)
+		}
+		synctest.Wait()
+		d.Pressed(dispatch.Source{Topic: "t", Partition: 7})
+		synctest.Wait()
+		if rows := w.stored(); len(rows) != 0 {
+			t.Errorf("%d rows for a partition that is not pressed", len(rows))
+		}
+	})
+}
+
+func TestRetryAfterClosesTheLane(t *testing.T) {
+	t.Parallel()
+	run(t, func(t *testing.T, w *world, d *dispatch.Dispatcher) {
+		w.endpoints[1] = func(context.Context, *delivery.Delivery, int) delivery.Attempt {
+			time.Sleep(time.Millisecond)
+			return delivery.Attempt{Status: 429, RetryAfter: time.Minute}
+		}
+		for n := range 10 {
+			w.event(d, n, 1)
+		}
+		time.Sleep(time.Second)
+		w.event(d, 10, 1)
+		synctest.Wait()
+		if got := w.calls(1); got > 4 {
+			t.Errorf("%d calls although the endpoint asked for a minute of patience with the first four", got)
+		}
+		rows := w.stored()
+		if len(rows) != 11 {
+			t.Fatalf("%d rows, want 11", len(rows))
+		}
+		for _, r := range rows {
+			if r.Attempts != 0 || r.Reason != delivery.ReasonRetryAfter || r.Delay < 58*time.Second || r.Delay > time.Minute {
+				t.Errorf("row %+v, want due in about a minute with no attempt counted", r)
+			}
+		}
+		lane := delivery.Lane{Kind: delivery.KindWebhook, RuleID: 1}
+		if room, _, known := d.Room(lane); room != 0 || !known {
+			t.Errorf("room %d, known %v in a closed lane", room, known)
+		}
+		time.Sleep(time.Minute)
+		if room, _, _ := d.Room(lane); room != 8 {
+			t.Errorf("room %d after the lane opened, want 8", room)
+		}
+	})
+}
+
+func claimed(n int, rule int32) []delivery.Row {
+	rows := make([]delivery.Row, n)
+	for i := range rows {
+		rows[i] = delivery.Row{
+			Delivery: delivery.Delivery{Kind: delivery.KindWebhook, RuleID: rule, Body: []byte("{}")},
+			Token:    delivery.Token{byte(i + 1)}, State: delivery.Leased, Claims: 2, Attempts: 1,
+		}
+	}
+	return rows
+}
+
+func TestClaimedRows(t *testing.T) {
+	t.Parallel()
+	lane := delivery.Lane{Kind: delivery.KindWebhook, RuleID: 1}
+	lease := func() time.Time { return time.Now().Add(time.Minute) }
+
+	t.Run("results are written under their tokens", func(t *testing.T) {
+		t.Parallel()
+		run(t, func(t *testing.T, w *world, d *dispatch.Dispatcher) {
+			w.endpoints[1] = func(_ context.Context, d *delivery.Delivery, number int) delivery.Attempt {
+				if number != 2 {
+					t.Errorf("attempt number %d, want 2", number)
+				}
+				return delivery.Attempt{Status: 503}
+			}
+			d.Resend(claimed(1, 1), lease())
+			time.Sleep(time.Second)
+			ups := w.settled()
+			if len(ups) != 1 || ups[0].State != delivery.Pending || ups[0].Delay != time.Minute || ups[0].Attempts != 2 ||
+				ups[0].Token != (delivery.Token{1}) {
+				t.Errorf("updates = %+v", ups)
+			}
+		})
+	})
+	t.Run("a lease that ends too soon is given back", func(t *testing.T) {
+		t.Parallel()
+		run(t, func(t *testing.T, w *world, d *dispatch.Dispatcher) {
+			d.Resend(claimed(1, 1), time.Now().Add(14*time.Second))
+			time.Sleep(time.Second)
+			ups := w.settled()
+			if len(ups) != 1 || ups[0].State != delivery.Pending || ups[0].Claims != 1 || w.calls(1) != 0 {
+				t.Errorf("updates = %+v, calls %d; want the claim given back unused", ups, w.calls(1))
+			}
+		})
+	})
+	t.Run("a rule that is not active has no room and gets no request", func(t *testing.T) {
+		t.Parallel()
+		run(t, func(t *testing.T, w *world, d *dispatch.Dispatcher) {
+			w.inactive[1] = true
+			if _, _, known := d.Room(lane); known {
+				t.Error("an inactive rule's lane is known")
+			}
+			d.Resend(claimed(1, 1), lease())
+			time.Sleep(time.Second)
+			if ups := w.settled(); len(ups) != 1 || ups[0].State != delivery.Pending || w.calls(1) != 0 {
+				t.Errorf("updates = %+v, calls %d", ups, w.calls(1))
+			}
+		})
+	})
+	t.Run("room shrinks while first tries wait, and more is asked for when half is done", func(t *testing.T) {
+		t.Parallel()
+		run(t, func(t *testing.T, w *world, d *dispatch.Dispatcher) {
+			w.endpoints[1] = answers(200, 100*time.Millisecond)
+			if room, l, _ := d.Room(lane); room != 8 || l != time.Minute {
+				t.Errorf("room %d, lease %v in an idle lane; want twice the limit and a minute", room, l)
+			}
+			d.Resend(claimed(8, 1), lease())
+			if room, _, _ := d.Room(lane); room != 0 {
+				t.Errorf("room %d with 8 rows held", room)
+			}
+			time.Sleep(150 * time.Millisecond)
+			w.mu.Lock()
+			if w.wakes != 1 {
+				t.Errorf("%d wakes with half of the rows sent, want 1", w.wakes)
+			}
+			w.mu.Unlock()
+			time.Sleep(time.Second)
+			for n := range 10 {
+				w.event(d, n, 1)
+			}
+			if room, _, _ := d.Room(lane); room != 1 {
+				t.Errorf("room %d while first tries wait, want a quarter of the limit", room)
+			}
+		})
+	})
+	t.Run("close returns what waits and waits for what is under way", func(t *testing.T) {
+		t.Parallel()
+		run(t, func(t *testing.T, w *world, d *dispatch.Dispatcher) {
+			w.endpoints[1] = answers(200, 5*time.Second)
+			d.Resend(claimed(8, 1), lease())
+			time.Sleep(time.Second)
+			if err := d.Close(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			got := map[delivery.State]int{}
+			for _, u := range w.settled() {
+				got[u.State]++
+			}
+			if got[delivery.Delivered] != 4 || got[delivery.Pending] != 4 {
+				t.Errorf("updates by state: %v, want 4 delivered and 4 returned", got)
+			}
+		})
+	})
+}
+
+func TestDrainMakesRowsOfEverything(t *testing.T) {
+	t.Parallel()
+	run(t, func(t *testing.T, w *world, d *dispatch.Dispatcher) {
+		w.endpoints[1] = answers(200, 300*time.Millisecond)
+		for n := range 10 {
+			w.event(d, n, 1)
+		}
+		time.Sleep(time.Millisecond)
+		if err := d.Drain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		states := map[delivery.State]int{}
+		for _, r := range w.stored() {
+			states[r.State]++
+		}
+		if states[delivery.Leased] != 4 || states[delivery.Pending] != 6 {
+			t.Errorf("rows by state: %v, want 4 leased and 6 pending", states)
+		}
+		for n := range 10 {
+			if got := w.releases(n); got != 1 {
+				t.Errorf("event %d released %d times", n, got)
+			}
+		}
+		time.Sleep(time.Second)
+		if ups := w.settled(); len(ups) != 4 {
+			t.Errorf("%d results after the drain, want those of the 4 requests under way", len(ups))
+		}
+		w.event(d, 100, 1) // the dispatcher goes on
+		time.Sleep(time.Second)
+		if w.releases(100) != 1 {
+			t.Error("an event after the drain is not released")
+		}
+	})
+}
+
+func TestDrainWithoutADatabaseDropsAndReleasesNothing(t *testing.T) {
+	t.Parallel()
+	run(t, func(t *testing.T, w *world, d *dispatch.Dispatcher) {
+		w.endpoints[1] = answers(200, 3*time.Second)
+		w.hold(true)
+		for n := range 10 {
+			w.event(d, n, 1)
+		}
+		time.Sleep(time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := d.Drain(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("drain: %v, want the deadline", err)
+		}
+		time.Sleep(10 * time.Second)
+		w.hold(false)
+		time.Sleep(10 * time.Second)
+		for n := range 10 {
+			if got := w.releases(n); got != 0 {
+				t.Errorf("event %d released %d times for a partition that was given up", n, got)
+			}
+		}
+		if rows := w.stored(); len(rows) != 0 {
+			t.Errorf("%d rows written for records that are read again", len(rows))
+		}
+		if got := w.calls(1); got != 4 {
+			t.Errorf("%d calls, want only the 4 that were under way", got)
+		}
+	})
+}
+
+// TestEveryEventIsReleasedOnce throws random latencies, failures, pressure and drains at a few lanes.
+func TestEveryEventIsReleasedOnce(t *testing.T) {
+	t.Parallel()
+	run(t, func(t *testing.T, w *world, d *dispatch.Dispatcher) {
+		rng := rand.New(rand.NewPCG(1, 2))
+		statuses := []int{200, 200, 200, 500, 410, 404}
+		for r := int32(1); r <= 5; r++ {
+			w.endpoints[r] = func(context.Context, *delivery.Delivery, int) delivery.Attempt {
+				w.mu.Lock()
+				pause, status := time.Duration(rng.IntN(1500))*time.Millisecond, statuses[rng.IntN(len(statuses))]
+				w.mu.Unlock()
+				time.Sleep(pause)
+				a := delivery.Attempt{Status: status}
+				if status == 404 {
+					a = delivery.Attempt{Status: 503, RetryAfter: 2 * time.Second}
+				}
+				return a
+			}
+		}
+		const events = 3000
+		for n := range events {
+			rules := make([]int32, 0, 5)
+			for r := int32(1); r <= 5; r++ {
+				if (n>>r)&1 == 1 {
+					rules = append(rules, r)
+				}
+			}
+			w.event(d, n, rules...)
+			switch {
+			case n%500 == 499:
+				if err := d.Drain(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			case n%50 == 0:
+				d.Pressed(dispatch.Source{Topic: "t"})
+			case n%7 == 0:
+				time.Sleep(100 * time.Millisecond)
+			}
+		}
+		time.Sleep(time.Hour)
+		for n := range events {
+			if got := w.releases(n); got != 1 {
+				t.Errorf("event %d released %d times", n, got)
+			}
+		}
+	})
+}

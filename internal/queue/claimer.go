@@ -1,0 +1,267 @@
+package queue
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	mathrand "math/rand/v2"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+)
+
+// Due is a lane with rows that are due.
+type Due struct {
+	Lane delivery.Lane
+	// Since is when its oldest row became due, by the database's clock.
+	Since time.Time
+}
+
+// ClaimStore is the database as the claimer needs it.
+type ClaimStore interface {
+	// DueLanes returns the lanes with due rows, and how long until the next row of any other lane is due; a negative time where
+	// there is none.
+	DueLanes(ctx context.Context) (due []Due, next time.Duration, err error)
+	// Claim leases up to room due rows of a lane to the holder of token.
+	Claim(ctx context.Context, lane delivery.Lane, room int, lease time.Duration, token delivery.Token) ([]delivery.Row, error)
+	// RuleExists looks the lane's rule up in the database.
+	RuleExists(ctx context.Context, lane delivery.Lane) (bool, error)
+	// KillLane makes up to limit waiting rows of a lane dead.
+	KillLane(ctx context.Context, lane delivery.Lane, reason delivery.Reason, limit int) (int, error)
+}
+
+// Lanes is where claimed rows are sent.
+type Lanes interface {
+	// Room returns how many rows of the lane may be claimed now and for how long they should be leased. known is false for a lane whose
+	// rule is not active: its rows wait.
+	Room(lane delivery.Lane) (room int, lease time.Duration, known bool)
+	// Resend takes claimed rows over. Their leases run out at until, by this process's clock.
+	Resend(rows []delivery.Row, until time.Time)
+}
+
+const (
+	pollEvery    = time.Second            // how late a row that another replica made may be seen
+	pollAtLeast  = 20 * time.Millisecond  // pause between polls while lanes are busy
+	claimRows    = 500                    // rows in one claim
+	orphanEvery  = 30 * time.Second       // how often a lane without an active rule is looked up in the database
+	killRows     = 500                    // rows of a deleted rule made dead in one statement
+	killPause    = 100 * time.Millisecond // between these, to leave the LMS its database
+	maxLaneState = 100_000                // lanes remembered between polls
+)
+
+// Claimer claims due rows for the lanes that have room.
+type Claimer struct {
+	store   ClaimStore
+	lanes   Lanes
+	settle  func(delivery.Update)
+	logger  *slog.Logger
+	metrics *claimerMetrics
+	wake    chan struct{}
+
+	checked map[delivery.Lane]time.Time // when a lane without an active rule was last looked up
+}
+
+// NewClaimer returns a claimer. settle writes results, as Writer.Settle does.
+func NewClaimer(
+	store ClaimStore, lanes Lanes, settle func(delivery.Update), logger *slog.Logger, reg prometheus.Registerer,
+) (*Claimer, error) {
+	if store == nil || lanes == nil || settle == nil {
+		return nil, errors.New("claimer: store, lanes and settle are required")
+	}
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	return &Claimer{
+		store: store, lanes: lanes, settle: settle, logger: logger, metrics: newClaimerMetrics(reg),
+		wake: make(chan struct{}, 1), checked: make(map[delivery.Lane]time.Time),
+	}, nil
+}
+
+// Wake makes the claimer look again soon: a lane has got room, or a rule has changed.
+func (c *Claimer) Wake() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run claims until ctx ends.
+func (c *Claimer) Run(ctx context.Context) {
+	var (
+		back backoff
+		log  = quietly{logger: c.logger}
+	)
+	for ctx.Err() == nil {
+		wait, err := c.poll(ctx)
+		if err != nil {
+			if ctx.Err() != nil {
+				return
+			}
+			c.metrics.failures.Inc()
+			log.failure(ctx, "cannot claim rows", err)
+			if back.wait(ctx) != nil {
+				return
+			}
+			continue
+		}
+		log.success(ctx, "claiming rows again")
+		back.reset()
+		if c.pause(ctx, wait) != nil {
+			return
+		}
+	}
+}
+
+// pause waits for the next poll: wait, or less when woken, but never so short that polls follow each other in a tight loop.
+func (c *Claimer) pause(ctx context.Context, wait time.Duration) error {
+	if err := sleep(ctx, pollAtLeast); err != nil {
+		return err
+	}
+	if wait -= pollAtLeast; wait <= 0 {
+		return nil
+	}
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-c.wake:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// poll claims once for every lane with due rows and room, and returns how long nothing more is to be done.
+func (c *Claimer) poll(ctx context.Context) (time.Duration, error) {
+	due, next, err := c.store.DueLanes(ctx)
+	if err != nil {
+		return 0, err
+	}
+	// Replicas that start together must not poll together; and where claims compete, nobody should always be last.
+	wait := time.Duration(float64(pollEvery) * (0.8 + 0.4*mathrand.Float64()))
+	if next >= 0 {
+		wait = min(wait, next)
+	}
+	mathrand.Shuffle(len(due), func(i, j int) { due[i], due[j] = due[j], due[i] })
+	var failed error
+	for _, d := range due {
+		again, err := c.claim(ctx, d.Lane)
+		if err != nil {
+			if ctx.Err() != nil {
+				return 0, err
+			}
+			failed = err // a lane that fails must not keep the others from theirs
+		}
+		if again {
+			wait = 0
+		}
+	}
+	return wait, failed
+}
+
+// claim tells whether the lane may have more due rows and room for them.
+func (c *Claimer) claim(ctx context.Context, lane delivery.Lane) (again bool, err error) {
+	room, lease, known := c.lanes.Room(lane)
+	if !known {
+		return false, c.orphan(ctx, lane)
+	}
+	delete(c.checked, lane)
+	room = min(room, claimRows)
+	if room <= 0 {
+		return false, nil // the lane wakes the claimer when it has room
+	}
+	token := newToken()
+	until := time.Now().Add(lease) // before the claim, so that it is never later than the database's idea of it
+	rows, err := c.store.Claim(ctx, lane, room, lease, token)
+	if err != nil {
+		return false, err
+	}
+	c.metrics.claimed.Add(float64(len(rows)))
+	sound := rows[:0]
+	for i := range rows {
+		if rows[i].CrashLoops() {
+			c.settle(delivery.Abort(&rows[i]))
+			c.metrics.crashLoops.Inc()
+			c.logger.ErrorContext(ctx, "delivery is dead: its claimers die before they can write a result",
+				"webhook_id", rows[i].ID.String(), "rule_id", lane.RuleID, "claims", rows[i].Claims)
+			continue
+		}
+		sound = append(sound, rows[i])
+	}
+	if len(sound) > 0 {
+		c.lanes.Resend(sound, until)
+	}
+	return len(rows) == room, nil
+}
+
+// orphan ends the rows of a rule that no longer exists. A rule that is only missing in the snapshot (disabled, faulty, added a
+// moment ago) keeps its rows.
+func (c *Claimer) orphan(ctx context.Context, lane delivery.Lane) error {
+	now := time.Now()
+	if last, ok := c.checked[lane]; ok && now.Sub(last) < orphanEvery {
+		return nil
+	}
+	if len(c.checked) >= maxLaneState {
+		clear(c.checked)
+	}
+	c.checked[lane] = now
+	exists, err := c.store.RuleExists(ctx, lane)
+	if err != nil || exists {
+		return err
+	}
+	for total := 0; ; {
+		n, err := c.store.KillLane(ctx, lane, delivery.ReasonRuleDeleted, killRows)
+		if err != nil {
+			return err
+		}
+		total += n
+		if n < killRows {
+			if total > 0 {
+				c.metrics.orphaned.Add(float64(total))
+				c.logger.WarnContext(ctx, "deliveries are dead: their rule was deleted", "rule_id", lane.RuleID, "count", total)
+			}
+			return nil
+		}
+		if err := sleep(ctx, killPause); err != nil {
+			return err
+		}
+	}
+}
+
+func newToken() delivery.Token {
+	var t delivery.Token
+	_, _ = rand.Read(t[:]) // never fails, as documented
+	return t
+}
+
+type claimerMetrics struct {
+	claimed    prometheus.Counter
+	failures   prometheus.Counter
+	crashLoops prometheus.Counter
+	orphaned   prometheus.Counter
+}
+
+func newClaimerMetrics(reg prometheus.Registerer) *claimerMetrics {
+	m := &claimerMetrics{
+		claimed: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "webhook_dispatcher_rows_claimed_total", Help: "Rows claimed to be sent.",
+		}),
+		failures: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "webhook_dispatcher_claim_failures_total", Help: "Polls for due rows that failed at the database.",
+		}),
+		crashLoops: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "webhook_dispatcher_crash_loops_total", Help: "Rows made dead because their claimers never wrote a result.",
+		}),
+		orphaned: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "webhook_dispatcher_rows_orphaned_total", Help: "Rows made dead because their rule was deleted.",
+		}),
+	}
+	if reg != nil {
+		reg.MustRegister(m.claimed, m.failures, m.crashLoops, m.orphaned)
+	}
+	return m
+}
