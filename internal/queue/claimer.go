@@ -13,18 +13,10 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
-// Due is a lane with rows that are due.
-type Due struct {
-	Lane delivery.Lane
-	// Since is when its oldest row became due, by the database's clock.
-	Since time.Time
-}
-
 // ClaimStore is the database as the claimer needs it.
 type ClaimStore interface {
-	// DueLanes returns the lanes with due rows, and how long until the next row of any other lane is due; a negative time where
-	// there is none.
-	DueLanes(ctx context.Context) (due []Due, next time.Duration, err error)
+	// DueLanes returns every lane that has a row pending or leased, and how long until its first is due.
+	DueLanes(ctx context.Context) ([]delivery.LaneDue, error)
 	// Claim leases up to room due rows of a lane to the holder of token.
 	Claim(ctx context.Context, lane delivery.Lane, room int, lease time.Duration, token delivery.Token) ([]delivery.Row, error)
 	// RuleExists looks the lane's rule up in the database.
@@ -137,18 +129,19 @@ func (c *Claimer) pause(ctx context.Context, wait time.Duration) error {
 
 // poll claims once for every lane with due rows and room, and returns how long nothing more is to be done.
 func (c *Claimer) poll(ctx context.Context) (time.Duration, error) {
-	due, next, err := c.store.DueLanes(ctx)
+	lanes, err := c.store.DueLanes(ctx)
 	if err != nil {
 		return 0, err
 	}
-	// Replicas that start together must not poll together; and where claims compete, nobody should always be last.
+	// Replicas that start together must not poll together; and where claims compete, no lane should always be last.
 	wait := time.Duration(float64(pollEvery) * (0.8 + 0.4*mathrand.Float64()))
-	if next >= 0 {
-		wait = min(wait, next)
-	}
-	mathrand.Shuffle(len(due), func(i, j int) { due[i], due[j] = due[j], due[i] })
+	mathrand.Shuffle(len(lanes), func(i, j int) { lanes[i], lanes[j] = lanes[j], lanes[i] })
 	var failed error
-	for _, d := range due {
+	for _, d := range lanes {
+		if d.Wait > 0 {
+			wait = min(wait, d.Wait)
+			continue
+		}
 		again, err := c.claim(ctx, d.Lane)
 		if err != nil {
 			if ctx.Err() != nil {

@@ -16,10 +16,11 @@ import (
 
 // Store is the database as the queue needs it. All times in it are the database's.
 type Store interface {
-	// Insert makes rows; one that exists already, in any state, stays as it is.
+	// Insert makes rows; one that exists already, in any state, stays as it is. Rows that no try can store are named by a
+	// *delivery.RejectedError; the others are stored then.
 	Insert(ctx context.Context, rows []delivery.Insert) error
-	// Finish writes results of leases and tells how many no longer fitted because the lease had gone to somebody else.
-	Finish(ctx context.Context, updates []delivery.Update) (lost int, err error)
+	// Finish writes results of leases and tells which no longer fitted because the lease had gone to somebody else.
+	Finish(ctx context.Context, updates []delivery.Update) (lost []delivery.ID, err error)
 	// LogAttempts appends to the attempt log.
 	LogAttempts(ctx context.Context, attempts []delivery.Attempt) error
 	// MaxBody returns the largest body in bytes that fits a row.

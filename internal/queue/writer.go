@@ -102,9 +102,14 @@ func (w *Writer) insert(ctx context.Context, batch []parking) error {
 	if len(inserts) == 0 {
 		return nil
 	}
-	if err := w.store.Insert(ctx, inserts); err != nil {
+	err := w.store.Insert(ctx, inserts)
+	var rejected *delivery.RejectedError
+	if err != nil && !errors.As(err, &rejected) {
 		w.metrics.failures.WithLabelValues("rows").Inc()
 		return err
+	}
+	if rejected != nil {
+		kept = w.reject(ctx, kept, rejected)
 	}
 	for _, p := range kept {
 		w.metrics.parked.WithLabelValues(string(p.insert.Reason)).Inc()
@@ -115,15 +120,39 @@ func (w *Writer) insert(ctx context.Context, batch []parking) error {
 	return nil
 }
 
+// reject takes the rows that the database refuses for good out of those that it took. Without its body almost any row fits:
+// it is tried again as a dead one. What is refused even so stays unstored and its event unreleased, which the lag of its
+// partition shows; releasing it would be losing it.
+func (w *Writer) reject(ctx context.Context, batch []parking, err *delivery.RejectedError) (stored []parking) {
+	refused := make(map[int]bool, len(err.Rows))
+	for _, r := range err.Rows {
+		refused[r.Index] = true
+	}
+	for i, p := range batch {
+		if !refused[i] {
+			stored = append(stored, p)
+			continue
+		}
+		w.metrics.rejected.Inc()
+		if p.insert.Body == nil {
+			w.logger.ErrorContext(ctx, "the database refuses a delivery for good; its event is not released", "error", err)
+			continue
+		}
+		p.insert = delivery.Bury(&p.insert.Delivery, p.insert.Attempts, p.insert.LastStatus)
+		w.rows.add(p)
+	}
+	return stored
+}
+
 func (w *Writer) finish(ctx context.Context, batch []delivery.Update) error {
 	lost, err := w.store.Finish(ctx, batch)
 	if err != nil {
 		w.metrics.failures.WithLabelValues("results").Inc()
 		return err
 	}
-	if lost > 0 {
-		w.metrics.resultsLost.Add(float64(lost))
-		w.logger.WarnContext(ctx, "results discarded: their leases had run out and gone to somebody else", "count", lost)
+	if len(lost) > 0 {
+		w.metrics.resultsLost.Add(float64(len(lost)))
+		w.logger.WarnContext(ctx, "results discarded: their leases had run out and gone to somebody else", "count", len(lost))
 	}
 	return nil
 }
@@ -140,6 +169,7 @@ type writerMetrics struct {
 	parked          *prometheus.CounterVec
 	failures        *prometheus.CounterVec
 	resultsLost     prometheus.Counter
+	rejected        prometheus.Counter
 	attemptsDropped prometheus.Counter
 }
 
@@ -157,6 +187,9 @@ func newWriterMetrics(reg prometheus.Registerer) *writerMetrics {
 			Name: "webhook_dispatcher_results_discarded_total",
 			Help: "Results that were not written because the lease had run out and gone to somebody else.",
 		}),
+		rejected: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "webhook_dispatcher_rows_rejected_total", Help: "Rows that the database refused for good; most are kept without their body.",
+		}),
 		attemptsDropped: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "webhook_dispatcher_attempts_dropped_total",
 			Help: "Attempts missing in the attempt log because too many waited for the database.",
@@ -169,7 +202,7 @@ func newWriterMetrics(reg prometheus.Registerer) *writerMetrics {
 		m.failures.WithLabelValues(what)
 	}
 	if reg != nil {
-		reg.MustRegister(m.parked, m.failures, m.resultsLost, m.attemptsDropped)
+		reg.MustRegister(m.parked, m.failures, m.resultsLost, m.rejected, m.attemptsDropped)
 	}
 	return m
 }
