@@ -1,0 +1,111 @@
+package egress
+
+import (
+	_ "embed"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"strings"
+)
+
+//go:embed ranges.csv
+var rangesFile string
+
+// block is one line of the data file.
+type block struct {
+	prefix netip.Prefix
+	name   string
+}
+
+// ranges is the data file, by kind.
+type ranges struct {
+	public, special, metadata []block
+}
+
+// parseRanges reads the format that ranges.csv describes. A file with a fault is refused as a whole: a guard
+// that lacks a block would let requests through.
+func parseRanges(text string) (*ranges, error) {
+	reader := csv.NewReader(strings.NewReader(text))
+	reader.Comment = '#'
+	reader.FieldsPerRecord = 4
+	reader.TrimLeadingSpace = true
+	var (
+		all  ranges
+		seen = make(map[netip.Prefix]bool)
+	)
+	for {
+		record, err := reader.Read()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read address ranges: %w", err)
+		}
+		line, _ := reader.FieldPos(0)
+		kind, text, name, source := record[0], record[1], record[2], record[3]
+		prefix, err := parsePrefix(text)
+		if err != nil {
+			return nil, fmt.Errorf("address ranges, line %d: %w", line, err)
+		}
+		if seen[prefix] {
+			return nil, fmt.Errorf("address ranges, line %d: %s stands there twice", line, prefix)
+		}
+		seen[prefix] = true
+		if name == "" || source == "" {
+			return nil, fmt.Errorf("address ranges, line %d: %s has no name or no source", line, prefix)
+		}
+		switch kind {
+		case "public":
+			all.public = append(all.public, block{prefix, name})
+		case "special":
+			all.special = append(all.special, block{prefix, name})
+		case "metadata":
+			if !prefix.IsSingleIP() {
+				return nil, fmt.Errorf("address ranges, line %d: metadata %s is not a single address", line, prefix)
+			}
+			all.metadata = append(all.metadata, block{prefix, name})
+		default:
+			return nil, fmt.Errorf("address ranges, line %d: kind %q: want public, special or metadata", line, kind)
+		}
+	}
+	if len(all.public) == 0 || len(all.special) == 0 || len(all.metadata) == 0 {
+		return nil, errors.New("address ranges: a kind has no block at all")
+	}
+	return &all, nil
+}
+
+// parsePrefix reads a CIDR block in the one spelling that means what it says: no bits set behind the prefix, and
+// IPv4 written as IPv4.
+func parsePrefix(text string) (netip.Prefix, error) {
+	prefix, err := netip.ParsePrefix(text)
+	if err != nil {
+		if addr, addrErr := netip.ParseAddr(text); addrErr == nil && addr.Zone() == "" {
+			return netip.Prefix{}, fmt.Errorf("block %q has no prefix length: write %s/%d", text, addr, addr.BitLen())
+		}
+		return netip.Prefix{}, fmt.Errorf("block %q is not a CIDR block such as 10.1.0.0/16 or fd12::/64", text)
+	}
+	return prefix, checkPrefix(prefix)
+}
+
+func checkPrefix(prefix netip.Prefix) error {
+	switch {
+	case !prefix.IsValid():
+		return errors.New("a CIDR block is empty")
+	case prefix.Addr().Is4In6():
+		return fmt.Errorf("block %s is IPv4 written as IPv6: write it as IPv4", prefix)
+	case prefix != prefix.Masked():
+		return fmt.Errorf("block %s has bits set behind its prefix: write %s, or a longer prefix", prefix, prefix.Masked())
+	}
+	return nil
+}
+
+func holds(blocks []block, addr netip.Addr) bool {
+	for i := range blocks {
+		if blocks[i].prefix.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}

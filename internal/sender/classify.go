@@ -1,0 +1,112 @@
+package sender
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"syscall"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/egress"
+)
+
+// streamError has the shape of net/http's unexported HTTP/2 stream error, which converts itself into any struct of this shape.
+type streamError struct {
+	StreamID uint32
+	Code     uint32
+	Cause    error
+}
+
+func (streamError) Error() string { return "HTTP/2 stream error" }
+
+// classify names what kept an answer away, by type. caller is the context that Send was given, exchange the one with the deadline.
+func classify(caller, exchange context.Context, err error) delivery.ErrorClass {
+	var (
+		dns *net.DNSError
+		op  *net.OpError
+	)
+	switch {
+	case egress.IsDenied(err):
+		return delivery.ClassEgress
+	case errors.Is(caller.Err(), context.Canceled):
+		return delivery.ClassCancelled
+	case exchange.Err() != nil:
+		return delivery.ClassTimeout
+	case errors.As(err, &dns):
+		return delivery.ClassDNS
+	case isTLS(err):
+		return delivery.ClassTLS
+	case errors.As(err, &op) && (op.Op == "dial" || op.Op == "proxyconnect"):
+		return delivery.ClassConnect
+	case isTimeout(err):
+		return delivery.ClassTimeout
+	case isReset(err):
+		return delivery.ClassReset
+	}
+	// What net/http's parsers find wrong has no type of its own, and is all that is left of its errors.
+	return delivery.ClassProtocol
+}
+
+func isTLS(err error) bool {
+	var (
+		verification *tls.CertificateVerificationError
+		record       tls.RecordHeaderError
+		op           *net.OpError
+	)
+	if errors.As(err, &verification) || errors.As(err, &record) || errors.Is(err, http.ErrSchemeMismatch) {
+		return true
+	}
+	// crypto/tls reports an alert under these names of an operation; the alert's own type is not exported.
+	return errors.As(err, &op) && (op.Op == "remote error" || op.Op == "local error")
+}
+
+func isTimeout(err error) bool {
+	var timeout interface{ Timeout() bool }
+	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout()
+}
+
+func isReset(err error) bool {
+	var stream streamError
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNABORTED) ||
+		errors.As(err, &stream)
+}
+
+// describe says more about an error than its class, in words of ours: an error's own text holds addresses, URLs and what
+// the endpoint chose to send.
+func describe(err error) string {
+	var (
+		authority x509.UnknownAuthorityError
+		hostname  x509.HostnameError
+		invalid   x509.CertificateInvalidError
+		dns       *net.DNSError
+	)
+	for _, own := range []error{errURLParse, errURLScheme, errURLHost, errURLPort, errHeader, errSign, errNoStatus} {
+		if errors.Is(err, own) {
+			return own.Error()
+		}
+	}
+	switch {
+	case egress.IsDenied(err):
+		return "the endpoint is not at an allowed address; if it is meant to be reached, add its CIDR block to " + egress.Setting
+	case errors.As(err, &authority):
+		return "the certificate is signed by an unknown authority"
+	case errors.As(err, &hostname):
+		return "the certificate is for another host"
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return "the certificate has expired or is not yet valid"
+	case errors.As(err, &invalid):
+		return "the certificate is not valid"
+	case errors.Is(err, http.ErrSchemeMismatch):
+		return "the endpoint speaks plain HTTP where the URL says https"
+	case errors.As(err, &dns) && dns.IsNotFound:
+		return "the host name does not exist"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "the connection was refused"
+	}
+	return ""
+}

@@ -1,0 +1,126 @@
+package sender
+
+import (
+	"context"
+	"io"
+	"log"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+)
+
+func discard() *log.Logger { return log.New(io.Discard, "", 0) }
+
+// story is a journal with a clock of its own, told what came of attempts.
+type story struct {
+	out *output
+	now time.Time
+	j   *journal
+}
+
+func newStory() *story {
+	s := &story{out: &output{}, now: time.Unix(1_700_000_000, 0)}
+	s.j = newJournal(s.out.logger(), func() time.Time { return s.now })
+	return s
+}
+
+func (s *story) tell(rule int32, status int, class delivery.ErrorClass, location string) {
+	r := ruleFor("http://h/")
+	r.ID = rule
+	a := delivery.Attempt{Kind: delivery.KindWebhook, RuleID: rule, Status: status, Class: class}
+	s.j.record(context.Background(), r, &a, location, nil)
+}
+
+// count returns the lines above debug.
+func (s *story) count() int {
+	n := 0
+	for _, line := range s.out.lines() {
+		if line != "" && !strings.Contains(line, "level=DEBUG") {
+			n++
+		}
+	}
+	return n
+}
+
+func (s *story) last() string {
+	lines := s.out.lines()
+	return lines[len(lines)-1]
+}
+
+func TestJournalSummarises(t *testing.T) {
+	t.Parallel()
+	s := newStory()
+	s.tell(1, 200, "", "")
+	if s.count() != 0 {
+		t.Errorf("a success was logged: %s", s.out)
+	}
+	for range 1000 {
+		s.tell(1, 500, "", "")
+		s.now = s.now.Add(time.Second)
+	}
+	if s.count() != 1 || !strings.Contains(s.last(), "level=WARN") || !strings.Contains(s.last(), "status=500") {
+		t.Errorf("1000 failures: %s", s.out)
+	}
+	s.now = s.now.Add(time.Hour)
+	s.tell(1, 500, "", "")
+	if s.count() != 2 || !strings.Contains(s.last(), "failures=1000") {
+		t.Errorf("an hour later: %s", s.out)
+	}
+	s.tell(1, 0, delivery.ClassTimeout, "")
+	if s.count() != 3 || !strings.Contains(s.last(), "class=timeout") {
+		t.Errorf("a change: %s", s.out)
+	}
+	s.tell(1, 204, "", "")
+	if s.count() != 4 || !strings.Contains(s.out.String(), "takes deliveries again") {
+		t.Errorf("its end: %s", s.out)
+	}
+	s.tell(2, 0, delivery.ClassCancelled, "")
+	if s.count() != 4 {
+		t.Errorf("cancelled by ourselves: %s", s.out)
+	}
+	s.tell(3, 429, "", "")
+	if !strings.Contains(s.last(), "level=INFO") {
+		t.Errorf("asked to wait: %s", s.last())
+	}
+}
+
+// Endpoints whose answers change all the time are held to a few lines and then one a minute.
+func TestJournalIsNotFlooded(t *testing.T) {
+	t.Parallel()
+	for name, next := range map[string]func(s *story, i int){
+		"other status":   func(s *story, i int) { s.tell(1, 400+i%200, "", "") },
+		"other location": func(s *story, i int) { s.tell(1, 302, "", "http://h"+strings.Repeat("x", i%200)) },
+		"every second":   func(s *story, i int) { s.tell(1, 200+300*(i%2), "", "") },
+	} {
+		s := newStory()
+		for i := range 600 { // ten minutes
+			next(s, i)
+			s.now = s.now.Add(time.Second)
+		}
+		if n := s.count(); n < 4 || n > lineBurst+10 {
+			t.Errorf("%s: %d lines in ten minutes", name, n)
+		}
+	}
+}
+
+func TestJournalIsBounded(t *testing.T) {
+	t.Parallel()
+	s := newStory()
+	for i := range int32(maxLanes + 100) {
+		s.tell(i, 500, "", "")
+	}
+	if n := len(s.j.lanes); n != maxLanes {
+		t.Errorf("%d lanes are remembered", n)
+	}
+	if n := s.j.failing.Load(); n != maxLanes {
+		t.Errorf("%d lanes count as failing", n)
+	}
+	for i := range int32(maxLanes + 100) {
+		s.tell(i, 200, "", "")
+	}
+	if n := s.j.failing.Load(); n != 0 {
+		t.Errorf("%d lanes count as failing after all have recovered", n)
+	}
+}

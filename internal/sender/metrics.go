@@ -1,0 +1,71 @@
+package sender
+
+import (
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+)
+
+// outcomes are all values of the label outcome.
+var outcomes = [...]string{
+	"2xx", "3xx", "4xx", "5xx",
+	string(delivery.ClassDNS), string(delivery.ClassConnect), string(delivery.ClassTLS), string(delivery.ClassTimeout),
+	string(delivery.ClassReset), string(delivery.ClassProtocol), string(delivery.ClassEgress), string(delivery.ClassRequest),
+	string(delivery.ClassCancelled), string(delivery.ClassOther),
+}
+
+type metrics struct {
+	attempts map[string]prometheus.Counter // by outcome; not changed after newMetrics
+	other    prometheus.Counter
+	duration prometheus.Histogram
+}
+
+func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
+	attempts := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "webhook_dispatcher_attempts_total",
+		Help: "Requests to endpoints by outcome: the class of the answer's status, or why there was no usable answer.",
+	}, []string{"outcome"})
+	m := &metrics{
+		attempts: make(map[string]prometheus.Counter, len(outcomes)),
+		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "webhook_dispatcher_attempt_duration_seconds",
+			Help:    "Time from the start of a request to an endpoint until its answer was read or it failed.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 20, 30, 60},
+		}),
+	}
+	for _, outcome := range outcomes {
+		m.attempts[outcome] = attempts.WithLabelValues(outcome)
+	}
+	m.other = m.attempts[string(delivery.ClassOther)]
+	if registerer == nil {
+		return m, nil
+	}
+	for _, collector := range []prometheus.Collector{attempts, m.duration} {
+		if err := registerer.Register(collector); err != nil {
+			return nil, fmt.Errorf("sender: register metrics: %w", err)
+		}
+	}
+	return m, nil
+}
+
+func (m *metrics) observe(a *delivery.Attempt) {
+	counter, ok := m.attempts[outcome(a)]
+	if !ok {
+		counter = m.other
+	}
+	counter.Inc()
+	m.duration.Observe(a.Duration.Seconds())
+}
+
+// outcome names what came of an attempt, bounded.
+func outcome(a *delivery.Attempt) string {
+	switch {
+	case a.Class != "":
+		return string(a.Class)
+	case a.Status >= 200 && a.Status <= 599:
+		return outcomes[a.Status/100-2]
+	}
+	return string(delivery.ClassOther)
+}

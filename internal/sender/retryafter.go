@@ -1,0 +1,41 @@
+package sender
+
+import (
+	"net/http"
+	"strings"
+	"time"
+)
+
+// MaxRetryAfter is the longest wait that an endpoint can ask for.
+const MaxRetryAfter = 24 * time.Hour
+
+// ParseRetryAfter reads a Retry-After header (RFC 9110, 10.2.3): whole seconds, or an HTTP date, seen from now. It returns
+// between 0 and MaxRetryAfter; 0 for a value that is neither, or a time that has passed.
+func ParseRetryAfter(value string, now time.Time) time.Duration {
+	value = strings.Trim(value, " \t")
+	if value == "" {
+		return 0
+	}
+	if value[0] >= '0' && value[0] <= '9' {
+		return seconds(value)
+	}
+	at, err := http.ParseTime(value)
+	if err != nil {
+		return 0
+	}
+	return min(max(at.Sub(now), 0), MaxRetryAfter)
+}
+
+// seconds reads digits of any number; strconv would call a long one an error, and a multiplication overflow.
+func seconds(digits string) time.Duration {
+	var total time.Duration
+	for _, c := range []byte(digits) {
+		if c < '0' || c > '9' {
+			return 0
+		}
+		if total < MaxRetryAfter {
+			total = total*10 + time.Duration(c-'0')*time.Second
+		}
+	}
+	return min(total, MaxRetryAfter)
+}
