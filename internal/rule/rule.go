@@ -22,7 +22,18 @@ type Row struct {
 	Form     bool // use_www_form_encoding
 }
 
-// Rule is a row that can be acted on. It is immutable.
+// same tells whether two rows say the same; times are compared as moments.
+func (r *Row) same(other *Row) bool {
+	a, b := *r, *other
+	if !a.Created.Equal(b.Created) || !a.Modified.Equal(b.Modified) {
+		return false
+	}
+	a.Created, a.Modified, b.Created, b.Modified = time.Time{}, time.Time{}, time.Time{}, time.Time{}
+	return a == b
+}
+
+// Rule is a row that can be acted on. It is immutable. Its URL has been checked, and stands without the spaces before it that
+// people paste.
 type Rule struct {
 	Row
 	Kind delivery.Kind
@@ -36,3 +47,8 @@ type Rule struct {
 
 // Lane returns the queue of the rule's deliveries.
 func (r *Rule) Lane() delivery.Lane { return delivery.Lane{Kind: r.Kind, RuleID: r.ID} }
+
+// DoubleSendWarning is to be logged once when rules come from the enabled rows: the plugin inside the LMS reads the same rows.
+const DoubleSendWarning = "the enabled rows are the rules, and the openedx-webhooks plugin inside LMS and CMS sends those same rows " +
+	"by itself: while it is active there, receivers get every event twice. To send once, uninstall the plugin from LMS and CMS " +
+	"and keep its tables (the rules commands make and show rows), or leave enabled only rows whose events the plugin does not handle"

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/cli"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/embedded"
+)
+
+var update = flag.Bool("update", false, "write what the scripts compare with into them")
+
+// TestMain lets the test binary be the program: scripts run it as a process of its own, with the real main but for serve.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"webhook-dispatcher": func() {
+		ctx, stop := untilSignal(context.Background(), os.Exit)
+		code := cli.Run(ctx, os.Args[1:], &cli.Process{
+			Environ: os.Environ(), Stdout: os.Stdout, Stderr: os.Stderr, Serve: serveStub,
+		})
+		stop()
+		os.Exit(code)
+	}})
+}
+
+// serveStub stands for the daemon: it says that it runs and stops in good order. In the group "stuck" it never stops.
+func serveStub(ctx context.Context, cfg *config.Config, _ *slog.Logger) error {
+	if err := os.WriteFile("serving", []byte(cfg.GroupID), 0o600); err != nil {
+		return err
+	}
+	switch cfg.GroupID {
+	case "broken":
+		return errors.New("consume: broken on purpose")
+	case "once":
+		return nil
+	}
+	<-ctx.Done()
+	if cfg.GroupID == "stuck" {
+		if err := os.WriteFile("stopping", nil, 0o600); err != nil {
+			return err
+		}
+		select {}
+	}
+	return nil
+}
+
+func TestScripts(t *testing.T) {
+	t.Parallel()
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/no") {
+			w.WriteHeader(http.StatusTeapot)
+		}
+		fmt.Fprintf(w, "got %s %s\x1b[31m", r.Header.Get("Content-Type"), r.Header.Get("Webhook-Id"))
+	}))
+	t.Cleanup(receiver.Close)
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		UpdateScripts:       *update,
+		RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("RECEIVER", receiver.URL)
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"code":     exitCode,
+			"database": startDatabase,
+			"await":    awaitFile,
+			"signal":   sendSignal,
+		},
+	})
+}
+
+// exitCode runs "code N program args…" and fails unless the program exits with N.
+func exitCode(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: code N program args…")
+	}
+	err := ts.Exec(args[1], args[2:]...)
+	got := 0
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		got = exit.ExitCode()
+	} else if err != nil {
+		ts.Fatalf("run %s: %v", args[1], err)
+	}
+	if strconv.Itoa(got) != args[0] {
+		ts.Fatalf("exit code %d, want %s", got, args[0])
+	}
+}
+
+// startDatabase starts a database for the script and sets the DSN.
+func startDatabase(ts *testscript.TestScript, _ bool, _ []string) {
+	database, err := embedded.StartDatabase()
+	ts.Check(err)
+	ts.Defer(func() { ts.Check(database.Close()) })
+	ts.Setenv("WEBHOOK_DISPATCHER_MYSQL_DSN", database.DSN())
+}

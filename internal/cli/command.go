@@ -1,0 +1,131 @@
+// Package cli is the command line: the grammar of the commands, and what each prints. It turns settings into calls of the packages that do
+// the work, and errors into exit codes: 0 good, 1 failed, 2 wrong usage or settings.
+//
+// It knows no signals and no process: main gives it a context, an environment and somewhere to write.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
+)
+
+// The exit codes, which scripts rely on.
+const (
+	ExitGood   = 0
+	ExitFailed = 1
+	ExitUsage  = 2 // wrong usage or settings
+)
+
+// Process is what a command has of the world outside.
+type Process struct {
+	// Environ is the environment, as os.Environ returns it.
+	Environ []string
+	Stdout  io.Writer
+	Stderr  io.Writer
+	// Version is that of a release, "" for a build from source.
+	Version string
+	// Serve runs the daemon until ctx ends. Nil is the daemon itself; tests put their own here.
+	Serve func(ctx context.Context, cfg *config.Config, log *slog.Logger) error
+}
+
+// grammar is the command line. Settings stand beside the commands that use them.
+type grammar struct {
+	config.File
+	config.Log
+
+	Serve   serveCommand   `cmd:"" help:"Run the daemon: consume the topics and deliver webhooks."`
+	Migrate migrateCommand `cmd:"" help:"Bring the database's tables to this version. Can be repeated."`
+	Rules   rulesCommand   `cmd:"" help:"List, show, add and test rules."`
+	Version versionCommand `cmd:"" help:"Print the version."`
+}
+
+type rulesCommand struct {
+	List listCommand `cmd:"" help:"List all rules with what is wrong with them."`
+	Show showCommand `cmd:"" help:"Show one rule."`
+	Add  addCommand  `cmd:"" help:"Add a rule and print its id."`
+	Test testCommand `cmd:"" help:"Show the request that a rule makes of an event, and send it if asked to."`
+}
+
+// usageError ends a command with exit code 2.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// session is what a command runs with once its settings have been read.
+type session struct {
+	*Process
+	log    *slog.Logger
+	loader *config.Loader
+	level  *config.Log
+}
+
+// Run parses args, runs the command and returns the exit code.
+func Run(ctx context.Context, args []string, p *Process) int {
+	var cli grammar
+	loader := config.NewLoader(p.Environ)
+	helped := false
+	parser, err := kong.New(&cli, append(loader.Options(),
+		kong.Name("webhook-dispatcher"),
+		kong.Description("Turns Open edX event-bus topics into webhooks. Each setting is a flag, an environment variable "+
+			"or a key of the YAML file, in that order of weight."),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
+		kong.Writers(p.Stdout, p.Stderr),
+		kong.Exit(func(int) { helped = true }), // only --help exits; the parse goes on and its result is dropped
+		kong.BindTo(ctx, (*context.Context)(nil)),
+	)...)
+	if err != nil {
+		return p.report(fmt.Errorf("build the command line: %w", err))
+	}
+	parsed, err := parser.Parse(args)
+	if helped {
+		return ExitGood
+	}
+	if err != nil {
+		fmt.Fprintf(p.Stderr, "webhook-dispatcher: %s; see webhook-dispatcher --help\n", err)
+		return ExitUsage
+	}
+	return p.report(parsed.Run(&session{Process: p, loader: loader, level: &cli.Log}))
+}
+
+// settings completes and checks the groups that the command uses, sets the logger up and logs what deserves a warning.
+func (s *session) settings(ctx context.Context, groups ...config.Group) error {
+	if err := s.loader.Finish(append([]config.Group{s.level}, groups...)...); err != nil {
+		return err
+	}
+	level, err := s.level.Level()
+	if err != nil {
+		return usageError{err}
+	}
+	options := &slog.HandlerOptions{Level: level}
+	s.log = slog.New(slog.NewJSONHandler(s.Stderr, options))
+	if s.level.LogFormat == "text" {
+		s.log = slog.New(slog.NewTextHandler(s.Stderr, options))
+	}
+	for _, warning := range s.loader.Warnings() {
+		s.log.WarnContext(ctx, warning)
+	}
+	return nil
+}
+
+// report prints an error and returns the exit code that it means.
+func (p *Process) report(err error) int {
+	if err == nil {
+		return ExitGood
+	}
+	fmt.Fprintf(p.Stderr, "webhook-dispatcher: %s\n", err)
+	var usage usageError
+	var settings *config.Error
+	if errors.As(err, &usage) || errors.As(err, &settings) {
+		return ExitUsage
+	}
+	return ExitFailed
+}

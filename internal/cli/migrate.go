@@ -1,0 +1,49 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
+)
+
+type migrateCommand struct {
+	config.Database
+
+	WithPluginTables bool `help:"Also make the plugin's tables, for a database without Django."`
+}
+
+// Run migrates the database.
+func (c *migrateCommand) Run(ctx context.Context, s *session) error {
+	if err := s.settings(ctx, &c.Database); err != nil {
+		return err
+	}
+	options, err := storeOptions(&c.Database, s.log)
+	if err != nil {
+		return err
+	}
+	done, err := store.Migrate(ctx, options, store.MigrateOptions{WithPluginTables: c.WithPluginTables, Logger: s.log})
+	if err != nil {
+		return err
+	}
+	text := fmt.Sprintf("the schema is at version %d; nothing was to do", done.To)
+	if n := len(done.Steps); n > 0 {
+		text = fmt.Sprintf("the schema went from version %d to %d in %d steps", done.From, done.To, n)
+	}
+	if done.PluginTables {
+		text += "; the plugin's tables are there"
+	}
+	_, err = fmt.Fprintln(s.Stdout, text)
+	return err
+}
+
+// storeOptions turns the database's settings into the store's.
+func storeOptions(c *config.Database, log *slog.Logger) (store.Options, error) {
+	tls, err := c.TLS()
+	if err != nil {
+		return store.Options{}, err
+	}
+	return store.Options{DSN: c.MySQLDSN.Reveal(), Logger: log, TLS: tls}, nil
+}

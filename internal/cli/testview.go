@@ -1,0 +1,92 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+)
+
+// testView is what rules test shows.
+type testView struct {
+	Request requestView `json:"request"`
+	Result  *resultView `json:"result,omitempty"` // of --send
+}
+
+type requestView struct {
+	Method  string       `json:"method"`
+	URL     string       `json:"url"` // scheme and host unless whole URLs were asked for
+	Headers []headerView `json:"headers"`
+	Body    string       `json:"body"`
+}
+
+type headerView struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+type resultView struct {
+	OK         bool   `json:"ok"`
+	Status     int    `json:"status"` // 0 where no answer came
+	Error      string `json:"error"`  // why none came, or not all of it, or ""
+	DurationMS int64  `json:"duration_ms"`
+	Response   string `json:"response"` // the beginning of the answer's body
+}
+
+// maxShown is how many bytes of an answer are shown.
+const maxShown = 1024
+
+func viewOf(a *delivery.Attempt) *resultView {
+	return &resultView{
+		OK: a.OK(), Status: a.Status, Error: string(a.Class), DurationMS: a.Duration.Milliseconds(),
+		Response: strings.ToValidUTF8(string(a.Response[:min(len(a.Response), maxShown)]), "\uFFFD"),
+	}
+}
+
+// advice says what an operator can do about an error without an answer.
+func advice(class string) string {
+	if delivery.ErrorClass(class) == delivery.ClassEgress {
+		return " (the address is not allowed; see WEBHOOK_DISPATCHER_EGRESS_ALLOW)"
+	}
+	return ""
+}
+
+func (p *Process) printTest(v *testView, asJSON bool) error {
+	if asJSON {
+		return p.printJSON(v)
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s\n", v.Request.Method, v.Request.URL)
+	for _, h := range v.Request.Headers {
+		fmt.Fprintf(&b, "%s: %s\n", h.Name, h.Value)
+	}
+	fmt.Fprintf(&b, "\n%s\n", v.Request.Body)
+	if r := v.Result; r != nil {
+		took := time.Duration(r.DurationMS) * time.Millisecond
+		switch {
+		case r.Error == "":
+			fmt.Fprintf(&b, "\nanswer: %d after %s\n", r.Status, took)
+		case r.Status != 0:
+			fmt.Fprintf(&b, "\nanswer: %d, broken off after %s: %s\n", r.Status, took, r.Error)
+		default:
+			fmt.Fprintf(&b, "\nno answer: %s after %s%s\n", r.Error, took, advice(r.Error))
+		}
+		if r.Response != "" {
+			fmt.Fprintln(&b, printable(r.Response))
+		}
+	}
+	_, err := p.Stdout.Write([]byte(b.String()))
+	return err
+}
+
+// printable keeps a stranger's text from driving the terminal.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || r == '\t' || unicode.IsPrint(r) {
+			return r
+		}
+		return '\uFFFD'
+	}, text)
+}

@@ -1,0 +1,190 @@
+package config
+
+import (
+	"net"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Check completes and checks a Config that was not made by a Loader: it fills in the defaults that follow from other settings and
+// returns an *Error with all that is wrong, or nil. Files of secrets are not read. (kong calls methods named Validate by itself.)
+func (c *Config) Check() error {
+	var p problems
+	c.check(&p)
+	return p.err()
+}
+
+func (c *Config) check(p *problems) {
+	for _, group := range [...]Group{&c.Log, &c.Bus, &c.Database, &c.Rules, &c.Sending, &c.Dispatch, &c.Retention, &c.HTTP} {
+		group.check(p)
+	}
+	if c.HandOff >= c.Timeout && !p.seen[ownPrefix+"HAND_OFF"] && !p.seen[ownPrefix+"TIMEOUT"] {
+		p.add(ownPrefix+"HAND_OFF", c.HandOff.String(), "is not shorter than %sTIMEOUT, %s: write a shorter time", ownPrefix, c.Timeout)
+	}
+}
+
+func (g *Log) check(p *problems) {
+	if _, err := g.Level(); err != nil && !p.seen[ownPrefix+"LOG_LEVEL"] {
+		p.add(ownPrefix+"LOG_LEVEL", g.LogLevel, "write one of debug, info, warn, error")
+	}
+}
+
+func (b *Bus) check(p *problems) {
+	b.checkBrokers(p)
+	b.checkSASL(p)
+	b.checkRegistry(p)
+	b.checkTopics(p)
+	checkPEM(p, ownPrefix+"KAFKA_CA_FILE", b.KafkaCAFile)
+	checkPEM(p, ownPrefix+"SCHEMA_REGISTRY_CA_FILE", b.SchemaRegistryCAFile)
+	if b.GroupID == "" {
+		b.GroupID = b.FullTopic("webhook-dispatcher")
+	}
+}
+
+func (b *Bus) checkBrokers(p *problems) {
+	const env = busPrefix + "KAFKA_BOOTSTRAP_SERVERS"
+	if len(b.BootstrapServers) == 0 {
+		p.missing(env, "give the Kafka brokers as host:port, comma separated")
+		return
+	}
+	for _, broker := range b.BootstrapServers {
+		if strings.Contains(broker, "@") {
+			p.add(env, "", "has credentials in it (not shown): set %sKAFKA_API_KEY and %sKAFKA_API_SECRET instead", busPrefix, busPrefix)
+		} else if strings.Contains(broker, "://") {
+			p.add(env, broker, "has a scheme: write host:port alone; TLS is switched with %sKAFKA_TLS", ownPrefix)
+		} else if fault := addressFault(broker, true); fault != "" {
+			p.add(env, broker, "%s: write each broker as host:port, such as kafka:9092", fault)
+		}
+	}
+}
+
+func (b *Bus) checkSASL(p *problems) {
+	const key, secret = busPrefix + "KAFKA_API_KEY", busPrefix + "KAFKA_API_SECRET"
+	checkPair(p, key, b.APIKey, secret, b.APISecret)
+	if b.SASLMechanism != "plain" && b.APIKey == "" && b.APISecret == "" {
+		p.add(ownPrefix+"KAFKA_SASL_MECHANISM", b.SASLMechanism, "needs credentials: set %s and %s", key, secret)
+	}
+	if b.KafkaTLS == "off" && b.KafkaCAFile != "" {
+		p.add(ownPrefix+"KAFKA_TLS", "off", "contradicts %sKAFKA_CA_FILE: remove one of the two", ownPrefix)
+	}
+}
+
+// checkPair reports one half of a pair of credentials without the other.
+func checkPair(p *problems, keyName string, key Secret, secretName string, secret Secret) {
+	switch {
+	case key != "" && secret == "":
+		p.missing(secretName, "it is needed beside "+keyName)
+	case key == "" && secret != "":
+		p.missing(keyName, "it is needed beside "+secretName)
+	}
+}
+
+func (b *Bus) checkRegistry(p *problems) {
+	const registry = busPrefix + "KAFKA_SCHEMA_REGISTRY_"
+	const env = registry + "URL"
+	const fix = "write it as http://host:port or https://host/path"
+	checkPair(p, registry+"API_KEY", b.SchemaRegistryAPIKey, registry+"API_SECRET", b.SchemaRegistryAPISecret)
+	if b.SchemaRegistryURL == "" {
+		p.missing(env, "give the schema registry's URL, such as http://registry:8081")
+		return
+	}
+	u, err := url.Parse(b.SchemaRegistryURL)
+	switch {
+	case err != nil:
+		p.add(env, "", "is no URL: %s", fix)
+	case strings.Contains(b.SchemaRegistryURL, "@"):
+		p.add(env, "", "has credentials in it (not shown): set %sAPI_KEY and %sAPI_SECRET instead", registry, registry)
+	case u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
+		p.add(env, b.SchemaRegistryURL, "is not a URL of http or https with a host: %s", fix)
+	case u.RawQuery != "" || u.Fragment != "":
+		p.add(env, u.Scheme+"://"+u.Host+u.Path, "has a query or a fragment: %s", fix)
+	}
+}
+
+// topicName is what Kafka allows in a topic's name.
+var topicName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,249}$`)
+
+func (b *Bus) checkTopics(p *problems) {
+	const env, prefix = ownPrefix + "TOPICS", busPrefix + "TOPIC_PREFIX"
+	wrongPrefix := b.TopicPrefix != "" && !topicName.MatchString(b.TopicPrefix)
+	if wrongPrefix {
+		p.add(prefix, b.TopicPrefix, "cannot begin a topic's name: write letters, digits, dots, underscores and hyphens")
+	}
+	if len(b.Topics) == 0 {
+		p.missing(env, "give the topics without their prefix, comma separated, or * for every topic under the prefix")
+		return
+	}
+	if slices.Contains(b.Topics, "*") {
+		if len(b.Topics) > 1 {
+			p.add(env, strings.Join(b.Topics, ","), "mixes * with names: write * alone, or names alone")
+		}
+		return
+	}
+	for i, topic := range b.Topics {
+		if !topicName.MatchString(topic) || !wrongPrefix && !topicName.MatchString(b.FullTopic(topic)) || topic == "." || topic == ".." {
+			p.add(env, topic, "is no topic's name: write letters, digits, dots, underscores and hyphens, 249 at most with the prefix")
+		} else if slices.Contains(b.Topics[:i], topic) {
+			p.add(env, topic, "stands twice: remove one")
+		}
+	}
+}
+
+func (r *Rules) check(p *problems) {
+	if r.RulesSource == "adopted" {
+		p.add(ownPrefix+"RULES_SOURCE", r.RulesSource,
+			"this version cannot tell adopted rows yet, and taking the enabled ones would send twice: write enabled")
+	}
+}
+
+func (s *Sending) check(p *problems) {
+	if s.Proxy == "" {
+		return
+	}
+	u, err := url.Parse(s.Proxy.Reveal())
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
+		p.add(ownPrefix+"PROXY", "",
+			"is no proxy's URL: write http://host:port or https://host:port, with user:password@ before the host if needed")
+	}
+}
+
+func (d *Dispatch) check(p *problems) {
+	if len(d.RetrySchedule) == 0 {
+		p.missing(ownPrefix+"RETRY_SCHEDULE", "give at least one delay, such as 5s,5m,2h")
+	}
+	if d.ParkLimitRuleRows > d.ParkLimitRows && !p.seen[ownPrefix+"PARK_LIMIT_ROWS"] && !p.seen[ownPrefix+"PARK_LIMIT_RULE_ROWS"] {
+		p.add(ownPrefix+"PARK_LIMIT_RULE_ROWS", strconv.Itoa(d.ParkLimitRuleRows),
+			"is more than %sPARK_LIMIT_ROWS, %d: write at most that", ownPrefix, d.ParkLimitRows)
+	}
+}
+
+func (r *Retention) check(*problems) {}
+
+func (h *HTTP) check(p *problems) {
+	if fault := addressFault(h.Listen, false); fault != "" && !p.seen[ownPrefix+"LISTEN"] {
+		p.add(ownPrefix+"LISTEN", h.Listen, "%s: write [host]:port, such as :8080 or 127.0.0.1:8080", fault)
+	}
+}
+
+// addressFault says what keeps an address from being host:port.
+func addressFault(address string, needHost bool) string {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		if strings.Count(address, ":") == 0 {
+			return "has no port"
+		}
+		return "is no host and port"
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	switch {
+	case err != nil || needHost && n == 0:
+		return "has no port from 1 to 65535"
+	case needHost && host == "":
+		return "has no host"
+	case strings.ContainsAny(host, " /@"):
+		return "is no host and port"
+	}
+	return ""
+}

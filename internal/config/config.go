@@ -1,0 +1,161 @@
+// Package config holds the settings: what they are called, their defaults, and what is wrong with them.
+//
+// Config is the one struct of all settings. Each is a flag, an environment variable or a key of the YAML file, in that
+// order of weight. A command takes the groups of settings that it needs, so that listing rules does not ask for a Kafka broker.
+// All that is wrong is reported at once, each problem with the setting's names, its value and the fix; a secret's value is
+// never part of a message.
+//
+// The settings are plain values here: no feature package is imported, and none reads the environment by itself.
+package config
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Config is every setting of the daemon. What each means is said in helpTexts, which is also what --help prints.
+type Config struct {
+	Log
+	Bus
+	Database
+	Rules
+	Sending
+	Dispatch
+	Retention
+	HTTP
+}
+
+// Log says how to log.
+type Log struct {
+	LogFormat string `setting:"WEBHOOK_DISPATCHER_LOG_FORMAT" choice:"json,text" default:"json"`
+	LogLevel  string `setting:"WEBHOOK_DISPATCHER_LOG_LEVEL" default:"info"`
+}
+
+// Bus says where the events come from.
+type Bus struct {
+	BootstrapServers []string `setting:"EVENT_BUS_KAFKA_BOOTSTRAP_SERVERS" placeholder:"HOST:PORT,…"`
+	APIKey           Secret   `setting:"EVENT_BUS_KAFKA_API_KEY" placeholder:"KEY"`
+	APIKeyFile       string   `setting:"EVENT_BUS_KAFKA_API_KEY_FILE" placeholder:"FILE"`
+	APISecret        Secret   `setting:"EVENT_BUS_KAFKA_API_SECRET" placeholder:"SECRET"`
+	APISecretFile    string   `setting:"EVENT_BUS_KAFKA_API_SECRET_FILE" placeholder:"FILE"`
+	SASLMechanism    string   `setting:"WEBHOOK_DISPATCHER_KAFKA_SASL_MECHANISM" choice:"plain,scram-sha-256,scram-sha-512" default:"plain"`
+	KafkaTLS         string   `setting:"WEBHOOK_DISPATCHER_KAFKA_TLS" choice:"auto,on,off" default:"auto"`
+	KafkaCAFile      string   `setting:"WEBHOOK_DISPATCHER_KAFKA_CA_FILE" placeholder:"FILE"`
+
+	SchemaRegistryURL           string `setting:"EVENT_BUS_KAFKA_SCHEMA_REGISTRY_URL" placeholder:"URL"`
+	SchemaRegistryAPIKey        Secret `setting:"EVENT_BUS_KAFKA_SCHEMA_REGISTRY_API_KEY" placeholder:"KEY"`
+	SchemaRegistryAPIKeyFile    string `setting:"EVENT_BUS_KAFKA_SCHEMA_REGISTRY_API_KEY_FILE" placeholder:"FILE"`
+	SchemaRegistryAPISecret     Secret `setting:"EVENT_BUS_KAFKA_SCHEMA_REGISTRY_API_SECRET" placeholder:"SECRET"`
+	SchemaRegistryAPISecretFile string `setting:"EVENT_BUS_KAFKA_SCHEMA_REGISTRY_API_SECRET_FILE" placeholder:"FILE"`
+	SchemaRegistryCAFile        string `setting:"WEBHOOK_DISPATCHER_SCHEMA_REGISTRY_CA_FILE" placeholder:"FILE"`
+
+	TopicPrefix string   `setting:"EVENT_BUS_TOPIC_PREFIX" placeholder:"PREFIX"`
+	Topics      []string `setting:"WEBHOOK_DISPATCHER_TOPICS" placeholder:"TOPIC,…"`
+	GroupID     string   `setting:"WEBHOOK_DISPATCHER_GROUP_ID" placeholder:"GROUP"`
+	StartOffset string   `setting:"WEBHOOK_DISPATCHER_START_OFFSET" choice:"latest,earliest" default:"latest"`
+	Window      int      `setting:"WEBHOOK_DISPATCHER_WINDOW" min:"1" max:"1000000" default:"4096"`
+	FetchBudget Size     `setting:"WEBHOOK_DISPATCHER_FETCH_BUDGET" min:"1MiB" max:"4GiB" default:"32MiB"`
+}
+
+// Database says where the rules and the rows are.
+type Database struct {
+	MySQLDSN     Secret `setting:"WEBHOOK_DISPATCHER_MYSQL_DSN" placeholder:"DSN"`
+	MySQLDSNFile string `setting:"WEBHOOK_DISPATCHER_MYSQL_DSN_FILE" placeholder:"FILE"`
+	MySQLCAFile  string `setting:"WEBHOOK_DISPATCHER_MYSQL_CA_FILE" placeholder:"FILE"`
+}
+
+// Rules says which rows are rules.
+type Rules struct {
+	RulesSource  string        `setting:"WEBHOOK_DISPATCHER_RULES_SOURCE" choice:"enabled,adopted" default:"enabled"`
+	RulesRefresh time.Duration `setting:"WEBHOOK_DISPATCHER_RULES_REFRESH" min:"100ms" max:"1h" default:"5s"`
+}
+
+// Sending says how a request is made.
+type Sending struct {
+	Timeout     time.Duration  `setting:"WEBHOOK_DISPATCHER_TIMEOUT" min:"100ms" max:"10m" default:"10s"`
+	EgressAllow []netip.Prefix `setting:"WEBHOOK_DISPATCHER_EGRESS_ALLOW" placeholder:"CIDR,…"`
+	Proxy       Secret         `setting:"WEBHOOK_DISPATCHER_PROXY" placeholder:"URL"`
+	ProxyFile   string         `setting:"WEBHOOK_DISPATCHER_PROXY_FILE" placeholder:"FILE"`
+}
+
+// Dispatch says how deliveries are tried, retried and parked.
+type Dispatch struct {
+	HandOff             time.Duration   `setting:"WEBHOOK_DISPATCHER_HAND_OFF" min:"10ms" max:"1m" default:"500ms"`
+	EndpointConcurrency int             `setting:"WEBHOOK_DISPATCHER_ENDPOINT_CONCURRENCY" min:"1" max:"65536" default:"64"`
+	Concurrency         int             `setting:"WEBHOOK_DISPATCHER_CONCURRENCY" min:"1" max:"65536" default:"1024"`
+	RetrySchedule       []time.Duration `setting:"WEBHOOK_DISPATCHER_RETRY_SCHEDULE" default:"5s,5m,30m,2h,5h,10h,14h,20h,24h"`
+	ParkLimitRuleRows   int             `setting:"WEBHOOK_DISPATCHER_PARK_LIMIT_RULE_ROWS" min:"1" max:"1000000000" default:"100000"`
+	ParkLimitRows       int             `setting:"WEBHOOK_DISPATCHER_PARK_LIMIT_ROWS" min:"1" max:"1000000000" default:"1000000"`
+	ParkLimitBytes      Size            `setting:"WEBHOOK_DISPATCHER_PARK_LIMIT_BYTES" min:"1MiB" max:"1TiB" default:"4GiB"`
+	ParkOverflow        string          `setting:"WEBHOOK_DISPATCHER_PARK_OVERFLOW" choice:"hold,dead" default:"hold"`
+	AttemptLog          string          `setting:"WEBHOOK_DISPATCHER_ATTEMPT_LOG" choice:"parked,all" default:"parked"`
+}
+
+// Retention says how long ended rows are kept.
+type Retention struct {
+	RetentionDelivered   time.Duration `setting:"WEBHOOK_DISPATCHER_RETENTION_DELIVERED" min:"24h" max:"3650d" default:"24h"`
+	RetentionDead        time.Duration `setting:"WEBHOOK_DISPATCHER_RETENTION_DEAD" min:"1h" max:"3650d" default:"30d"`
+	RetentionAttempts    time.Duration `setting:"WEBHOOK_DISPATCHER_RETENTION_ATTEMPTS" min:"1h" max:"3650d" default:"14d"`
+	RetentionUndecodable time.Duration `setting:"WEBHOOK_DISPATCHER_RETENTION_UNDECODABLE" min:"1h" max:"3650d" default:"30d"`
+}
+
+// HTTP says where the daemon listens.
+type HTTP struct {
+	Listen string `setting:"WEBHOOK_DISPATCHER_LISTEN" default:":8080"`
+}
+
+// File is the setting that names the YAML file; it cannot stand in that file.
+type File struct {
+	ConfigFile string `setting:"WEBHOOK_DISPATCHER_CONFIG" placeholder:"FILE"`
+}
+
+// Secret is a value that never shows itself: it prints, logs and marshals as [set] or as nothing. Reveal returns it.
+type Secret string
+
+// Reveal returns the secret itself.
+func (s Secret) Reveal() string { return string(s) }
+
+// String returns "[set]", or "" for an empty secret.
+func (s Secret) String() string {
+	if s == "" {
+		return ""
+	}
+	return "[set]"
+}
+
+// GoString is String, so that %#v shows nothing either.
+func (s Secret) GoString() string { return s.String() }
+
+// MarshalText is String, so that an encoder shows nothing either.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// Size is a number of bytes.
+type Size int64
+
+// TLSToKafka tells whether connections to the brokers use TLS.
+func (b *Bus) TLSToKafka() bool {
+	return b.KafkaTLS == "on" || b.KafkaTLS == "auto" && (b.APIKey != "" || b.KafkaCAFile != "")
+}
+
+// AllTopics tells whether every topic under the prefix is taken.
+func (b *Bus) AllTopics() bool { return len(b.Topics) == 1 && b.Topics[0] == "*" }
+
+// FullTopics returns the topics with their prefix; it is empty where AllTopics holds.
+func (b *Bus) FullTopics() []string {
+	if b.AllTopics() {
+		return nil
+	}
+	full := make([]string, len(b.Topics))
+	for i, topic := range b.Topics {
+		full[i] = b.FullTopic(topic)
+	}
+	return full
+}
+
+// FullTopic returns a topic's name on the broker.
+func (b *Bus) FullTopic(base string) string {
+	if b.TopicPrefix == "" {
+		return base
+	}
+	return b.TopicPrefix + "-" + base
+}

@@ -1,0 +1,169 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// maxFile bounds what is read of a settings file or of a secret's file; more is a mistake, such as a device.
+const maxFile = 1 << 20
+
+// keyName returns the flag name that a key of the YAML file means. Underscores and dots count as hyphens, and the
+// environment name is understood as well.
+func keyName(key string) string {
+	key = strings.TrimPrefix(strings.TrimPrefix(key, ownPrefix), busPrefix)
+	return strings.ToLower(strings.NewReplacer("_", "-", ".", "-").Replace(key))
+}
+
+// fileProblem names a place in the settings file.
+type fileProblem struct {
+	line int
+	text string
+}
+
+// parseFile reads the settings of a YAML file, by flag name, as text. A mapping inside a mapping joins the names with a
+// hyphen, so that rules: {source: enabled} is rules-source; a list is its items joined with commas. Nothing of a value stands in
+// a problem: it may be a secret under a key that is misspelt.
+func parseFile(data []byte, known map[string]setting) (map[string]string, []fileProblem) {
+	var doc yaml.Node
+	if err := yaml.Unmarshal(data, &doc); err != nil {
+		text := strings.TrimPrefix(err.Error(), "yaml: ")
+		if strings.Contains(text, "alphabetic or numeric") || strings.Contains(text, "unknown anchor") {
+			text += `; a text that begins with * or & needs quotes, as in topics: "*"`
+		}
+		return nil, []fileProblem{{0, "is not YAML: " + text}}
+	}
+	if len(doc.Content) == 0 {
+		return nil, nil
+	}
+	f := fileReader{known: known, values: make(map[string]string)}
+	f.mapping("", "", doc.Content[0])
+	return f.values, f.problems
+}
+
+type fileReader struct {
+	known    map[string]setting
+	values   map[string]string
+	problems []fileProblem
+}
+
+func (f *fileReader) problem(node *yaml.Node, format string, args ...any) {
+	f.problems = append(f.problems, fileProblem{node.Line, fmt.Sprintf(format, args...)})
+}
+
+// mapping reads the keys of a mapping. shown is the key's path as written, prefix as it counts.
+func (f *fileReader) mapping(shown, prefix string, node *yaml.Node) {
+	if node.Kind != yaml.MappingNode {
+		f.problem(node, "holds no settings: write one as key: value on each line")
+		return
+	}
+	for i := 0; i < len(node.Content); i += 2 {
+		key, value := node.Content[i], node.Content[i+1]
+		f.entry(shown+key.Value, prefix+keyName(key.Value), key, value)
+	}
+}
+
+func (f *fileReader) entry(shown, name string, key, value *yaml.Node) {
+	s, known := f.known[name]
+	if value.Kind == yaml.MappingNode && !known {
+		f.mapping(shown+".", name+"-", value)
+		return
+	}
+	if !known || !s.inFile {
+		f.unknown(shown, name, key, known)
+		return
+	}
+	if _, twice := f.values[name]; twice {
+		f.problem(key, "the key %q stands twice: remove one", shown)
+		return
+	}
+	text, ok := scalarText(value)
+	switch {
+	case !ok:
+		f.problem(key, "the key %q holds neither a value nor a list of values", shown)
+	case value.Tag == "!!null":
+		// A template that renders nothing leaves the setting as if it were not there.
+	default:
+		f.values[name] = text
+	}
+}
+
+func (f *fileReader) unknown(shown, name string, key *yaml.Node, known bool) {
+	if known {
+		f.problem(key, "the key %q cannot stand in the file: give it as a flag or in the environment", shown)
+		return
+	}
+	fix := "see --help for the names"
+	if near := nearest(name, slices.Collect(maps.Keys(f.known))); near != "" {
+		fix = fmt.Sprintf("did you mean %s?", near)
+	}
+	f.problem(key, "no setting is called %q: %s", shown, fix)
+}
+
+// scalarText returns the text of a value, or of a list's items with commas between.
+func scalarText(node *yaml.Node) (string, bool) {
+	if node.Kind == yaml.AliasNode {
+		node = node.Alias
+	}
+	if node.Kind == yaml.ScalarNode {
+		return node.Value, true
+	}
+	if node.Kind != yaml.SequenceNode {
+		return "", false
+	}
+	items := make([]string, len(node.Content))
+	for i, item := range node.Content {
+		if item.Kind != yaml.ScalarNode {
+			return "", false
+		}
+		items[i] = item.Value
+	}
+	return strings.Join(items, listSeparator), true
+}
+
+// fileFault says why a file cannot be read, without repeating its name.
+func fileFault(err error) string {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return path.Err.Error()
+	}
+	return err.Error()
+}
+
+// nearest returns the one of names that name was probably meant to be, "" where none is near.
+func nearest(name string, names []string) string {
+	slices.Sort(names)
+	best, at := "", 1+min(3, len(name)/3)
+	for _, candidate := range names {
+		if d := editDistance(name, candidate); d < at {
+			best, at = candidate, d
+		}
+	}
+	return best
+}
+
+// editDistance counts the insertions, deletions and replacements that turn a into b.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost = 1 + min(diagonal, row[j], row[j+1])
+			}
+			diagonal, row[j+1] = row[j+1], cost
+		}
+	}
+	return row[len(b)]
+}

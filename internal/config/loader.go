@@ -1,0 +1,259 @@
+package config
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/alecthomas/kong"
+)
+
+// fileSuffix ends the name of the setting that names a secret's file.
+const fileSuffix = "_FILE"
+
+// Loader fills groups of settings through kong: flags, then the environment, then the YAML file. It is for one parse and not
+// for use from several goroutines.
+type Loader struct {
+	env      map[string]string
+	byFlag   map[string]setting
+	problems problems
+	file     map[string]string
+	loaded   bool
+}
+
+// NewLoader returns a loader that takes the environment from environ, written as os.Environ does. A variable that is set but empty counts
+// as not set.
+func NewLoader(environ []string) *Loader {
+	l := &Loader{env: make(map[string]string), byFlag: settingsBy(func(s setting) string { return flagName(s.env) })}
+	for _, entry := range environ {
+		name, value, _ := strings.Cut(entry, "=")
+		if delete(l.env, name); value != "" {
+			l.env[name] = value
+		}
+	}
+	return l
+}
+
+// Options returns what a kong parser needs so that struct fields with a setting tag are settings.
+func (l *Loader) Options() []kong.Option {
+	byField := settingsBy(func(s setting) string { return s.field })
+	return []kong.Option{
+		kong.FlagNamer(func(field string) string {
+			if s, ok := byField[field]; ok && field != "" {
+				return flagName(s.env)
+			}
+			return strings.ToLower(boundary.ReplaceAllString(field, "$1-$2"))
+		}),
+		kong.PostBuild(func(k *kong.Kong) error {
+			help := helpTexts()
+			return kong.Visit(k.Model, func(node kong.Visitable, next kong.Next) error {
+				if flag, ok := node.(*kong.Flag); ok && flag.Tag.Has("setting") {
+					env := flag.Tag.Get("setting")
+					flag.Mapper = settingMapper{l}
+					flag.Help, flag.OrigHelp = help[env]+" ($"+env+")", help[env]
+				}
+				return next(nil)
+			})
+		}),
+		kong.Resolvers(l),
+	}
+}
+
+// boundary is where the words of a field's name meet.
+var boundary = regexp.MustCompile(`([a-z0-9])([A-Z])`)
+
+// settingMapper reads a setting's text. What it cannot read is collected: kong would stop at the first.
+type settingMapper struct{ l *Loader }
+
+// Decode implements kong.Mapper.
+func (m settingMapper) Decode(ctx *kong.DecodeContext, target reflect.Value) error {
+	var text string
+	if err := ctx.Scan.PopValueInto("value", &text); err != nil {
+		return err
+	}
+	if err := setValue(target, ctx.Value.Tag, text); err != nil {
+		env := ctx.Value.Tag.Get("setting")
+		if m.l.byFlag[flagName(env)].secret {
+			text = ""
+		}
+		m.l.problems.add(env, text, "%s", err)
+	}
+	return nil
+}
+
+// Validate implements kong.Resolver.
+func (l *Loader) Validate(*kong.Application) error { return nil }
+
+// Resolve implements kong.Resolver: it is asked for each flag that is not on the command line.
+func (l *Loader) Resolve(ctx *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
+	env := flag.Tag.Get("setting")
+	if env == "" {
+		return nil, nil
+	}
+	if !l.loaded {
+		l.loaded = true
+		l.load(l.filePath(ctx))
+	}
+	if value, ok := l.env[env]; ok {
+		return value, nil
+	}
+	if value, ok := l.file[flagName(env)]; ok {
+		return value, nil
+	}
+	return nil, nil
+}
+
+const fileSetting = ownPrefix + "CONFIG"
+
+func (l *Loader) filePath(ctx *kong.Context) string {
+	for _, flag := range ctx.Flags() {
+		if flag.Tag.Get("setting") != fileSetting {
+			continue
+		}
+		if path, ok := ctx.FlagValue(flag).(string); ok && path != "" {
+			return path
+		}
+	}
+	return l.env[fileSetting]
+}
+
+func (l *Loader) load(path string) {
+	if path == "" {
+		return
+	}
+	data, err := readFile(path)
+	if err != nil {
+		l.problems.add(fileSetting, path, "cannot be read: %s", fileFault(err))
+		return
+	}
+	values, faults := parseFile(data, l.byFlag)
+	for _, fault := range faults {
+		place := path
+		if fault.line > 0 {
+			place = fmt.Sprintf("%s:%d", path, fault.line)
+		}
+		l.problems.add(place, "", "%s", fault.text)
+	}
+	l.file = values
+}
+
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > maxFile {
+		return nil, fmt.Errorf("it is larger than %d bytes", maxFile)
+	}
+	return data, nil
+}
+
+// Group is a part of Config that can be checked by itself.
+type Group interface{ check(p *problems) }
+
+// Finish completes and checks the groups that a command uses, after kong has parsed: secrets are read from their files and
+// defaults that follow from other settings are filled in. It returns an *Error with everything that was wrong, what kong handed over
+// included, or nil.
+func (l *Loader) Finish(groups ...Group) error {
+	for _, group := range groups {
+		readSecretFiles(reflect.ValueOf(group).Elem(), &l.problems)
+		switch group.(type) {
+		case *Config, *Sending:
+			l.refusePending()
+		}
+	}
+	for _, group := range groups {
+		group.check(&l.problems)
+	}
+	return l.problems.err()
+}
+
+// readSecretFiles fills each Secret X of a struct whose field XFile names a file.
+func readSecretFiles(group reflect.Value, p *problems) {
+	t := group.Type()
+	for i := range t.NumField() {
+		field := t.Field(i)
+		if field.Anonymous {
+			readSecretFiles(group.Field(i), p)
+			continue
+		}
+		secret, ok := group.Field(i).Addr().Interface().(*Secret)
+		if !ok {
+			continue
+		}
+		path := group.FieldByName(field.Name + "File").String()
+		if path == "" {
+			continue
+		}
+		env := field.Tag.Get("setting")
+		if *secret != "" {
+			p.add(env, "", "is set, and so is %s: set one of the two", env+fileSuffix)
+			continue
+		}
+		data, err := readFile(path)
+		if err != nil {
+			p.add(env+fileSuffix, path, "cannot be read: %s", fileFault(err))
+			p.seen[env] = true
+			continue
+		}
+		*secret = Secret(strings.TrimRight(string(data), "\r\n"))
+		if *secret == "" {
+			p.add(env+fileSuffix, path, "names a file that is empty")
+			p.seen[env] = true
+		}
+	}
+}
+
+// given tells whether a setting has a value in the environment or the file.
+func (l *Loader) given(s setting) bool {
+	if l.env[s.env] != "" {
+		return true
+	}
+	_, ok := l.file[flagName(s.env)]
+	return ok
+}
+
+func (l *Loader) refusePending() {
+	for _, s := range laterSettings() {
+		if s.pending == refused && l.given(s) && !l.problems.seen[s.env] {
+			l.problems.add(s.env, "", "this version cannot sign yet, and going on would send requests without a signature: remove it")
+		}
+	}
+}
+
+// serviceLink matches what Kubernetes puts into every container for a service whose name begins with webhook-dispatcher.
+var serviceLink = regexp.MustCompile(`^WEBHOOK_DISPATCHER_([A-Z0-9_]+_)?` +
+	`(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
+
+// Warnings returns what deserves a word but stops nothing, one line each: variables that look like settings and are none, and
+// settings whose feature this version does not have. Values are not shown.
+func (l *Loader) Warnings() []string {
+	known := settingsBy(func(s setting) string { return s.env })
+	var warnings []string
+	for _, name := range slices.Sorted(maps.Keys(l.env)) {
+		if _, ok := known[name]; ok || !strings.HasPrefix(name, ownPrefix) || serviceLink.MatchString(name) {
+			continue
+		}
+		text := name + " is set, but no setting has that name: it has no effect"
+		if near := nearest(name, slices.Collect(maps.Keys(known))); near != "" {
+			text += "; did you mean " + near + "?"
+		}
+		warnings = append(warnings, text)
+	}
+	for _, s := range laterSettings() {
+		if s.pending == ignored && l.given(s) {
+			warnings = append(warnings, s.env+" is set, but this version does not have its feature yet: it has no effect")
+		}
+	}
+	return warnings
+}

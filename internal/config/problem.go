@@ -1,0 +1,85 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Problem is one thing that is wrong with one setting.
+type Problem struct {
+	// Env is the setting's environment name, or the place in a file where no setting is meant.
+	Env string
+	// Value is the value as given, "" where there is none or where it is a secret.
+	Value string
+	// Text says what is wrong and what to do.
+	Text string
+}
+
+// String returns the problem in one line: the setting as environment name and flag, its value, what is wrong and the fix.
+func (p Problem) String() string {
+	var b strings.Builder
+	b.WriteString(p.Env)
+	if strings.HasPrefix(p.Env, ownPrefix) || strings.HasPrefix(p.Env, busPrefix) {
+		fmt.Fprintf(&b, " (--%s)", flagName(p.Env))
+	}
+	if p.Value != "" {
+		fmt.Fprintf(&b, " = %q", clip(p.Value))
+	}
+	b.WriteString(": ")
+	b.WriteString(p.Text)
+	return b.String()
+}
+
+// clip keeps a message readable when a whole file was given as a value.
+func clip(s string) string {
+	const most = 200
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
+}
+
+// Error is all that is wrong with the settings. Commands end with exit code 2 on it.
+type Error struct{ Problems []Problem }
+
+// Error returns one line for each problem.
+func (e *Error) Error() string {
+	lines := make([]string, 0, len(e.Problems)+1)
+	if len(e.Problems) == 1 {
+		lines = append(lines, "1 problem with the settings:")
+	} else {
+		lines = append(lines, fmt.Sprintf("%d problems with the settings:", len(e.Problems)))
+	}
+	for _, p := range e.Problems {
+		lines = append(lines, "  "+p.String())
+	}
+	return strings.Join(lines, "\n")
+}
+
+// problems collects; a setting whose value could not be read gets no second problem for being empty.
+type problems struct {
+	list []Problem
+	seen map[string]bool
+}
+
+func (p *problems) add(env, value, format string, args ...any) {
+	if p.seen == nil {
+		p.seen = make(map[string]bool)
+	}
+	p.seen[env] = true
+	p.list = append(p.list, Problem{Env: env, Value: value, Text: fmt.Sprintf(format, args...)})
+}
+
+// missing reports a required setting that was not given.
+func (p *problems) missing(env, fix string) {
+	if !p.seen[env] {
+		p.add(env, "", "is not set: %s", fix)
+	}
+}
+
+func (p *problems) err() error {
+	if len(p.list) == 0 {
+		return nil
+	}
+	return &Error{Problems: p.list}
+}

@@ -1,0 +1,230 @@
+package rule
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/schema"
+)
+
+// Source is where rows come from.
+type Source interface {
+	// Webhooks returns all rows of the webhook table, disabled ones included. An error's text holds no secret.
+	Webhooks(ctx context.Context) ([]Row, error)
+}
+
+// Options are what a Refresher needs.
+type Options struct {
+	Source    Source            // required
+	Catalogue *schema.Catalogue // required
+	// Period is the time between refreshes, 5 s if zero. A negative one would make the ticker panic and is refused.
+	Period time.Duration
+	// QueryTimeout bounds one reading, 10 s if zero: a database that hangs must not hold up the refreshes after it for good.
+	QueryTimeout time.Duration
+	Logger       *slog.Logger          // nil discards
+	Registerer   prometheus.Registerer // nil registers no metrics
+}
+
+// The waits between tries to load the first snapshot.
+const (
+	firstLoadDelay = 500 * time.Millisecond
+	lastLoadDelay  = 10 * time.Second
+)
+
+// Refresher keeps the current snapshot. Load must have returned nil before anything is matched.
+type Refresher struct {
+	options Options
+	log     *slog.Logger
+	metrics *metrics
+	current atomic.Pointer[Snapshot]
+
+	// mu serialises refreshes, so that an older reading never replaces a newer one. It guards lastFailure and faults.
+	mu          sync.Mutex
+	lastFailure string
+	faults      map[int32]string // those logged
+
+	failure   atomic.Pointer[string]    // why there is no first snapshot yet
+	refreshed atomic.Pointer[time.Time] // when rules were last read, with the monotonic clock
+}
+
+// New returns a Refresher that has read nothing yet. It starts no goroutine.
+func New(options Options) (*Refresher, error) {
+	if options.Source == nil || options.Catalogue == nil {
+		return nil, errors.New("rules: a source and a catalogue are needed; the first refresh would panic without")
+	}
+	if options.Period < 0 || options.QueryTimeout < 0 {
+		return nil, fmt.Errorf("rules: the period %s and the query timeout %s must not be negative", options.Period, options.QueryTimeout)
+	}
+	if options.Period == 0 {
+		options.Period = 5 * time.Second
+	}
+	if options.QueryTimeout == 0 {
+		options.QueryTimeout = 10 * time.Second
+	}
+	if options.Logger == nil {
+		options.Logger = slog.New(slog.DiscardHandler)
+	}
+	r := &Refresher{options: options, log: options.Logger, faults: map[int32]string{}}
+	r.metrics = newMetrics(options.Registerer, r.age)
+	return r, nil
+}
+
+// Current returns the last good snapshot, nil before the first. See Snapshot about nil.
+func (r *Refresher) Current() *Snapshot { return r.current.Load() }
+
+// Active returns the rule of a lane in the current snapshot, nil where it is disabled, faulty, gone, or nothing has been
+// loaded.
+func (r *Refresher) Active(lane delivery.Lane) *Rule {
+	if s := r.current.Load(); s != nil {
+		return s.Active(lane)
+	}
+	return nil
+}
+
+// Load reads the rules until that succeeds once, waiting longer after each failure, and returns nil then. It returns an
+// error only when ctx ends first; the error says why the rules could not be read.
+func (r *Refresher) Load(ctx context.Context) error {
+	delay := firstLoadDelay
+	for {
+		err := r.Refresh(ctx)
+		if err == nil {
+			return nil
+		}
+		timer := time.NewTimer(delay)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return fmt.Errorf("load the rules for the first time: %w", err)
+		case <-timer.C:
+		}
+		delay = min(2*delay, lastLoadDelay)
+	}
+}
+
+// Run refreshes with the period until ctx ends. A refresh that fails keeps the last good snapshot.
+func (r *Refresher) Run(ctx context.Context) {
+	ticker := time.NewTicker(r.options.Period)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			// Refresh has logged and counted its failure.
+			_ = r.Refresh(ctx)
+		}
+	}
+}
+
+// Refresh reads the rules now; after a change through this system it makes the change count at once. On an error the
+// snapshot stays as it was.
+func (r *Refresher) Refresh(ctx context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	reading, cancel := context.WithTimeout(ctx, r.options.QueryTimeout)
+	defer cancel()
+	rows, err := r.options.Source.Webhooks(reading)
+	if err != nil {
+		if ctx.Err() == nil {
+			r.failed(err)
+		}
+		return fmt.Errorf("read the rules: %w", err)
+	}
+	now := time.Now()
+	r.refreshed.Store(&now)
+	r.failure.Store(nil)
+	if r.lastFailure != "" {
+		r.log.LogAttrs(ctx, slog.LevelInfo, "rules can be read again")
+		r.lastFailure = ""
+	}
+	before := r.current.Load()
+	if before != nil && before.same(rows) {
+		r.metrics.unchanged.Inc()
+		return nil
+	}
+	snapshot := NewSnapshot(rows, r.options.Catalogue)
+	r.current.Store(snapshot)
+	r.metrics.changed.Inc()
+	r.metrics.count(snapshot)
+	r.logChange(ctx, before, snapshot)
+	return nil
+}
+
+// Ready returns nil once rules have been loaded, else why they have not. Rules that are old stay good: see the metric of their age.
+func (r *Refresher) Ready(context.Context) error {
+	if r.current.Load() != nil {
+		return nil
+	}
+	if failure := r.failure.Load(); failure != nil {
+		return fmt.Errorf("the rules have not been loaded: %s", *failure)
+	}
+	return errors.New("the rules have not been loaded yet")
+}
+
+// failed counts a failure and logs it when it differs from the one before. mu is held.
+func (r *Refresher) failed(err error) {
+	r.metrics.failed.Inc()
+	text := err.Error()
+	r.failure.Store(&text)
+	if text == r.lastFailure {
+		return
+	}
+	r.lastFailure = text
+	if r.current.Load() == nil {
+		r.log.Error("rules cannot be read; nothing is consumed until they are", "error", text)
+		return
+	}
+	r.log.Error("rules cannot be read; the last good ones stay in force", "error", text)
+}
+
+// maxFaultsLogged bounds the lines about faulty rows in one change.
+const maxFaultsLogged = 20
+
+// logChange says what the rules are now, and each new fault. mu is held.
+func (r *Refresher) logChange(ctx context.Context, before, now *Snapshot) {
+	text := "rules changed"
+	if before == nil {
+		text = "rules loaded"
+	}
+	r.log.LogAttrs(ctx, slog.LevelInfo, text, slog.Int("active", now.Count(Active)), slog.Int("disabled", now.Count(Disabled)),
+		slog.Int("faulty", now.Count(Faulty)), slog.Int("event_types", now.EventTypes()))
+	faults, fresh := make(map[int32]string, now.Count(Faulty)), 0
+	debug := r.log.Enabled(ctx, slog.LevelDebug)
+	for i := range now.entries {
+		e := &now.entries[i]
+		switch {
+		case e.Rule == nil:
+			faults[e.Row.ID] = e.Fault
+			if r.faults[e.Row.ID] == e.Fault {
+				continue
+			}
+			if fresh++; fresh <= maxFaultsLogged {
+				r.log.LogAttrs(ctx, slog.LevelWarn, "rule is left out", slog.Int("rule_id", int(e.Row.ID)), slog.String("fault", e.Fault))
+			}
+		case debug:
+			r.log.LogAttrs(ctx, slog.LevelDebug, "rule", slog.Int("rule_id", int(e.Row.ID)), slog.String("status", e.Status().String()),
+				slog.String("event_type", e.Rule.EventType), slog.String("target", e.Rule.Target))
+		}
+	}
+	if more := fresh - maxFaultsLogged; more > 0 {
+		r.log.LogAttrs(ctx, slog.LevelWarn, "more rules are left out; see rules list", slog.Int("rules", more))
+	}
+	r.faults = faults
+}
+
+// age returns the seconds since the rules were last read, 0 before the first time.
+func (r *Refresher) age() float64 {
+	at := r.refreshed.Load()
+	if at == nil {
+		return 0
+	}
+	return time.Since(*at).Seconds()
+}
