@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync/atomic"
 	"time"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/offset"
 )
 
 // Header is one header of a record. A key may stand more than once.
@@ -25,6 +27,8 @@ type Record struct {
 
 	done    atomic.Bool
 	release func(*Record)
+	entry   offset.Entry // in the tracker of the partition that read it
+	size    int64        // what it counts against the byte budget
 }
 
 // NewRecord returns a record that calls release once, on the first Done. The bus makes its own; other callers are tests
