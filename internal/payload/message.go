@@ -1,6 +1,11 @@
 package payload
 
-import "github.com/openedx-webhooks/webhook-dispatcher/pkg/event"
+import (
+	"time"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/pkg/event"
+)
 
 // Message is an event with its data, ready to be turned into bodies. It is immutable.
 type Message struct {
@@ -10,4 +15,75 @@ type Message struct {
 	// that the plugin would name, such as "openedx_events.learning.data.UserData", the value the data with datetimes
 	// already spelled as Python's str() does. Nothing has been redacted yet.
 	Data Value
+}
+
+// metadataKey is the last key of a payload.
+const metadataKey = "event_metadata"
+
+var metadataKeys = []string{"event_type", "id", "minorversion", "source", "sourcehost", "time", "sourcelib"}
+
+// Payload returns what the plugin 22 sends for the event: Data, redacted, followed by "event_metadata".
+func (m *Message) Payload() Value {
+	n := m.Data.Len()
+	// Exactly the memory that the parts around the data need: payload, metadata and library version.
+	b := Builder{items: make([]Value, n+1+len(metadataKeys)+len(m.Event.SourceLib)), subs: make([]compound, 3)}
+	keys := make([]string, 0, n+1)
+	items := b.Items(n + 1)[:0]
+	for i, data := range m.Data.list() {
+		if key := m.Data.Key(i); !isSensitive(key) {
+			keys = append(keys, key)
+			items = append(items, redactData(data))
+		}
+	}
+	keys = append(keys, metadataKey)
+	items = append(items, m.metadata(&b))
+	return b.Object(keys, items)
+}
+
+func (m *Message) metadata(b *Builder) Value {
+	library := b.Items(len(m.Event.SourceLib))
+	for i, n := range m.Event.SourceLib {
+		library[i] = IntValue(n)
+	}
+	items := b.Items(len(metadataKeys))
+	items[0] = StringValue(m.Event.Type)
+	items[1] = StringValue(m.Event.ID)
+	items[2] = IntValue(m.Event.MinorVersion)
+	items[3] = StringValue(m.Event.Source)
+	items[4] = StringValue(m.Event.SourceHost)
+	items[5] = StringValue(Datetime(m.Event.Time))
+	items[6] = b.List(library)
+	return b.Object(metadataKeys, items)
+}
+
+// Datetime returns what Python's str() makes of the moment in UTC: "2023-01-31 20:28:10.976084+00:00", without the
+// fraction where it is zero. What is finer than a microsecond is cut off.
+func Datetime(t time.Time) string {
+	t = t.UTC().Truncate(time.Microsecond)
+	layout := "2006-01-02 15:04:05.000000+00:00"
+	if t.Nanosecond() == 0 {
+		layout = "2006-01-02 15:04:05+00:00"
+	}
+	return t.Format(layout)
+}
+
+// Body returns the body of the plugin's request in the format: Payload as JSON or as a form.
+func (m *Message) Body(f delivery.Format) []byte {
+	return m.AppendBody(make([]byte, 0, bodySize), f)
+}
+
+// bodySize is room for the body of a usual event without growing.
+const bodySize = 2048
+
+// AppendBody appends what Body returns to dst.
+func (m *Message) AppendBody(dst []byte, f delivery.Format) []byte {
+	return Append(dst, m.Payload(), f)
+}
+
+// Append appends v in the format.
+func Append(dst []byte, v Value, f delivery.Format) []byte {
+	if f == delivery.FormatForm {
+		return AppendForm(dst, v)
+	}
+	return AppendJSON(dst, v)
 }

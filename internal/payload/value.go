@@ -4,7 +4,10 @@
 // It is pure: it knows neither rules nor HTTP, and it never fails on a value that it was given.
 package payload
 
-import "math"
+import (
+	"math"
+	"strconv"
+)
 
 // Kind tells what a Value holds.
 type Kind uint8
@@ -25,11 +28,16 @@ const (
 // Value is an ordered value: what Avro, JSON or a form can hold, with the order of fields and map keys kept. Values are
 // immutable: a change makes a new Value that may share parts with the old one.
 type Value struct {
-	text  string
+	text string
+	sub  *compound // of a List or an Object; nil where it is empty
+	bits uint64
+	kind Kind
+}
+
+// compound is behind a pointer so that a Value stays small: most are text or numbers.
+type compound struct {
 	items []Value
 	keys  []string // an object's, as long as items; may be shared between the values of one schema
-	bits  uint64
-	kind  Kind
 }
 
 // BoolValue returns a Bool.
@@ -53,16 +61,85 @@ func StringValue(s string) Value { return Value{kind: String, text: s} }
 // BytesValue returns Bytes; it takes the bytes as a string so that the value stays immutable.
 func BytesValue(b string) Value { return Value{kind: Bytes, text: b} }
 
-// ListValue returns a List that owns items from now on.
-func ListValue(items []Value) Value { return Value{kind: List, items: items} }
+// BigValue returns the integer that digits spell: decimal digits without leading zeros, after a minus sign where it is
+// negative. It is an Int where it fits one.
+func BigValue(digits string) Value {
+	if n, err := strconv.ParseInt(digits, 10, 64); err == nil {
+		return IntValue(n)
+	}
+	return Value{kind: Big, text: digits}
+}
 
-// ObjectValue returns an Object that owns keys and items from now on. It panics when they differ in length: that is a
-// mistake in the calling code, never in the input.
+// ListValue returns a List that owns items from now on.
+func ListValue(items []Value) Value {
+	if len(items) == 0 {
+		return Value{kind: List}
+	}
+	return Value{kind: List, sub: &compound{items: items}}
+}
+
+// ObjectValue returns an Object that owns keys and items from now on; no key may stand twice. It panics when they differ in
+// length: that is a mistake in the calling code, never in the input.
 func ObjectValue(keys []string, items []Value) Value {
 	if len(keys) != len(items) {
-		panic("payload: an object needs as many keys as values")
+		panic(keysMismatch)
 	}
-	return Value{kind: Object, keys: keys, items: items}
+	if len(items) == 0 {
+		return Value{kind: Object}
+	}
+	return Value{kind: Object, sub: &compound{items: items, keys: keys}}
+}
+
+const keysMismatch = "payload: an object needs as many keys as values"
+
+// Builder makes the lists and objects of one message in a few large pieces of memory, which live as long as any Value of
+// them. The zero Builder is ready; it is for one goroutine.
+type Builder struct {
+	items []Value
+	subs  []compound
+}
+
+// The pieces fit a usual event: about thirty values in five records.
+const (
+	itemsPiece = 32
+	subsPiece  = 8
+)
+
+// Items returns n zero Values to be filled in.
+func (b *Builder) Items(n int) []Value {
+	if n > len(b.items) {
+		if n > itemsPiece/2 {
+			return make([]Value, n)
+		}
+		b.items = make([]Value, itemsPiece)
+	}
+	items := b.items[:n:n]
+	b.items = b.items[n:]
+	return items
+}
+
+func (b *Builder) compound(items []Value, keys []string) *compound {
+	if len(items) == 0 {
+		return nil
+	}
+	if len(b.subs) == 0 {
+		b.subs = make([]compound, subsPiece)
+	}
+	sub := &b.subs[0]
+	b.subs = b.subs[1:]
+	sub.items, sub.keys = items, keys
+	return sub
+}
+
+// List is ListValue in the builder's memory.
+func (b *Builder) List(items []Value) Value { return Value{kind: List, sub: b.compound(items, nil)} }
+
+// Object is ObjectValue in the builder's memory. It panics like that.
+func (b *Builder) Object(keys []string, items []Value) Value {
+	if len(keys) != len(items) {
+		panic(keysMismatch)
+	}
+	return Value{kind: Object, sub: b.compound(items, keys)}
 }
 
 // Kind returns what v holds.
@@ -91,20 +168,34 @@ func (v Value) Float() float64 {
 func (v Value) Text() string { return v.text }
 
 // Len returns how many items a List or an Object has.
-func (v Value) Len() int { return len(v.items) }
+func (v Value) Len() int { return len(v.list()) }
 
 // Item returns item i of a List or an Object. It panics when i is out of range.
-func (v Value) Item(i int) Value { return v.items[i] }
+func (v Value) Item(i int) Value { return v.list()[i] }
 
 // Key returns the key of item i of an Object. It panics when i is out of range.
-func (v Value) Key(i int) string { return v.keys[i] }
+func (v Value) Key(i int) string { return v.names()[i] }
 
-// Get returns an Object's value for key, the last where a key stands twice.
+// Get returns an Object's value for key.
 func (v Value) Get(key string) (Value, bool) {
-	for i := len(v.keys) - 1; i >= 0; i-- {
-		if v.keys[i] == key {
-			return v.items[i], true
+	for i, name := range v.names() {
+		if name == key {
+			return v.sub.items[i], true
 		}
 	}
 	return Value{}, false
+}
+
+func (v Value) list() []Value {
+	if v.sub == nil {
+		return nil
+	}
+	return v.sub.items
+}
+
+func (v Value) names() []string {
+	if v.sub == nil {
+		return nil
+	}
+	return v.sub.keys
 }

@@ -1,0 +1,162 @@
+package decode
+
+import (
+	"strings"
+
+	"github.com/twmb/avro"
+)
+
+// dates is a tree of the paths at which datetimes stand. The nil tree has none.
+type dates struct {
+	here  bool
+	below map[string]*dates
+}
+
+// datetimePaths builds the tree of dotted paths; the part "*" is any item of an array or a map.
+func datetimePaths(paths []string) *dates {
+	if len(paths) == 0 {
+		return nil
+	}
+	root := &dates{}
+	for _, path := range paths {
+		d := root
+		for part := range strings.SplitSeq(path, ".") {
+			next := d.below[part]
+			if next == nil {
+				next = &dates{}
+				if d.below == nil {
+					d.below = make(map[string]*dates)
+				}
+				d.below[part] = next
+			}
+			d = next
+		}
+		d.here = true
+	}
+	return root
+}
+
+func (d *dates) at(part string) *dates {
+	if d == nil {
+		return nil
+	}
+	return d.below[part]
+}
+
+// compiler turns a schema into nodes. A type that stands at several places becomes one node for each set of datetimes below it.
+type compiler struct {
+	schema *Schema
+	done   map[compiled]*node
+	all    []*node
+}
+
+type compiled struct {
+	name  string
+	dates *dates
+}
+
+var simple = map[string]op{
+	"null": opNull, "boolean": opBool, "int": opInt, "long": opLong, "float": opFloat, "double": opDouble, "bytes": opBytes,
+	"string": opString,
+}
+
+// node compiles n. Logical types are ignored: the platform writes none, and the value on the wire is what counts.
+func (c *compiler) node(n *avro.SchemaNode, namespace string, d *dates) (*node, error) {
+	def, err := c.schema.definition(n, namespace)
+	if err != nil {
+		return nil, err
+	}
+	out := &node{min: -1}
+	if def.Name != "" {
+		key := compiled{fullName(def), d}
+		if known, ok := c.done[key]; ok {
+			return known, nil
+		}
+		c.done[key] = out // before the fields: one of them may be this type again
+		namespace = scope(def, namespace)
+	}
+	c.all = append(c.all, out)
+	if o, ok := simple[def.Type]; ok {
+		out.op = o
+		if o == opString && d != nil && d.here {
+			out.op = opDatetime
+		}
+		return out, nil
+	}
+	switch def.Type {
+	case "fixed":
+		out.op, out.size = opFixed, def.Size
+	case "enum":
+		out.op, out.keys = opEnum, def.Symbols
+	case "array":
+		out.op = opArray
+		err = c.add(out, def.Items, namespace, d.at("*"))
+	case "map":
+		out.op = opMap
+		err = c.add(out, def.Values, namespace, d.at("*"))
+	case "union":
+		out.op = opUnion
+		for i := range def.Branches {
+			if err = c.add(out, &def.Branches[i], namespace, d); err != nil {
+				break
+			}
+		}
+	case "record", "error":
+		out.op = opRecord
+		for i := range def.Fields {
+			f := &def.Fields[i]
+			out.keys = append(out.keys, f.Name)
+			if err = c.add(out, &f.Type, namespace, d.at(f.Name)); err != nil {
+				break
+			}
+		}
+	default:
+		err = undecodable(ReasonBadSchema, "the schema has the unknown type "+def.Type)
+	}
+	return out, err
+}
+
+func (c *compiler) add(parent *node, n *avro.SchemaNode, namespace string, d *dates) error {
+	if n == nil {
+		return undecodable(ReasonBadSchema, "the schema has an array or a map of nothing")
+	}
+	child, err := c.node(n, namespace, d)
+	parent.children = append(parent.children, child)
+	return err
+}
+
+// manyBytes is where adding up ends, so that no sum overflows.
+const manyBytes = 1 << 30
+
+// least works out how few bytes a value of n can take. A type within itself counts as none, which errs on the safe side:
+// the bound that follows only gets weaker.
+func (n *node) least() int {
+	if n.min >= 0 {
+		return n.min
+	}
+	n.min = 0
+	switch n.op {
+	case opNull:
+	case opFloat:
+		n.min = 4
+	case opDouble:
+		n.min = 8
+	case opFixed:
+		n.min = min(n.size, manyBytes)
+	case opRecord:
+		sum := 0
+		for _, child := range n.children {
+			sum = min(sum+child.least(), manyBytes)
+		}
+		n.min = sum
+	case opUnion:
+		least := manyBytes
+		for _, child := range n.children {
+			least = min(least, child.least())
+		}
+		n.min = 1 + least
+	default:
+		n.min = 1
+	}
+	return n.min
+}

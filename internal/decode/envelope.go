@@ -1,0 +1,145 @@
+package decode
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
+	"github.com/openedx-webhooks/webhook-dispatcher/pkg/event"
+)
+
+// The headers of the envelope, in the order in which the platform writes them.
+const (
+	headerType = iota
+	headerID
+	headerSource
+	headerTime
+	headerMinorVersion
+	headerSourceHost
+	headerSourceLib
+	headerCount
+)
+
+var headerNames = [headerCount]string{
+	"ce_type", "ce_id", "ce_source", "ce_time", "ce_minorversion", "sourcehost", "sourcelib",
+}
+
+// headerTraceparent is not the platform's: a tracing library may add it.
+const headerTraceparent = "traceparent"
+
+// Bounds of the envelope's headers in bytes; the platform's are far shorter. Type and id have to fit their columns.
+const (
+	maxHeader = 1024
+	maxKey    = 191
+)
+
+// Envelope reads the headers of rec without touching its value. Headers that are missing get defaults: the record's
+// time, minor version 0, empty source and host, the catalogue's version of openedx-events. The error is an *Undecodable.
+func (d *Decoder) Envelope(rec *bus.Record) (event.Event, error) {
+	var texts [headerCount]string
+	var seen [headerCount]bool
+	var traceparent string
+	traces := 0
+	for i := range rec.Headers {
+		h := &rec.Headers[i]
+		if h.Key == headerTraceparent {
+			traceparent = string(h.Value)
+			traces++
+			continue
+		}
+		at := slices.Index(headerNames[:], h.Key)
+		if at < 0 {
+			continue
+		}
+		name := headerNames[at]
+		if seen[at] {
+			return event.Event{}, undecodable(ReasonRepeatedHeader, "header "+name+" stands more than once")
+		}
+		seen[at] = true
+		limit := maxHeader
+		if at == headerType || at == headerID {
+			limit = maxKey
+		}
+		if len(h.Value) > limit {
+			return event.Event{}, undecodable(ReasonBadHeader, fmt.Sprintf("header %s is longer than %d bytes", name, limit))
+		}
+		if !utf8.Valid(h.Value) {
+			return event.Event{}, undecodable(ReasonBadHeader, "header "+name+" is not UTF-8")
+		}
+		texts[at] = string(h.Value)
+	}
+	switch {
+	case texts[headerType] == "":
+		return event.Event{}, undecodable(ReasonNoType, "header ce_type is missing")
+	case texts[headerID] == "":
+		return event.Event{}, undecodable(ReasonNoID, "header ce_id is missing")
+	}
+	ev := event.Event{
+		Type:       texts[headerType],
+		ID:         texts[headerID],
+		Source:     texts[headerSource],
+		SourceHost: texts[headerSourceHost],
+		Time:       rec.Time.UTC().Truncate(time.Microsecond),
+		SourceLib:  d.version,
+	}
+	ok := true
+	if text := texts[headerTime]; text != "" {
+		if ev.Time, ok = parseTime(text); !ok {
+			return event.Event{}, undecodable(ReasonBadHeader, "header ce_time is no ISO 8601 time with an offset")
+		}
+	}
+	if text := texts[headerMinorVersion]; text != "" {
+		n, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
+		if err != nil {
+			return event.Event{}, undecodable(ReasonBadHeader, "header ce_minorversion is no integer")
+		}
+		ev.MinorVersion = n
+	}
+	if text := texts[headerSourceLib]; text != "" {
+		if ev.SourceLib, ok = d.sourceLib(text); !ok {
+			return event.Event{}, undecodable(ReasonBadHeader, "header sourcelib is no version: want integers joined by dots")
+		}
+	}
+	if traces == 1 && validTraceparent(traceparent) {
+		ev.Traceparent = traceparent
+	}
+	return ev, nil
+}
+
+// sourceLib reads a dotted version. The catalogue's own, by far the most frequent, is shared.
+func (d *Decoder) sourceLib(text string) ([]int64, bool) {
+	if text == d.release {
+		return d.version, true
+	}
+	numbers := make([]int64, 0, 3)
+	for part := range strings.SplitSeq(text, ".") {
+		n, err := strconv.ParseInt(strings.TrimSpace(part), 10, 64)
+		if err != nil {
+			return nil, false
+		}
+		numbers = append(numbers, n)
+	}
+	return numbers, true
+}
+
+// validTraceparent tells whether s is a traceparent of the W3C Trace Context: two digits of version, 32 of trace, 16 of
+// parent, two of flags. What a later version may add behind them is not known here.
+func validTraceparent(s string) bool {
+	if len(s) != 2+1+32+1+16+1+2 {
+		return false
+	}
+	for i, c := range []byte(s) {
+		if i == 2 || i == 35 || i == 52 {
+			if c != '-' {
+				return false
+			}
+		} else if !('0' <= c && c <= '9' || 'a' <= c && c <= 'f') {
+			return false
+		}
+	}
+	return s[:2] != "ff" && strings.Trim(s[3:35], "0") != "" && strings.Trim(s[36:52], "0") != ""
+}

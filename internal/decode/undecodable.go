@@ -1,0 +1,66 @@
+package decode
+
+import (
+	"errors"
+	"strings"
+)
+
+// Reason says, bounded, why a record can never be read; it is a metric label and a column.
+type Reason string
+
+// The reasons.
+const (
+	ReasonNoType         Reason = "no_type"         // no ce_type header, or an empty one
+	ReasonNoID           Reason = "no_id"           // no ce_id header, or an empty one
+	ReasonRepeatedHeader Reason = "repeated_header" // a header of the envelope stands more than once
+	ReasonBadHeader      Reason = "bad_header"      // a header of the envelope cannot be read
+	ReasonNullValue      Reason = "null_value"      // the record has no value
+	ReasonBadMagic       Reason = "bad_magic"       // the value does not begin with a zero byte and a schema id
+	ReasonUnknownSchema  Reason = "unknown_schema"  // the registry says that the schema id does not exist
+	ReasonBadSchema      Reason = "bad_schema"      // the writer schema is no Avro record that can be used
+	ReasonCorrupt        Reason = "corrupt"         // the value does not fit its schema
+	ReasonTrailingBytes  Reason = "trailing_bytes"  // bytes are left over behind the value
+	ReasonInvalidUTF8    Reason = "invalid_utf8"    // a text in the value is not UTF-8
+	ReasonTooLarge       Reason = "too_large"       // the value stands for more than memory is spent on
+)
+
+// Reasons returns all reasons, for metrics that begin at zero.
+func Reasons() []Reason {
+	return []Reason{
+		ReasonNoType, ReasonNoID, ReasonRepeatedHeader, ReasonBadHeader, ReasonNullValue, ReasonBadMagic, ReasonUnknownSchema,
+		ReasonBadSchema, ReasonCorrupt, ReasonTrailingBytes, ReasonInvalidUTF8, ReasonTooLarge,
+	}
+}
+
+// Undecodable is the error of a record that can never be read, however often it is tried. Every other error of this package
+// means that the caller's context ended.
+type Undecodable struct {
+	Reason Reason
+	// Detail helps a person; it names headers, fields and offsets, holds nothing of the record's data, and is short.
+	Detail string
+}
+
+// Error returns reason and detail.
+func (u *Undecodable) Error() string {
+	if u.Detail == "" {
+		return "undecodable record: " + string(u.Reason)
+	}
+	return "undecodable record: " + string(u.Reason) + ": " + u.Detail
+}
+
+// AsUndecodable returns the Undecodable in err's chain.
+func AsUndecodable(err error) (*Undecodable, bool) {
+	var u *Undecodable
+	ok := errors.As(err, &u)
+	return u, ok
+}
+
+// maxDetail bounds a detail in bytes; names in it come from schemas, which anybody may have registered.
+const maxDetail = 200
+
+func undecodable(reason Reason, detail string) *Undecodable {
+	if len(detail) > maxDetail {
+		detail = strings.ToValidUTF8(detail[:maxDetail], "") + "…"
+	}
+	return &Undecodable{Reason: reason, Detail: detail}
+}

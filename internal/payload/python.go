@@ -1,0 +1,115 @@
+package payload
+
+import (
+	"math"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// appendRepr appends Python's repr of v.
+func appendRepr(dst []byte, v Value) []byte {
+	switch v.kind {
+	case Null:
+		return append(dst, "None"...)
+	case Bool:
+		if v.bits == 1 {
+			return append(dst, "True"...)
+		}
+		return append(dst, "False"...)
+	case Int:
+		return strconv.AppendInt(dst, int64(v.bits), 10)
+	case Big:
+		return append(dst, v.text...)
+	case Float:
+		return appendFloat(dst, math.Float64frombits(v.bits), "nan", "inf")
+	case String:
+		return appendStringRepr(dst, v.text)
+	case Bytes:
+		return appendBytesRepr(dst, v.text)
+	case List:
+		dst = append(dst, '[')
+		for i, item := range v.list() {
+			if i > 0 {
+				dst = append(dst, ", "...)
+			}
+			dst = appendRepr(dst, item)
+		}
+		return append(dst, ']')
+	case Object:
+		dst = append(dst, '{')
+		keys := v.names()
+		for i, item := range v.list() {
+			if i > 0 {
+				dst = append(dst, ", "...)
+			}
+			dst = appendStringRepr(dst, keys[i])
+			dst = append(dst, ": "...)
+			dst = appendRepr(dst, item)
+		}
+		return append(dst, '}')
+	}
+	return append(dst, "None"...)
+}
+
+// quoteFor returns the quote that repr puts around s: single, unless s holds single ones and no double ones.
+func quoteFor(s string) byte {
+	if strings.IndexByte(s, '\'') >= 0 && strings.IndexByte(s, '"') < 0 {
+		return '"'
+	}
+	return '\''
+}
+
+func appendStringRepr(dst []byte, s string) []byte {
+	quote := quoteFor(s)
+	dst = append(dst, quote)
+	for _, r := range s {
+		switch {
+		case r < utf8.RuneSelf:
+			dst = appendASCIIRepr(dst, byte(r), quote)
+		case isPrintable(r):
+			dst = utf8.AppendRune(dst, r)
+		case r <= 0xff:
+			dst = append(dst, '\\', 'x', hexDigits[r>>4], hexDigits[r&15])
+		case r <= 0xffff:
+			dst = appendHex4(dst, uint32(r))
+		default:
+			dst = append(dst, '\\', 'U')
+			for shift := 28; shift >= 0; shift -= 4 {
+				dst = append(dst, hexDigits[r>>shift&15])
+			}
+		}
+	}
+	return append(dst, quote)
+}
+
+func appendBytesRepr(dst []byte, b string) []byte {
+	quote := quoteFor(b)
+	dst = append(dst, 'b', quote)
+	for i := range len(b) {
+		dst = appendASCIIRepr(dst, b[i], quote)
+	}
+	return append(dst, quote)
+}
+
+// appendASCIIRepr appends one byte as both kinds of repr do; those above ASCII occur in bytes only.
+func appendASCIIRepr(dst []byte, c, quote byte) []byte {
+	switch {
+	case c == quote || c == '\\':
+		return append(dst, '\\', c)
+	case c == '\n':
+		return append(dst, '\\', 'n')
+	case c == '\r':
+		return append(dst, '\\', 'r')
+	case c == '\t':
+		return append(dst, '\\', 't')
+	case c < ' ' || c > '~':
+		return append(dst, '\\', 'x', hexDigits[c>>4], hexDigits[c&15])
+	}
+	return append(dst, c)
+}
+
+// isPrintable is Python's str.isprintable for a rune above ASCII. The table is Python's own, so that a release of Go with
+// another edition of Unicode changes no body.
+func isPrintable(r rune) bool { return !unicode.Is(notPrintable, r) }
