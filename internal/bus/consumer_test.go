@@ -27,8 +27,10 @@ func TestRecordsArriveAsTheyAre(t *testing.T) {
 	b := newBench(t, topics("dev-a"))
 	at := time.Date(2026, 3, 1, 12, 0, 0, 123e6, time.UTC)
 	err := b.broker.Publish(t.Context(),
-		embedded.Message{Topic: "dev-a", Key: []byte("k"), Value: []byte("v"), Time: at,
-			Headers: []kgo.RecordHeader{embedded.Header("ce_type", "x"), embedded.Header("ce_type", "y"), {Key: "none"}}},
+		embedded.Message{
+			Topic: "dev-a", Key: []byte("k"), Value: []byte("v"), Time: at,
+			Headers: []kgo.RecordHeader{embedded.Header("ce_type", "x"), embedded.Header("ce_type", "y"), {Key: "none"}},
+		},
 		embedded.Message{Topic: "dev-a", Key: nil, Value: nil},
 		embedded.Message{Topic: "dev-a", Key: []byte{}, Value: []byte{}},
 	)

@@ -128,17 +128,33 @@ func TestGapsInTheLog(t *testing.T) {
 		"whole batches":     {fakeLog{batches: []logBatch{{0, 2, []int64{0, 1, 2}, false}, {3, 0, []int64{3}, false}}, end: 4}, 0, 2},
 		"gap between":       {fakeLog{batches: []logBatch{{0, 0, []int64{0}, false}, {900, 1, []int64{900, 901}, false}}, end: 902}, 0, 2},
 		"begins in a batch": {fakeLog{batches: []logBatch{{0, 9, []int64{2, 5, 7}, false}, {10, 0, []int64{10}, false}}, end: 11}, 5, 5},
-		"control batches": {fakeLog{batches: []logBatch{{0, 0, []int64{0}, false}, {1, 0, []int64{1}, true}, {2, 0, []int64{2}, false},
-			{3, 0, []int64{3}, true}}, end: 4}, 0, 4},
-		"the last records of a batch are gone": {fakeLog{batches: []logBatch{{0, 4999, []int64{0, 3}, false},
-			{5000, 0, []int64{5000}, false}}, end: 5001}, 0, 120},
-		"an empty batch is left": {fakeLog{batches: []logBatch{{0, 7, nil, false}, {8, 299, nil, false},
-			{308, 1, []int64{309}, false}}, end: 310}, 0, 90},
+		"control batches": {fakeLog{batches: []logBatch{
+			{0, 0, []int64{0}, false},
+			{1, 0, []int64{1}, true},
+			{2, 0, []int64{2}, false},
+			{3, 0, []int64{3}, true},
+		}, end: 4}, 0, 4},
+		"the last records of a batch are gone": {fakeLog{batches: []logBatch{
+			{0, 4999, []int64{0, 3}, false},
+			{5000, 0, []int64{5000}, false},
+		}, end: 5001}, 0, 120},
+		"an empty batch is left": {fakeLog{batches: []logBatch{
+			{0, 7, nil, false},
+			{8, 299, nil, false},
+			{308, 1, []int64{309}, false},
+		}, end: 310}, 0, 90},
 		"an empty batch at the end": {fakeLog{batches: []logBatch{{0, 0, []int64{0}, false}, {40, 99, nil, false}}, end: 140}, 0, 60},
-		"empty, then single records": {fakeLog{batches: []logBatch{{0, 999, []int64{10}, false}, {1000, 0, []int64{1000}, false},
-			{1001, 0, []int64{1001}, false}, {1002, 500, []int64{1003}, false}, {1503, 0, []int64{1503}, false}}, end: 1504}, 0, 200},
-		"a very long gap": {fakeLog{batches: []logBatch{{0, int32(far), []int64{1}, false},
-			{far + 1, 0, []int64{far + 1}, false}}, end: far + 2}, 0, 200},
+		"empty, then single records": {fakeLog{batches: []logBatch{
+			{0, 999, []int64{10}, false},
+			{1000, 0, []int64{1000}, false},
+			{1001, 0, []int64{1001}, false},
+			{1002, 500, []int64{1003}, false},
+			{1503, 0, []int64{1503}, false},
+		}, end: 1504}, 0, 200},
+		"a very long gap": {fakeLog{batches: []logBatch{
+			{0, int32(far), []int64{1}, false},
+			{far + 1, 0, []int64{far + 1}, false},
+		}, end: far + 2}, 0, 200},
 	} {
 		for _, atMost := range []int{1, 2, 100} {
 			t.Run(fmt.Sprint(name, "/", atMost), func(t *testing.T) {
@@ -226,8 +242,10 @@ func TestCompressedRecords(t *testing.T) {
 	b := newBench(t, topics("dev-a"))
 	text := strings.Repeat("some text that compresses; ", 100)
 	for _, codec := range codecs {
-		w := &kafka.Writer{Addr: kafka.TCP(b.broker.Addrs()...), Topic: "dev-a", RequiredAcks: kafka.RequireAll, Compression: codec,
-			BatchTimeout: time.Millisecond, Transport: &kafka.Transport{}}
+		w := &kafka.Writer{
+			Addr: kafka.TCP(b.broker.Addrs()...), Topic: "dev-a", RequiredAcks: kafka.RequireAll, Compression: codec,
+			BatchTimeout: time.Millisecond, Transport: &kafka.Transport{},
+		}
 		messages := make([]kafka.Message, 50)
 		for i := range messages {
 			messages[i] = kafka.Message{Value: []byte(fmt.Sprint(codec, i, text)), Headers: []kafka.Header{{Key: "h", Value: []byte("v")}}}

@@ -131,8 +131,9 @@ func (h *handler) wait(t *testing.T, what string, cond func() bool) {
 		case <-changed:
 		case <-timeout:
 			h.mu.Lock()
-			defer h.mu.Unlock()
-			t.Fatalf("waited for: %s; have %d records, pressed %v", what, len(h.records), h.pressed)
+			records, pressed := len(h.records), h.pressed
+			h.mu.Unlock()
+			t.Fatalf("waited for: %s; have %d records, pressed %v", what, records, pressed)
 		}
 	}
 }

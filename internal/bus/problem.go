@@ -111,8 +111,7 @@ var errorClasses = []string{
 
 // class gives an error a name out of a bounded set.
 func class(err error) string {
-	var code kafka.Error
-	if errors.As(err, &code) {
+	if code, ok := errors.AsType[kafka.Error](err); ok {
 		switch code {
 		case kafka.OffsetOutOfRange:
 			return "out_of_range"

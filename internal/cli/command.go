@@ -111,7 +111,7 @@ func (s *session) settings(ctx context.Context, groups ...config.Group) error {
 		s.log = slog.New(slog.NewTextHandler(s.Stderr, options))
 	}
 	for _, warning := range s.loader.Warnings() {
-		s.log.WarnContext(ctx, warning)
+		s.log.WarnContext(ctx, warning) //nolint:sloglint // whole sentences about settings, made by config
 	}
 	return nil
 }

@@ -163,9 +163,16 @@ func (c *showCommand) Run(ctx context.Context, s *session) error {
 	}
 	table := tabwriter.NewWriter(s.Stdout, 0, 0, 2, ' ', 0)
 	for _, line := range [...][2]string{
-		{"id", strconv.Itoa(int(v.ID))}, {"kind", v.Kind}, {"event", v.Event}, {"event type", v.EventType}, {"url", v.URL}, {"format", v.Format},
-		{"enabled", yesNo(v.Enabled)}, {"fault", v.Fault},
-		{"created", v.Created.UTC().Format(time.RFC3339Nano)}, {"modified", v.Modified.UTC().Format(time.RFC3339Nano)},
+		{"id", strconv.Itoa(int(v.ID))},
+		{"kind", v.Kind},
+		{"event", v.Event},
+		{"event type", v.EventType},
+		{"url", v.URL},
+		{"format", v.Format},
+		{"enabled", yesNo(v.Enabled)},
+		{"fault", v.Fault},
+		{"created", v.Created.UTC().Format(time.RFC3339Nano)},
+		{"modified", v.Modified.UTC().Format(time.RFC3339Nano)},
 	} {
 		fmt.Fprintf(table, "%s\t%s\n", line[0], cell(line[1]))
 	}

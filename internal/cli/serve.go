@@ -31,7 +31,7 @@ func (c *serveCommand) Run(ctx context.Context, s *session) error {
 	}
 	s.log.LogAttrs(ctx, slog.LevelDebug, "settings", cfg.Redacted()...)
 	if cfg.RulesSource == "enabled" {
-		s.log.WarnContext(ctx, rule.DoubleSendWarning)
+		s.log.WarnContext(ctx, rule.DoubleSendWarning) //nolint:sloglint // it is a constant
 	}
 	if s.Serve != nil {
 		return s.Serve(ctx, cfg, s.log)

@@ -129,8 +129,7 @@ func scalarText(node *yaml.Node) (string, bool) {
 
 // fileFault says why a file cannot be read, without repeating its name.
 func fileFault(err error) string {
-	var path *fs.PathError
-	if errors.As(err, &path) {
+	if path, ok := errors.AsType[*fs.PathError](err); ok {
 		return path.Err.Error()
 	}
 	return err.Error()

@@ -187,7 +187,7 @@ func readSecretFiles(group reflect.Value, p *problems) {
 			readSecretFiles(group.Field(i), p)
 			continue
 		}
-		secret, ok := group.Field(i).Addr().Interface().(*Secret)
+		secret, ok := reflect.TypeAssert[*Secret](group.Field(i).Addr())
 		if !ok {
 			continue
 		}

@@ -76,8 +76,7 @@ func TestProblems(t *testing.T) {
 	var got strings.Builder
 	for _, c := range cases {
 		_, _, err := parse(t, c.environ, c.args...)
-		var problems *Error
-		if !errors.As(err, &problems) {
+		if _, ok := errors.AsType[*Error](err); !ok {
 			t.Errorf("%s: no problem found: %v", c.name, err)
 			continue
 		}

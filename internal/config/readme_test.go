@@ -33,7 +33,7 @@ func TestReadmeHasTheSettings(t *testing.T) {
 	if !*update {
 		t.Fatalf("the table of settings in %s is not up to date: run `go test ./internal/config -run Readme -update`", readme)
 	}
-	if err := os.WriteFile(readme, []byte(want), 0o644); err != nil { //nolint:gosec // a document that everybody may read
+	if err := os.WriteFile(readme, []byte(want), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -42,8 +42,8 @@ func settingsTable() string {
 	defaults := map[string]string{}
 	var walk func(reflect.Type)
 	walk = func(typ reflect.Type) {
-		for i := range typ.NumField() {
-			if f := typ.Field(i); f.Anonymous {
+		for f := range typ.Fields() {
+			if f.Anonymous {
 				walk(f.Type)
 			} else {
 				defaults[f.Tag.Get("setting")] = f.Tag.Get("default")

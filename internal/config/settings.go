@@ -31,8 +31,7 @@ func allSettings() []setting {
 	var list []setting
 	var walk func(t reflect.Type, inFile bool)
 	walk = func(t reflect.Type, inFile bool) {
-		for i := range t.NumField() {
-			f := t.Field(i)
+		for f := range t.Fields() {
 			if f.Anonymous {
 				walk(f.Type, inFile)
 				continue

@@ -86,11 +86,12 @@ func (d *Decoder) Envelope(rec *bus.Record) (event.Event, error) {
 		Time:       rec.Time.UTC().Truncate(time.Microsecond),
 		SourceLib:  d.version,
 	}
-	ok := true
 	if text := texts[headerTime]; text != "" {
-		if ev.Time, ok = parseTime(text); !ok {
+		at, ok := parseTime(text)
+		if !ok {
 			return event.Event{}, undecodable(ReasonBadHeader, "header ce_time is no ISO 8601 time with an offset")
 		}
+		ev.Time = at
 	}
 	if text := texts[headerMinorVersion]; text != "" {
 		n, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
@@ -100,9 +101,11 @@ func (d *Decoder) Envelope(rec *bus.Record) (event.Event, error) {
 		ev.MinorVersion = n
 	}
 	if text := texts[headerSourceLib]; text != "" {
-		if ev.SourceLib, ok = d.sourceLib(text); !ok {
+		lib, ok := d.sourceLib(text)
+		if !ok {
 			return event.Event{}, undecodable(ReasonBadHeader, "header sourcelib is no version: want integers joined by dots")
 		}
+		ev.SourceLib = lib
 	}
 	if traces == 1 && validTraceparent(traceparent) {
 		ev.Traceparent = traceparent

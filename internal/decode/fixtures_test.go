@@ -2,7 +2,6 @@ package decode
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
 	"os"
@@ -155,13 +154,4 @@ func newDecoder(t testing.TB, r Registry) *Decoder {
 // value puts the prefix of the wire format before Avro bytes.
 func framed(id uint32, body []byte) []byte {
 	return append(binary.BigEndian.AppendUint32([]byte{0}, id), body...)
-}
-
-func unbase64(t testing.TB, s string) []byte {
-	t.Helper()
-	b, err := base64.StdEncoding.DecodeString(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
 }

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -60,7 +61,8 @@ type Client struct {
 	log     *slog.Logger
 	metrics *clientMetrics
 
-	known sync.Map // id → answer; schemas never change, so for good
+	known sync.Map    // id → answer; schemas never change, so for good
+	seen  atomic.Bool // the registry has answered once
 
 	mu      sync.Mutex
 	asking  map[uint32]*question
@@ -147,6 +149,19 @@ func (c *Client) Ready() error {
 	for id, cause := range c.away {
 		return fmt.Errorf("schema registry %s: schema %d: %w", c.name, id, cause)
 	}
+	return nil
+}
+
+// Reachable is Ready, and as long as the registry has never answered it asks it for something small. Afterwards it asks no more:
+// with the schemas known, a registry that is away holds up nothing.
+func (c *Client) Reachable(ctx context.Context) error {
+	if err := c.Ready(); err != nil || c.seen.Load() {
+		return err
+	}
+	if err := c.probe(ctx); err != nil {
+		return fmt.Errorf("schema registry %s: %w", c.name, err)
+	}
+	c.seen.Store(true)
 	return nil
 }
 

@@ -33,7 +33,22 @@ func (c *Client) request(ctx context.Context, id uint32) (string, error) {
 		err = plainCause(ctx, err, c.timeout.String())
 	}
 	c.metrics.request(err)
+	if err == nil || errors.Is(err, errDenied) {
+		c.seen.Store(true)
+	}
 	return found.Schema, err
+}
+
+// probe asks for the types of schemas. Not every registry has that resource, so a 404 is an answer as well.
+func (c *Client) probe(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	_, err := c.api.SupportedTypes(ctx)
+	var answered *sr.ResponseError
+	if err == nil || errors.As(err, &answered) && answered.StatusCode == http.StatusNotFound {
+		return nil
+	}
+	return plainCause(ctx, err, c.timeout.String())
 }
 
 // plainCause reduces an error of the API client to what an operator needs.

@@ -140,8 +140,9 @@ func (w *walker) value(n *node) (payload.Value, error) {
 			return payload.Value{}, err
 		}
 		return payload.StringValue(n.keys[i]), nil
+	default:
+		return w.nested(n)
 	}
-	return w.nested(n)
 }
 
 func (w *walker) nested(n *node) (payload.Value, error) {

@@ -104,8 +104,10 @@ func respell(v payload.Value, path string, paths []string) payload.Value {
 		if slices.Contains(paths, path) {
 			return payload.StringValue(strings.Replace(v.Text(), "T", " ", 1))
 		}
+		return v
+	default:
+		return v
 	}
-	return v
 }
 
 // Exact integers: the captured ids lie beyond 2^53, where a double would change them.

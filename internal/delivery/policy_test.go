@@ -42,11 +42,13 @@ func TestJudge(t *testing.T) {
 		{"400 is tried again", 0, delivery.Attempt{Status: 400}, retry(1, 5*time.Second, delivery.ReasonStatus)},
 		{"500 second time", 1, delivery.Attempt{Status: 500}, retry(2, 5*time.Minute, delivery.ReasonStatus)},
 		{
-			"500 with Retry-After: at least that", 0, delivery.Attempt{Status: 500, RetryAfter: time.Minute},
+			"500 with Retry-After: at least that", 0,
+			delivery.Attempt{Status: 500, RetryAfter: time.Minute},
 			retry(1, time.Minute, delivery.ReasonStatus),
 		},
 		{
-			"500 with a short Retry-After", 1, delivery.Attempt{Status: 500, RetryAfter: time.Second},
+			"500 with a short Retry-After", 1,
+			delivery.Attempt{Status: 500, RetryAfter: time.Second},
 			retry(2, 5*time.Minute, delivery.ReasonStatus),
 		},
 		{"last delay", 2, delivery.Attempt{Status: 502}, retry(3, time.Hour, delivery.ReasonStatus)},
@@ -55,23 +57,27 @@ func TestJudge(t *testing.T) {
 		{"410 with Retry-After", 0, delivery.Attempt{Status: 410, RetryAfter: time.Hour}, dead(1, delivery.ReasonGone)},
 		{"429 without Retry-After", 0, delivery.Attempt{Status: 429}, retry(1, 5*time.Second, delivery.ReasonStatus)},
 		{
-			"429 with Retry-After counts no attempt", 1, delivery.Attempt{Status: 429, RetryAfter: time.Minute},
+			"429 with Retry-After counts no attempt", 1,
+			delivery.Attempt{Status: 429, RetryAfter: time.Minute},
 			verdict{State: delivery.Pending, Delay: time.Minute, Attempts: 1, Reason: delivery.ReasonRetryAfter, CloseLane: time.Minute},
 		},
 		{
-			"503 with Retry-After beyond a day, schedule used up", 3, delivery.Attempt{Status: 503, RetryAfter: 48 * time.Hour},
+			"503 with Retry-After beyond a day, schedule used up", 3,
+			delivery.Attempt{Status: 503, RetryAfter: 48 * time.Hour},
 			verdict{State: delivery.Pending, Delay: 24 * time.Hour, Attempts: 3, Reason: delivery.ReasonRetryAfter, CloseLane: 24 * time.Hour},
 		},
 		{"timeout", 0, delivery.Attempt{Class: delivery.ClassTimeout}, retry(1, 5*time.Second, delivery.ReasonError)},
 		{
-			"a 200 whose body broke off", 0, delivery.Attempt{Status: 200, Class: delivery.ClassReset},
+			"a 200 whose body broke off", 0,
+			delivery.Attempt{Status: 200, Class: delivery.ClassReset},
 			retry(1, 5*time.Second, delivery.ReasonError),
 		},
 		{"denied after a look-up", 0, delivery.Attempt{Class: delivery.ClassEgress}, retry(1, 5*time.Second, delivery.ReasonEgressDenied)},
 		{"denied literal", 0, delivery.Attempt{Class: delivery.ClassEgress, Final: true}, dead(1, delivery.ReasonEgressDenied)},
 		{"no request can be made", 0, delivery.Attempt{Class: delivery.ClassRequest, Final: true}, dead(1, delivery.ReasonUnsendable)},
 		{
-			"given up by us", 2, delivery.Attempt{Class: delivery.ClassCancelled},
+			"given up by us", 2,
+			delivery.Attempt{Class: delivery.ClassCancelled},
 			verdict{State: delivery.Pending, Attempts: 2, Reason: delivery.ReasonDrain},
 		},
 	} {

@@ -216,11 +216,11 @@ func TestDeliveredIsReleasedWithoutARow(t *testing.T) {
 	run(t, func(t *testing.T, w *world, d *dispatch.Dispatcher) {
 		w.endpoints[1], w.endpoints[2] = answers(204, 10*time.Millisecond), answers(200, 300*time.Millisecond)
 		w.event(d, 1, 1, 2)
-		time.Sleep(20 * time.Millisecond)
+		pass(20 * time.Millisecond)
 		if got := w.releases(1); got != 0 {
 			t.Errorf("released %d times before the second delivery had ended", got)
 		}
-		time.Sleep(time.Second)
+		pass(time.Second)
 		if got := w.releases(1); got != 1 {
 			t.Errorf("released %d times, want once", got)
 		}
@@ -246,7 +246,7 @@ func TestFailureIsReleasedWhenItsRowIsStored(t *testing.T) {
 		w.endpoints[1] = answers(500, 0)
 		w.hold(true)
 		w.event(d, 1, 1)
-		time.Sleep(time.Second)
+		pass(time.Second)
 		if got := w.releases(1); got != 0 {
 			t.Errorf("released %d times before the row was stored", got)
 		}
@@ -270,11 +270,11 @@ func TestHandOffReleasesWhileTheRequestGoesOn(t *testing.T) {
 	run(t, func(t *testing.T, w *world, d *dispatch.Dispatcher) {
 		w.endpoints[1] = answers(200, 3*time.Second)
 		w.event(d, 1, 1)
-		time.Sleep(499 * time.Millisecond)
+		pass(499 * time.Millisecond)
 		if rows := w.stored(); len(rows) != 0 {
 			t.Errorf("a row before the hand-off time: %+v", rows)
 		}
-		time.Sleep(200 * time.Millisecond)
+		pass(200 * time.Millisecond)
 		rows := w.stored()
 		if len(rows) != 1 || rows[0].State != delivery.Leased || rows[0].Delay != time.Minute || rows[0].Token == (delivery.Token{}) {
 			t.Fatalf("rows = %+v, want one leased for a minute", rows)
@@ -282,7 +282,7 @@ func TestHandOffReleasesWhileTheRequestGoesOn(t *testing.T) {
 		if got := w.releases(1); got != 1 {
 			t.Errorf("released %d times, want once", got)
 		}
-		time.Sleep(3 * time.Second)
+		pass(3 * time.Second)
 		ups := w.settled()
 		if len(ups) != 1 || ups[0].State != delivery.Delivered || ups[0].Token != rows[0].Token || ups[0].Attempts != 1 {
 			t.Errorf("updates = %+v, want delivered under the row's token", ups)
@@ -306,7 +306,7 @@ func TestResultOvertakesTheRowOfItsHandOff(t *testing.T) {
 				w.endpoints[1] = answers(tc.status, 2*time.Second)
 				w.hold(true)
 				w.event(d, 1, 1)
-				time.Sleep(5 * time.Second)
+				pass(5 * time.Second)
 				w.hold(false)
 				synctest.Wait()
 				rows := w.stored()
@@ -330,11 +330,11 @@ func TestBodyThatFitsNoRow(t *testing.T) {
 		w.maxBody = 1
 		w.endpoints[1] = answers(500, 3*time.Second)
 		w.event(d, 1, 1)
-		time.Sleep(2 * time.Second)
+		pass(2 * time.Second)
 		if rows := w.stored(); len(rows) != 0 {
 			t.Errorf("handed off although it fits no row: %+v", rows)
 		}
-		time.Sleep(2 * time.Second)
+		pass(2 * time.Second)
 		rows := w.stored()
 		if len(rows) != 1 || rows[0].State != delivery.Dead || rows[0].Reason != delivery.ReasonTooLarge || rows[0].Body != nil {
 			t.Errorf("rows = %+v, want a dead one without its body", rows)
@@ -350,7 +350,7 @@ func TestRuleThatWentAwayIsNotCalled(t *testing.T) {
 	run(t, func(t *testing.T, w *world, d *dispatch.Dispatcher) {
 		w.inactive[1] = true
 		w.event(d, 1, 1)
-		time.Sleep(time.Second)
+		pass(time.Second)
 		rows := w.stored()
 		if w.calls(1) != 0 || len(rows) != 1 || rows[0].State != delivery.Pending || rows[0].Attempts != 0 {
 			t.Errorf("calls %d, rows %+v; want none and one pending", w.calls(1), rows)
@@ -366,7 +366,7 @@ func TestCloseGivesUpOnRequestsInTheEnd(t *testing.T) {
 	run(t, func(t *testing.T, w *world, d *dispatch.Dispatcher) {
 		w.endpoints[1] = answers(200, time.Hour)
 		w.event(d, 1, 1)
-		time.Sleep(time.Second)
+		pass(time.Second)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if err := d.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
@@ -385,3 +385,6 @@ func TestOptionsAreChecked(t *testing.T) {
 		t.Error("empty options were accepted")
 	}
 }
+
+// pass lets fake time pass.
+func pass(d time.Duration) { <-time.After(d) }

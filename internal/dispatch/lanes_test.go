@@ -23,13 +23,13 @@ func TestHangingEndpointTakesNoSlotOfAnother(t *testing.T) {
 		for n := range 100 {
 			w.event(d, 1000+n, 2)
 		}
-		time.Sleep(30 * time.Millisecond) // 100 requests of 1 ms, four at a time
+		pass(30 * time.Millisecond) // 100 requests of 1 ms, four at a time
 		for n := range 100 {
 			if w.releases(1000+n) != 1 {
 				t.Fatalf("event %d of the healthy endpoint is not delivered after %v", n, time.Since(begin))
 			}
 		}
-		time.Sleep(10 * time.Minute)
+		pass(10 * time.Minute)
 	})
 }
 
@@ -42,13 +42,13 @@ func TestProcessCapIsSharedInTurn(t *testing.T) {
 				w.event(d, int(r)*100+n, r)
 			}
 		}
-		time.Sleep(55 * time.Millisecond) // five rounds of two slots
+		pass(55 * time.Millisecond) // five rounds of two slots
 		for r := int32(1); r <= 3; r++ {
 			if got := w.calls(r); got < 2 {
 				t.Errorf("rule %d was called %d times while others had the slots", r, got)
 			}
 		}
-		time.Sleep(time.Second)
+		pass(time.Second)
 		synctest.Wait()
 		if w.maxFlight != 2 {
 			t.Errorf("%d requests at once, want 2", w.maxFlight)
@@ -91,7 +91,7 @@ func TestKafkaIsTheQueueWhileNobodySuffers(t *testing.T) {
 				t.Fatalf("row %+v, want pending, spill, no attempt", r)
 			}
 		}
-		time.Sleep(time.Second)
+		pass(time.Second)
 		for n := range 50 {
 			if got := w.releases(n); got != 1 {
 				t.Errorf("event %d released %d times", n, got)
@@ -120,13 +120,13 @@ func TestRetryAfterClosesTheLane(t *testing.T) {
 	t.Parallel()
 	run(t, func(t *testing.T, w *world, d *dispatch.Dispatcher) {
 		w.endpoints[1] = func(context.Context, *delivery.Delivery, int) delivery.Attempt {
-			time.Sleep(time.Millisecond)
+			pass(time.Millisecond)
 			return delivery.Attempt{Status: 429, RetryAfter: time.Minute}
 		}
 		for n := range 10 {
 			w.event(d, n, 1)
 		}
-		time.Sleep(time.Second)
+		pass(time.Second)
 		w.event(d, 10, 1)
 		synctest.Wait()
 		if got := w.calls(1); got > 4 {
@@ -145,7 +145,7 @@ func TestRetryAfterClosesTheLane(t *testing.T) {
 		if room, _, known := d.Room(lane); room != 0 || !known {
 			t.Errorf("room %d, known %v in a closed lane", room, known)
 		}
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if room, _, _ := d.Room(lane); room != 8 {
 			t.Errorf("room %d after the lane opened, want 8", room)
 		}
@@ -178,7 +178,7 @@ func TestClaimedRows(t *testing.T) {
 				return delivery.Attempt{Status: 503}
 			}
 			d.Resend(claimed(1, 1), lease())
-			time.Sleep(time.Second)
+			pass(time.Second)
 			ups := w.settled()
 			if len(ups) != 1 || ups[0].State != delivery.Pending || ups[0].Delay != time.Minute || ups[0].Attempts != 2 ||
 				ups[0].Token != (delivery.Token{1}) {
@@ -190,7 +190,7 @@ func TestClaimedRows(t *testing.T) {
 		t.Parallel()
 		run(t, func(t *testing.T, w *world, d *dispatch.Dispatcher) {
 			d.Resend(claimed(1, 1), time.Now().Add(14*time.Second))
-			time.Sleep(time.Second)
+			pass(time.Second)
 			ups := w.settled()
 			if len(ups) != 1 || ups[0].State != delivery.Pending || ups[0].Claims != 1 || w.calls(1) != 0 {
 				t.Errorf("updates = %+v, calls %d; want the claim given back unused", ups, w.calls(1))
@@ -205,7 +205,7 @@ func TestClaimedRows(t *testing.T) {
 				t.Error("an inactive rule's lane is known")
 			}
 			d.Resend(claimed(1, 1), lease())
-			time.Sleep(time.Second)
+			pass(time.Second)
 			if ups := w.settled(); len(ups) != 1 || ups[0].State != delivery.Pending || w.calls(1) != 0 {
 				t.Errorf("updates = %+v, calls %d", ups, w.calls(1))
 			}
@@ -222,13 +222,13 @@ func TestClaimedRows(t *testing.T) {
 			if room, _, _ := d.Room(lane); room != 0 {
 				t.Errorf("room %d with 8 rows held", room)
 			}
-			time.Sleep(150 * time.Millisecond)
+			pass(150 * time.Millisecond)
 			w.mu.Lock()
 			if w.wakes != 1 {
 				t.Errorf("%d wakes with half of the rows sent, want 1", w.wakes)
 			}
 			w.mu.Unlock()
-			time.Sleep(time.Second)
+			pass(time.Second)
 			for n := range 10 {
 				w.event(d, n, 1)
 			}
@@ -242,7 +242,7 @@ func TestClaimedRows(t *testing.T) {
 		run(t, func(t *testing.T, w *world, d *dispatch.Dispatcher) {
 			w.endpoints[1] = answers(200, 5*time.Second)
 			d.Resend(claimed(8, 1), lease())
-			time.Sleep(time.Second)
+			pass(time.Second)
 			if err := d.Close(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -264,7 +264,7 @@ func TestDrainMakesRowsOfEverything(t *testing.T) {
 		for n := range 10 {
 			w.event(d, n, 1)
 		}
-		time.Sleep(time.Millisecond)
+		pass(time.Millisecond)
 		if err := d.Drain(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -280,12 +280,12 @@ func TestDrainMakesRowsOfEverything(t *testing.T) {
 				t.Errorf("event %d released %d times", n, got)
 			}
 		}
-		time.Sleep(time.Second)
+		pass(time.Second)
 		if ups := w.settled(); len(ups) != 4 {
 			t.Errorf("%d results after the drain, want those of the 4 requests under way", len(ups))
 		}
 		w.event(d, 100, 1) // the dispatcher goes on
-		time.Sleep(time.Second)
+		pass(time.Second)
 		if w.releases(100) != 1 {
 			t.Error("an event after the drain is not released")
 		}
@@ -300,15 +300,15 @@ func TestDrainWithoutADatabaseDropsAndReleasesNothing(t *testing.T) {
 		for n := range 10 {
 			w.event(d, n, 1)
 		}
-		time.Sleep(time.Millisecond)
+		pass(time.Millisecond)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if err := d.Drain(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatalf("drain: %v, want the deadline", err)
 		}
-		time.Sleep(10 * time.Second)
+		pass(10 * time.Second)
 		w.hold(false)
-		time.Sleep(10 * time.Second)
+		pass(10 * time.Second)
 		for n := range 10 {
 			if got := w.releases(n); got != 0 {
 				t.Errorf("event %d released %d times for a partition that was given up", n, got)
@@ -334,7 +334,7 @@ func TestEveryEventIsReleasedOnce(t *testing.T) {
 				w.mu.Lock()
 				pause, status := time.Duration(rng.IntN(1500))*time.Millisecond, statuses[rng.IntN(len(statuses))]
 				w.mu.Unlock()
-				time.Sleep(pause)
+				pass(pause)
 				a := delivery.Attempt{Status: status}
 				if status == 404 {
 					a = delivery.Attempt{Status: 503, RetryAfter: 2 * time.Second}
@@ -359,10 +359,10 @@ func TestEveryEventIsReleasedOnce(t *testing.T) {
 			case n%50 == 0:
 				d.Pressed(dispatch.Source{Topic: "t"})
 			case n%7 == 0:
-				time.Sleep(100 * time.Millisecond)
+				pass(100 * time.Millisecond)
 			}
 		}
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		for n := range events {
 			if got := w.releases(n); got != 1 {
 				t.Errorf("event %d released %d times", n, got)

@@ -118,11 +118,11 @@ func TestHTTP2BuffersLittle(t *testing.T) {
 				case <-r.Context().Done():
 					return
 				}
-				if now := sent.Load(); now == last && now > 0 {
+				now := sent.Load()
+				if now == last && now > 0 {
 					return
-				} else {
-					last = now
 				}
+				last = now
 			}
 		}()
 		for sent.Load() < 8<<20 {

@@ -17,12 +17,12 @@ func TestRangesFileIsWhole(t *testing.T) {
 		have[b.prefix.String()] = true
 	}
 	// The blocks of both registries that are not inside another one, and what the registries leave out.
-	want := strings.Fields(`0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24
+	want := strings.FieldsSeq(`0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24
 		192.0.2.0/24 192.31.196.0/24 192.52.193.0/24 192.88.99.0/24 192.168.0.0/16 192.175.48.0/24 198.18.0.0/15 198.51.100.0/24
 		203.0.113.0/24 224.0.0.0/4 240.0.0.0/4 ::1/128 ::/128 ::/96 64:ff9b:1::/48 100::/64 100:0:0:1::/64 2001::/23
 		2001:db8::/32 2002::/16 2620:4f:8000::/48 3fff::/20 5f00::/16 fc00::/7 fe80::/10 fec0::/10 ff00::/8
 		169.254.169.254/32 169.254.170.2/32 100.100.100.200/32 168.63.129.16/32 fd00:ec2::254/128`)
-	for _, block := range want {
+	for block := range want {
 		if !have[block] {
 			t.Errorf("%s is missing", block)
 		}

@@ -165,8 +165,7 @@ func TestNumericNamesAreLookedUp(t *testing.T) {
 	tr := transport(t, Options{Guard: newGuard(t, "127.0.0.0/8", "0.0.0.0/8"), Resolver: resolver})
 	for _, host := range []string{"2130706433", "0x7f000001", "0177.0.0.1", "127.1", "0"} {
 		_, err := post(t, tr, "http://"+host+":"+server.port()+"/")
-		var dns *net.DNSError
-		if !errors.As(err, &dns) {
+		if _, ok := errors.AsType[*net.DNSError](err); !ok {
 			t.Errorf("%s: %v, want an error of the look-up", host, err)
 		}
 	}

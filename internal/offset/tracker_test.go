@@ -230,8 +230,8 @@ func BenchmarkTrackerWindow(b *testing.B) {
 		e, _ := tr.Add(offset)
 		offset++
 		if window = append(window, e); len(window) == cap(window) {
-			for i := len(window) - 1; i >= 0; i-- {
-				tr.Done(window[i])
+			for _, w := range slices.Backward(window) {
+				tr.Done(w)
 			}
 			window = window[:0]
 		}

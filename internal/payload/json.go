@@ -2,6 +2,7 @@ package payload
 
 import (
 	"math"
+	"slices"
 	"strconv"
 	"unicode/utf8"
 )
@@ -126,10 +127,8 @@ func appendFloat(dst []byte, f float64, nan, inf string) []byte {
 	}
 	begin := len(dst)
 	dst = strconv.AppendFloat(dst, f, 'f', -1, 64)
-	for _, c := range dst[begin:] {
-		if c == '.' {
-			return dst
-		}
+	if slices.Contains(dst[begin:], '.') {
+		return dst
 	}
 	return append(dst, ".0"...)
 }

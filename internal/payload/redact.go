@@ -28,8 +28,9 @@ func redact(v Value, depth int) (Value, bool) {
 		return redactItems(v, depth, false)
 	case Object:
 		return redactItems(v, depth, true)
+	default:
+		return v, false
 	}
-	return v, false
 }
 
 // redactItems copies the items from the first one on that is dropped or changed.

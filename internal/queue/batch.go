@@ -86,12 +86,12 @@ func (b *batcher[T]) run(ctx context.Context) {
 			if ctx.Err() != nil {
 				return
 			}
-			log.failure(ctx, "cannot write "+b.what, err)
+			log.failure(ctx, "write "+b.what, err)
 			if back.wait(ctx) != nil {
 				return
 			}
 		}
-		log.success(ctx, "writing "+b.what+" again")
+		log.success(ctx, "write "+b.what)
 		back.reset()
 		b.written()
 	}

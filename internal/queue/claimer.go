@@ -38,6 +38,7 @@ const (
 	pollEvery    = time.Second            // how late a row that another replica made may be seen
 	pollAtLeast  = 20 * time.Millisecond  // pause between polls while lanes are busy
 	claimRows    = 500                    // rows in one claim
+	claimTime    = 5 * time.Second        // for one claim, also when the claimer is to end meanwhile
 	orphanEvery  = 30 * time.Second       // how often a lane without an active rule is looked up in the database
 	killRows     = 500                    // rows of a deleted rule made dead in one statement
 	killPause    = 100 * time.Millisecond // between these, to leave the LMS its database
@@ -93,13 +94,13 @@ func (c *Claimer) Run(ctx context.Context) {
 				return
 			}
 			c.metrics.failures.Inc()
-			log.failure(ctx, "cannot claim rows", err)
+			log.failure(ctx, "claim rows", err)
 			if back.wait(ctx) != nil {
 				return
 			}
 			continue
 		}
-		log.success(ctx, "claiming rows again")
+		log.success(ctx, "claim rows")
 		back.reset()
 		if c.pause(ctx, wait) != nil {
 			return
@@ -169,7 +170,10 @@ func (c *Claimer) claim(ctx context.Context, lane delivery.Lane) (again bool, er
 	}
 	token := newToken()
 	until := time.Now().Add(lease) // before the claim, so that it is never later than the database's idea of it
-	rows, err := c.store.Claim(ctx, lane, room, lease, token)
+	// A claim that has begun is finished: cut short, it can leave rows leased that nobody sends until the lease runs out.
+	claiming, cancel := context.WithTimeout(context.WithoutCancel(ctx), claimTime)
+	defer cancel()
+	rows, err := c.store.Claim(claiming, lane, room, lease, token)
 	if err != nil {
 		return false, err
 	}

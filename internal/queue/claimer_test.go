@@ -77,7 +77,6 @@ type lanes struct {
 	mu    sync.Mutex
 	room  map[delivery.Lane]int
 	got   map[delivery.Lane]int
-	early bool
 	until time.Time
 }
 
@@ -104,7 +103,10 @@ func (l *lanes) received(key delivery.Lane) int {
 
 var lane1, lane2 = delivery.Lane{Kind: delivery.KindWebhook, RuleID: 1}, delivery.Lane{Kind: delivery.KindWebhook, RuleID: 2}
 
-func withClaimer(t *testing.T, test func(t *testing.T, s *table, l *lanes, c *queue.Claimer, settled func() []delivery.Update)) {
+// settled returns the results that were to be written so far.
+type settled func() []delivery.Update
+
+func withClaimer(t *testing.T, test func(t *testing.T, s *table, l *lanes, c *queue.Claimer, settled settled)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := &table{due: map[delivery.Lane][]time.Time{}, rules: map[delivery.Lane]bool{}, tokens: map[delivery.Token]bool{}, claims: 1}
@@ -142,21 +144,21 @@ func (s *table) add(l delivery.Lane, n int, in time.Duration) {
 
 func TestClaimsWhatIsDueForLanesWithRoom(t *testing.T) {
 	t.Parallel()
-	withClaimer(t, func(t *testing.T, s *table, l *lanes, c *queue.Claimer, _ func() []delivery.Update) {
+	withClaimer(t, func(t *testing.T, s *table, l *lanes, c *queue.Claimer, _ settled) {
 		l.mu.Lock()
 		l.room[lane1], l.room[lane2] = 3, 10
 		l.mu.Unlock()
 		s.add(lane1, 10, 0)
 		s.add(lane2, 4, 700*time.Millisecond)
 		c.Wake()
-		time.Sleep(300 * time.Millisecond)
+		pass(300 * time.Millisecond)
 		if got := l.received(lane1); got != 3 {
 			t.Errorf("lane 1 got %d rows, want as many as it had room for", got)
 		}
 		if got := l.received(lane2); got != 0 {
 			t.Errorf("lane 2 got %d rows before they were due", got)
 		}
-		time.Sleep(500 * time.Millisecond)
+		pass(500 * time.Millisecond)
 		if got := l.received(lane2); got != 4 {
 			t.Errorf("lane 2 got %d rows, want 4 soon after they were due", got)
 		}
@@ -164,7 +166,7 @@ func TestClaimsWhatIsDueForLanesWithRoom(t *testing.T) {
 		l.room[lane1] = 100
 		l.mu.Unlock()
 		c.Wake()
-		time.Sleep(50 * time.Millisecond)
+		pass(50 * time.Millisecond)
 		if got := l.received(lane1); got != 10 {
 			t.Errorf("lane 1 got %d rows after it had room again, want 10", got)
 		}
@@ -173,8 +175,8 @@ func TestClaimsWhatIsDueForLanesWithRoom(t *testing.T) {
 
 func TestIdleTableIsPolledOnceASecond(t *testing.T) {
 	t.Parallel()
-	withClaimer(t, func(t *testing.T, s *table, _ *lanes, _ *queue.Claimer, _ func() []delivery.Update) {
-		time.Sleep(100 * time.Second)
+	withClaimer(t, func(t *testing.T, s *table, _ *lanes, _ *queue.Claimer, _ settled) {
+		pass(100 * time.Second)
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.polls < 80 || s.polls > 130 {
@@ -185,12 +187,12 @@ func TestIdleTableIsPolledOnceASecond(t *testing.T) {
 
 func TestBusyLaneIsNotPolledInATightLoop(t *testing.T) {
 	t.Parallel()
-	withClaimer(t, func(t *testing.T, s *table, l *lanes, _ *queue.Claimer, _ func() []delivery.Update) {
+	withClaimer(t, func(t *testing.T, s *table, l *lanes, _ *queue.Claimer, _ settled) {
 		l.mu.Lock()
 		l.room[lane1] = 1 << 30
 		l.mu.Unlock()
 		s.add(lane1, 100_000, 0)
-		time.Sleep(2 * time.Second)
+		pass(2 * time.Second)
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.polls > 110 {
@@ -201,13 +203,13 @@ func TestBusyLaneIsNotPolledInATightLoop(t *testing.T) {
 
 func TestRowsOfADeletedRuleDie(t *testing.T) {
 	t.Parallel()
-	withClaimer(t, func(t *testing.T, s *table, l *lanes, _ *queue.Claimer, _ func() []delivery.Update) {
+	withClaimer(t, func(t *testing.T, s *table, l *lanes, _ *queue.Claimer, _ settled) {
 		s.mu.Lock()
 		s.rules[lane2] = true // disabled, or not yet in the snapshot
 		s.mu.Unlock()
 		s.add(lane1, 1200, 0)
 		s.add(lane2, 5, 0)
-		time.Sleep(10 * time.Second)
+		pass(10 * time.Second)
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if len(s.due[lane1]) != 0 {
@@ -224,7 +226,7 @@ func TestRowsOfADeletedRuleDie(t *testing.T) {
 
 func TestCrashLoopEnds(t *testing.T) {
 	t.Parallel()
-	withClaimer(t, func(t *testing.T, s *table, l *lanes, _ *queue.Claimer, settled func() []delivery.Update) {
+	withClaimer(t, func(t *testing.T, s *table, l *lanes, _ *queue.Claimer, updates settled) {
 		l.mu.Lock()
 		l.room[lane1] = 10
 		l.mu.Unlock()
@@ -232,8 +234,8 @@ func TestCrashLoopEnds(t *testing.T) {
 		s.claims = 6
 		s.mu.Unlock()
 		s.add(lane1, 1, 0)
-		time.Sleep(5 * time.Second)
-		ups := settled()
+		pass(5 * time.Second)
+		ups := updates()
 		if len(ups) != 1 || ups[0].State != delivery.Dead || ups[0].Reason != delivery.ReasonCrashLoop || l.received(lane1) != 0 {
 			t.Errorf("updates %+v, sent %d; want the row dead and not sent", ups, l.received(lane1))
 		}
@@ -242,7 +244,7 @@ func TestCrashLoopEnds(t *testing.T) {
 
 func TestClaimerOutlivesADatabaseThatIsAway(t *testing.T) {
 	t.Parallel()
-	withClaimer(t, func(t *testing.T, s *table, l *lanes, _ *queue.Claimer, _ func() []delivery.Update) {
+	withClaimer(t, func(t *testing.T, s *table, l *lanes, _ *queue.Claimer, _ settled) {
 		l.mu.Lock()
 		l.room[lane1] = 10
 		l.mu.Unlock()
@@ -250,16 +252,52 @@ func TestClaimerOutlivesADatabaseThatIsAway(t *testing.T) {
 		s.err = errAway
 		s.mu.Unlock()
 		s.add(lane1, 1, 0)
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		s.mu.Lock()
 		if s.polls > 1000 {
 			t.Errorf("%d polls in an hour against a database that is away", s.polls)
 		}
 		s.err = nil
 		s.mu.Unlock()
-		time.Sleep(10 * time.Second)
+		pass(10 * time.Second)
 		if got := l.received(lane1); got != 1 {
 			t.Errorf("got %d rows after the database came back, want 1", got)
+		}
+	})
+}
+
+// slowTable takes a second for a claim, and leaves the rows leased when it is cut short.
+type slowTable struct{ *table }
+
+func (s slowTable) Claim(
+	ctx context.Context, l delivery.Lane, room int, lease time.Duration, token delivery.Token,
+) ([]delivery.Row, error) {
+	rows, err := s.table.Claim(ctx, l, room, lease, token)
+	select {
+	case <-time.After(time.Second):
+		return rows, err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func TestClaimUnderWayIsFinished(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := slowTable{&table{
+			due: map[delivery.Lane][]time.Time{}, rules: map[delivery.Lane]bool{}, tokens: map[delivery.Token]bool{}, claims: 1,
+		}}
+		l := &lanes{room: map[delivery.Lane]int{lane1: 10}, got: map[delivery.Lane]int{}}
+		c, err := queue.NewClaimer(s, l, func(delivery.Update) {}, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.add(lane1, 3, 0)
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		defer cancel()
+		c.Run(ctx)
+		if got := l.received(lane1); got != 3 {
+			t.Errorf("%d rows reached the lane, want the 3 whose claim was under way when the claimer was to end", got)
 		}
 	})
 }
@@ -307,7 +345,7 @@ func TestPruner(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
 		running.Go(func() { p.Run(ctx) })
-		time.Sleep(2 * time.Minute)
+		pass(2 * time.Minute)
 		cancel()
 		running.Wait()
 		if s.left["delivered"] != 0 || s.left["attempts"] != 0 {

@@ -67,9 +67,9 @@ func (p *Pruner) Run(ctx context.Context) {
 			return
 		}
 		if err := p.prune(ctx); err != nil && ctx.Err() == nil {
-			log.failure(ctx, "cannot prune old rows", err)
+			log.failure(ctx, "prune old rows", err)
 		} else {
-			log.success(ctx, "pruning old rows again")
+			log.success(ctx, "prune old rows")
 		}
 	}
 }

@@ -62,16 +62,16 @@ type quietly struct {
 	failed bool
 }
 
-func (q *quietly) failure(ctx context.Context, msg string, err error) {
+func (q *quietly) failure(ctx context.Context, what string, err error) {
 	if now := time.Now(); !q.failed || now.Sub(q.last) >= time.Minute {
-		q.logger.WarnContext(ctx, msg+"; trying again", "error", err)
+		q.logger.WarnContext(ctx, "queue: the database fails; trying again", "what", what, "error", err)
 		q.last, q.failed = now, true
 	}
 }
 
-func (q *quietly) success(ctx context.Context, msg string) {
+func (q *quietly) success(ctx context.Context, what string) {
 	if q.failed {
-		q.logger.InfoContext(ctx, msg)
+		q.logger.InfoContext(ctx, "queue: the database works again", "what", what)
 		q.failed = false
 	}
 }

@@ -190,11 +190,7 @@ const maxFaultsLogged = 20
 
 // logChange says what the rules are now, and each new fault. mu is held.
 func (r *Refresher) logChange(ctx context.Context, before, now *Snapshot) {
-	text := "rules changed"
-	if before == nil {
-		text = "rules loaded"
-	}
-	r.log.LogAttrs(ctx, slog.LevelInfo, text, slog.Int("active", now.Count(Active)), slog.Int("disabled", now.Count(Disabled)),
+	r.log.LogAttrs(ctx, slog.LevelInfo, "rules", slog.Bool("first", before == nil), slog.Int("active", now.Count(Active)), slog.Int("disabled", now.Count(Disabled)),
 		slog.Int("faulty", now.Count(Faulty)), slog.Int("event_types", now.EventTypes()))
 	faults, fresh := make(map[int32]string, now.Count(Faulty)), 0
 	debug := r.log.Enabled(ctx, slog.LevelDebug)

@@ -241,7 +241,7 @@ func TestConnectErrors(t *testing.T) {
 	wantsCert.StartTLS()
 	t.Cleanup(wantsCert.Close)
 	old := httptest.NewUnstartedServer(http.NotFoundHandler())
-	old.TLS = &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11} //nolint:gosec // what has to be refused
+	old.TLS = &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}
 	old.Config.ErrorLog = discard()
 	old.StartTLS()
 	t.Cleanup(old.Close)

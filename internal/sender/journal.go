@@ -86,7 +86,7 @@ func (j *journal) record(ctx context.Context, r *rule.Rule, a *delivery.Attempt,
 	if a.Status == http.StatusTooManyRequests {
 		level = slog.LevelInfo // the endpoint works, and says when to come again
 	}
-	j.logger.LogAttrs(ctx, level, message, list...)
+	j.logger.LogAttrs(ctx, level, message, list...) //nolint:sloglint // one of a few constants
 }
 
 func attrs(r *rule.Rule, a *delivery.Attempt) []slog.Attr {

@@ -100,8 +100,7 @@ func (s *Server) Start(ctx context.Context) error {
 
 // cause strips the address that the message has already.
 func cause(err error) error {
-	var op *net.OpError
-	if errors.As(err, &op) {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
 		return op.Err
 	}
 	return err

@@ -63,20 +63,33 @@ LEAVES = {
     LibraryUsageLocatorV2: lambda n: LibraryUsageLocatorV2.from_string(f"lb:OpenedX:demo:problem:p{n}"),
 }
 
+# Values that are hard to spell: quotes and what is not printable for Python's repr, numbers at the ends of their ranges, a time
+# without a fraction.
+ODD_LEAVES = {
+    **LEAVES,
+    datetime: lambda n: START.replace(microsecond=0),
+    float: lambda n: [1e16, 1e-7, -0.0, 1.7976931348623157e308, 5e-324][n % 5],
+    int: lambda n: [-(2**63), 2**63 - 1, 0][n % 3],
+    str: lambda n: ["it's", 'say "hi"', "it's \"both\"", "\\ \n\r\t\0\x1b\x7f", "\u200b\u2028\u00ad\U000e0001\u0378", "&<>+%/=; ~", ""][n % 7],
+}
+# Keys of maps: the plugin leaves some of them out, in any case, and those that begin with an underscore.
+KEYS = ("k1", "k 2")
+ODD_KEYS = ("Password", "tokens", "token", "_private", "a_b", "", "é")
 
-def value(kind, sparse, n):
+
+def value(kind, sparse, n, leaves=LEAVES, keys=KEYS):
     """Any value of the type. A sparse one has None wherever it may, and no items in its lists and maps."""
-    if kind in LEAVES:
-        return LEAVES[kind](n)
+    if kind in leaves:
+        return leaves[kind](n)
     inner = typing.get_args(kind)
     if typing.get_origin(kind) is list:
-        return [] if sparse else [value(inner[0], sparse, n), value(inner[0], sparse, n + 1)]
+        return [] if sparse else [value(inner[0], sparse, n + i, leaves, keys) for i in range(2)]
     if typing.get_origin(kind) is dict:
-        return {} if sparse else {"k1": value(inner[1], sparse, n), "k 2": value(inner[1], sparse, n + 1)}
+        return {} if sparse else {key: value(inner[1], sparse, n + i, leaves, keys) for i, key in enumerate(keys)}
     if hasattr(kind, "__attrs_attrs__"):
         return kind(**{
-            field.name: None if sparse and field.default is None else value(field.type, sparse, n)
-            for field in kind.__attrs_attrs__
+            field.name: None if sparse and field.default is None else value(field.type, sparse, n + i, leaves, keys)
+            for i, field in enumerate(kind.__attrs_attrs__)
         })
     raise TypeError(f"no value is known for {kind}")
 
@@ -124,11 +137,11 @@ def all_signals():
 
 
 def made(signals):
-    """Two events of each signal: (label, signal, function of n that gives its data)."""
+    """Three events of each signal: (label, signal, function of n that gives its data)."""
     for signal in signals:
-        for label, sparse in (("full", False), ("sparse", True)):
-            yield label, signal, lambda n, s=signal, sparse=sparse: {
-                name: value(kind, sparse, n) for name, kind in s.init_data.items()
+        for label, arguments in (("full", (False,)), ("sparse", (True,)), ("odd", (False, ODD_LEAVES, ODD_KEYS))):
+            yield label, signal, lambda n, s=signal, arguments=arguments: {
+                name: value(kind, arguments[0], n, *arguments[1:]) for name, kind in s.init_data.items()
             }
 
 

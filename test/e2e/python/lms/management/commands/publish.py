@@ -61,7 +61,7 @@ SIGTERM and SIGINT end it after what was sent has been acknowledged. Exits 1 whe
     requires_system_checks = []
 
     def add_arguments(self, parser):
-        parser.add_argument("--all", action="store_true", help="every signal that serialises, full and sparse, "
+        parser.add_argument("--all", action="store_true", help="every signal that serialises, full, sparse and odd, "
                             "not only the six that look like production's")
         parser.add_argument("--type", action="append", default=[], metavar="TEXT",
                             help="only event types that contain it; may be repeated")
