@@ -190,8 +190,15 @@ const maxFaultsLogged = 20
 
 // logChange says what the rules are now, and each new fault. mu is held.
 func (r *Refresher) logChange(ctx context.Context, before, now *Snapshot) {
-	r.log.LogAttrs(ctx, slog.LevelInfo, "rules", slog.Bool("first", before == nil), slog.Int("active", now.Count(Active)), slog.Int("disabled", now.Count(Disabled)),
-		slog.Int("faulty", now.Count(Faulty)), slog.Int("event_types", now.EventTypes()))
+	counts := []slog.Attr{
+		slog.Int("active", now.Count(Active)), slog.Int("disabled", now.Count(Disabled)), slog.Int("faulty", now.Count(Faulty)),
+		slog.Int("event_types", now.EventTypes()),
+	}
+	if before == nil {
+		r.log.LogAttrs(ctx, slog.LevelInfo, "rules loaded", counts...)
+	} else {
+		r.log.LogAttrs(ctx, slog.LevelInfo, "rules changed", counts...)
+	}
 	faults, fresh := make(map[int32]string, now.Count(Faulty)), 0
 	debug := r.log.Enabled(ctx, slog.LevelDebug)
 	for i := range now.entries {
