@@ -15,8 +15,10 @@ func TestBrokerKeepsItsDataDirectory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Publish(ctx, Message{Topic: "t", Partition: 1, Value: []byte("v"),
-		Headers: []kgo.RecordHeader{Header("k", "v")}}); err != nil {
+	if err := b.Publish(ctx, Message{
+		Topic: "t", Partition: 1, Value: []byte("v"),
+		Headers: []kgo.RecordHeader{Header("k", "v")},
+	}); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.Commit(ctx, "g", "t", 1, 1); err != nil {

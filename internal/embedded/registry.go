@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -142,10 +143,8 @@ func (r *Registry) add(subject string, body schemaBody) int {
 		r.next++
 		r.schemas[id] = body
 	}
-	for _, known := range r.subjects[subject] {
-		if known == id {
-			return id
-		}
+	if slices.Contains(r.subjects[subject], id) {
+		return id
 	}
 	r.subjects[subject] = append(r.subjects[subject], id)
 	return id

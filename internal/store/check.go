@@ -1,0 +1,64 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// SchemaError says that the database answers but lacks tables or rights, and what to do. Time alone does not mend it.
+type SchemaError struct{ text string }
+
+// Error implements error.
+func (e *SchemaError) Error() string { return e.text }
+
+func schemaError(format string, args ...any) error {
+	return &SchemaError{text: fmt.Sprintf(format, args...)}
+}
+
+// CheckSchema says whether this program can work with the database's tables, and if not, what to do. It only reads. A schema
+// newer than this program is accepted: during an upgrade old and new replicas run side by side. What only an operator can
+// mend is a *SchemaError.
+func (s *Store) CheckSchema(ctx context.Context) error {
+	need, err := SchemaVersion()
+	if err != nil {
+		return err
+	}
+	var have sql.NullInt64
+	err = s.db.QueryRowContext(ctx, "SELECT MAX(version_id) FROM "+versionTable+" WHERE is_applied").Scan(&have)
+	switch {
+	case isNumber(err, errNoTable):
+		return schemaError("database %s has no tables of webhook-dispatcher yet: run `webhook-dispatcher migrate`", s.target)
+	case isNumber(err, errTableDenied):
+		return schemaError("check schema of database %s: %v: either `webhook-dispatcher migrate` has not been run yet, "+
+			"or the account lacks SELECT", s.target, clean(err))
+	case err != nil:
+		return fmt.Errorf("check schema of database %s: %w", s.target, clean(err))
+	case have.Int64 < need:
+		return schemaError("database schema is at version %d, this program needs %d: run `webhook-dispatcher migrate`", have.Int64, need)
+	}
+	return s.checkPlugin(ctx)
+}
+
+// checkPlugin asks for no row: the statement fails if the table or one of its columns is missing, or may not be read.
+func (s *Store) checkPlugin(ctx context.Context) error {
+	table := webhook{}.TableName()
+	err := s.db.QueryRowContext(ctx, "SELECT "+strings.Join(webhookColumns[:], ", ")+" FROM "+table+" LIMIT 0").Scan()
+	if errors.Is(err, sql.ErrNoRows) {
+		err = nil
+	}
+	switch {
+	case isNumber(err, errNoTable):
+		return schemaError("database %s has no table %s: install the plugin openedx-webhooks in the LMS and run its migrations, "+
+			"or name the LMS's database in the DSN, or, without an LMS, run `webhook-dispatcher migrate --with-plugin-tables`", s.target, table)
+	case isNumber(err, errTableDenied, errColumnDenied):
+		return schemaError("check table %s: %v: GRANT SELECT ON %s TO the account", table, clean(err), table)
+	case isNumber(err, errUnknownColumn):
+		return schemaError("check table %s: %v: it is of a version of openedx-webhooks before 1.0; update the plugin", table, clean(err))
+	case err != nil:
+		return fmt.Errorf("check table %s: %w", table, clean(err))
+	}
+	return nil
+}

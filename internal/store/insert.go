@@ -1,0 +1,149 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+)
+
+// Insert makes rows. A row whose ID exists already, in any state, stays as it is. It returns nil only when every row is
+// in the database; the rows of an earlier chunk may be there after an error, and inserting them again does no harm.
+//
+// Text that is not UTF-8 is stored with U+FFFD in place of what is wrong, an event time that no DATETIME can hold as none, a
+// traceparent that is not one as empty. A row that does not fit (event type or id of over 191 characters, body over MaxBody)
+// never holds up the others: they are stored, and the error is a *delivery.RejectedError.
+func (s *Store) Insert(ctx context.Context, rows []delivery.Insert) error {
+	var rejected []delivery.Rejected
+	pick := make([]int, 0, len(rows))
+	for i := range rows {
+		row := &rows[i]
+		if row.State != delivery.Pending && row.State != delivery.Leased && row.State != delivery.Dead {
+			return fmt.Errorf("insert delivery %s: a row begins pending, leased or dead, not %s", row.ID, row.State)
+		}
+		if row.State == delivery.Leased && row.Token == (delivery.Token{}) {
+			return fmt.Errorf("insert delivery %s: a leased row needs a token", row.ID)
+		}
+		if fault := s.fault(row); fault != nil {
+			fault.Index = i
+			rejected = append(rejected, *fault)
+			continue
+		}
+		pick = append(pick, i)
+	}
+	// Two replicas that insert the same events lock their rows in the same order.
+	slices.SortStableFunc(pick, func(a, b int) int { return bytes.Compare(rows[a].ID[:], rows[b].ID[:]) })
+	// Of an ID that stands twice, the first counts, as with two statements.
+	pick = slices.CompactFunc(pick, func(a, b int) bool { return rows[a].ID == rows[b].ID })
+	limit := s.maxPacket() / 2
+	for len(pick) > 0 {
+		n, size := 0, 0
+		for n < len(pick) && n < maxRows {
+			size += weight(&rows[pick[n]])
+			if n > 0 && size > limit {
+				break
+			}
+			n++
+		}
+		refused, err := s.insertChunk(ctx, rows, pick[:n])
+		if err != nil {
+			return err
+		}
+		rejected = append(rejected, refused...)
+		pick = pick[n:]
+	}
+	if len(rejected) > 0 {
+		return &delivery.RejectedError{Rows: rejected}
+	}
+	return nil
+}
+
+// fault returns why row can never be stored, or nil.
+func (s *Store) fault(row *delivery.Insert) *delivery.Rejected {
+	check := func(column, text string) *delivery.Rejected {
+		if len(text) <= maxText {
+			return nil
+		}
+		if n := utf8.RuneCountInString(valid(text)); n > maxText {
+			return &delivery.Rejected{ID: row.ID, Column: column, Size: n, Limit: maxText}
+		}
+		return nil
+	}
+	if fault := check("event_type", row.EventType); fault != nil {
+		return fault
+	}
+	if fault := check("event_id", row.EventID); fault != nil {
+		return fault
+	}
+	if n, limit := len(row.Body), s.MaxBody(); n > limit {
+		return &delivery.Rejected{ID: row.ID, Column: "body", Size: n, Limit: limit}
+	}
+	return nil
+}
+
+// weight is at least the bytes that row takes in the statement, every byte escaped.
+func weight(row *delivery.Insert) int {
+	return 2*(len(row.Body)+len(row.EventType)+len(row.EventID)) + 512
+}
+
+const insertHead = `INSERT INTO webhook_dispatcher_delivery (webhook_id, kind, rule_id, state, due_at, lease_token, claims, attempts,
+  reason, last_status, event_type, event_id, event_time, body_format, body_size, body, traceparent, created_at, updated_at) VALUES `
+
+// insertChunk inserts the picked rows with one statement. A server that refuses a value gets the rows in halves, so that one row
+// which slipped through the checks holds up no other.
+func (s *Store) insertChunk(ctx context.Context, rows []delivery.Insert, pick []int) ([]delivery.Rejected, error) {
+	var statement strings.Builder
+	statement.Grow(len(insertHead) + 160*len(pick))
+	statement.WriteString(insertHead)
+	args := make([]any, 0, 16*len(pick))
+	for n, i := range pick {
+		if n > 0 {
+			statement.WriteByte(',')
+		}
+		args = appendRow(&statement, args, &rows[i])
+	}
+	// Not INSERT IGNORE, which would cut values to fit.
+	statement.WriteString(" ON DUPLICATE KEY UPDATE id = id")
+	_, err := s.exec(ctx, fmt.Sprintf("insert %d deliveries", len(pick)), statement.String(), args...)
+	switch {
+	case err == nil:
+		return nil, nil
+	case !isNumber(err, errDataTooLong, errIncorrectString, errOutOfRange, errIncorrectValue):
+		return nil, err
+	case len(pick) == 1:
+		s.log.ErrorContext(ctx, "database refuses a delivery", "webhook_id", rows[pick[0]].ID.String(), "error", err)
+		return []delivery.Rejected{{Index: pick[0], ID: rows[pick[0]].ID, Column: "(refused by the server)"}}, nil
+	}
+	half := len(pick) / 2
+	first, err1 := s.insertChunk(ctx, rows, pick[:half])
+	second, err2 := s.insertChunk(ctx, rows, pick[half:])
+	return append(first, second...), errors.Join(err1, err2)
+}
+
+func appendRow(statement *strings.Builder, args []any, row *delivery.Insert) []any {
+	var token any
+	if row.State == delivery.Leased {
+		token = row.Token[:]
+	}
+	args = append(args, row.ID[:], uint8(row.Kind), row.RuleID, uint8(row.State))
+	if row.State.Ended() {
+		statement.WriteString("(?,?,?,?,NULL,")
+	} else {
+		statement.WriteString("(?,?,?,?,DATE_ADD(UTC_TIMESTAMP(3), INTERVAL ? MICROSECOND),")
+		args = append(args, micros(row.Delay))
+	}
+	statement.WriteString("?,?,?,?,?,?,?,?,?,?,?,?,UTC_TIMESTAMP(3),UTC_TIMESTAMP(3))")
+	traceparent := row.Traceparent
+	if len(traceparent) > 55 || !isASCII(traceparent) {
+		traceparent = ""
+	}
+	return append(args, token, small(row.Claims), small(row.Attempts), string(row.Reason), small(row.LastStatus),
+		valid(row.EventType), valid(row.EventID), timeOrNull(row.EventTime, time.Microsecond), uint8(row.Format), len(row.Body),
+		bytesOf(row.Body), traceparent)
+}

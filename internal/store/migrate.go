@@ -1,0 +1,215 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"path"
+	"time"
+
+	"github.com/pressly/goose/v3"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/schema"
+)
+
+const versionTable = "webhook_dispatcher_migration"
+
+// lockPatience is how long Migrate waits for another Migrate to end.
+const lockPatience = 60 * time.Second
+
+// MigrateOptions says what to migrate besides the dispatcher's own tables.
+type MigrateOptions struct {
+	// WithPluginTables also makes the plugin's two tables, for a database without Django. Refused where Django keeps its own
+	// migrations: it would take the tables for foreign and fail to make its own.
+	WithPluginTables bool
+	// Logger hears of each step. Nil discards.
+	Logger *slog.Logger
+}
+
+// Migrated tells what Migrate did.
+type Migrated struct {
+	// From and To are versions of the schema; equal where nothing was to do.
+	From, To int64
+	// Steps are the files of the migrations that ran.
+	Steps []string
+	// PluginTables tells whether the plugin's tables were asked for; they are there now.
+	PluginTables bool
+}
+
+// Migrate brings the dispatcher's tables to the version of this program. Several may run at once: a lock of the server lets one go on while
+// the others wait, 60 s at most. Each step can be repeated, so after a crash it is enough to call Migrate again. A newer schema is left
+// alone. The account needs the right to create and alter tables.
+func Migrate(ctx context.Context, o Options, m MigrateOptions) (Migrated, error) {
+	// A step may take longer than any statement of serve, and so may the lock: ctx alone bounds them.
+	s, err := open(o, 0)
+	if err != nil {
+		return Migrated{}, err
+	}
+	defer s.Close() //nolint:errcheck // Nothing is left to save.
+	done, err := s.migrate(ctx, m)
+	if err != nil {
+		if isNumber(err, errTableDenied, 1044) {
+			err = fmt.Errorf("%w: migrate needs an account with CREATE, ALTER, INDEX, SELECT and INSERT on the database", err)
+		}
+		return Migrated{}, fmt.Errorf("migrate database %s: %w", s.target, err)
+	}
+	return done, nil
+}
+
+func (s *Store) migrate(ctx context.Context, m MigrateOptions) (done Migrated, err error) {
+	log := m.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	unlock, err := s.lockMigrations(ctx)
+	if err != nil {
+		return Migrated{}, err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	if m.WithPluginTables {
+		switch django, err := s.tableExists(ctx, "django_migrations"); {
+		case err != nil:
+			return Migrated{}, err
+		case django:
+			return Migrated{}, errors.New("--with-plugin-tables is refused: the database belongs to a Django (it has a table django_migrations), " +
+				"which makes the plugin's tables itself (manage.py migrate openedx_webhooks)")
+		}
+	}
+	if done, err = s.runMigrations(ctx, log); err != nil {
+		return Migrated{}, err
+	}
+	if m.WithPluginTables {
+		tables, err := schema.PluginTables()
+		if err != nil {
+			return Migrated{}, err
+		}
+		for _, table := range tables {
+			if _, err := s.db.ExecContext(ctx, table.Create); err != nil {
+				return Migrated{}, fmt.Errorf("create table %s: %w", table.Name, clean(err))
+			}
+		}
+		done.PluginTables = true
+	}
+	return done, nil
+}
+
+func (s *Store) runMigrations(ctx context.Context, log *slog.Logger) (done Migrated, err error) {
+	if err := s.createVersionTable(ctx); err != nil {
+		return Migrated{}, err
+	}
+	files, err := schema.Migrations()
+	if err != nil {
+		return Migrated{}, err
+	}
+	provider, err := goose.NewProvider(goose.DialectMySQL, s.db, files,
+		goose.WithTableName(versionTable), goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()))
+	if err != nil {
+		return Migrated{}, fmt.Errorf("read migrations: %w", err)
+	}
+	// provider.Close would close the store's connections.
+	if done.From, err = provider.GetDBVersion(ctx); err != nil {
+		return Migrated{}, fmt.Errorf("read schema version: %w", clean(err))
+	}
+	results, err := provider.Up(ctx)
+	if err != nil {
+		return Migrated{}, migrationError(err)
+	}
+	done.To = done.From
+	for _, result := range results {
+		name := path.Base(result.Source.Path)
+		log.InfoContext(ctx, "schema step done", "step", name, "duration", result.Duration)
+		done.Steps = append(done.Steps, name)
+		done.To = max(done.To, result.Source.Version)
+	}
+	return done, nil
+}
+
+// migrationError names the step that failed; goose's own words quote the whole statement.
+func migrationError(err error) error {
+	var partial *goose.PartialError
+	if errors.As(err, &partial) && partial.Failed != nil {
+		return fmt.Errorf("step %s: %w", path.Base(partial.Failed.Source.Path), clean(partial.Err))
+	}
+	return clean(err)
+}
+
+// createVersionTable makes goose's table as goose would, but in steps that can be repeated: after a crash between the table and its first
+// row goose would find neither nothing nor something.
+func (s *Store) createVersionTable(ctx context.Context) error {
+	for _, statement := range [...]string{
+		`CREATE TABLE IF NOT EXISTS ` + versionTable + ` (id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT, version_id BIGINT NOT NULL,
+  is_applied BOOL NOT NULL, tstamp DATETIME NULL DEFAULT CURRENT_TIMESTAMP, PRIMARY KEY (id)) ENGINE=InnoDB`,
+		`INSERT INTO ` + versionTable + ` (id, version_id, is_applied) VALUES (1, 0, TRUE) ON DUPLICATE KEY UPDATE id = id`,
+	} {
+		if _, err := s.db.ExecContext(ctx, statement); err != nil {
+			return fmt.Errorf("create table %s: %w", versionTable, clean(err))
+		}
+	}
+	return nil
+}
+
+// lockMigrations takes the server's lock for this database, on a connection of its own: the lock ends with it.
+func (s *Store) lockMigrations(ctx context.Context) (unlock func() error, err error) {
+	conn, err := s.db.Conn(ctx)
+	if err != nil {
+		return nil, clean(err)
+	}
+	var database string
+	if err := conn.QueryRowContext(ctx, "SELECT DATABASE()").Scan(&database); err != nil {
+		return nil, errors.Join(fmt.Errorf("read name of database: %w", clean(err)), conn.Close())
+	}
+	// Names of locks hold for the whole server and have 64 characters at most.
+	name := fmt.Sprintf("webhook-dispatcher-migrate-%x", sha256.Sum256([]byte(database)))[:64]
+	var got sql.NullInt64
+	if err := conn.QueryRowContext(ctx, "SELECT GET_LOCK(?, ?)", name, int(lockPatience.Seconds())).Scan(&got); err != nil {
+		return nil, errors.Join(fmt.Errorf("take migration lock: %w", clean(err)), conn.Close())
+	}
+	if got.Int64 != 1 {
+		return nil, errors.Join(fmt.Errorf("another migration has been running for %s; try again when it has ended", lockPatience), conn.Close())
+	}
+	return func() error {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ioTimeout)
+		defer cancel()
+		var released sql.NullInt64
+		err := conn.QueryRowContext(ctx, "SELECT RELEASE_LOCK(?)", name).Scan(&released)
+		if err != nil {
+			err = fmt.Errorf("release migration lock: %w", clean(err))
+		}
+		return errors.Join(err, conn.Close())
+	}, nil
+}
+
+func (s *Store) tableExists(ctx context.Context, name string) (bool, error) {
+	var n int
+	err := s.db.QueryRowContext(ctx,
+		"SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?", name).Scan(&n)
+	if err != nil {
+		return false, fmt.Errorf("look for table %s: %w", name, clean(err))
+	}
+	return n > 0, nil
+}
+
+// SchemaVersion returns the version of the schema that this program needs.
+func SchemaVersion() (int64, error) {
+	files, err := schema.Migrations()
+	if err != nil {
+		return 0, err
+	}
+	names, err := fs.Glob(files, "*.sql")
+	if err != nil {
+		return 0, fmt.Errorf("list migrations: %w", err)
+	}
+	var newest int64
+	for _, name := range names {
+		version, err := goose.NumericComponent(name)
+		if err != nil {
+			return 0, fmt.Errorf("migration %s: %w", name, err)
+		}
+		newest = max(newest, version)
+	}
+	return newest, nil
+}

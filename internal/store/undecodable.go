@@ -1,0 +1,87 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"time"
+)
+
+// RecordHeader is a header of a record of the bus. As JSON the value is base64; a key that is not UTF-8 has U+FFFD for what is wrong.
+type RecordHeader struct {
+	Key   string `json:"key"`
+	Value []byte `json:"value"`
+}
+
+// Undecodable is a record of the bus that can never be read.
+type Undecodable struct {
+	Topic     string // 249 ASCII characters at most, as Kafka has it
+	Partition int32
+	Offset    int64
+	Time      time.Time
+	// Reason is a bounded name for what is wrong, 32 ASCII characters at most.
+	Reason  string
+	Headers []RecordHeader
+	Key     []byte // nil where the record has none
+	Value   []byte // nil where the record has none
+}
+
+const (
+	maxRecordKey     = 1<<16 - 1
+	maxRecordHeaders = 1 << 20
+)
+
+// InsertUndecodable keeps a record. The same record again (topic, partition, offset, time) changes nothing. What does not fit is left
+// out rather than the record: the end of the value (the row tells its real size), the end of a key over 64 KiB, and the last
+// headers where they take more than 1 MiB.
+func (s *Store) InsertUndecodable(ctx context.Context, u Undecodable) error {
+	what := fmt.Sprintf("keep record %d of topic %q, partition %d", u.Offset, u.Topic, u.Partition)
+	if len(u.Topic) > 249 || !isASCII(u.Topic) || len(u.Reason) > 32 || !isASCII(u.Reason) {
+		return fmt.Errorf("%s: topic or reason is no short ASCII text", what)
+	}
+	// Every byte may need an escape in the statement.
+	packet := s.maxPacket()
+	headers, err := encodeHeaders(u.Headers, min(maxRecordHeaders, packet/8))
+	if err != nil {
+		return fmt.Errorf("%s: encode headers: %w", what, err)
+	}
+	var key, value any
+	room := packet - overhead - 2*len(headers)
+	if u.Key != nil {
+		cut := u.Key[:min(len(u.Key), maxRecordKey, packet/16)]
+		key, room = cut, room-2*len(cut)
+	}
+	if u.Value != nil {
+		value = u.Value[:max(0, min(len(u.Value), room/2, maxMediumBlob))]
+	}
+	at := timeOrNull(u.Time, time.Millisecond)
+	if at == nil {
+		// The column is part of the key and never NULL. A constant keeps the record recognisable.
+		at = time.Unix(0, 0).UTC()
+	}
+	_, err = s.exec(ctx, what, `INSERT INTO webhook_dispatcher_undecodable
+  (topic, partition_id, record_offset, record_time, reason, headers, record_key, record_value, value_size, created_at)
+  VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, UTC_TIMESTAMP(3)) ON DUPLICATE KEY UPDATE id = id`,
+		u.Topic, u.Partition, u.Offset, at, u.Reason, headers, key, value, min(int64(len(u.Value)), math.MaxUint32))
+	return err
+}
+
+// encodeHeaders returns the JSON array of as many headers as fit limit bytes.
+func encodeHeaders(headers []RecordHeader, limit int) ([]byte, error) {
+	out := []byte{'['}
+	for i, header := range headers {
+		one, err := json.Marshal(header)
+		if err != nil {
+			return nil, err
+		}
+		if len(out)+len(one)+2 > limit {
+			break
+		}
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = append(out, one...)
+	}
+	return append(out, ']'), nil
+}
