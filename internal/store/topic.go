@@ -6,8 +6,8 @@ import (
 	"fmt"
 )
 
-// Topics returns the topics that a consumer group has been configured with so far, and for each whether it was absent once: such
-// a topic is read from its beginning.
+// Topics returns the topics that a consumer group has been configured with so far, and for each whether its partitions without a
+// committed position are read from their beginning: it was absent once, or it has had its first positions.
 func (s *Store) Topics(ctx context.Context, group string) (map[string]bool, error) {
 	type seen struct {
 		topic  string
@@ -25,7 +25,8 @@ func (s *Store) Topics(ctx context.Context, group string) (map[string]bool, erro
 	return topics, nil
 }
 
-// RememberTopic notes a topic of a group, and that it does not exist where absent is true. A topic once noted as absent stays so.
+// RememberTopic notes a topic of a group, and with absent that its partitions without a position are read from their beginning. What
+// was noted once stays so.
 func (s *Store) RememberTopic(ctx context.Context, group, topic string, absent bool) error {
 	change := "topic = topic"
 	if absent {
