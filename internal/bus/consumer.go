@@ -22,6 +22,7 @@ type Consumer struct {
 	memo      *memo
 	current   current
 	looked    atomic.Bool // the cluster has answered once
+	joined    atomic.Bool // a generation knew where all its partitions start, or there was no topic yet to join for
 	started   atomic.Bool
 }
 
@@ -48,13 +49,17 @@ func New(o Options) (*Consumer, error) {
 }
 
 // Ready returns nil when the brokers answer and nothing is in trouble, and otherwise what is. It needs no assignment: a
-// replica that got no partition is ready.
+// replica that got no partition is ready. But it needs to have joined the group once, the positions of the partitions that it
+// got then committed: what is published to a topic from then on is read, also by a new group that starts at the latest.
 func (c *Consumer) Ready() error {
 	if err := c.troubles.err(); err != nil {
 		return err
 	}
 	if !c.looked.Load() {
 		return fmt.Errorf("%s: waiting for the first answer of %v", partTopics, c.options.Brokers)
+	}
+	if !c.joined.Load() {
+		return fmt.Errorf("%s: joining %s", partGroup, c.options.GroupID)
 	}
 	return nil
 }
@@ -145,6 +150,7 @@ func (c *Consumer) follow(sub *subscription, found *discovery, missing map[strin
 	}
 	clear(missing)
 	if len(topics) == 0 {
+		c.joined.Store(true)
 		return nil, nil
 	}
 	return c.subscribe(topics)

@@ -55,9 +55,7 @@ func TestRecordsArriveAsTheyAre(t *testing.T) {
 		t.Errorf("a record with empty key and value: %+v", r)
 	}
 	b.wantCommitted("dev-a", 0, 3)
-	if err := c.Ready(); err != nil {
-		t.Errorf("Ready: %v", err)
-	}
+	b.eventually("ready", func() bool { return c.Ready() == nil })
 }
 
 func TestResumesWhereItStopped(t *testing.T) {

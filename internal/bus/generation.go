@@ -59,6 +59,13 @@ func (g *generation) run(ctx context.Context) {
 	}
 	g.metrics.partitions.Set(float64(assigned))
 	g.current.Store(g)
+	var joining sync.WaitGroup
+	joining.Go(func() {
+		g.seeking.Wait()
+		if work.Err() == nil {
+			g.joined.Store(true)
+		}
+	})
 	g.log.Info("bus: generation begins", "generation", g.kafka.ID, "partitions", assigned)
 	defer g.log.Info("bus: generation has ended", "generation", g.kafka.ID)
 
@@ -69,7 +76,7 @@ func (g *generation) run(ctx context.Context) {
 	g.current.CompareAndSwap(g, nil)
 	g.metrics.partitions.Set(0)
 	g.balancer.reset()
-	g.seeking.Wait()
+	joining.Wait() // and with it for seeking
 }
 
 // add starts a partition, unless the generation is over.

@@ -46,9 +46,7 @@ func TestConfiguredTopicThatWasAbsentStartsAtItsBeginning(t *testing.T) {
 	c := b.consume(h, both)
 	b.wantCommitted("dev-b", 0, 0)
 	b.eventually("remembered", func() bool { row, _ := b.memory.row("dev-a"); return row })
-	if err := c.Ready(); err != nil {
-		t.Errorf("a topic that does not exist yet is no trouble: %v", err)
-	}
+	b.eventually("ready: a topic that does not exist yet is no trouble", func() bool { return c.Ready() == nil })
 	c.stop()
 	// It comes into being while nothing runs: only the row knows that it was absent.
 	if err := b.broker.CreateTopic("dev-a", 1); err != nil {
@@ -59,6 +57,21 @@ func TestConfiguredTopicThatWasAbsentStartsAtItsBeginning(t *testing.T) {
 	b.consume(h, both)
 	h.waitFor(t, 1)
 	if got := h.values(); !slices.Equal(got, []string{"first"}) {
+		t.Fatalf("read %q", got)
+	}
+}
+
+// Whoever waits until a new consumer is ready and then publishes gets the event, although the group starts at the latest.
+func TestReadyMeansThatTheStartIsKnown(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, topics("dev-a"))
+	b.publish("dev-a", 0, "before")
+	h := newHandler()
+	c := b.consume(h, latest)
+	b.eventually("ready", func() bool { return c.Ready() == nil })
+	b.publish("dev-a", 0, "after")
+	h.waitFor(t, 1)
+	if got := h.values(); !slices.Equal(got, []string{"after"}) {
 		t.Fatalf("read %q", got)
 	}
 }
