@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -43,6 +44,10 @@ func (c *Consumer) discover(ctx context.Context) (*discovery, error) {
 	defer transport.CloseIdleConnections()
 	client := &kafka.Client{Addr: c.addr(), Transport: transport}
 	meta, err := client.Metadata(ctx, &kafka.MetadataRequest{Topics: names})
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		// All that a broker does with a client that speaks plainly to a listener for TLS or SASL.
+		err = fmt.Errorf("%w: the broker closed the connection; its listener may want TLS or SASL", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("ask %s for topics: %w", strings.Join(c.options.Brokers, ","), err)
 	}

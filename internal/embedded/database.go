@@ -13,6 +13,7 @@ import (
 	"github.com/dolthub/go-mysql-server/memory"
 	"github.com/dolthub/go-mysql-server/server"
 	gmssql "github.com/dolthub/go-mysql-server/sql"
+	"github.com/dolthub/go-mysql-server/sql/variables"
 	"github.com/dolthub/vitess/go/mysql"
 	"github.com/dolthub/vitess/go/sqltypes"
 	"github.com/sirupsen/logrus"
@@ -44,6 +45,7 @@ func StartDatabase() (*Database, error) {
 	db := memory.NewDatabase(DatabaseName)
 	db.EnablePrimaryKeyIndexes()
 	provider := memory.NewDBProvider(db)
+	shareStatus()
 	engine := sqle.NewDefault(provider)
 	srv, err := server.NewServerWithHandler(server.Config{
 		Protocol: "tcp",
@@ -66,6 +68,19 @@ func StartDatabase() (*Database, error) {
 	}()
 	return d, nil
 }
+
+// shareStatus makes the status variables, which all engines of a process share, safe to be shared: making an engine sets them
+// back without a lock, a data race with every engine that runs already.
+var shareStatus = sync.OnceFunc(func() {
+	variables.InitStatusVariables()
+	gmssql.StatusVariables = keptStatus{gmssql.StatusVariables}
+})
+
+// keptStatus does not let itself be set back.
+type keptStatus struct{ gmssql.StatusVariableRegistry }
+
+// SetGlobal implements gmssql.StatusVariableRegistry.
+func (keptStatus) SetGlobal(string, any) error { return nil }
 
 // DSN returns the address of the server's first database, as the Go MySQL driver takes it.
 func (d *Database) DSN() string {

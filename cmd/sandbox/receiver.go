@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
+)
+
+// receiver is all endpoints, one path for each rule.
+type receiver struct {
+	server   *http.Server
+	listener net.Listener
+	ended    chan struct{}
+}
+
+const maxBody = 16 << 20
+
+func startReceiver(ctx context.Context, rules []*sampleRule, l *ledger, out *terminal) (*receiver, error) {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("start the receiver: %w", err)
+	}
+	mux := http.NewServeMux()
+	for _, r := range rules {
+		mux.HandleFunc("POST /"+r.name, func(w http.ResponseWriter, req *http.Request) { receive(w, req, r, l, out) })
+	}
+	r := &receiver{server: &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}, listener: listener, ended: make(chan struct{})}
+	go func() {
+		defer close(r.ended)
+		_ = r.server.Serve(listener) // ends with ErrServerClosed
+	}()
+	return r, nil
+}
+
+func (r *receiver) url() string { return "http://" + r.listener.Addr().String() }
+
+func (r *receiver) close() error {
+	err := r.server.Close()
+	<-r.ended
+	return err
+}
+
+// receive is what an integrator's endpoint does: read the body, know the event by its id, answer.
+func receive(w http.ResponseWriter, req *http.Request, r *sampleRule, l *ledger, out *terminal) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, maxBody))
+	if err != nil {
+		return // the daemon has gone away
+	}
+	a := arrival{
+		at: time.Now(), rule: r, format: delivery.FormatJSON, body: body, status: http.StatusOK,
+	}
+	if req.Header.Get("Content-Type") == delivery.FormatForm.ContentType() {
+		a.format = delivery.FormatForm
+	}
+	event, err := a.read()
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	var take bool
+	if take, a.attempt = l.arrived(event, r, req.Header.Get("Webhook-Id")); !take {
+		a.status = http.StatusServiceUnavailable
+	}
+	out.arrival(&a) // before the answer, so that lines stand in the order of what happens
+	w.WriteHeader(a.status)
+}
+
+// arrival is one request as the terminal shows it.
+type arrival struct {
+	at        time.Time
+	rule      *sampleRule
+	format    delivery.Format
+	body      []byte
+	status    int
+	attempt   int
+	eventType string
+	shape     string
+}
+
+const metadata = "event_metadata"
+
+// read finds event type and shape in the body, and returns the event's id.
+func (a *arrival) read() (eventID string, err error) {
+	if a.format == delivery.FormatForm {
+		return a.readForm()
+	}
+	v, err := payload.ParseJSON(a.body)
+	if err != nil {
+		return "", fmt.Errorf("read the body: %w", err)
+	}
+	meta, _ := v.Get(metadata)
+	id, hasID := meta.Get("id")
+	eventType, hasType := meta.Get("event_type")
+	if !hasID || !hasType {
+		return "", errors.New("read the body: it holds no " + metadata)
+	}
+	data := v.Item(0)
+	fields := make([]string, data.Len())
+	for i := range fields {
+		fields[i] = data.Key(i)
+	}
+	a.eventType = eventType.Text()
+	a.shape = className(v.Key(0)) + "{" + strings.Join(fields, ", ") + "}"
+	return id.Text(), nil
+}
+
+func (a *arrival) readForm() (eventID string, err error) {
+	values, err := url.ParseQuery(string(a.body))
+	if err != nil {
+		return "", fmt.Errorf("read the body: %w", err)
+	}
+	if a.eventType = values.Get(metadata + "_event_type"); a.eventType == "" {
+		return "", errors.New("read the body: it holds no " + metadata)
+	}
+	var class string
+	var fields []string
+	for pair := range strings.SplitSeq(string(a.body), "&") {
+		if key, _, _ := strings.Cut(pair, "="); !strings.HasPrefix(key, metadata) {
+			var field string
+			class, field, _ = strings.Cut(className(key), "_")
+			fields = append(fields, field)
+		}
+	}
+	a.shape = class + "(" + strings.Join(fields, ", ") + ")"
+	return values.Get(metadata + "_id"), nil
+}
+
+// className is a class path without its modules.
+func className(path string) string { return path[strings.LastIndexByte(path, '.')+1:] }

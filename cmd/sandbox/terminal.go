@@ -1,0 +1,120 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+)
+
+// terminal is what people see. Its methods may be called from any goroutine.
+type terminal struct {
+	bodies bool
+	colour bool
+
+	mu  sync.Mutex // keeps lines whole
+	out io.Writer
+}
+
+func newTerminal(out io.Writer, bodies bool) *terminal {
+	t := &terminal{out: out, bodies: bodies}
+	const off = "NO_COLOR" //nolint:misspell // so spelt by no-color.org
+	if f, ok := out.(*os.File); ok && os.Getenv(off) == "" {
+		info, err := f.Stat()
+		t.colour = err == nil && info.Mode()&os.ModeCharDevice != 0
+	}
+	return t
+}
+
+func (t *terminal) printf(format string, args ...any) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	fmt.Fprintf(t.out, format, args...)
+}
+
+// The colours of a line: taken at once, taken by retry, refused.
+const (
+	green  = "\x1b[32m"
+	cyan   = "\x1b[36m"
+	yellow = "\x1b[33m"
+	plain  = "\x1b[0m"
+)
+
+const maxShape = 48
+
+// arrival prints the line of one request.
+func (t *terminal) arrival(a *arrival) {
+	verdict, colour := "taken", green
+	switch {
+	case a.status >= 300:
+		verdict, colour = "refused", yellow
+	case a.attempt > 1:
+		verdict, colour = "retried", cyan
+	}
+	verdict = fmt.Sprintf("%d %-7s", a.status, verdict)
+	if t.colour {
+		verdict = colour + verdict + plain
+	}
+	encoding := "json"
+	if a.format == delivery.FormatForm {
+		encoding = "form"
+	}
+	shape := a.shape
+	if utf8.RuneCountInString(shape) > maxShape {
+		shape = string([]rune(shape)[:maxShape-1]) + "…"
+	}
+	line := fmt.Sprintf("%s  %s  %d %-12s try %d  %s %5d B  %s  %s\n",
+		a.at.Format("15:04:05.000"), verdict, a.rule.id, a.rule.name, a.attempt, encoding, len(a.body),
+		strings.TrimPrefix(a.eventType, "org.openedx."), shape)
+	if t.bodies {
+		line += "    " + string(a.body) + "\n"
+	}
+	t.printf("%s", line)
+}
+
+// banner says what runs where.
+func (t *terminal) banner(s *sandbox, once bool, took time.Duration) {
+	user, addr, database := splitDSN(s.database.DSN())
+	host, port, _ := strings.Cut(addr, ":") // an address of IPv4
+	var b strings.Builder
+	row := func(what, where string) { fmt.Fprintf(&b, "  %-10s %s\n", what, where) }
+	fmt.Fprintf(&b, "webhook-dispatcher sandbox, up after %s. All of it listens on 127.0.0.1 only.\n\n", took.Round(10*time.Millisecond))
+	row("daemon", "http://"+s.daemon.Addr().String()+"/metrics, also /livez and /readyz")
+	row("database", fmt.Sprintf("mysql -h %s -P %s -u %s %s", host, port, user, database))
+	row("rules", fmt.Sprintf("go run ./cmd/webhook-dispatcher rules list --mysql-dsn '%s'", s.database.DSN()))
+	row("", "rows of openedx_webhooks_webhook; a change counts within a second")
+	row("broker", strings.Join(s.broker.Addrs(), ",")+", topics "+topicPrefix+"-…")
+	row("registry", s.registry.URL())
+	row("receiver", s.receiver.url())
+	b.WriteByte('\n')
+	for _, r := range s.rules {
+		note := ""
+		switch {
+		case r.off:
+			note = "  (disabled)"
+		case r.form:
+			note = "  (form-encoded)"
+		case r.refuses > 0:
+			note = fmt.Sprintf("  (refuses each delivery %d times, then takes it)", r.refuses)
+		}
+		fmt.Fprintf(&b, "  rule %-3d %-12s %s%s\n", r.id, r.name, r.event, note)
+	}
+	if once {
+		b.WriteString("\nIt ends when everything is delivered.\n\n")
+	} else {
+		b.WriteString("\nCtrl-C stops it.\n\n")
+	}
+	t.printf("%s", b.String())
+}
+
+// splitDSN takes a DSN of the embedded database apart: user@tcp(address)/database.
+func splitDSN(dsn string) (user, addr, database string) {
+	user, rest, _ := strings.Cut(dsn, "@tcp(")
+	addr, database, _ = strings.Cut(rest, ")/")
+	return user, addr, database
+}

@@ -1,0 +1,222 @@
+// Package app wires the daemon together: what is built from which settings, what starts after what, and how it all ends. It
+// is the only package that knows all others, and decides nothing that one of them could.
+//
+// The order of start: health server, database, rules, queue, lanes, bus; so that nothing is consumed before there are rules
+// and somewhere to keep what fails. The order of stop is the reverse: stop fetching, hand off what is in flight, commit,
+// leave the group, let requests end, write their results.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/dispatch"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/queue"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/sender"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/server"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
+	"github.com/openedx-webhooks/webhook-dispatcher/schema"
+)
+
+// Options are what is not a setting.
+type Options struct {
+	// Version and Revision are those of the build.
+	Version, Revision string
+	Logger            *slog.Logger // nil discards
+}
+
+const (
+	// stopTime bounds what follows once the bus has been left, which takes 5 s at most: together they stay below 25 s, so that
+	// an orchestrator that kills after 30 s never has to.
+	stopTime = 19 * time.Second
+	// closeTime is the end of it, kept for writing the last results and for closing connections.
+	closeTime = 4 * time.Second
+	// expireAfter is how long a row may wait, its rule paused or its endpoint asking for patience again and again.
+	expireAfter = 14 * 24 * time.Hour
+)
+
+// App is one daemon. It is built by New and runs once.
+type App struct {
+	cfg    *config.Config
+	logger *slog.Logger
+
+	health     *server.Server
+	store      *store.Store
+	rules      *rule.Refresher
+	registry   *decode.Client
+	consumer   *bus.Consumer
+	writer     *queue.Writer
+	claimer    *queue.Claimer
+	pruner     *queue.Pruner
+	dispatcher *dispatch.Dispatcher
+
+	startup  startup
+	cleanups cleanups
+}
+
+// New builds the daemon. It connects to nothing yet and listens nowhere; an error is one of the settings.
+func New(cfg *config.Config, o Options) (*App, error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	a := &App{cfg: cfg, logger: o.Logger}
+	if err := a.build(o); err != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+		defer cancel()
+		return nil, errors.Join(err, a.cleanups.run(ctx))
+	}
+	return a, nil
+}
+
+// build is one straight list on purpose: what depends on what can be read off its order.
+func (a *App) build(o Options) error {
+	cfg := a.cfg
+	registry := prometheus.NewRegistry()
+	if err := server.RegisterProcess(registry, o.Version, o.Revision); err != nil {
+		return err
+	}
+	catalogue, err := schema.LoadCatalogue()
+	if err != nil {
+		return err
+	}
+
+	a.store, err = openStore(cfg, a.logger)
+	if err != nil {
+		return err
+	}
+	a.cleanups.add("database", func(context.Context) error { return a.store.Close() })
+
+	a.rules, err = rule.New(rule.Options{
+		Source: a.store, Catalogue: catalogue, Period: cfg.RulesRefresh, Logger: a.logger.With("component", "rules"), Registerer: registry,
+	})
+	if err != nil {
+		return err
+	}
+
+	send, closeSender, err := NewSender(cfg, sender.Options{
+		Version: o.Version, Logger: a.logger.With("component", "sender"), Registerer: registry,
+	})
+	if err != nil {
+		return err
+	}
+	a.cleanups.add("endpoint connections", func(context.Context) error { closeSender(); return nil })
+
+	a.writer, err = queue.NewWriter(a.store, a.logger.With("component", "queue"), registry)
+	if err != nil {
+		return err
+	}
+	a.cleanups.add("queue", a.writer.Close)
+
+	policy, err := delivery.NewPolicy(cfg.RetrySchedule, rand.Float64)
+	if err != nil {
+		return err
+	}
+	a.dispatcher, err = dispatch.New(dispatch.Options{
+		Sender: send, Rules: a.rules, Queue: a.writer, Policy: policy, HandOff: cfg.HandOff, Timeout: cfg.Timeout,
+		EndpointConcurrency: cfg.EndpointConcurrency, Concurrency: cfg.Concurrency, LogAll: cfg.AttemptLog == "all",
+		RoomWanted: func() { a.claimer.Wake() }, Logger: a.logger.With("component", "dispatch"), Registerer: registry,
+	})
+	if err != nil {
+		return err
+	}
+	a.cleanups.add("requests under way", a.closeDispatcher)
+
+	a.claimer, err = queue.NewClaimer(a.store, a.dispatcher, a.writer.Settle, a.logger.With("component", "claimer"), registry)
+	if err != nil {
+		return err
+	}
+	a.pruner, err = queue.NewPruner(a.store, queue.Retention{
+		Delivered: cfg.RetentionDelivered, Dead: cfg.RetentionDead, Attempts: cfg.RetentionAttempts,
+		Undecodable: cfg.RetentionUndecodable, Pending: expireAfter,
+	}, a.logger.With("component", "pruner"))
+	if err != nil {
+		return err
+	}
+
+	if err := a.buildBus(catalogue, registry); err != nil {
+		return err
+	}
+	return a.buildHealth(registry)
+}
+
+// Run runs the daemon until ctx ends or it cannot go on, and returns when it has stopped: within 25 s of ctx's end.
+func (a *App) Run(ctx context.Context) (err error) {
+	defer func() {
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
+		defer cancel()
+		if cleanupErr := a.cleanups.run(stop); cleanupErr != nil {
+			// What was cut short is in the database or is read again; that is no failure of the daemon.
+			a.logger.Warn("stopped before everything had ended", "error", cleanupErr)
+		}
+		a.logger.Info("stopped")
+	}()
+	if err := a.health.Start(ctx); err != nil {
+		return err
+	}
+	a.cleanups.add("health server", a.health.Stop)
+	a.logger.InfoContext(ctx, "started", "listen", a.health.Addr().String(), "database", a.store.Target())
+
+	if err := a.startup.wait(ctx, a.store, a.logger); err != nil {
+		return ignoreEnd(ctx, err)
+	}
+	if err := a.rules.Load(ctx); err != nil {
+		return ignoreEnd(ctx, err)
+	}
+	// Refreshing goes on while the bus drains, and ends before the lanes are closed. Claiming ends at once: what draining makes rows is
+	// for those who stay, or for the next start.
+	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
+	claims, stopClaims := context.WithCancel(ctx)
+	var working sync.WaitGroup
+	working.Go(func() { a.rules.Run(work) })
+	working.Go(func() { a.claimer.Run(claims) })
+	working.Go(func() { a.pruner.Run(work) })
+	a.cleanups.add("background work", func(context.Context) error {
+		stopClaims()
+		stopWork()
+		working.Wait()
+		return nil
+	})
+
+	err = a.consumer.Run(ctx)
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err == nil {
+		err = errors.New("it ended by itself")
+	}
+	return fmt.Errorf("consume: %w", err)
+}
+
+// Addr returns the address of the health server, once Run has started it.
+func (a *App) Addr() net.Addr { return a.health.Addr() }
+
+// closeDispatcher leaves the last of the time for the results of the requests that it waits for.
+func (a *App) closeDispatcher(ctx context.Context) error {
+	if deadline, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-closeTime))
+		defer cancel()
+	}
+	return a.dispatcher.Close(ctx)
+}
+
+// ignoreEnd returns err, unless ctx has ended: what was cut short by that is no failure.
+func ignoreEnd(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		err = nil
+	}
+	return err
+}

@@ -1,0 +1,136 @@
+package app
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/egress"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/sender"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/server"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
+	"github.com/openedx-webhooks/webhook-dispatcher/schema"
+)
+
+// openStore opens the database that the settings name, without connecting.
+func openStore(cfg *config.Config, logger *slog.Logger) (*store.Store, error) {
+	roots, err := ownCA(cfg.MySQLCAFile, "WEBHOOK_DISPATCHER_MYSQL_CA_FILE")
+	if err != nil {
+		return nil, err
+	}
+	return store.Open(store.Options{DSN: cfg.MySQLDSN.Reveal(), TLS: roots, Logger: logger.With("component", "store")})
+}
+
+// NewSender builds the sender that the settings describe, egress guard included; `rules test --send` sends with the same.
+// o brings what is no setting. The second result closes idle connections.
+func NewSender(cfg *config.Config, o sender.Options) (*sender.Sender, func(), error) {
+	guard, err := egress.NewGuard(cfg.EgressAllow)
+	if err != nil {
+		return nil, nil, err
+	}
+	transport := egress.Options{Guard: guard, Concurrency: cfg.Concurrency}
+	if proxy := cfg.Proxy.Reveal(); proxy != "" {
+		if transport.Proxy, err = url.Parse(proxy); err != nil {
+			return nil, nil, fmt.Errorf("WEBHOOK_DISPATCHER_PROXY is not a URL: write http://host:port")
+		}
+	}
+	t, err := egress.NewTransport(transport)
+	if err != nil {
+		return nil, nil, err
+	}
+	o.Transport, o.Guard, o.Timeout = t, guard, cfg.Timeout
+	s, err := sender.New(o)
+	if err != nil {
+		return nil, nil, err
+	}
+	return s, t.CloseIdleConnections, nil
+}
+
+// buildBus builds what reads Kafka: registry client, decoder, intake and consumer.
+func (a *App) buildBus(catalogue *schema.Catalogue, registerer prometheus.Registerer) error {
+	cfg := a.cfg
+	registryTLS, err := ownCA(cfg.SchemaRegistryCAFile, "WEBHOOK_DISPATCHER_SCHEMA_REGISTRY_CA_FILE")
+	if err != nil {
+		return err
+	}
+	a.registry, err = decode.NewClient(decode.ClientOptions{
+		URL: cfg.SchemaRegistryURL, Username: cfg.SchemaRegistryAPIKey.Reveal(), Password: cfg.SchemaRegistryAPISecret.Reveal(),
+		TLS: registryTLS, Logger: a.logger.With("component", "registry"), Registerer: registerer,
+	})
+	if err != nil {
+		return err
+	}
+	a.cleanups.add("registry", func(context.Context) error { a.registry.Close(); return nil })
+	decoder, err := decode.New(a.registry, catalogue)
+	if err != nil {
+		return err
+	}
+	in := &intake{
+		decoder: decoder, rules: a.rules, dispatcher: a.dispatcher, keep: a.store.InsertUndecodable, everything: cfg.AllTopics(),
+		logger: a.logger.With("component", "intake"), metrics: newIntakeMetrics(registerer),
+	}
+
+	var kafkaTLS *tls.Config
+	if cfg.TLSToKafka() {
+		if kafkaTLS, err = ownCA(cfg.KafkaCAFile, "WEBHOOK_DISPATCHER_KAFKA_CA_FILE"); err != nil {
+			return err
+		}
+		if kafkaTLS == nil {
+			kafkaTLS = &tls.Config{MinVersion: tls.VersionTLS12}
+		}
+	}
+	var sasl *bus.SASL
+	if cfg.APIKey != "" {
+		sasl = &bus.SASL{Mechanism: cfg.SASLMechanism, Username: cfg.APIKey.Reveal(), Password: cfg.APISecret.Reveal()}
+	}
+	a.consumer, err = bus.New(bus.Options{
+		Brokers: cfg.BootstrapServers, TopicPrefix: cfg.TopicPrefix, Topics: cfg.Topics, GroupID: cfg.GroupID, StartOffset: cfg.StartOffset,
+		TLS: kafkaTLS, SASL: sasl, Window: cfg.Window, Budget: int64(cfg.FetchBudget),
+		Logger: a.logger.With("component", "bus"), Registerer: registerer, Memory: a.store, Handler: in,
+	})
+	return err
+}
+
+func (a *App) buildHealth(gatherer prometheus.Gatherer) error {
+	handler, err := server.NewHealth(server.HealthOptions{
+		Gatherer: gatherer,
+		Checks: []server.Check{
+			{Name: "database", Ready: a.databaseReady},
+			{Name: "rules", Ready: a.rules.Ready},
+			{Name: "registry", Ready: a.registry.Reachable},
+			{Name: "kafka", Ready: func(context.Context) error { return a.consumer.Ready() }},
+		},
+	})
+	if err != nil {
+		return err
+	}
+	a.health, err = server.New(server.Options{
+		Name: "health", Address: a.cfg.Listen, Setting: "WEBHOOK_DISPATCHER_LISTEN (--listen)", Handler: handler, Logger: a.logger,
+	})
+	return err
+}
+
+// ownCA returns a TLS configuration that trusts the authorities in a PEM file, nil where none is set.
+func ownCA(file, setting string) (*tls.Config, error) {
+	if file == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", setting, err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s: %s holds no certificate: it must be a PEM file with the authority's", setting, file)
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}, nil
+}

@@ -1,0 +1,153 @@
+package app
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/dispatch"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
+)
+
+// intake is where the stages meet: it decodes a record, matches it against the rules of the moment and hands its deliveries to
+// the lanes. It implements bus.Handler.
+type intake struct {
+	decoder    *decode.Decoder
+	rules      *rule.Refresher
+	dispatcher *dispatch.Dispatcher
+	keep       func(ctx context.Context, u store.Undecodable) error
+	// everything is set where the topics are "*": records that are no events are expected then.
+	everything bool
+	logger     *slog.Logger
+	metrics    *intakeMetrics
+
+	mu     sync.Mutex
+	logged map[string]time.Time // when a message last stood in the log, by what it is about
+}
+
+// logEvery is how often the same message about records is logged at most: a topic full of records that cannot be read must not
+// fill the log as well.
+const logEvery = time.Minute
+
+// quiet tells whether a message about what was logged a moment ago. What is one of a few constants.
+func (in *intake) quiet(what string) bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	now := time.Now()
+	if last, ok := in.logged[what]; ok && now.Sub(last) < logEvery {
+		return true
+	}
+	if in.logged == nil {
+		in.logged = make(map[string]time.Time)
+	}
+	in.logged[what] = now
+	return false
+}
+
+// Handle takes a record over. It blocks while the registry, or for an undecodable record the database, is away: the partition
+// holds.
+func (in *intake) Handle(ctx context.Context, rec *bus.Record) {
+	ev, err := in.decoder.Envelope(rec)
+	if err == nil && !in.rules.Current().Wants(ev.Type) {
+		in.metrics.events.WithLabelValues("unmatched").Inc()
+		rec.Done()
+		return
+	}
+	if err == nil {
+		msg, err := in.decoder.Message(ctx, rec, ev)
+		if err == nil {
+			in.metrics.events.WithLabelValues("matched").Inc()
+			// The rules are looked up now, not above: decoding may have waited for the registry.
+			deliveries := dispatch.Plan(msg, in.rules.Current().Match(ev.Type))
+			in.dispatcher.Dispatch(dispatch.Source{Topic: rec.Topic, Partition: rec.Partition}, deliveries, rec.Done)
+			return
+		}
+		in.refuse(ctx, rec, err)
+		return
+	}
+	in.refuse(ctx, rec, err)
+}
+
+// refuse keeps a record that can never be read, and releases it. Any other error means that ctx has ended: the record stays.
+func (in *intake) refuse(ctx context.Context, rec *bus.Record, err error) {
+	bad, ok := decode.AsUndecodable(err)
+	if !ok {
+		return
+	}
+	if in.everything && bad.Reason == decode.ReasonNoType {
+		in.metrics.events.WithLabelValues("untyped").Inc()
+		rec.Done()
+		return
+	}
+	u := store.Undecodable{
+		Topic: rec.Topic, Partition: int32(rec.Partition), Offset: rec.Offset, Time: rec.Time, Reason: string(bad.Reason),
+		Headers: make([]store.RecordHeader, len(rec.Headers)), Key: rec.Key, Value: rec.Value,
+	}
+	for i, h := range rec.Headers {
+		u.Headers[i] = store.RecordHeader{Key: h.Key, Value: h.Value}
+	}
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		err := in.keep(ctx, u)
+		if err == nil {
+			break
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if !in.quiet("keep") {
+			in.logger.WarnContext(ctx, "cannot keep an undecodable record; its partition waits", "error", err)
+		}
+		select {
+		case <-time.After(time.Duration(float64(wait) * (0.8 + 0.4*rand.Float64()))):
+		case <-ctx.Done():
+			return
+		}
+	}
+	in.metrics.events.WithLabelValues("undecodable").Inc()
+	in.metrics.undecodable.WithLabelValues(string(bad.Reason)).Inc()
+	if !in.quiet(string(bad.Reason)) {
+		in.logger.ErrorContext(ctx, "undecodable record kept for inspection; others for the same reason are counted only", "topic", rec.Topic,
+			"partition", rec.Partition, "offset", rec.Offset, "reason", string(bad.Reason), "detail", bad.Detail)
+	}
+	rec.Done()
+}
+
+// Pressed implements bus.Handler.
+func (in *intake) Pressed(topic string, partition int) {
+	in.dispatcher.Pressed(dispatch.Source{Topic: topic, Partition: partition})
+}
+
+// Drain implements bus.Handler.
+func (in *intake) Drain(ctx context.Context) error { return in.dispatcher.Drain(ctx) }
+
+type intakeMetrics struct {
+	events      *prometheus.CounterVec
+	undecodable *prometheus.CounterVec
+}
+
+func newIntakeMetrics(reg prometheus.Registerer) *intakeMetrics {
+	m := &intakeMetrics{
+		events: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "webhook_dispatcher_events_total",
+			Help: "Records read, by what they were: matched by a rule, unmatched, undecodable, or (under *) untyped and so no event.",
+		}, []string{"result"}),
+		undecodable: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "webhook_dispatcher_undecodable_total", Help: "Records that can never be read and are kept as rows, by reason.",
+		}, []string{"reason"}),
+	}
+	for _, result := range []string{"matched", "unmatched", "undecodable", "untyped"} {
+		m.events.WithLabelValues(result)
+	}
+	for _, reason := range decode.Reasons() {
+		m.undecodable.WithLabelValues(string(reason))
+	}
+	reg.MustRegister(m.events, m.undecodable)
+	return m
+}

@@ -1,0 +1,79 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
+)
+
+const (
+	startupPoll = time.Second
+	// migrationWait is how long a schema that is behind is waited for: a migration may be under way beside this start.
+	migrationWait = 15 * time.Second
+	reminder      = time.Minute
+)
+
+// startup waits for a database that can be used. A database that is away is waited for without end; one whose schema is behind
+// only for a while, because nothing but an operator changes that.
+type startup struct{ problem atomic.Pointer[error] }
+
+// ready returns what is waited for, nil when the wait is over.
+func (s *startup) ready() error {
+	if p := s.problem.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+func (s *startup) wait(ctx context.Context, db interface {
+	CheckSchema(ctx context.Context) error
+}, logger *slog.Logger,
+) error {
+	var (
+		logged string
+		at     time.Time
+		behind time.Time
+	)
+	for {
+		err := db.CheckSchema(ctx)
+		if err == nil {
+			s.problem.Store(nil)
+			return nil
+		}
+		if ctx.Err() != nil {
+			return err
+		}
+		s.problem.Store(&err)
+		now := time.Now()
+		if text := err.Error(); text != logged || now.Sub(at) >= reminder {
+			logger.ErrorContext(ctx, "waiting for the database", "error", err)
+			logged, at = text, now
+		}
+		var schema *store.SchemaError
+		switch {
+		case !errors.As(err, &schema):
+			behind = time.Time{}
+		case behind.IsZero():
+			behind = now
+		case now.Sub(behind) >= migrationWait:
+			return err
+		}
+		select {
+		case <-time.After(startupPoll):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// databaseReady says what is wrong with the database.
+func (a *App) databaseReady(ctx context.Context) error {
+	if err := a.startup.ready(); err != nil {
+		return err
+	}
+	return a.store.Ping(ctx)
+}
