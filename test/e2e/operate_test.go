@@ -1,0 +1,161 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestMigrate goes the way of a first installation, with its wrong turns.
+func TestMigrate(t *testing.T) {
+	t.Parallel()
+	s := emptySite(t) // as Django left it
+	refuses := func(account string, says []string, args ...string) {
+		t.Helper()
+		_, stderr, code := s.try(account, nil, args...)
+		if code != 1 {
+			t.Errorf("%v with the account of %s: exit code %d, want 1: %s", args, account, code, stderr)
+		}
+		for _, text := range says {
+			if !strings.Contains(stderr, text) {
+				t.Errorf("%v with the account of %s says %q, want %q in it", args, account, stderr, text)
+			}
+		}
+	}
+	// The account of migrate sees its own tables alone, so what is refused beside Django is tried with the owner's account too.
+	owner := []string{"WEBHOOK_DISPATCHER_MYSQL_DSN=" + s.dsn("lms")}
+	_, stderr, code := s.try("migrate", owner, "migrate", "--with-plugin-tables")
+	if code != 1 || !strings.Contains(stderr, "--with-plugin-tables is refused") || !strings.Contains(stderr, "django_migrations") {
+		t.Errorf("migrate --with-plugin-tables beside Django: exit code %d: %s", code, stderr)
+	}
+	refuses("serve", []string{"migrate"}, "migrate")
+	const tables = `SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = ? AND table_name LIKE 'webhook\_%'`
+	if n := s.mustNumber(tables, s.database); n > 0 {
+		t.Errorf("%d tables were made by a refused migrate", n)
+	}
+
+	// serve says that the schema is behind, first in /readyz, then with its end.
+	d := s.launch()
+	d.waitTrouble("database", "migrate", 20*time.Second)
+	if code := d.exit(time.Minute); code != 1 || !strings.Contains(lastLines(d.log.String(), 1), "migrate") {
+		t.Errorf("serve without tables: exit code %d, says %s", code, lastLines(d.log.String(), 1))
+	}
+
+	// A schema that comes while serve waits is taken. Several migrations at once do it once.
+	s.producer.create(registrations, 1)
+	d = s.launch()
+	eventually(t, 20*time.Second, "the health server", func() error { _, _, err := d.get("/livez"); return err })
+	errs := make([]func() error, 3)
+	for i := range errs {
+		errs[i] = func() error {
+			if out, stderr, code := s.try("migrate", nil, "migrate"); code != 0 {
+				return errors.New(out + stderr)
+			}
+			return nil
+		}
+	}
+	if err := together(errs...); err != nil {
+		t.Fatal(err)
+	}
+	s.grant()
+	took := d.waitReady(20 * time.Second)
+	d.terminate()
+	if out := s.run("migrate", "migrate"); !strings.Contains(out, "nothing was to do") {
+		t.Errorf("a migrate that has nothing to do says %q", out)
+	}
+	figure(t, "serve became ready %s after three migrations at once", took)
+}
+
+// TestDatabaseWithoutDjango makes the plugin's tables by the daemon, for those who have no LMS beside it.
+func TestDatabaseWithoutDjango(t *testing.T) {
+	t.Parallel()
+	s := emptySite(t)
+	for _, table := range []string{"django_migrations", "openedx_webhooks_webhook", "openedx_webhooks_webfilter"} {
+		if _, err := s.db.Exec("DROP TABLE " + table); err != nil {
+			t.Fatal(err)
+		}
+	}
+	owner := []string{"WEBHOOK_DISPATCHER_MYSQL_DSN=" + s.dsn("lms")}
+	for range 2 {
+		out, stderr, code := s.try("migrate", owner, "migrate", "--with-plugin-tables")
+		if code != 0 || !strings.Contains(out, "plugin's tables are there") {
+			t.Fatalf("exit code %d: %s%s", code, out, stderr)
+		}
+	}
+	s.grant()
+	// Django's own models work on these tables.
+	django := s.orm()
+	django.add(map[string]any{"event": registrationRule, "webhook_url": s.url("hook")})
+	s.producer.create(registrations, 1)
+	d := s.serve()
+	s.delivers("hook", s.producer.publish(registrations, 1, 1, 5), 20*time.Second)
+	d.terminate()
+}
+
+// TestWrongSettings starts serve with what cannot work. Each time it must say which setting, and what to do, and show no secret.
+func TestWrongSettings(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	const secret = "canary-secret-42de"
+	for name, c := range map[string]struct {
+		settings []string
+		code     int
+		says     []string
+	}{
+		"no brokers": {[]string{"EVENT_BUS_KAFKA_BOOTSTRAP_SERVERS="}, 2, []string{"EVENT_BUS_KAFKA_BOOTSTRAP_SERVERS"}},
+		"no DSN":     {[]string{"WEBHOOK_DISPATCHER_MYSQL_DSN="}, 2, []string{"WEBHOOK_DISPATCHER_MYSQL_DSN"}},
+		"bad DSN":    {[]string{"WEBHOOK_DISPATCHER_MYSQL_DSN=user:" + secret + "@@tcp"}, 2, []string{"WEBHOOK_DISPATCHER_MYSQL_DSN"}},
+		"no topics":  {[]string{"WEBHOOK_DISPATCHER_TOPICS="}, 2, []string{"WEBHOOK_DISPATCHER_TOPICS"}},
+		"two at once": {
+			[]string{"WEBHOOK_DISPATCHER_START_OFFSET=newest", "WEBHOOK_DISPATCHER_TIMEOUT=10"},
+			2,
+			[]string{"WEBHOOK_DISPATCHER_START_OFFSET", `newest`, "earliest", "WEBHOOK_DISPATCHER_TIMEOUT"},
+		},
+		"no such file": {
+			[]string{"WEBHOOK_DISPATCHER_KAFKA_CA_FILE=/nowhere.pem"}, 2, []string{"WEBHOOK_DISPATCHER_KAFKA_CA_FILE", "/nowhere.pem"},
+		},
+		"port taken": {
+			[]string{"WEBHOOK_DISPATCHER_LISTEN=" + s.kafka.address()}, 1, []string{"WEBHOOK_DISPATCHER_LISTEN", "address already in use"},
+		},
+	} {
+		_, stderr, code := s.try("serve", c.settings, "serve")
+		if code != c.code {
+			t.Errorf("%s: exit code %d, want %d: %s", name, code, c.code, stderr)
+		}
+		for _, text := range c.says {
+			if !strings.Contains(stderr, text) {
+				t.Errorf("%s: says %q, want %q in it", name, stderr, text)
+			}
+		}
+		if strings.Contains(stderr, secret) {
+			t.Errorf("%s: shows the password: %s", name, stderr)
+		}
+	}
+}
+
+// TestRefusedByTheDatabase starts serve with credentials and rights that the database refuses: it waits, as for a database that is
+// away, and says why.
+func TestRefusedByTheDatabase(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	const secret = "canary-secret-b3a0"
+	for name, c := range map[string]struct{ dsn, says string }{
+		"wrong password": {strings.Replace(s.dsn("dispatcher_serve"), ":dispatcher_serve@", ":"+secret+"@", 1), "denied"},
+		"no such schema": {strings.Replace(s.dsn("dispatcher_serve"), "/"+s.database, "/nowhere", 1), "denied"},
+		"nobody there":   {strings.Replace(s.dsn("dispatcher_serve"), s.mariadb.address(), "127.0.0.1:1", 1), "refused"},
+	} {
+		d := s.launch("WEBHOOK_DISPATCHER_MYSQL_DSN=" + c.dsn)
+		t.Logf("%s: %s", name, d.waitTrouble("database", c.says, 20*time.Second))
+		if status, _, err := d.get("/livez"); err != nil || status != http.StatusOK {
+			t.Errorf("%s: /livez answers %d %v", name, status, err)
+		}
+		d.terminate()
+		if strings.Contains(d.log.String(), secret) {
+			t.Errorf("%s: the log holds the password", name)
+		}
+	}
+}

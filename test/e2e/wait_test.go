@@ -1,0 +1,62 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+// poll is the time between two looks at a condition.
+const poll = 50 * time.Millisecond
+
+// eventually waits until check returns nil, and fails the test with its last error when that takes longer than limit. It returns how
+// long it took.
+func eventually(t *testing.T, limit time.Duration, what string, check func() error) time.Duration {
+	t.Helper()
+	begun := time.Now()
+	ticker := time.NewTicker(poll)
+	defer ticker.Stop()
+	for {
+		err := check()
+		if err == nil {
+			return since(begun)
+		}
+		if time.Since(begun) >= limit {
+			t.Fatalf("%s: not within %s: %v", what, limit, err)
+		}
+		<-ticker.C
+	}
+}
+
+// since returns the time that has passed, in whole milliseconds.
+func since(begun time.Time) time.Duration { return time.Since(begun).Round(time.Millisecond) }
+
+// throughout fails the test when check returns an error at any time before limit has passed.
+func throughout(t *testing.T, limit time.Duration, what string, check func() error) {
+	t.Helper()
+	ticker := time.NewTicker(poll)
+	defer ticker.Stop()
+	for end := time.Now().Add(limit); time.Now().Before(end); <-ticker.C {
+		if err := check(); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+	}
+}
+
+// want returns an error that names got unless it is the value wanted.
+func want[T comparable](what string, got, wanted T) error {
+	if got != wanted {
+		return fmt.Errorf("%s is %v, want %v", what, got, wanted)
+	}
+	return nil
+}
+
+// atLeast returns an error unless got is wanted or more.
+func atLeast(got, wanted int) error {
+	if got < wanted {
+		return fmt.Errorf("%d, want %d at least", got, wanted)
+	}
+	return nil
+}
