@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -47,15 +48,18 @@ func (s *startup) wait(ctx context.Context, db interface {
 		if ctx.Err() != nil {
 			return err
 		}
+		var schema *store.SchemaError
+		if !errors.As(err, &schema) {
+			err = fmt.Errorf("%w; is WEBHOOK_DISPATCHER_MYSQL_DSN right?", err)
+		}
 		s.problem.Store(&err)
 		now := time.Now()
 		if text := err.Error(); text != logged || now.Sub(at) >= reminder {
 			logger.ErrorContext(ctx, "waiting for the database", "error", err)
 			logged, at = text, now
 		}
-		var schema *store.SchemaError
 		switch {
-		case !errors.As(err, &schema):
+		case schema == nil:
 			behind = time.Time{}
 		case behind.IsZero():
 			behind = now
