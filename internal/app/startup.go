@@ -30,10 +30,12 @@ func (s *startup) ready() error {
 	return nil
 }
 
-func (s *startup) wait(ctx context.Context, db interface {
+// schemaChecker says whether the tables of the database can be worked with.
+type schemaChecker interface {
 	CheckSchema(ctx context.Context) error
-}, logger *slog.Logger,
-) error {
+}
+
+func (s *startup) wait(ctx context.Context, db schemaChecker, logger *slog.Logger) error {
 	var (
 		logged string
 		at     time.Time
