@@ -266,10 +266,10 @@ const (
 	ReasonExpired      Reason = "expired"       // dead: waited longer than rows may
 )
 
-// Reasons returns every reason, for metrics that start all their series at zero.
+// Reasons returns every reason but ReasonNone, for metrics that start all their series at zero.
 func Reasons() []Reason {
 	return []Reason{
-		ReasonNone, ReasonHandOff, ReasonSpill, ReasonDrain, ReasonStatus, ReasonError, ReasonRetryAfter, ReasonExhausted, ReasonGone,
+		ReasonHandOff, ReasonSpill, ReasonDrain, ReasonStatus, ReasonError, ReasonRetryAfter, ReasonExhausted, ReasonGone,
 		ReasonRuleDeleted, ReasonTooLarge, ReasonCrashLoop, ReasonEgressDenied, ReasonUnsendable, ReasonExpired,
 	}
 }
