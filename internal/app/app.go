@@ -44,7 +44,9 @@ const (
 	stopTime = 19 * time.Second
 	// closeTime is the end of it, kept for writing the last results and for closing connections.
 	closeTime = 4 * time.Second
-	// expireAfter is how long a row may wait, its rule paused or its endpoint asking for patience again and again.
+	// healthTime bounds the stop of the health server.
+	healthTime = time.Second
+	// expireAfter is how long a row may wait untouched, its rule disabled.
 	expireAfter = 14 * 24 * time.Hour
 )
 
@@ -57,6 +59,7 @@ type App struct {
 	store      *store.Store
 	rules      *rule.Refresher
 	registry   *decode.Client
+	intake     *intake
 	consumer   *bus.Consumer
 	writer     *queue.Writer
 	claimer    *queue.Claimer
@@ -166,7 +169,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 	if err := a.health.Start(ctx); err != nil {
 		return err
 	}
-	a.cleanups.add("health server", a.health.Stop)
+	a.cleanups.add("health server", a.stopHealth)
 	a.logger.InfoContext(ctx, "started", "listen", a.health.Addr().String(), "database", a.store.Target())
 
 	if err := a.startup.wait(ctx, a.store, a.logger); err != nil {
@@ -202,6 +205,13 @@ func (a *App) Run(ctx context.Context) (err error) {
 
 // Addr returns the address of the health server, once Run has started it.
 func (a *App) Addr() net.Addr { return a.health.Addr() }
+
+// stopHealth gives a scrape under way little time: the rest is for deliveries.
+func (a *App) stopHealth(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, healthTime)
+	defer cancel()
+	return a.health.Stop(ctx)
+}
 
 // closeDispatcher leaves the last of the time for the results of the requests that it waits for.
 func (a *App) closeDispatcher(ctx context.Context) error {

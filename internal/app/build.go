@@ -74,7 +74,7 @@ func (a *App) buildBus(catalogue *schema.Catalogue, registerer prometheus.Regist
 	if err != nil {
 		return err
 	}
-	in := &intake{
+	a.intake = &intake{
 		decoder: decoder, rules: a.rules, dispatcher: a.dispatcher, keep: a.store.InsertUndecodable, everything: cfg.AllTopics(),
 		logger: a.logger.With("component", "intake"), metrics: newIntakeMetrics(registerer),
 	}
@@ -95,7 +95,7 @@ func (a *App) buildBus(catalogue *schema.Catalogue, registerer prometheus.Regist
 	a.consumer, err = bus.New(bus.Options{
 		Brokers: cfg.BootstrapServers, TopicPrefix: cfg.TopicPrefix, Topics: cfg.Topics, GroupID: cfg.GroupID, StartOffset: cfg.StartOffset,
 		TLS: kafkaTLS, SASL: sasl, Window: cfg.Window, Budget: int64(cfg.FetchBudget),
-		Logger: a.logger.With("component", "bus"), Registerer: registerer, Memory: a.store, Handler: in,
+		Logger: a.logger.With("component", "bus"), Registerer: registerer, Memory: a.store, Handler: a.intake,
 	})
 	return err
 }
@@ -106,6 +106,7 @@ func (a *App) buildHealth(gatherer prometheus.Gatherer) error {
 		Checks: []server.Check{
 			{Name: "database", Ready: a.databaseReady},
 			{Name: "rules", Ready: a.rules.Ready},
+			{Name: "undecodable records", Ready: a.intake.Ready},
 			{Name: "registry", Ready: a.registry.Reachable},
 			{Name: "kafka", Ready: func(context.Context) error { return a.consumer.Ready() }},
 		},

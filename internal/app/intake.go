@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -28,8 +29,18 @@ type intake struct {
 	logger     *slog.Logger
 	metrics    *intakeMetrics
 
+	stuck atomic.Pointer[error] // why an undecodable record cannot be kept, nil when none waits for that
+
 	mu     sync.Mutex
 	logged map[string]time.Time // when a message last stood in the log, by what it is about
+}
+
+// Ready tells why an undecodable record cannot be kept, while one waits for that.
+func (in *intake) Ready(context.Context) error {
+	if err := in.stuck.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 // logEvery is how often the same message about records is logged at most: a topic full of records that cannot be read must not
@@ -93,11 +104,13 @@ func (in *intake) refuse(ctx context.Context, rec *bus.Record, err error) {
 	for i, h := range rec.Headers {
 		u.Headers[i] = store.RecordHeader{Key: h.Key, Value: h.Value}
 	}
+	defer in.stuck.Store(nil) // by then it is kept, or the partition somebody else's
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 		err := in.keep(ctx, u)
 		if err == nil {
 			break
 		}
+		in.stuck.Store(&err)
 		if ctx.Err() != nil {
 			return
 		}

@@ -81,5 +81,8 @@ func (a *App) databaseReady(ctx context.Context) error {
 	if err := a.startup.ready(); err != nil {
 		return err
 	}
-	return a.store.Ping(ctx)
+	if err := a.store.Ping(ctx); err != nil {
+		return err
+	}
+	return a.writer.Ready()
 }

@@ -324,6 +324,38 @@ func TestResultOvertakesTheRowOfItsHandOff(t *testing.T) {
 	}
 }
 
+// The batch that a hand-off is in may fail again and again. Its result counts once, or the event would be released while its
+// other delivery is neither taken nor a row.
+func TestResultOfAHandOffCountsOnceHoweverOftenItIsAskedFor(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{200, 500} {
+		run(t, func(t *testing.T, w *world, d *dispatch.Dispatcher) {
+			w.endpoints[1], w.endpoints[2] = answers(500, 0), answers(status, 2*time.Second)
+			w.hold(true)
+			w.event(d, 1, 1, 2)
+			pass(5 * time.Second)
+			w.mu.Lock()
+			failed, handOff := w.held[0], w.held[1]
+			w.held = nil
+			w.mu.Unlock()
+			handOff()
+			handOff()
+			w.hold(false) // what the result called for
+			synctest.Wait()
+			if got := w.releases(1); got != 0 {
+				t.Errorf("status %d: released %d times although the row of the first delivery is not stored", status, got)
+			}
+			failed()
+			if got := w.releases(1); got != 1 {
+				t.Errorf("status %d: released %d times, want once", status, got)
+			}
+			if log := w.logged(); len(log) != 1+status/500 {
+				t.Errorf("status %d: attempts = %+v", status, log)
+			}
+		})
+	}
+}
+
 func TestBodyThatFitsNoRow(t *testing.T) {
 	t.Parallel()
 	run(t, func(t *testing.T, w *world, d *dispatch.Dispatcher) {

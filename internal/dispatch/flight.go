@@ -143,9 +143,13 @@ func (f *flight) handOff(reason delivery.Reason) {
 }
 
 // stillHanding is asked right before the row of a hand-off is written. A result that has come meanwhile makes the leased row
-// pointless: what the result calls for is done instead.
+// pointless: what the result calls for is done instead, once however often this is asked, or its event would be released early.
 func (f *flight) stillHanding() bool {
 	f.mu.Lock()
+	if f.phase == ended {
+		f.mu.Unlock()
+		return false
+	}
 	if f.result == nil {
 		f.mu.Unlock()
 		return f.origin.wanted()

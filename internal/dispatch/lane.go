@@ -79,7 +79,7 @@ func (l *lane) work(f *flight) {
 func (l *lane) next(f *flight) *flight {
 	l.mu.Lock()
 	l.active--
-	if f.row != nil && f.origin == nil {
+	if f.origin == nil { // f.row says the same, but is guarded by f.mu
 		l.activeClaimed--
 	}
 	l.forget(f)
@@ -215,6 +215,19 @@ func (l *lane) takeClaimed() []*flight {
 	l.mu.Unlock()
 	l.d.metrics.queued.Sub(float64(len(taken)))
 	return taken
+}
+
+// takeStale takes claimed rows that wait out of the lane whose leases run out before `before`.
+func (l *lane) takeStale(before time.Time) []*flight {
+	l.mu.Lock()
+	var stale []*flight
+	// Claims come in order, so the first lease to run out is that of the head.
+	for l.claimed.len() > 0 && l.claimed.items[l.claimed.head].until.Before(before) {
+		stale = append(stale, l.claimed.pop())
+	}
+	l.mu.Unlock()
+	l.d.metrics.queued.Sub(float64(len(stale)))
+	return stale
 }
 
 // fifo is a queue of flights, oldest first. The zero fifo is empty.

@@ -197,6 +197,28 @@ func TestClaimedRows(t *testing.T) {
 			}
 		})
 	})
+	t.Run("a lease that runs out while no slot is free is given back in time", func(t *testing.T) {
+		t.Parallel()
+		run(t, func(t *testing.T, w *world, d *dispatch.Dispatcher) {
+			w.endpoints[1], w.endpoints[2] = answers(200, 0), answers(200, 10*time.Minute)
+			w.event(d, 1, 2) // has the only slot
+			pass(time.Second)
+			d.Resend(claimed(2, 1), lease())
+			pass(44 * time.Second)
+			if ups := w.settled(); len(ups) != 0 {
+				t.Errorf("given back too early: %+v", ups)
+			}
+			pass(2 * time.Second)
+			ups := w.settled()
+			if len(ups) != 2 || ups[0].State != delivery.Pending || ups[0].Claims != 1 || ups[1].Claims != 1 {
+				t.Errorf("updates = %+v; want both claims given back before the lease has run out", ups)
+			}
+			pass(time.Hour)
+			if got := w.calls(1); got != 0 {
+				t.Errorf("sent %d times without a lease", got)
+			}
+		}, func(o *dispatch.Options) { o.Concurrency = 1 })
+	})
 	t.Run("a rule that is not active has no room and gets no request", func(t *testing.T) {
 		t.Parallel()
 		run(t, func(t *testing.T, w *world, d *dispatch.Dispatcher) {

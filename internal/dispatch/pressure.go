@@ -82,7 +82,9 @@ func (d *Dispatcher) Pressed(from Source) {
 	}
 }
 
-// sweep hands off the first tries that take too long.
+// sweep hands off the first tries that take too long, and gives claimed rows back that have waited too long for a slot: the
+// cap of the process may keep them from one for longer than their lease. Given back only when their turn comes they would have
+// been claimed again by then, and after a few rounds be taken for a crash loop.
 func (d *Dispatcher) sweep() {
 	tick := time.NewTicker(min(max(d.HandOff/5, 10*time.Millisecond), 100*time.Millisecond))
 	defer tick.Stop()
@@ -94,6 +96,9 @@ func (d *Dispatcher) sweep() {
 			for _, l := range d.allLanes() {
 				for _, f := range l.slow(now.Add(-d.HandOff)) {
 					f.handOff(delivery.ReasonHandOff)
+				}
+				for _, f := range l.takeStale(now.Add(d.Timeout + leaseMargin)) {
+					d.Queue.Settle(delivery.Return(f.row, 0))
 				}
 			}
 		}

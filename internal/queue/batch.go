@@ -3,7 +3,9 @@ package queue
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // batcher hands items to one writer in batches: what gathers while a batch is being written is the next one. A batch that
@@ -13,6 +15,9 @@ type batcher[T any] struct {
 	limit  int    // items in a batch
 	write  func(ctx context.Context, items []T) error
 	logger *slog.Logger
+	wanted func(item T) bool // nil: all are; see sift
+
+	failure atomic.Pointer[error] // why the last try failed, nil when it did not
 
 	mu      sync.Mutex
 	items   []T           // waiting, oldest first
@@ -86,15 +91,35 @@ func (b *batcher[T]) run(ctx context.Context) {
 			if ctx.Err() != nil {
 				return
 			}
+			b.failure.Store(&err)
 			log.failure(ctx, "write "+b.what, err)
+			b.sift()
 			if back.wait(ctx) != nil {
 				return
 			}
 		}
+		b.failure.Store(nil)
 		log.success(ctx, "write "+b.what)
 		back.reset()
 		b.written()
 	}
+}
+
+// sift drops what waits and is no longer wanted, so that a database that is away for long does not gather what partitions that
+// came and went have left behind. It is called while a batch is under way, which keeps flush waiting. No lock is held while
+// asking: the answer may add items.
+func (b *batcher[T]) sift() {
+	if b.wanted == nil {
+		return
+	}
+	b.mu.Lock()
+	items := b.items
+	b.items = nil
+	b.mu.Unlock()
+	items = slices.DeleteFunc(items, func(item T) bool { return !b.wanted(item) })
+	b.mu.Lock()
+	b.items = append(items, b.items...)
+	b.mu.Unlock()
 }
 
 func (b *batcher[T]) take() []T {

@@ -39,6 +39,7 @@ const (
 	pollAtLeast  = 20 * time.Millisecond  // pause between polls while lanes are busy
 	claimRows    = 500                    // rows in one claim
 	claimTime    = 5 * time.Second        // for one claim, also when the claimer is to end meanwhile
+	laneRest     = 5 * time.Second        // for a lane whose claim failed, so that it costs the others no time
 	orphanEvery  = 30 * time.Second       // how often a lane without an active rule is looked up in the database
 	killRows     = 500                    // rows of a deleted rule made dead in one statement
 	killPause    = 100 * time.Millisecond // between these, to leave the LMS its database
@@ -55,6 +56,8 @@ type Claimer struct {
 	wake    chan struct{}
 
 	checked map[delivery.Lane]time.Time // when a lane without an active rule was last looked up
+	resting map[delivery.Lane]time.Time // until when a lane whose claim failed is left alone
+	faults  quietly                     // of single lanes
 }
 
 // NewClaimer returns a claimer. settle writes results, as Writer.Settle does.
@@ -69,7 +72,8 @@ func NewClaimer(
 	}
 	return &Claimer{
 		store: store, lanes: lanes, settle: settle, logger: logger, metrics: newClaimerMetrics(reg),
-		wake: make(chan struct{}, 1), checked: make(map[delivery.Lane]time.Time),
+		wake: make(chan struct{}, 1), checked: make(map[delivery.Lane]time.Time), resting: make(map[delivery.Lane]time.Time),
+		faults: quietly{logger: logger},
 	}, nil
 }
 
@@ -138,9 +142,13 @@ func (c *Claimer) poll(ctx context.Context) (time.Duration, error) {
 	wait := time.Duration(float64(pollEvery) * (0.8 + 0.4*mathrand.Float64()))
 	mathrand.Shuffle(len(lanes), func(i, j int) { lanes[i], lanes[j] = lanes[j], lanes[i] })
 	var failed error
+	worked := false
 	for _, d := range lanes {
 		if d.Wait > 0 {
 			wait = min(wait, d.Wait)
+			continue
+		}
+		if time.Now().Before(c.resting[d.Lane]) {
 			continue
 		}
 		again, err := c.claim(ctx, d.Lane)
@@ -149,12 +157,28 @@ func (c *Claimer) poll(ctx context.Context) (time.Duration, error) {
 				return 0, err
 			}
 			failed = err // a lane that fails must not keep the others from theirs
+			c.rest(d.Lane)
+			continue
 		}
+		worked = true
+		delete(c.resting, d.Lane)
 		if again {
 			wait = 0
 		}
 	}
+	if failed != nil && worked {
+		c.metrics.failures.Inc()
+		c.faults.failure(ctx, "claim rows of a lane", failed)
+		failed = nil
+	}
 	return wait, failed
+}
+
+func (c *Claimer) rest(lane delivery.Lane) {
+	if len(c.resting) >= maxLaneState {
+		clear(c.resting)
+	}
+	c.resting[lane] = time.Now().Add(laneRest)
 }
 
 // claim tells whether the lane may have more due rows and room for them.
@@ -210,23 +234,18 @@ func (c *Claimer) orphan(ctx context.Context, lane delivery.Lane) error {
 	if err != nil || exists {
 		return err
 	}
-	for total := 0; ; {
-		n, err := c.store.KillLane(ctx, lane, delivery.ReasonRuleDeleted, killRows)
-		if err != nil {
-			return err
-		}
-		total += n
-		if n < killRows {
-			if total > 0 {
-				c.metrics.orphaned.Add(float64(total))
-				c.logger.WarnContext(ctx, "deliveries are dead: their rule was deleted", "rule_id", lane.RuleID, "count", total)
-			}
-			return nil
-		}
-		if err := sleep(ctx, killPause); err != nil {
-			return err
-		}
+	n, err := c.store.KillLane(ctx, lane, delivery.ReasonRuleDeleted, killRows)
+	if err != nil {
+		return err
 	}
+	if n > 0 {
+		c.metrics.orphaned.Add(float64(n))
+		c.logger.WarnContext(ctx, "deliveries are dead: their rule was deleted", "rule_id", lane.RuleID, "count", n)
+	}
+	if n == killRows { // the rest is for the next polls: the lanes of other rules must not wait for it
+		c.checked[lane] = now.Add(killPause - orphanEvery)
+	}
+	return nil
 }
 
 func newToken() delivery.Token {

@@ -218,8 +218,29 @@ func TestRowsOfADeletedRuleDie(t *testing.T) {
 		if len(s.due[lane2]) != 5 {
 			t.Errorf("%d rows of a rule that exists wait, want all 5", len(s.due[lane2]))
 		}
-		if s.looks > 3 {
+		if s.looks > 4 { // one for each batch of lane 1
 			t.Errorf("%d look-ups in 10 s", s.looks)
+		}
+	})
+}
+
+func TestManyRowsOfADeletedRuleHoldUpNoOtherLane(t *testing.T) {
+	t.Parallel()
+	withClaimer(t, func(t *testing.T, s *table, l *lanes, _ *queue.Claimer, _ settled) {
+		l.mu.Lock()
+		l.room[lane2] = 10
+		l.mu.Unlock()
+		s.add(lane1, 100_000, 0)
+		s.add(lane2, 1, 3*time.Second)
+		pass(5 * time.Second)
+		if got := l.received(lane2); got != 1 {
+			t.Errorf("lane 2 got %d rows while those of lane 1 were made dead", got)
+		}
+		pass(5 * time.Minute)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if left := len(s.due[lane1]); left != 0 {
+			t.Errorf("%d rows of a rule that does not exist still wait", left)
 		}
 	})
 }
@@ -361,4 +382,49 @@ func TestPruner(t *testing.T) {
 	if _, err := queue.NewPruner(&pruning{}, queue.Retention{Delivered: time.Hour}, nil); err == nil {
 		t.Error("delivered rows may be pruned after an hour, with the keys by which repeats are recognised")
 	}
+}
+
+// brokenLane fails to claim for one lane, slowly.
+type brokenLane struct{ *table }
+
+func (s brokenLane) Claim(
+	ctx context.Context, l delivery.Lane, room int, lease time.Duration, token delivery.Token,
+) ([]delivery.Row, error) {
+	if l == lane2 {
+		pass(4 * time.Second)
+		return nil, errAway
+	}
+	return s.table.Claim(ctx, l, room, lease, token)
+}
+
+func TestLaneThatFailsHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := brokenLane{&table{
+			due: map[delivery.Lane][]time.Time{}, rules: map[delivery.Lane]bool{}, tokens: map[delivery.Token]bool{}, claims: 1,
+		}}
+		l := &lanes{room: map[delivery.Lane]int{lane1: 1 << 20, lane2: 10}, got: map[delivery.Lane]int{}}
+		c, err := queue.NewClaimer(s, l, func(delivery.Update) {}, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { c.Run(ctx) })
+		s.add(lane2, 5, 0)
+		for range 100 { // a row a second, so that polls of the healthy lane count
+			s.add(lane1, 1, 0)
+			pass(time.Second)
+		}
+		cancel()
+		running.Wait()
+		if got := l.received(lane1); got < 90 {
+			t.Errorf("the healthy lane got %d of 100 rows in time", got)
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.polls < 40 {
+			t.Errorf("%d polls in 100 s beside a lane that fails", s.polls)
+		}
+	})
 }

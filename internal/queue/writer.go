@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 
@@ -39,6 +40,8 @@ type parking struct {
 	stored func()
 }
 
+func (p parking) isWanted() bool { return p.wanted == nil || p.wanted() }
+
 // NewWriter starts a writer. Close must be called.
 func NewWriter(store Store, logger *slog.Logger, reg prometheus.Registerer) (*Writer, error) {
 	if store == nil {
@@ -49,6 +52,7 @@ func NewWriter(store Store, logger *slog.Logger, reg prometheus.Registerer) (*Wr
 	}
 	w := &Writer{store: store, logger: logger, metrics: newWriterMetrics(reg)}
 	w.rows = newBatcher("rows", batchRows, logger, w.insert)
+	w.rows.wanted = parking.isWanted
 	w.results = newBatcher("results", batchRows, logger, w.finish)
 	w.attempts = newBatcher("attempts", batchRows, logger, w.log)
 
@@ -70,9 +74,21 @@ func (w *Writer) Close(ctx context.Context) error {
 }
 
 // Park stores a row and then calls stored once, from the writer's goroutine. It is given up without a call when wanted
-// says so before it is written: its record will be read again.
+// says so before it is written: its record will be read again. It is not asked again then.
 func (w *Writer) Park(in delivery.Insert, wanted func() bool, stored func()) {
 	w.rows.add(parking{insert: in, wanted: wanted, stored: stored})
+}
+
+// Ready tells why rows or results cannot be written at the moment. A database that answers may all the same be read-only, full or
+// refuse this account.
+func (w *Writer) Ready() error {
+	if err := w.rows.failure.Load(); err != nil {
+		return fmt.Errorf("write rows: %w", *err)
+	}
+	if err := w.results.failure.Load(); err != nil {
+		return fmt.Errorf("write results: %w", *err)
+	}
+	return nil
 }
 
 // Settle writes the result of a lease.
@@ -93,11 +109,13 @@ func (w *Writer) MaxBody() int { return w.store.MaxBody() }
 func (w *Writer) insert(ctx context.Context, batch []parking) error {
 	inserts := make([]delivery.Insert, 0, len(batch))
 	kept := batch[:0:0]
-	for _, p := range batch {
-		if p.wanted == nil || p.wanted() {
-			inserts = append(inserts, p.insert)
-			kept = append(kept, p)
+	for i, p := range batch {
+		if !p.isWanted() {
+			batch[i] = parking{wanted: func() bool { return false }} // the batch may be tried again: do not ask twice
+			continue
 		}
+		inserts = append(inserts, p.insert)
+		kept = append(kept, p)
 	}
 	if len(inserts) == 0 {
 		return nil

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -198,6 +200,80 @@ func TestUnwantedRowIsNotWritten(t *testing.T) {
 		pass(10 * time.Second)
 		if rows := db.stored(); len(rows) != 0 {
 			t.Errorf("rows = %v", rows)
+		}
+	})
+}
+
+func TestReadyTellsWhatCannotBeWritten(t *testing.T) {
+	t.Parallel()
+	for what, write := range map[string]func(w *queue.Writer){
+		"rows":    func(w *queue.Writer) { w.Park(row(1), nil, nil) },
+		"results": func(w *queue.Writer) { w.Settle(delivery.Update{ID: delivery.ID{1}}) },
+	} {
+		db := &database{away: true}
+		withWriter(t, db, func(t *testing.T, w *queue.Writer, _ *prometheus.Registry) {
+			if err := w.Ready(); err != nil {
+				t.Errorf("%s: %v before anything was written", what, err)
+			}
+			write(w)
+			pass(time.Minute)
+			if err := w.Ready(); !errors.Is(err, errAway) || !strings.Contains(err.Error(), what) {
+				t.Errorf("%s: %v, want them named, and the database's error", what, err)
+			}
+			db.setAway(false)
+			pass(time.Minute)
+			if err := w.Ready(); err != nil {
+				t.Errorf("%s: %v although they are written", what, err)
+			}
+		})
+	}
+}
+
+// Asking may have effects: a hand-off whose result has come says no, and lets its result count instead.
+func TestRowThatWasGivenUpIsNotAskedForAgain(t *testing.T) {
+	t.Parallel()
+	db := &database{away: true}
+	withWriter(t, db, func(t *testing.T, w *queue.Writer, _ *prometheus.Registry) {
+		var asked atomic.Int32
+		no := func() bool { asked.Add(1); return false }
+		w.Park(row(1), nil, nil)
+		w.Park(row(2), no, func() { t.Error("confirmed a row that was given up") })
+		pass(time.Minute)
+		if got := asked.Load(); got != 1 {
+			t.Errorf("asked %d times, want once", got)
+		}
+		db.setAway(false)
+	})
+}
+
+func TestRowsThatAreNotWantedDoNotGatherWhileTheDatabaseIsAway(t *testing.T) {
+	t.Parallel()
+	db := &database{away: true}
+	withWriter(t, db, func(t *testing.T, w *queue.Writer, _ *prometheus.Registry) {
+		var asked, stored, dropped atomic.Int32
+		w.Park(row(1), nil, func() { stored.Add(1) })
+		pass(time.Second)      // a batch of its own, which fails
+		for n := range 2_000 { // four batches behind it
+			w.Park(row(byte(n%250)), func() bool {
+				if asked.Add(1); dropped.Load() == 0 || n%2 == 0 {
+					return true
+				}
+				w.Park(row(251), nil, func() { stored.Add(1) }) // asking may add rows
+				return false
+			}, func() { stored.Add(1) })
+		}
+		pass(10 * time.Second)
+		dropped.Store(1)
+		pass(10 * time.Second)
+		before := asked.Load()
+		pass(10 * time.Second)
+		if tries := (asked.Load() - before) / 1000; (asked.Load()-before)%1000 != 0 || tries == 0 || tries > 3 {
+			t.Errorf("asked %d times more, want the 1000 rows that are left, once a try", asked.Load()-before)
+		}
+		db.setAway(false)
+		pass(time.Minute)
+		if got := stored.Load(); got != 1+1000+1000 {
+			t.Errorf("%d rows confirmed, want 2001", got)
 		}
 	})
 }
