@@ -32,8 +32,15 @@ func (s *Store) DueLanes(ctx context.Context) ([]delivery.LaneDue, error) {
 	return lanes, nil
 }
 
-// Claim leases up to room of the lane's due rows, the longest due first, and returns them. Rows whose lease has run out are due. No row
-// is returned to two callers while a lease holds. token must be new for each call: it is what Finish is fenced by.
+// claimBytes bounds the bodies of one claim, which are all in memory until they are sent.
+const claimBytes = 8 << 20
+
+// returnTime bounds giving a claim back that could not be read.
+const returnTime = 2 * time.Second
+
+// Claim leases up to room of the lane's due rows, the longest due first, and returns them: fewer where their bodies take more than
+// 8 MiB, but one at least. Rows whose lease has run out are due. No row is returned to two callers while a lease holds. token
+// must be new for each call: it is what Finish is fenced by.
 //
 // After an error rows may be leased all the same; they are due again when the lease has run out.
 func (s *Store) Claim(
@@ -50,13 +57,14 @@ func (s *Store) Claim(
 	var ids []any
 	err := s.transaction(ctx, what, func(tx *sql.Tx) error {
 		// On a small table the optimizer may prefer to read, and so to lock, all of it: the index is named wherever rows are locked.
-		rows, err := tx.QueryContext(ctx, `SELECT id FROM webhook_dispatcher_delivery FORCE INDEX (ix_claim)
+		rows, err := tx.QueryContext(ctx, `SELECT id, body_size FROM webhook_dispatcher_delivery FORCE INDEX (ix_claim)
   WHERE kind = ? AND rule_id = ? AND due_at <= UTC_TIMESTAMP(3) ORDER BY due_at LIMIT ? FOR UPDATE SKIP LOCKED`,
 			uint8(lane.Kind), lane.RuleID, room)
-		ids, err = collect(rows, err, scanID)
-		if err != nil || len(ids) == 0 {
+		due, err := collect(rows, err, scanDue)
+		if err != nil || len(due) == 0 {
 			return err
 		}
+		ids = fitting(due)
 		_, err = tx.ExecContext(ctx, `UPDATE webhook_dispatcher_delivery SET state = 1, lease_token = ?,
   due_at = DATE_ADD(UTC_TIMESTAMP(3), INTERVAL ? MICROSECOND), claims = LEAST(claims + 1, 65535), updated_at = UTC_TIMESTAMP(3)
   WHERE id IN `+list(len(ids)), append([]any{token[:], micros(lease)}, ids...)...)
@@ -68,9 +76,35 @@ func (s *Store) Claim(
 	// Bodies are read by primary key and outside the transaction: its locks are short.
 	claimed, err := s.rows(ctx, "WHERE id IN "+list(len(ids))+" AND lease_token = ? AND state = 1 ORDER BY id", append(ids, token[:])...)
 	if err != nil {
-		return nil, fmt.Errorf("%s: read them: %w", what, clean(err))
+		// Nobody would send them until the lease has run out, and after a few times they would look like a crash loop.
+		back, cancel := context.WithTimeout(context.WithoutCancel(ctx), returnTime)
+		defer cancel()
+		_, undo := s.exec(back, what+": give them back", `UPDATE webhook_dispatcher_delivery SET state = 0, lease_token = NULL,
+  due_at = UTC_TIMESTAMP(3), claims = GREATEST(claims, 1) - 1 WHERE id IN `+list(len(ids))+" AND lease_token = ? AND state = 1",
+			append(ids, token[:])...)
+		return nil, errors.Join(fmt.Errorf("%s: read them: %w", what, clean(err)), undo)
 	}
 	return claimed, nil
+}
+
+// dueRow is a row that may be claimed.
+type dueRow struct {
+	id   uint64
+	size int64 // of its body
+}
+
+func scanDue(rows *sql.Rows, row *dueRow) error { return rows.Scan(&row.id, &row.size) }
+
+// fitting returns the ids of the first rows, as many as claimBytes allows but one at least.
+func fitting(due []dueRow) []any {
+	ids, bytes := make([]any, 0, len(due)), int64(0)
+	for _, row := range due {
+		if bytes += row.size; bytes > claimBytes && len(ids) > 0 {
+			break
+		}
+		ids = append(ids, row.id)
+	}
+	return ids
 }
 
 // Get returns the row of a delivery, and whether there is one.

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -64,6 +65,39 @@ func claimRunOut(t *testing.T, b *bench) {
 	want(t, "state", b.get(t, idOf(1)).State, delivery.Leased)
 	mustExec(t, b.admin, "UPDATE webhook_dispatcher_delivery SET claims = 65535, due_at = created_at")
 	want(t, "claims at the column's end", b.claim(t, 1, 1, time.Minute, tokenOf(4))[0].Claims, 65535)
+}
+
+// claimBytes: what a claim returns is in memory as a whole.
+func claimBytes(t *testing.T, b *bench) {
+	big := pendings(0, 4)
+	for i := range big {
+		big[i].Body = bytes.Repeat([]byte("x"), 3<<20)
+		big[i].Delay = -time.Duration(10-i) * time.Second
+	}
+	for _, row := range big { // one by one: the statement has a limit of its own
+		b.insert(t, row)
+	}
+	first := b.claim(t, 1, 10, time.Minute, tokenOf(1))
+	want(t, "claimed", len(first), 2)
+	want(t, "the first", first[0].ID, idOf(0))
+	want(t, "leased", b.count(t, "state = 1"), 2)
+	want(t, "claimed next", len(b.claim(t, 1, 10, time.Minute, tokenOf(2))), 2)
+	mustExec(t, b.admin, "UPDATE webhook_dispatcher_delivery SET body_size = 100000000, due_at = created_at")
+	want(t, "of rows that are larger than a claim", len(b.claim(t, 1, 10, time.Minute, tokenOf(3))), 1)
+}
+
+// claimCutShort: a claim that was made and cannot be read is given back, and counts for nothing.
+func claimCutShort(t *testing.T, b *bench) {
+	b.insert(t, pendings(0, 2)...)
+	mustExec(t, b.admin, "ALTER TABLE webhook_dispatcher_delivery RENAME COLUMN traceparent TO elsewhere")
+	if _, err := b.store.Claim(t.Context(), lane(1), 10, time.Minute, tokenOf(1)); err == nil {
+		t.Fatal("rows were claimed that cannot be read")
+	}
+	mustExec(t, b.admin, "ALTER TABLE webhook_dispatcher_delivery RENAME COLUMN elsewhere TO traceparent")
+	want(t, "pending", b.count(t, "state = 0 AND claims = 0 AND lease_token IS NULL"), 2)
+	again := b.claim(t, 1, 10, time.Minute, tokenOf(2))
+	want(t, "claimed again at once", len(again), 2)
+	want(t, "claims", again[0].Claims, 1)
 }
 
 // claimDisjoint lets two processes with several claimers each empty a lane while others insert into it.

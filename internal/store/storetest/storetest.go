@@ -60,6 +60,8 @@ func Run(t *testing.T, target Target) {
 		{"insert/deadlock", insertDeadlock, true},
 		{"claim/order and room", claimOrder, false},
 		{"claim/lease run out", claimRunOut, false},
+		{"claim/bytes", claimBytes, false},
+		{"claim/cut short", claimCutShort, true},
 		{"claim/disjoint", claimDisjoint, false},
 		{"claim/skips locked", claimSkipsLocked, true},
 		{"claim/due lanes", dueLanes, false},
