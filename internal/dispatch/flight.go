@@ -90,6 +90,9 @@ func (d *Dispatcher) settle(row *delivery.Row, a *delivery.Attempt, l *lane) {
 	}
 	d.Queue.Settle(delivery.Settle(row, v, a.Status))
 	d.metrics.judged(v, true)
+	if v.State == delivery.Delivered {
+		l.taken()
+	}
 	if v.CloseLane > 0 {
 		l.shut(v.CloseLane)
 	}
@@ -104,6 +107,7 @@ func (f *flight) firstResult(a *delivery.Attempt) {
 	}
 	d.metrics.judged(v, false)
 	if v.State == delivery.Delivered {
+		f.lane.taken()
 		f.origin.landed()
 	} else {
 		f.park(delivery.Park(f.delivery, v, a.Status))

@@ -20,6 +20,8 @@ type lane struct {
 	active        int       // requests under way, claimed ones included
 	activeClaimed int
 	closedUntil   time.Time // the endpoint asked for patience
+	fullSince     time.Time // every place has been taken since; zero where one is free
+	lastTaken     time.Time // when the endpoint last took a delivery
 	hungry        bool      // the claimer wants to know when there is room
 
 	inLine bool // waits for a slot; guarded by slots.mu
@@ -90,6 +92,8 @@ func (l *lane) next(f *flight) *flight {
 	var following *flight
 	if l.canStart() && !l.d.slots.contended() {
 		following = l.start()
+	} else {
+		l.fullSince = time.Time{}
 	}
 	l.mu.Unlock()
 	if wake {
@@ -109,13 +113,16 @@ func (l *lane) canStart() bool {
 
 // start takes the next flight off the queues. The caller holds mu and a slot.
 func (l *lane) start() *flight {
-	l.active++
+	now := time.Now()
+	if l.active++; l.active == l.limit && l.fullSince.IsZero() {
+		l.fullSince = now
+	}
 	if f := l.claimed.pop(); f != nil {
 		l.activeClaimed++
 		return f
 	}
 	f := l.fresh.pop()
-	f.started = time.Now()
+	f.started = now
 	f.place = len(l.trying)
 	l.trying = append(l.trying, f)
 	return f
@@ -177,6 +184,22 @@ func (l *lane) idle(now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.active < l.limit && l.fresh.len() == 0 && !l.closedUntil.After(now)
+}
+
+// taken notes that the endpoint took a delivery.
+func (l *lane) taken() {
+	now := time.Now()
+	l.mu.Lock()
+	l.lastTaken = now
+	l.mu.Unlock()
+}
+
+// hanging tells whether all places of the lane have been taken for a while without the endpoint taking anything. A slow endpoint that
+// works is not hanging.
+func (l *lane) hanging(now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.fullSince.IsZero() && now.Sub(l.fullSince) >= patience && now.Sub(l.lastTaken) >= patience
 }
 
 // shut closes the lane for a time: what waits becomes rows that are due then.

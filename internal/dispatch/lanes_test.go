@@ -100,6 +100,54 @@ func TestKafkaIsTheQueueWhileNobodySuffers(t *testing.T) {
 	})
 }
 
+func TestHangingEndpointAloneDoesNotHoldUpWhatIsBehind(t *testing.T) {
+	t.Parallel()
+	src := dispatch.Source{Topic: "t"}
+	for _, tc := range []struct {
+		name string
+		e    endpoint
+		rows bool // among those that wait
+	}{
+		{"hangs", answers(200, time.Minute), true},
+		{"is slow but takes what it gets", answers(200, time.Second), false},
+		{"is fast", answers(200, 10*time.Millisecond), false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			run(t, func(t *testing.T, w *world, d *dispatch.Dispatcher) {
+				w.endpoints[1] = tc.e
+				spilled := func() (n int) {
+					for _, r := range w.stored() {
+						if r.Reason == delivery.ReasonSpill {
+							n++
+						}
+					}
+					return n
+				}
+				n := 0
+				for range 100 { // ten seconds of pressure, with more behind what is there
+					for range 100 {
+						w.event(d, n, 1)
+						n++
+					}
+					if n > 4000 && !tc.rows && spilled() > 0 {
+						t.Fatalf("%d rows for an endpoint that works", spilled())
+					}
+					pass(100 * time.Millisecond)
+					if n == 4000 && spilled() > 0 {
+						t.Errorf("%d rows after only four seconds", spilled())
+					}
+					d.Pressed(src)
+				}
+				synctest.Wait()
+				if got := spilled() > 0; got != tc.rows {
+					t.Errorf("rows of what waits: %v, want %v", got, tc.rows)
+				}
+			})
+		})
+	}
+}
+
 func TestPressureOfOnePartitionLeavesAnotherAlone(t *testing.T) {
 	t.Parallel()
 	run(t, func(t *testing.T, w *world, d *dispatch.Dispatcher) {

@@ -10,6 +10,9 @@ import (
 // recently is how long a lane that had work from a partition is expected to have some again.
 const recently = time.Minute
 
+// patience is how long a full lane may make its events wait without its endpoint taking anything.
+const patience = 5 * time.Second
+
 // source is what is known of one partition: the lanes that its events went to.
 type source struct {
 	mu   sync.Mutex
@@ -57,23 +60,27 @@ func (d *Dispatcher) forgetSources() {
 
 // Pressed says that the window of a partition is full. Kafka is the queue: lanes that are full make their events wait, and that
 // is right as long as nobody else suffers. Only when another lane that this partition feeds has nothing to do are the waiting
-// deliveries of the full lanes made rows, which lets the window move on.
+// deliveries of the full lanes made rows, which lets the window move on. Those of a lane whose endpoint hangs are made rows in any
+// case: who else the partition feeds may stand behind them and not be known yet.
 func (d *Dispatcher) Pressed(from Source) {
 	src := d.source(from)
 	now := time.Now()
-	var full []*lane
+	var full, hanging []*lane
 	starving := false
 	for _, l := range src.lanes(now) {
-		if l.idle(now) {
+		switch {
+		case l.idle(now):
 			starving = true
-		} else {
+		case l.hanging(now):
+			hanging = append(hanging, l)
+		default:
 			full = append(full, l)
 		}
 	}
 	if !starving {
-		return
+		full = nil
 	}
-	for _, l := range full {
+	for _, l := range append(hanging, full...) {
 		taken := l.takeFresh(src)
 		for _, f := range taken {
 			f.park(delivery.Queue(f.delivery, 0, delivery.ReasonSpill))
