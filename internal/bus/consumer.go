@@ -117,7 +117,7 @@ func (c *Consumer) look(ctx context.Context) (*discovery, error) {
 		}
 	}
 	if len(found.absent) > 0 && !c.looked.Load() {
-		c.log.Info("bus: topics do not exist yet; they will be read from their beginning", "topics", found.absent)
+		c.log.Warn("bus: topics do not exist; if their names are right, they will be read from their beginning", "topics", found.absent)
 	}
 	if len(found.partitions) == 0 && !c.looked.Load() {
 		c.log.Info("bus: no topic to read exists yet; waiting for one", "look_every", c.options.TopicPoll)

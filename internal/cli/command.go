@@ -90,10 +90,33 @@ func Run(ctx context.Context, args []string, p *Process) int {
 		return ExitGood
 	}
 	if err != nil {
-		fmt.Fprintf(p.Stderr, "webhook-dispatcher: %s; see webhook-dispatcher --help\n", err)
+		fmt.Fprintf(p.Stderr, "webhook-dispatcher: %s; see %s --help\n", err, commandOf(err))
 		return ExitUsage
 	}
 	return p.report(parsed.Run(&session{Process: p, loader: loader, level: &cli.Log}))
+}
+
+// commandOf returns the command that a parse had come to when it failed, such as "webhook-dispatcher rules add".
+func commandOf(err error) string {
+	path := "webhook-dispatcher"
+	parse, ok := errors.AsType[*kong.ParseError](err)
+	if !ok || parse.Context == nil {
+		return path
+	}
+	for _, step := range parse.Context.Path {
+		if step.Command != nil {
+			path += " " + step.Command.Name
+		}
+	}
+	return path
+}
+
+// readable writes durations as 10s: JSON would have them as numbers without a unit.
+func readable(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		a.Value = slog.StringValue(a.Value.Duration().String())
+	}
+	return a
 }
 
 // settings completes and checks the groups that the command uses, sets the logger up and logs what deserves a warning.
@@ -105,7 +128,7 @@ func (s *session) settings(ctx context.Context, groups ...config.Group) error {
 	if err != nil {
 		return usageError{err}
 	}
-	options := &slog.HandlerOptions{Level: level}
+	options := &slog.HandlerOptions{Level: level, ReplaceAttr: readable}
 	s.log = slog.New(slog.NewJSONHandler(s.Stderr, options))
 	if s.level.LogFormat == "text" {
 		s.log = slog.New(slog.NewTextHandler(s.Stderr, options))

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"regexp"
 	"strings"
 
 	"github.com/go-sql-driver/mysql"
@@ -26,6 +27,9 @@ func (d *Database) check(p *problems) {
 	checkPEM(p, ownPrefix+"MYSQL_CA_FILE", d.MySQLCAFile)
 }
 
+// otherScheme is how a URL begins. A user and a password can look the same, so what reads as a DSN is one.
+var otherScheme = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*://`)
+
 // dsnFault says what keeps a DSN from being used, "" if nothing does. It shows nothing of the value: once a delimiter is missing, any part
 // may be the password. What it accepts the store must accept too.
 func dsnFault(dsn string) string {
@@ -33,11 +37,10 @@ func dsnFault(dsn string) string {
 	if len(dsn) >= len(scheme) && strings.EqualFold(dsn[:len(scheme)], scheme) {
 		return urlFault(dsn)
 	}
-	if strings.Contains(dsn, "://") && !strings.Contains(dsn, "@") {
-		return "is a URL of another kind than mysql"
-	}
 	cfg, err := mysql.ParseDSN(dsn)
 	switch {
+	case err != nil && otherScheme.MatchString(dsn):
+		return "is a URL of another kind than mysql"
 	case err != nil:
 		return "cannot be read as a DSN, or has a parameter that cannot"
 	case cfg.DBName == "":
@@ -67,7 +70,7 @@ func urlFault(dsn string) string {
 	case strings.Trim(u.Path, "/") == "":
 		return "names no database"
 	case strings.Contains(strings.TrimPrefix(u.Path, "/"), "/"):
-		return "has more than one / after the host"
+		return "has more than one / after the host; a / in a password must be written %2F"
 	case u.User.Username() == "":
 		return "names no user"
 	case paramErr != nil:

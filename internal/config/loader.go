@@ -129,9 +129,11 @@ func (l *Loader) load(path string) {
 	data, err := readFile(path)
 	if err != nil {
 		l.problems.add(fileSetting, path, "cannot be read: %s", fileFault(err))
+		l.problems.noFile = true
 		return
 	}
 	values, faults := parseFile(data, l.byFlag)
+	l.problems.noFile = values == nil && len(faults) > 0
 	for _, fault := range faults {
 		place := path
 		if fault.line > 0 {

@@ -58,8 +58,9 @@ func (e *Error) Error() string {
 
 // problems collects; a setting whose value could not be read gets no second problem for being empty.
 type problems struct {
-	list []Problem
-	seen map[string]bool
+	list   []Problem
+	seen   map[string]bool
+	noFile bool // the settings file was named and cannot be read
 }
 
 func (p *problems) add(env, value, format string, args ...any) {
@@ -70,9 +71,9 @@ func (p *problems) add(env, value, format string, args ...any) {
 	p.list = append(p.list, Problem{Env: env, Value: value, Text: fmt.Sprintf(format, args...)})
 }
 
-// missing reports a required setting that was not given.
+// missing reports a required setting that was not given. While the settings file cannot be read that is not known.
 func (p *problems) missing(env, fix string) {
-	if !p.seen[env] {
+	if !p.seen[env] && !p.noFile {
 		p.add(env, "", "is not set: %s", fix)
 	}
 }

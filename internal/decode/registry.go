@@ -122,7 +122,7 @@ func NewClient(o ClientOptions) (*Client, error) {
 		http:    &http.Client{Transport: cappedTransport{o.Transport}},
 		name:    base.String(),
 		timeout: o.Timeout,
-		log:     o.Logger.With("component", "schema-registry"),
+		log:     o.Logger,
 		metrics: newClientMetrics(o.Registerer),
 		asking:  make(map[uint32]*question),
 		unknown: make(map[uint32]unknownID),
