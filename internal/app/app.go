@@ -14,6 +14,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -66,8 +67,9 @@ type App struct {
 	pruner     *queue.Pruner
 	dispatcher *dispatch.Dispatcher
 
-	startup  startup
-	cleanups cleanups
+	startup   startup
+	consuming atomic.Bool // the bus has been started
+	cleanups  cleanups
 }
 
 // New builds the daemon. It connects to nothing yet and listens nowhere; an error is one of the settings.
@@ -193,6 +195,11 @@ func (a *App) Run(ctx context.Context) (err error) {
 		return nil
 	})
 
+	stopping := context.AfterFunc(ctx, func() {
+		a.logger.Info("stopping: fetching ends, and what is in flight is handed off")
+	})
+	defer stopping()
+	a.consuming.Store(true)
 	err = a.consumer.Run(ctx)
 	if ctx.Err() != nil {
 		return nil

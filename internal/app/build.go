@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -100,6 +101,14 @@ func (a *App) buildBus(catalogue *schema.Catalogue, registerer prometheus.Regist
 	return err
 }
 
+// kafkaReady says what is wrong with Kafka, once it is asked anything.
+func (a *App) kafkaReady(context.Context) error {
+	if !a.consuming.Load() {
+		return errors.New("not asked yet: database and rules come first")
+	}
+	return a.consumer.Ready()
+}
+
 func (a *App) buildHealth(gatherer prometheus.Gatherer) error {
 	handler, err := server.NewHealth(server.HealthOptions{
 		Gatherer: gatherer,
@@ -108,7 +117,7 @@ func (a *App) buildHealth(gatherer prometheus.Gatherer) error {
 			{Name: "rules", Ready: a.rules.Ready},
 			{Name: "undecodable records", Ready: a.intake.Ready},
 			{Name: "registry", Ready: a.registry.Reachable},
-			{Name: "kafka", Ready: func(context.Context) error { return a.consumer.Ready() }},
+			{Name: "kafka", Ready: a.kafkaReady},
 		},
 	})
 	if err != nil {

@@ -109,8 +109,9 @@ func appendItems[T any](field *[]T, text string, parse func(string) (T, error)) 
 	return nil
 }
 
-// maxDelay bounds an entry of the retry schedule: rows that wait longer than 14 days expire.
-const maxDelay = 14 * 24 * time.Hour
+// maxDelay bounds an entry of the retry schedule: with its jitter of a fifth it must end before 14 days, when rows that nobody
+// touches expire.
+const maxDelay = 11 * 24 * time.Hour
 
 func parseDelay(item string) (time.Duration, error) {
 	d, err := ParseDuration(item)
@@ -118,7 +119,7 @@ func parseDelay(item string) (time.Duration, error) {
 		return 0, fmt.Errorf("%q is no duration: write each delay with a unit, such as 5s,5m,2h", item)
 	}
 	if d <= 0 || d > maxDelay {
-		return 0, fmt.Errorf("the delay %q is out of range: write delays above 0s and up to 14d", item)
+		return 0, fmt.Errorf("the delay %q is out of range: write delays above 0s and up to 11d", item)
 	}
 	return d, nil
 }

@@ -90,8 +90,12 @@ func (d *Dispatcher) settle(row *delivery.Row, a *delivery.Attempt, l *lane) {
 	}
 	d.Queue.Settle(delivery.Settle(row, v, a.Status))
 	d.metrics.judged(v, true)
-	if v.State == delivery.Delivered {
+	switch v.State {
+	case delivery.Delivered:
 		l.taken()
+	case delivery.Dead:
+		l.died(&row.Delivery, v, a.Status)
+	default:
 	}
 	if v.CloseLane > 0 {
 		l.shut(v.CloseLane)
@@ -110,6 +114,9 @@ func (f *flight) firstResult(a *delivery.Attempt) {
 		f.lane.taken()
 		f.origin.landed()
 	} else {
+		if v.State == delivery.Dead {
+			f.lane.died(f.delivery, v, a.Status)
+		}
 		f.park(delivery.Park(f.delivery, v, a.Status))
 	}
 	if v.CloseLane > 0 {

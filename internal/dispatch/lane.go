@@ -7,6 +7,9 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
+// deathEvery is how often a lane logs that a delivery is dead, at most.
+const deathEvery = time.Minute
+
 // lane is the queue of one rule: what waits to be sent to its endpoint, and how many requests are under way.
 type lane struct {
 	d   *Dispatcher
@@ -22,6 +25,7 @@ type lane struct {
 	closedUntil   time.Time // the endpoint asked for patience
 	fullSince     time.Time // every place has been taken since; zero where one is free
 	lastTaken     time.Time // when the endpoint last took a delivery
+	deathLogged   time.Time // when a dead delivery last stood in the log
 	hungry        bool      // the claimer wants to know when there is room
 
 	inLine bool // waits for a slot; guarded by slots.mu
@@ -184,6 +188,22 @@ func (l *lane) idle(now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.active < l.limit && l.fresh.len() == 0 && !l.closedUntil.After(now)
+}
+
+// died logs a dead delivery, at most one a minute: the counter has the others.
+func (l *lane) died(d *delivery.Delivery, v delivery.Verdict, status int) {
+	now := time.Now()
+	l.mu.Lock()
+	quiet := now.Sub(l.deathLogged) < deathEvery
+	if !quiet {
+		l.deathLogged = now
+	}
+	l.mu.Unlock()
+	if quiet {
+		return
+	}
+	l.d.Logger.Warn("delivery is dead; others of this rule within a minute are only counted", "webhook_id", d.ID.String(),
+		"rule_id", d.RuleID, "event_type", d.EventType, "reason", string(v.Reason), "status", status, "attempts", v.Attempts)
 }
 
 // taken notes that the endpoint took a delivery.

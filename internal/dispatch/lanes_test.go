@@ -1,9 +1,13 @@
 package dispatch_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"math/rand/v2"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -439,4 +443,42 @@ func TestEveryEventIsReleasedOnce(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestDeathsAreLoggedOnceAMinuteEach(t *testing.T) {
+	t.Parallel()
+	var log lockedBuffer
+	run(t, func(t *testing.T, w *world, d *dispatch.Dispatcher) {
+		w.endpoints[1], w.endpoints[2] = answers(410, time.Millisecond), answers(410, time.Millisecond)
+		for n := range 20 {
+			w.event(d, n, 1, 2)
+		}
+		pass(time.Second)
+		if got := strings.Count(log.String(), "delivery is dead"); got != 2 {
+			t.Errorf("%d lines for 20 deaths of each of two rules, want one each:\n%s", got, log.String())
+		}
+		pass(time.Minute)
+		w.event(d, 100, 1)
+		pass(time.Second)
+		if got := strings.Count(log.String(), "delivery is dead"); got != 3 || !strings.Contains(log.String(), "reason=gone") {
+			t.Errorf("%d lines a minute later, want another one, with its reason:\n%s", got, log.String())
+		}
+	}, func(o *dispatch.Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+}
+
+type lockedBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -24,6 +25,8 @@ type Writer struct {
 	store   Store
 	logger  *slog.Logger
 	metrics *writerMetrics
+
+	discarded time.Time // when discarded results were last logged; the writer of results alone uses it
 
 	rows     *batcher[parking]
 	results  *batcher[delivery.Update]
@@ -170,7 +173,11 @@ func (w *Writer) finish(ctx context.Context, batch []delivery.Update) error {
 	}
 	if len(lost) > 0 {
 		w.metrics.resultsLost.Add(float64(len(lost)))
-		w.logger.WarnContext(ctx, "results discarded: their leases had run out and gone to somebody else", "count", len(lost))
+		if now := time.Now(); now.Sub(w.discarded) >= time.Minute { // the counter has the rest
+			w.discarded = now
+			w.logger.WarnContext(ctx, "results discarded: their rows are leased to somebody else or have ended; "+
+				"the leases ran out, or the events were read a second time", "count", len(lost))
+		}
 	}
 	return nil
 }

@@ -53,7 +53,7 @@ func Migrate(ctx context.Context, o Options, m MigrateOptions) (Migrated, error)
 	done, err := s.migrate(ctx, m)
 	if err != nil {
 		if isNumber(err, errTableDenied, 1044) {
-			err = fmt.Errorf("%w: migrate needs an account with CREATE, ALTER, INDEX, SELECT and INSERT on the database", err)
+			err = fmt.Errorf("%w: migrate needs an account with CREATE, ALTER, INDEX, SELECT, INSERT and UPDATE on the database", err)
 		}
 		return Migrated{}, fmt.Errorf("migrate database %s: %w", s.target, err)
 	}
