@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"flag"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"strings"
 	"testing"
 
+	_ "github.com/go-sql-driver/mysql" // "sql" speaks to the script's database
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/cli"
@@ -76,6 +78,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"code":     exitCode,
 			"database": startDatabase,
+			"sql":      runSQL,
 			"await":    awaitFile,
 			"signal":   sendSignal,
 		},
@@ -105,4 +108,22 @@ func startDatabase(ts *testscript.TestScript, _ bool, _ []string) {
 	ts.Check(err)
 	ts.Defer(func() { ts.Check(database.Close()) })
 	ts.Setenv("WEBHOOK_DISPATCHER_MYSQL_DSN", database.DSN())
+}
+
+// runSQL runs "sql FILE": the statements of the file, each ended by a semicolon at the end of its line, on the script's database.
+func runSQL(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: sql FILE")
+	}
+	db, err := sql.Open("mysql", ts.Getenv("WEBHOOK_DISPATCHER_MYSQL_DSN"))
+	ts.Check(err)
+	defer db.Close() //nolint:errcheck // a connection that cannot be closed changes no test
+	for statement := range strings.SplitSeq(ts.ReadFile(args[0]), ";\n") {
+		if strings.TrimSpace(statement) == "" {
+			continue
+		}
+		if _, err := db.ExecContext(context.Background(), statement); err != nil {
+			ts.Fatalf("%s: %v", statement, err)
+		}
+	}
 }

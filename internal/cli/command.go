@@ -40,10 +40,12 @@ type grammar struct {
 	config.File
 	config.Log
 
-	Serve   serveCommand   `cmd:"" help:"Run the daemon: consume the topics and deliver webhooks."`
-	Migrate migrateCommand `cmd:"" help:"Bring the database's tables to this version. Can be repeated."`
-	Rules   rulesCommand   `cmd:"" help:"List, show, add and test rules."`
-	Version versionCommand `cmd:"" help:"Print the version."`
+	Serve       serveCommand       `cmd:"" help:"Run the daemon: consume the topics and deliver webhooks."`
+	Migrate     migrateCommand     `cmd:"" help:"Bring the database's tables to this version. Can be repeated."`
+	Rules       rulesCommand       `cmd:"" help:"List, show, add and test rules."`
+	Deliveries  deliveriesCommand  `cmd:"" help:"List and show deliveries that did not end at their first try, and replay dead ones."`
+	Undecodable undecodableCommand `cmd:"" help:"List and show records of the bus that could not be read."`
+	Version     versionCommand     `cmd:"" help:"Print the version."`
 }
 
 type rulesCommand struct {
@@ -51,6 +53,17 @@ type rulesCommand struct {
 	Show showCommand `cmd:"" help:"Show one rule."`
 	Add  addCommand  `cmd:"" help:"Add a rule and print its id."`
 	Test testCommand `cmd:"" help:"Show the request that a rule makes of an event, and send it if asked to."`
+}
+
+type deliveriesCommand struct {
+	List   deliveriesListCommand   `cmd:"" help:"List deliveries, those that changed last first."`
+	Show   deliveriesShowCommand   `cmd:"" help:"Show one delivery and its attempts."`
+	Replay deliveriesReplayCommand `cmd:"" help:"Send dead deliveries again under the same webhook-id. Says how many; --yes does it."`
+}
+
+type undecodableCommand struct {
+	List undecodableListCommand `cmd:"" help:"List records, the newest first."`
+	Show undecodableShowCommand `cmd:"" help:"Show one record with its headers."`
 }
 
 // usageError ends a command with exit code 2.

@@ -77,6 +77,19 @@ func (s State) String() string {
 	return fmt.Sprintf("state(%d)", uint8(s))
 }
 
+// States returns every state, in the order of their numbers.
+func States() []State { return []State{Pending, Leased, Delivered, Dead, Halted} }
+
+// ParseState reads a state's name.
+func ParseState(name string) (State, error) {
+	for i, known := range stateNames {
+		if name == known {
+			return State(i), nil
+		}
+	}
+	return 0, fmt.Errorf("unknown state %q: write one of %s", name, strings.Join(stateNames[:], ", "))
+}
+
 // Ended tells whether no attempt will follow by itself.
 func (s State) Ended() bool { return s >= Delivered }
 

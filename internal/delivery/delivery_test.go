@@ -167,4 +167,14 @@ func TestNames(t *testing.T) {
 			t.Errorf("%s ended: %v, want %v", state, state.Ended(), want)
 		}
 	}
+	for n, state := range delivery.States() {
+		if got, err := delivery.ParseState(state.String()); err != nil || got != state || int(state) != n {
+			t.Errorf("state %d is read back as %d: %v", n, got, err)
+		}
+	}
+	for _, wrong := range []string{"", "Dead", "state(9)"} {
+		if _, err := delivery.ParseState(wrong); err == nil {
+			t.Errorf("%q was read as a state", wrong)
+		}
+	}
 }

@@ -3,7 +3,7 @@ package delivery
 import "time"
 
 // The transitions that the package comment draws, one function each. Everything that makes or changes a row goes through
-// one of them, except for replay and the end of a rule, which are single statements over many rows.
+// one of them, except for the end of a rule and of a row's time, which are single statements over many rows.
 
 // HandOff (memory → leased) makes the row of a first try that is still under way: the request goes on under token, and the
 // row becomes visible to others when lease has passed without a result.
@@ -62,3 +62,18 @@ func Abort(r *Row) Update {
 
 // CrashLoops tells whether a row that was just claimed has been claimed five times more often than attempted.
 func (r *Row) CrashLoops() bool { return r.Claims-r.Attempts > crashLoopClaims }
+
+// Rewind is what a replay makes of a row, whatever stood there.
+type Rewind struct {
+	State State
+	// Delay, counted by the database from the replay, is the time until the row is due.
+	Delay    time.Duration
+	Attempts int
+	Claims   int
+	Reason   Reason
+}
+
+// Replay (dead → pending) sends a dead row again, from the first delay of the schedule on and under the same ID, so that a receiver that
+// took it after all can drop it. The last status stays until there is a new one. It is right only for a row that is dead when it is
+// written, and has a body: one that is too_large was kept without.
+func Replay() Rewind { return Rewind{State: Pending} }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -84,4 +85,61 @@ func encodeHeaders(headers []RecordHeader, limit int) ([]byte, error) {
 		out = append(out, one...)
 	}
 	return append(out, ']'), nil
+}
+
+// KeptRecord is an undecodable record as the store holds it.
+type KeptRecord struct {
+	Undecodable // in a list without Headers, Key and Value
+
+	RowID     uint64
+	ValueSize int64 // bytes on the bus; more than Value has where that was cut
+	CreatedAt time.Time
+}
+
+// ListUndecodable returns up to limit kept records, the newest first, and whether there are more. reason is theirs, "" means any.
+// Headers, keys and values are not read. limit must be above 0.
+func (s *Store) ListUndecodable(ctx context.Context, reason string, limit int) (found []KeptRecord, more bool, err error) {
+	const what = "list undecodable records"
+	if limit <= 0 {
+		return nil, false, fmt.Errorf("%s: the limit is %d, want 1 or more", what, limit)
+	}
+	statement := `SELECT id, topic, partition_id, record_offset, record_time, reason, value_size, created_at
+  FROM webhook_dispatcher_undecodable `
+	var args []any
+	if reason != "" {
+		if !isASCII(reason) {
+			return nil, false, nil // the server would refuse to compare it with the column
+		}
+		statement, args = statement+"WHERE reason = ? ", append(args, reason)
+	}
+	rows, err := s.db.QueryContext(ctx, statement+"ORDER BY id DESC LIMIT ?", append(args, limit+1)...)
+	found, err = collect(rows, err, func(rows *sql.Rows, r *KeptRecord) error {
+		return rows.Scan(&r.RowID, &r.Topic, &r.Partition, &r.Offset, &r.Time, &r.Reason, &r.ValueSize, &r.CreatedAt)
+	})
+	if err != nil {
+		return nil, false, fmt.Errorf("%s: %w", what, clean(err))
+	}
+	return found[:min(limit, len(found))], len(found) > limit, nil
+}
+
+// UndecodableRow returns a kept record by its row's number, and whether there is one.
+func (s *Store) UndecodableRow(ctx context.Context, row uint64) (KeptRecord, bool, error) {
+	what := fmt.Sprintf("read undecodable record %d", row)
+	rows, err := s.db.QueryContext(ctx, `SELECT id, topic, partition_id, record_offset, record_time, reason, value_size, created_at,
+  headers, record_key, record_value FROM webhook_dispatcher_undecodable WHERE id = ?`, row)
+	var headers []byte
+	found, err := collect(rows, err, func(rows *sql.Rows, r *KeptRecord) error {
+		return rows.Scan(&r.RowID, &r.Topic, &r.Partition, &r.Offset, &r.Time, &r.Reason, &r.ValueSize, &r.CreatedAt,
+			&headers, &r.Key, &r.Value)
+	})
+	if err != nil {
+		return KeptRecord{}, false, fmt.Errorf("%s: %w", what, clean(err))
+	}
+	if len(found) == 0 {
+		return KeptRecord{}, false, nil
+	}
+	if err := json.Unmarshal(headers, &found[0].Headers); err != nil {
+		return KeptRecord{}, false, fmt.Errorf("%s: its headers are not the JSON that this program writes", what)
+	}
+	return found[0], true, nil
 }

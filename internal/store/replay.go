@@ -1,0 +1,134 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+)
+
+// Replay makes dead rows pending again as delivery.Replay says, in transactions of 500, and returns how many. Rows that are gone, are not
+// dead (any more) or have no body stay as they are, so that a second call does nothing.
+//
+// After an error replayed tells how many were made pending before it.
+func (s *Store) Replay(ctx context.Context, ids []uint64) (replayed int, err error) {
+	for len(ids) > 0 {
+		n := min(len(ids), maxRows)
+		done, err := s.replayChunk(ctx, ids[:n])
+		if err != nil {
+			return replayed, err
+		}
+		replayed += done
+		ids = ids[n:]
+	}
+	return replayed, nil
+}
+
+func (s *Store) replayChunk(ctx context.Context, chunk []uint64) (replayed int, err error) {
+	args := make([]any, len(chunk))
+	for i, id := range chunk {
+		args[i] = id
+	}
+	err = s.transaction(ctx, fmt.Sprintf("replay %d deliveries", len(chunk)), func(tx *sql.Tx) error {
+		// The state is looked at under the lock: the pruner, or another replay and then a claimer, may have been here since.
+		rows, err := tx.QueryContext(ctx, "SELECT id FROM webhook_dispatcher_delivery FORCE INDEX (`PRIMARY`) "+`
+  WHERE id IN `+list(len(args))+` AND state = 3 AND body_size > 0 FOR UPDATE`, args...)
+		dead, err := collect(rows, err, scanID)
+		replayed = len(dead)
+		if err != nil || replayed == 0 {
+			return err
+		}
+		to := delivery.Replay()
+		_, err = tx.ExecContext(ctx, `UPDATE webhook_dispatcher_delivery SET state = ?, attempts = ?, claims = ?, reason = ?, lease_token = NULL,
+  due_at = DATE_ADD(UTC_TIMESTAMP(3), INTERVAL ? MICROSECOND), updated_at = UTC_TIMESTAMP(3) WHERE id IN `+list(len(dead)),
+			append([]any{uint8(to.State), to.Attempts, to.Claims, string(to.Reason), micros(to.Delay)}, dead...)...)
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	return replayed, nil
+}
+
+// Dead counts the dead rows that a filter chooses.
+type Dead struct {
+	Replayable int
+	Bodyless   int // their body was not kept, so there is nothing to send
+	// Examples are the IDs of some of the bodyless, 10 at most, the oldest first.
+	Examples []delivery.ID
+}
+
+const maxExamples = 10
+
+// CountDead counts the dead rows that f chooses; f.States is not looked at.
+func (s *Store) CountDead(ctx context.Context, f Filter) (Dead, error) {
+	const what = "count dead deliveries"
+	where, args := f.where(delivery.Dead)
+	const from = " FROM webhook_dispatcher_delivery FORCE INDEX (ix_state)"
+	var total, bodyless int
+	err := s.db.QueryRowContext(ctx, "SELECT COUNT(*), COUNT(CASE WHEN body_size = 0 THEN 1 END)"+from+where, args...).Scan(&total, &bodyless)
+	if err != nil {
+		return Dead{}, fmt.Errorf("%s: %w", what, clean(err))
+	}
+	dead := Dead{Replayable: total - bodyless, Bodyless: bodyless}
+	if bodyless == 0 {
+		return dead, nil
+	}
+	rows, err := s.db.QueryContext(ctx, "SELECT webhook_id"+from+where+" AND body_size = 0 ORDER BY updated_at, id LIMIT ?",
+		append(args, maxExamples)...)
+	dead.Examples, err = collect(rows, err, func(rows *sql.Rows, id *delivery.ID) error {
+		var raw []byte
+		err := rows.Scan(&raw)
+		copy(id[:], raw)
+		return err
+	})
+	if err != nil {
+		return Dead{}, fmt.Errorf("%s: %w", what, clean(err))
+	}
+	return dead, nil
+}
+
+// deadRow is where a walk over dead rows stands.
+type deadRow struct {
+	id uint64
+	at time.Time
+}
+
+// ReplayDead does what Replay does with all dead rows that f chooses; f.States is not looked at. f.Until is required, and must not be in
+// the future: a row that is sent and dies again while this runs would be met again, and again.
+func (s *Store) ReplayDead(ctx context.Context, f Filter) (replayed int, err error) {
+	if f.Until.IsZero() {
+		return 0, errors.New("replay dead deliveries: needs an end of the time range")
+	}
+	where, args := f.where(delivery.Dead)
+	where += " AND body_size > 0"
+	var last deadRow
+	for {
+		// Read without locks, then checked again under them: a walk that locks would hold up all that dies meanwhile.
+		page, pageArgs := where, slices.Clip(args)
+		if last.id > 0 {
+			page += " AND updated_at >= ? AND (updated_at > ? OR id > ?)"
+			pageArgs = append(pageArgs, last.at, last.at, last.id)
+		}
+		rows, err := s.db.QueryContext(ctx, "SELECT id, updated_at FROM webhook_dispatcher_delivery FORCE INDEX (ix_state)"+page+
+			" ORDER BY updated_at, id LIMIT ?", append(pageArgs, maxRows)...)
+		found, err := collect(rows, err, func(rows *sql.Rows, row *deadRow) error { return rows.Scan(&row.id, &row.at) })
+		if err != nil {
+			return replayed, fmt.Errorf("replay dead deliveries: read their ids: %w", clean(err))
+		}
+		ids := make([]uint64, len(found))
+		for i, row := range found {
+			ids[i] = row.id
+		}
+		done, err := s.Replay(ctx, ids)
+		replayed += done
+		if err != nil || len(found) < maxRows {
+			return replayed, err
+		}
+		last = found[len(found)-1]
+	}
+}
