@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"database/sql"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -20,7 +22,6 @@ import (
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/cli"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/embedded"
 )
 
 var update = flag.Bool("update", false, "write what the scripts compare with into them")
@@ -67,6 +68,7 @@ func TestScripts(t *testing.T) {
 		fmt.Fprintf(w, "got %s %s\x1b[31m", r.Header.Get("Content-Type"), r.Header.Get("Webhook-Id"))
 	}))
 	t.Cleanup(receiver.Close)
+	database := buildDatabase(t)
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		UpdateScripts:       *update,
@@ -77,7 +79,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"code":     exitCode,
-			"database": startDatabase,
+			"database": startDatabase(database),
 			"sql":      runSQL,
 			"await":    awaitFile,
 			"signal":   sendSignal,
@@ -102,12 +104,34 @@ func exitCode(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// startDatabase starts a database for the script and sets the DSN.
-func startDatabase(ts *testscript.TestScript, _ bool, _ []string) {
-	database, err := embedded.StartDatabase()
-	ts.Check(err)
-	ts.Defer(func() { ts.Check(database.Close()) })
-	ts.Setenv("WEBHOOK_DISPATCHER_MYSQL_DSN", database.DSN())
+// startDatabase returns the script command that starts a database and sets the DSN. The database is the program at path.
+func startDatabase(path string) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, _ bool, _ []string) {
+		database := exec.Command(path)
+		stdin, err := database.StdinPipe()
+		ts.Check(err)
+		stdout, err := database.StdoutPipe()
+		ts.Check(err)
+		ts.Check(database.Start())
+		ts.Defer(func() {
+			ts.Check(stdin.Close())
+			ts.Check(database.Wait())
+		})
+		dsn, err := bufio.NewReader(stdout).ReadString('\n')
+		ts.Check(err)
+		ts.Setenv("WEBHOOK_DISPATCHER_MYSQL_DSN", strings.TrimSpace(dsn))
+	}
+}
+
+// buildDatabase builds the program that runs the embedded database.
+func buildDatabase(t *testing.T) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "database")
+	build := exec.Command("go", "build", "-o", path, "./testdata/database")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build the database: %v\n%s", err, out)
+	}
+	return path
 }
 
 // runSQL runs "sql FILE": the statements of the file, each ended by a semicolon at the end of its line, on the script's database.
