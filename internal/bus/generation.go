@@ -220,8 +220,9 @@ func (g *generation) commit(ctx context.Context, offsets map[string]map[int]int6
 	case generationOver(err):
 		g.metrics.commitEnded.Inc()
 		g.log.Warn("bus: the generation is over; what was not committed will be read again", "generation", g.kafka.ID, "error", err)
-	case errors.Is(ctx.Err(), context.Canceled):
-		// Cut short by the end of the generation. The last commit follows, which has a deadline, and tells if it fails.
+	case ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded):
+		// Cut short by the end of the generation, whose context says so by an error of its own. The last commit follows, which has a
+		// deadline, and tells if it fails.
 	default:
 		g.metrics.commitFailed.Inc()
 		g.troubles.report(partCommit, "", err)

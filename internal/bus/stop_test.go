@@ -3,6 +3,7 @@ package bus
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -106,6 +107,48 @@ func TestCommitOfAnEndedGenerationIsDropped(t *testing.T) {
 	b.eventually("counted", func() bool { return testutil.ToFloat64(c.metrics.commitEnded) == 1 })
 	if err := c.Ready(); err != nil {
 		t.Errorf("the end of a generation is no trouble: %v", err)
+	}
+}
+
+// A commit on its way when a clean stop begins is no trouble: the last commit waits for it.
+func TestCommitUnderWayAtTheStopIsNoTrouble(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, topics("dev-a"))
+	cluster := b.broker.Cluster()
+	if err := b.broker.Commit(t.Context(), group, "dev-a", 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	h := newHandler()
+	c := b.consume(h, func(o *Options) { o.Registerer = prometheus.NewRegistry() })
+	b.eventually("a generation", func() bool { return c.current.Load() != nil })
+	asked, goOn := make(chan struct{}), make(chan struct{})
+	var first atomic.Bool
+	cluster.ControlKey(int16(kmsg.OffsetCommit), func(kmsg.Request) (kmsg.Response, error, bool) {
+		if first.CompareAndSwap(false, true) {
+			close(asked)
+			cluster.SleepControl(func() { <-goOn })
+		}
+		return nil, nil, false
+	})
+	b.publish("dev-a", 0, "1")
+	<-asked
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		c.stop()
+	}()
+	b.eventually("drained", func() bool {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return h.drains == 1
+	})
+	close(goOn)
+	<-stopped
+	if n := testutil.ToFloat64(c.metrics.commitFailed); n != 0 {
+		t.Errorf("%v commits counted as failed", n)
+	}
+	if got := b.committed("dev-a", 0); got != 1 {
+		t.Errorf("committed %d, want 1", got)
 	}
 }
 
