@@ -66,24 +66,24 @@ func (in *intake) quiet(what string) bool {
 // holds.
 func (in *intake) Handle(ctx context.Context, rec *bus.Record) {
 	ev, err := in.decoder.Envelope(rec)
-	if err == nil && !in.rules.Current().Wants(ev.Type) {
+	if err != nil {
+		in.refuse(ctx, rec, err)
+		return
+	}
+	if !in.rules.Current().Wants(ev.Type) {
 		in.metrics.events.WithLabelValues("unmatched").Inc()
 		rec.Done()
 		return
 	}
-	if err == nil {
-		msg, err := in.decoder.Message(ctx, rec, ev)
-		if err == nil {
-			in.metrics.events.WithLabelValues("matched").Inc()
-			// The rules are looked up now, not above: decoding may have waited for the registry.
-			deliveries := dispatch.Plan(msg, in.rules.Current().Match(ev.Type))
-			in.dispatcher.Dispatch(dispatch.Source{Topic: rec.Topic, Partition: rec.Partition}, deliveries, rec.Done)
-			return
-		}
+	msg, err := in.decoder.Message(ctx, rec, ev)
+	if err != nil {
 		in.refuse(ctx, rec, err)
 		return
 	}
-	in.refuse(ctx, rec, err)
+	in.metrics.events.WithLabelValues("matched").Inc()
+	// The rules are looked up now, not above: decoding may have waited for the registry.
+	deliveries := dispatch.Plan(msg, in.rules.Current().Match(ev.Type))
+	in.dispatcher.Dispatch(dispatch.Source{Topic: rec.Topic, Partition: rec.Partition}, deliveries, rec.Done)
 }
 
 // refuse keeps a record that can never be read, and releases it. Any other error means that ctx has ended: the record stays.

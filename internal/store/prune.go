@@ -18,30 +18,14 @@ func (s *Store) PruneAttempts(ctx context.Context, age time.Duration, limit int)
 
 // PruneEnded deletes up to limit rows that ended in state longer than age ago, the oldest first, and returns how many.
 // Fewer than limit means that none is left but what others hold. limit is capped at 500.
-func (s *Store) PruneEnded(ctx context.Context, state delivery.State, age time.Duration, limit int) (pruned int, err error) {
+func (s *Store) PruneEnded(ctx context.Context, state delivery.State, age time.Duration, limit int) (int, error) {
 	if !state.Ended() {
 		return 0, fmt.Errorf("prune %s rows: they have not ended", state)
 	}
-	limit = min(limit, maxRows)
-	if limit <= 0 {
-		return 0, nil
-	}
-	err = s.transaction(ctx, fmt.Sprintf("prune %s rows", state), func(tx *sql.Tx) error {
-		rows, err := tx.QueryContext(ctx, `SELECT id FROM webhook_dispatcher_delivery FORCE INDEX (ix_state)
-  WHERE state = ? AND updated_at < DATE_SUB(UTC_TIMESTAMP(3), INTERVAL ? MICROSECOND) ORDER BY updated_at LIMIT ? FOR UPDATE SKIP LOCKED`,
-			uint8(state), micros(age), limit)
-		ids, err := collect(rows, err, scanID)
-		pruned = len(ids)
-		if err != nil || pruned == 0 {
-			return err
-		}
-		_, err = tx.ExecContext(ctx, "DELETE FROM webhook_dispatcher_delivery WHERE id IN "+list(len(ids)), ids...)
+	return s.old(ctx, fmt.Sprintf("prune %s rows", state), state, age, limit, func(tx *sql.Tx, ids []any) error {
+		_, err := tx.ExecContext(ctx, "DELETE FROM webhook_dispatcher_delivery WHERE id IN "+list(len(ids)), ids...)
 		return err
 	})
-	if err != nil {
-		return 0, err
-	}
-	return pruned, nil
 }
 
 // PruneUndecodable deletes up to limit undecodable records kept longer than age, and returns how many. Fewer than limit means
@@ -54,25 +38,35 @@ func (s *Store) PruneUndecodable(ctx context.Context, age time.Duration, limit i
 
 // Expire makes up to limit pending rows dead that nothing has touched for longer than age, and returns how many: their rule is
 // disabled or paused. Fewer than limit means that none is left but what others hold. limit is capped at 500.
-func (s *Store) Expire(ctx context.Context, age time.Duration, limit int) (expired int, err error) {
+func (s *Store) Expire(ctx context.Context, age time.Duration, limit int) (int, error) {
+	return s.old(ctx, "expire rows", delivery.Pending, age, limit, func(tx *sql.Tx, ids []any) error {
+		_, err := tx.ExecContext(ctx, `UPDATE webhook_dispatcher_delivery SET state = ?, due_at = NULL, reason = ?, updated_at = UTC_TIMESTAMP(3)
+  WHERE id IN `+list(len(ids)), append([]any{uint8(delivery.Dead), string(delivery.ReasonExpired)}, ids...)...)
+		return err
+	})
+}
+
+// old locks up to limit rows, capped at 500, that nothing has changed in state for longer than age, the oldest first, and has
+// act deal with them in the same transaction. Rows that others hold are passed over. It returns how many there were.
+func (s *Store) old(
+	ctx context.Context, what string, state delivery.State, age time.Duration, limit int, act func(tx *sql.Tx, ids []any) error,
+) (found int, err error) {
 	if limit = min(limit, maxRows); limit <= 0 {
 		return 0, nil
 	}
-	err = s.transaction(ctx, "expire rows", func(tx *sql.Tx) error {
+	err = s.transaction(ctx, what, func(tx *sql.Tx) error {
 		rows, err := tx.QueryContext(ctx, `SELECT id FROM webhook_dispatcher_delivery FORCE INDEX (ix_state)
   WHERE state = ? AND updated_at < DATE_SUB(UTC_TIMESTAMP(3), INTERVAL ? MICROSECOND) ORDER BY updated_at LIMIT ? FOR UPDATE SKIP LOCKED`,
-			uint8(delivery.Pending), micros(age), limit)
+			uint8(state), micros(age), limit)
 		ids, err := collect(rows, err, scanID)
-		expired = len(ids)
-		if err != nil || expired == 0 {
+		found = len(ids)
+		if err != nil || found == 0 {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, `UPDATE webhook_dispatcher_delivery SET state = ?, due_at = NULL, reason = ?, updated_at = UTC_TIMESTAMP(3)
-  WHERE id IN `+list(len(ids)), append([]any{uint8(delivery.Dead), string(delivery.ReasonExpired)}, ids...)...)
-		return err
+		return act(tx, ids)
 	})
 	if err != nil {
 		return 0, err
 	}
-	return expired, nil
+	return found, nil
 }
