@@ -277,6 +277,10 @@ const (
 	ReasonEgressDenied Reason = "egress_denied" // the address is not allowed
 	ReasonUnsendable   Reason = "unsendable"    // no request can be made of the rule
 	ReasonExpired      Reason = "expired"       // dead: waited longer than rows may
+	ReasonCircuitOpen  Reason = "circuit_open"  // its endpoint has failed so often that it is left alone for a moment
+	ReasonPaused       Reason = "rule_paused"   // its rule is paused until it is resumed
+	ReasonParkLimit    Reason = "park_limit"    // dead, without its body: as many rows waited as may
+	ReasonReplay       Reason = "replay"        // made a row by an operator's replay
 )
 
 // Reasons returns every reason but ReasonNone, for metrics that start all their series at zero.
@@ -284,5 +288,6 @@ func Reasons() []Reason {
 	return []Reason{
 		ReasonHandOff, ReasonSpill, ReasonDrain, ReasonStatus, ReasonError, ReasonRetryAfter, ReasonExhausted, ReasonGone,
 		ReasonRuleDeleted, ReasonTooLarge, ReasonCrashLoop, ReasonEgressDenied, ReasonUnsendable, ReasonExpired,
+		ReasonCircuitOpen, ReasonPaused, ReasonParkLimit, ReasonReplay,
 	}
 }

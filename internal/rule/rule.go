@@ -43,6 +43,26 @@ type Rule struct {
 	Target string
 	// Format is how bodies are encoded.
 	Format delivery.Format
+	// Limits are the rule's own.
+	Limits Limits
+}
+
+// Limits bound what is sent to one rule's endpoint. Zero values stand for the settings' defaults.
+type Limits struct {
+	// Concurrency is how many requests may be under way.
+	Concurrency int
+	// Rate is how many requests may begin in a second.
+	Rate float64
+}
+
+// Option is a row of webhook_dispatcher_rule_option: what the plugin's table has no column for.
+type Option struct {
+	Kind   delivery.Kind
+	RuleID int32
+	// RuleCreated is the created of the rule that the option was made for. Ids are used again; an option of another rule is ignored.
+	RuleCreated time.Time
+	// PausedAt is since when the rule is paused; zero: it is not.
+	PausedAt time.Time
 }
 
 // Lane returns the queue of the rule's deliveries.
