@@ -71,7 +71,7 @@ func (in *intake) Handle(ctx context.Context, rec *bus.Record) {
 		return
 	}
 	if !in.rules.Current().Wants(ev.Type) {
-		in.metrics.events.WithLabelValues("unmatched").Inc()
+		in.metrics.unmatched.Inc()
 		rec.Done()
 		return
 	}
@@ -80,9 +80,10 @@ func (in *intake) Handle(ctx context.Context, rec *bus.Record) {
 		in.refuse(ctx, rec, err)
 		return
 	}
-	in.metrics.events.WithLabelValues("matched").Inc()
+	in.metrics.matched.Inc()
 	// The rules are looked up now, not above: decoding may have waited for the registry.
 	deliveries := dispatch.Plan(msg, in.rules.Current().Match(ev.Type))
+	rec.Unload(dispatch.Footprint(deliveries))
 	in.dispatcher.Dispatch(dispatch.Source{Topic: rec.Topic, Partition: rec.Partition}, deliveries, rec.Done)
 }
 
@@ -143,6 +144,8 @@ func (in *intake) Drain(ctx context.Context) error { return in.dispatcher.Drain(
 type intakeMetrics struct {
 	events      *prometheus.CounterVec
 	undecodable *prometheus.CounterVec
+
+	matched, unmatched prometheus.Counter // of events
 }
 
 func newIntakeMetrics(reg prometheus.Registerer) *intakeMetrics {
@@ -161,6 +164,7 @@ func newIntakeMetrics(reg prometheus.Registerer) *intakeMetrics {
 	for _, reason := range decode.Reasons() {
 		m.undecodable.WithLabelValues(string(reason))
 	}
+	m.matched, m.unmatched = m.events.WithLabelValues("matched"), m.events.WithLabelValues("unmatched")
 	reg.MustRegister(m.events, m.undecodable)
 	return m
 }

@@ -9,8 +9,9 @@ import (
 // and those that a running fetch may bring. Half of it is shared out evenly and is never lent, so a partition that
 // holds nothing can always fetch; the other half goes to whoever has a backlog.
 //
-// It bounds fetches, not records: a broker sends a batch whole even if it is larger than what was asked for, and a
-// compressed one grows. Such a partition is overdrawn, and waits until enough of it has been released.
+// A broker sends a batch whole even if it is larger than what was asked for, a compressed one grows, and an event may become more
+// deliveries than its record had bytes. Such a partition is overdrawn: it neither fetches nor hands over until enough of it has
+// been released. What one batch and the deliveries of one event take is the most by which the budget is exceeded for each partition.
 type budget struct {
 	mu     sync.Mutex
 	common int64 // what is left to lend; below zero while somebody is overdrawn
@@ -26,6 +27,9 @@ type share struct {
 	budget   *budget
 	held     atomic.Int64
 	borrowed int64 // guarded by budget.mu
+	// allowed is what may be held while records are handed over: all that was fetched, so that a batch larger than the budget passes.
+	// Only the partition's goroutine uses it.
+	allowed int64
 }
 
 // take reserves bytes for a fetch: with a backlog as much as fetchMax where that can be lent. It returns 0 when what is
@@ -49,11 +53,28 @@ func (s *share) take(backlog bool) int64 {
 	return 0
 }
 
+// overdrawn tells whether the records handed over have become more than was fetched and than the budget can give. Once they have
+// been released it no longer holds.
+func (s *share) overdrawn() bool {
+	if s.held.Load() <= s.allowed {
+		return false
+	}
+	s.budget.mu.Lock()
+	defer s.budget.mu.Unlock()
+	s.settle()
+	held := s.held.Load()
+	if held > s.budget.each && s.budget.common < 0 {
+		return true
+	}
+	s.allowed = held + fetchMin
+	return false
+}
+
 // spent replaces a reservation by the size of what came.
 func (s *share) spent(reserved, bytes int64) {
 	s.budget.mu.Lock()
 	defer s.budget.mu.Unlock()
-	s.held.Add(bytes - reserved)
+	s.allowed = s.held.Add(bytes - reserved)
 	s.settle()
 }
 

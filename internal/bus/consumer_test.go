@@ -282,3 +282,11 @@ func TestMemoryAwayHoldsUnknownPositionsOnly(t *testing.T) {
 	h.waitFor(t, 2)
 	b.eventually("ready", func() bool { return c.Ready() == nil })
 }
+
+func TestManyReleasesAreCommittedBeforeTheTimer(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, topics("dev-a"))
+	b.publish("dev-a", 0, numbers("v", commitAfter+10)...)
+	b.consume(newHandler(), func(o *Options) { o.CommitInterval = time.Hour })
+	b.eventually("committed", func() bool { return b.committed("dev-a", 0) >= commitAfter })
+}

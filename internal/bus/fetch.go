@@ -35,6 +35,7 @@ type reader struct {
 	end      int64 // of the log, as of the last answer; 0 before the first
 	grown    int64 // bytes to ask for, after an answer that held no whole batch
 	tail     batchEnd
+	usual    int // records that an answer is expected to hold
 }
 
 // batchEnd is the search for the end of a batch that holds nothing at or above the position. The broker sends a batch for
@@ -54,8 +55,17 @@ type item struct {
 	size       int64
 }
 
-// recordOverhead is what a record costs beside its bytes.
-const recordOverhead = 256
+// bytes returns the size of the record's key, value and headers.
+func (it *item) bytes() int64 {
+	return it.size - recordOverhead - headerOverhead*int64(len(it.headers))
+}
+
+// What a record costs in memory beside its bytes, as read and after Unload, and what each of its headers does.
+const (
+	recordOverhead   = 512
+	unloadedOverhead = 256
+	headerOverhead   = 48
+)
 
 // fetch asks for about size bytes and returns the records from the position on, which it moves beyond them. An answer without
 // records may have moved it as well.
@@ -97,7 +107,7 @@ func (r *reader) take(batches []protocol.RecordReader, at int64) ([]item, error)
 		return nil, nil
 	}
 	next := at
-	var items []item
+	items := make([]item, 0, r.usual)
 	for _, batch := range batches {
 		if base := baseOf(batch); base > next {
 			next = base
@@ -124,6 +134,7 @@ func (r *reader) take(batches []protocol.RecordReader, at int64) ([]item, error)
 			}
 		}
 	}
+	r.usual = len(items) + len(items)/8
 	last := baseOf(batches[len(batches)-1])
 	switch {
 	case next > at:
@@ -178,7 +189,7 @@ func copyRecord(rec *protocol.Record, skip bool) (item, error) {
 	it.headers = make([]Header, len(rec.Headers))
 	for i, h := range rec.Headers {
 		it.headers[i] = Header{Key: h.Key, Value: h.Value}
-		it.size += int64(len(h.Key) + len(h.Value))
+		it.size += int64(len(h.Key)+len(h.Value)) + headerOverhead
 	}
 	return it, nil
 }

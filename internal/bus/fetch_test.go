@@ -351,3 +351,89 @@ func TestBudgetBalancesOut(t *testing.T) {
 		t.Errorf("common %d", b.common)
 	}
 }
+
+func TestUnloadCountsWhatIsKept(t *testing.T) {
+	t.Parallel()
+	s := &share{budget: newBudget(4<<20, 1)}
+	rec := NewRecord("dev-a", 0, 1, func(rec *Record) { s.give(rec.size) })
+	rec.Key, rec.Value, rec.Headers, rec.share, rec.size = []byte("k"), []byte("v"), []Header{{Key: "h"}}, s, 1000
+	s.spent(0, 1000)
+	rec.Unload(5000)
+	if held := s.held.Load(); held != 5000+unloadedOverhead {
+		t.Errorf("%d bytes are held", held)
+	}
+	if rec.Key != nil || rec.Value != nil || rec.Headers != nil {
+		t.Error("what was unloaded is still there")
+	}
+	rec.Done()
+	if held := s.held.Load(); held != 0 {
+		t.Errorf("%d bytes are held after Done", held)
+	}
+	NewRecord("dev-a", 0, 1, nil).Unload(1) // one that the bus did not read
+}
+
+func TestOverdrawnByWhatRecordsBecame(t *testing.T) {
+	t.Parallel()
+	b := newBudget(4<<20, 2)
+	s, other := &share{budget: b}, &share{budget: b}
+	s.spent(s.take(true), 50<<20)
+	if s.overdrawn() {
+		t.Error("a batch larger than the budget must pass")
+	}
+	s.give(-1 << 20) // its records became larger
+	if !s.overdrawn() {
+		t.Error("not overdrawn by deliveries beyond the budget")
+	}
+	s.give(51 << 20)
+	if s.overdrawn() {
+		t.Error("overdrawn with everything released")
+	}
+	s.spent(s.take(false), 0) // gives back what was lent
+	other.spent(other.take(true), 1<<20)
+	other.give(-900 << 10)
+	if other.overdrawn() {
+		t.Error("overdrawn while the budget has bytes to lend")
+	}
+}
+
+// An event for thousands of rules takes far more memory than its record. The partition must not hand over a whole fetch of those.
+func TestHandsOverNoMoreThanTheBudget(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, topics("dev-a"))
+	b.publish("dev-a", 0, numbers("v", 200)...)
+	h := newHandler()
+	release := make(chan *Record, 1000)
+	h.take = func(_ context.Context, rec *Record) {
+		rec.Unload(1 << 20)
+		release <- rec
+	}
+	b.consume(h, func(o *Options) { o.Budget = 8 << 20 })
+	h.wait(t, "some records", func() bool { return len(release) >= 8 })
+	h.wait(t, "pressed", func() bool { return h.pressed["dev-a/0"] > 2 })
+	if n := len(release); n > 12 {
+		t.Errorf("%d records of 1 MiB each were handed over on a budget of 8 MiB", n)
+	}
+	for range 200 {
+		(<-release).Done()
+	}
+	b.wantCommitted("dev-a", 0, 200)
+}
+
+func TestFetchesLessOfWhatGrows(t *testing.T) {
+	t.Parallel()
+	p := &partition{growth: firstGrowth}
+	p.grow(1000, 0)
+	if p.growth != firstGrowth {
+		t.Errorf("an empty answer made it %v", p.growth)
+	}
+	p.grow(1000, 50_000)
+	if p.growth != 50 {
+		t.Errorf("50 times what was asked for made it %v", p.growth)
+	}
+	for range 100 {
+		p.grow(1000, 500)
+	}
+	if p.growth != 1 {
+		t.Errorf("answers smaller than asked for made it %v", p.growth)
+	}
+}

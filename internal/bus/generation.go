@@ -24,8 +24,11 @@ type generation struct {
 	commits chan struct{}
 	rejoin  chan struct{} // closed to end the generation because it does not fit the cluster any more
 	once    sync.Once
-	handing sync.WaitGroup // partitions' goroutines
-	seeking sync.WaitGroup // topics whose positions are looked for
+	// early holds a token when the next commit should not wait for the timer.
+	early    chan struct{}
+	releases atomic.Int64
+	handing  sync.WaitGroup // partitions' goroutines
+	seeking  sync.WaitGroup // topics whose positions are looked for
 
 	mu         sync.Mutex // guards what follows
 	closed     bool
@@ -39,7 +42,7 @@ func (s *subscription) newGeneration(gen *kafka.Generation) *generation {
 	}
 	return &generation{
 		subscription: s, kafka: gen, budget: newBudget(s.options.Budget, assigned),
-		commits: make(chan struct{}, 1), rejoin: make(chan struct{}),
+		commits: make(chan struct{}, 1), rejoin: make(chan struct{}), early: make(chan struct{}, 1),
 	}
 }
 
@@ -82,6 +85,7 @@ func (g *generation) run(ctx context.Context) {
 // add starts a partition, unless the generation is over.
 func (g *generation) add(ctx context.Context, topic string, id int, position, committed int64) {
 	p := &partition{
+		growth: firstGrowth, released: g.released,
 		topic: topic, id: id, share: &share{budget: g.budget}, wake: make(chan struct{}, 1),
 		reader:  &reader{client: g.client, topic: topic, partition: id},
 		handler: g.options.Handler, options: &g.options, metrics: g.metrics, troubles: g.troubles, log: g.log,
@@ -108,6 +112,17 @@ func (g *generation) lag() (sum int64) {
 	return sum
 }
 
+// released brings the next commit forward when there have been many releases.
+func (g *generation) released() {
+	if g.releases.Add(1)%commitAfter != 0 {
+		return
+	}
+	select {
+	case g.early <- struct{}{}:
+	default:
+	}
+}
+
 // commitOnTimer returns when the generation is over.
 func (g *generation) commitOnTimer(ctx context.Context) {
 	ticker := time.NewTicker(g.options.CommitInterval)
@@ -120,6 +135,7 @@ func (g *generation) commitOnTimer(ctx context.Context) {
 		case <-g.rejoin:
 			return
 		case <-ticker.C:
+		case <-g.early:
 		}
 		all := time.Since(recommitted) >= g.options.RecommitInterval
 		if g.commitWatermarks(ctx, all) && all {

@@ -84,6 +84,8 @@ const (
 	drainTime = 4 * time.Second // from the end of a generation to the end of Drain
 	endTime   = 5 * time.Second // to the end of the last commit
 	pressTime = 100 * time.Millisecond
+	// commitAfter is how many releases bring the next commit forward, so that a burst is not read again whole after a crash.
+	commitAfter = 2000
 	// fetchMax is the most that one fetch asks for. At a usual size of 1 KiB it fills a window.
 	fetchMax int64 = 1 << 20
 	// fetchMin keeps fetches worth their round trip when there are thousands of partitions.

@@ -32,8 +32,11 @@ type partition struct {
 	end     atomic.Int64  // of the log
 	wake    chan struct{} // a token when something was released
 	pressed time.Time
+	growth  float64   // of records over what was asked for
 	beyond  time.Time // since when the position has been above the log's end; zero if it is not
 	release func(*Record)
+	// released is told of each release.
+	released func()
 }
 
 // begin sets the position to start at. Committed is what the group has for it.
@@ -44,6 +47,7 @@ func (p *partition) begin(position, committed int64) {
 	p.release = func(rec *Record) {
 		tracker.Done(rec.entry)
 		p.share.give(rec.size)
+		p.released()
 		select {
 		case p.wake <- struct{}{}:
 		default: // one token is enough
@@ -70,12 +74,15 @@ func (p *partition) run(ctx context.Context) {
 			return
 		}
 		began, before := time.Now(), p.reader.position
-		items, err := p.reader.fetch(ctx, reserved)
+		// For a moment everything is there twice: as it came, and copied out of that.
+		asked := int64(float64(reserved/2) / p.growth)
+		items, err := p.reader.fetch(ctx, asked)
 		var bytes int64
 		for i := range items {
 			bytes += items[i].size
 		}
 		p.share.spent(reserved, bytes)
+		p.grow(asked, bytes)
 		p.end.Store(p.reader.end)
 		if ctx.Err() != nil {
 			return
@@ -109,6 +116,20 @@ func (p *partition) run(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// firstGrowth is how much larger than on the wire records are taken to be before the first have come: compression makes tenfold of
+// what a topic usually holds.
+const firstGrowth = 8
+
+// grow learns how much larger records are in memory than the fetch that asked for them. What an answer took on the wire is not
+// known, and may be less than asked for: so more is believed at once, and less little by little.
+func (p *partition) grow(asked, bytes int64) {
+	if bytes == 0 {
+		return
+	}
+	now := float64(bytes) / float64(max(asked, 1))
+	p.growth = max(now, 1, p.growth*0.9)
 }
 
 // room waits until there is room for a fetch and reserves its bytes.
@@ -158,7 +179,7 @@ func (p *partition) handOver(ctx context.Context, items []item) bool {
 	tracker := p.tracker.Load()
 	for i := range items {
 		it := &items[i]
-		if !p.wait(ctx, func() bool { return tracker.Span() >= p.options.Window }) {
+		if !p.wait(ctx, func() bool { return tracker.Span() >= p.options.Window || p.share.overdrawn() }) {
 			return false
 		}
 		entry, err := tracker.Add(it.offset)
@@ -169,9 +190,10 @@ func (p *partition) handOver(ctx context.Context, items []item) bool {
 			continue
 		}
 		rec := NewRecord(p.topic, p.id, it.offset, p.release)
-		rec.Time, rec.Key, rec.Value, rec.Headers, rec.entry, rec.size = it.time, it.key, it.value, it.headers, entry, it.size
+		rec.Time, rec.Key, rec.Value, rec.Headers, rec.entry = it.time, it.key, it.value, it.headers, entry
+		rec.share, rec.size = p.share, it.size
 		p.metrics.records.Inc()
-		p.metrics.bytes.Add(float64(it.size - recordOverhead))
+		p.metrics.bytes.Add(float64(it.bytes()))
 		*it = item{} // not to be kept alive by the rest of the fetch
 		p.handler.Handle(ctx, rec)
 	}

@@ -28,6 +28,7 @@ type Record struct {
 	done    atomic.Bool
 	release func(*Record)
 	entry   offset.Entry // in the tracker of the partition that read it
+	share   *share       // of the byte budget; nil for a record that the bus did not read
 	size    int64        // what it counts against the byte budget
 }
 
@@ -43,6 +44,17 @@ func NewRecord(topic string, partition int, offset int64, release func(*Record))
 func (r *Record) Done() {
 	if r.done.CompareAndSwap(false, true) && r.release != nil {
 		r.release(r)
+	}
+}
+
+// Unload drops Key, Value and Headers, which the handler has made something else of, and counts bytes against the byte budget in
+// their place: what stays in memory for the record until Done. It must be called before anything that may call Done.
+func (r *Record) Unload(bytes int64) {
+	r.Key, r.Value, r.Headers = nil, nil, nil
+	if r.share != nil {
+		bytes += unloadedOverhead
+		r.share.give(r.size - bytes)
+		r.size = bytes
 	}
 }
 

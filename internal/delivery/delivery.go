@@ -22,6 +22,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -119,17 +120,20 @@ const idPrefix = "msg_"
 // four bytes big-endian, source, id and type of the event, the kind's name, the rule's id in decimal, and the rule's
 // created in UTC as RFC 3339 with six digits of microseconds.
 func NewID(source, id, eventType string, kind Kind, ruleID int32, ruleCreated time.Time) ID {
-	buf := make([]byte, 0, 256)
+	var stack [512]byte
+	buf := stack[:0]
 	for _, part := range [...]string{source, id, eventType, kind.String()} {
 		buf = binary.BigEndian.AppendUint32(buf, uint32(len(part)))
 		buf = append(buf, part...)
 	}
-	rule := fmt.Appendf(nil, "%d", ruleID)
-	buf = binary.BigEndian.AppendUint32(buf, uint32(len(rule)))
-	buf = append(buf, rule...)
-	created := ruleCreated.UTC().AppendFormat(nil, "2006-01-02T15:04:05.000000Z")
-	buf = binary.BigEndian.AppendUint32(buf, uint32(len(created)))
-	buf = append(buf, created...)
+	var id32, created [32]byte
+	for _, part := range [...][]byte{
+		strconv.AppendInt(id32[:0], int64(ruleID), 10),
+		ruleCreated.UTC().AppendFormat(created[:0], "2006-01-02T15:04:05.000000Z"),
+	} {
+		buf = binary.BigEndian.AppendUint32(buf, uint32(len(part)))
+		buf = append(buf, part...)
+	}
 	sum := sha256.Sum256(buf)
 	return ID(sum[:16])
 }

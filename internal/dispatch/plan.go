@@ -26,3 +26,19 @@ func Plan(m *payload.Message, rules []*rule.Rule) []delivery.Delivery {
 	}
 	return out
 }
+
+// flightOverhead is what a delivery on its way costs in memory beside its body.
+const flightOverhead = 640
+
+// Footprint returns about how many bytes of memory the deliveries of one event, as Plan makes them, take on their way.
+func Footprint(deliveries []delivery.Delivery) int64 {
+	bytes := int64(len(deliveries)) * flightOverhead
+	var counted [3]bool // by format: these share their body
+	for i := range deliveries {
+		if d := &deliveries[i]; !counted[d.Format] {
+			counted[d.Format] = true
+			bytes += int64(len(d.Body))
+		}
+	}
+	return bytes
+}

@@ -71,7 +71,9 @@ func StartBroker(o BrokerOptions) (*Broker, error) {
 	}
 	clientOpts := []kgo.Opt{
 		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchMaxBytes(100 << 20),
-		kgo.BrokerMaxWriteBytes(200 << 20), kgo.ProducerLinger(0), kgo.MetadataMinAge(10 * time.Millisecond),
+		kgo.BrokerMaxWriteBytes(200 << 20), kgo.ProducerLinger(0),
+		kgo.MetadataMinAge(10 * time.Millisecond),
+		kgo.ProducerBatchCompression(kgo.NoCompression()), // as the platform's own producer
 	}
 	if o.TLS != nil {
 		opts = append(opts, kfake.TLS(o.TLS))

@@ -1,6 +1,7 @@
 package payload
 
 import (
+	"bytes"
 	"time"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
@@ -67,12 +68,17 @@ func Datetime(t time.Time) string {
 	return t.Format(layout)
 }
 
-// Body returns the body of the plugin's request in the format: Payload as JSON or as a form.
+// Body returns the body of the plugin's request in the format: Payload as JSON or as a form. It takes no more memory than its
+// bytes: many may wait.
 func (m *Message) Body(f delivery.Format) []byte {
-	return m.AppendBody(make([]byte, 0, bodySize), f)
+	if f == delivery.FormatForm {
+		return bytes.Clone(AppendForm(make([]byte, 0, bodySize), m.Payload()))
+	}
+	var scratch [bodySize]byte // stays on the stack
+	return bytes.Clone(AppendJSON(scratch[:0], m.Payload()))
 }
 
-// bodySize is room for the body of a usual event without growing.
+// bodySize is room for the body of a usual event.
 const bodySize = 2048
 
 // AppendBody appends what Body returns to dst.
