@@ -1,0 +1,255 @@
+//go:build e2e
+
+// Package signature holds pkg/signature to what others make of the same scheme: the published packages of Standard Webhooks, and
+// the code that the documentation gives to those who write receivers. It needs Python 3.12, Node, npm, PHP and openssl.
+package signature
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/pkg/signature"
+)
+
+const (
+	newSecret  = "whsec_bmV3LXNlY3JldC1vZi10aGUtcmVjZWl2ZXItMzJieXQ="
+	oldSecret  = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+	stranger   = "whsec_c3RyYW5nZXItc3RyYW5nZXItc3RyYW5nZXI="
+	privateKey = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg=="
+	publicKey  = "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4="
+	otherKey   = "whsk_VEVTVFNJR05JTkdLRVlET05PVFVTRVRISVNGT1JBTlk="
+)
+
+// request is one that a receiver gets; names of headers are in lower case.
+type request struct {
+	Secrets []string          `json:"secrets"`
+	Headers map[string]string `json:"headers"`
+	Body    []byte            `json:"body"`
+
+	name string
+	want bool
+}
+
+// bodies are some whose bytes somebody could come to change.
+var bodies = map[string]string{
+	"json":    `{"openedx_events.learning.data.CourseEnrollmentData": {"user": {"id": 1.50}}, "event_metadata": {"id": "1"}}`,
+	"unicode": "{\"name\": \"Zoë 中 \U0001F393 \\u00e9\",\r\n \"b\": 12345678901234567890}\n",
+	"form":    "a=1&b=%C3%A9+x&event_metadata=%7B%22id%22%3A+1%7D",
+	"empty":   "",
+	"large":   `{"a": "` + strings.Repeat("é ", 1<<19) + `"}`,
+}
+
+// requests returns what a receiver that knows newSecret and oldSecret accepts, and what it does not.
+func requests(t *testing.T) []request {
+	t.Helper()
+	known := []string{newSecret, oldSecret}
+	var list []request
+	add := func(name string, want bool, at time.Duration, body string, change func(r *request), secrets ...string) {
+		list = append(list, signed(t, name, want, at, body, change, known, secrets...))
+	}
+	for name, body := range bodies {
+		add(name, true, 0, body, nil, newSecret)
+	}
+	set := func(name, value string) func(*request) { return func(r *request) { r.Headers[name] = value } }
+	drop := func(name string) func(*request) { return func(r *request) { delete(r.Headers, name) } }
+	body := bodies["json"]
+	add("old secret", true, 0, body, nil, oldSecret)
+	add("both secrets", true, 0, body, nil, newSecret, oldSecret)
+	add("another version first", true, 0, body, nil, privateKey, newSecret)
+	add("a stranger's first", true, 0, body, nil, stranger, newSecret)
+	add("four minutes old", true, -4*time.Minute, body, nil, newSecret)
+	add("four minutes early", true, 4*time.Minute, body, nil, newSecret)
+	add("stranger", false, 0, body, nil, stranger)
+	add("another version alone", false, 0, body, nil, privateKey)
+	add("six minutes old", false, -6*time.Minute, body, nil, newSecret)
+	add("six minutes early", false, 6*time.Minute, body, nil, newSecret)
+	add("other body", false, 0, body, func(r *request) { r.Body = append(bytes.Clone(r.Body), ' ') }, newSecret)
+	add("other id", false, 0, body, set("webhook-id", "msg_2"), newSecret)
+	add("other time", false, 0, body, set("webhook-timestamp", strconv.FormatInt(time.Now().Unix()+7, 10)), newSecret)
+	add("time no number", false, 0, body, set("webhook-timestamp", "now"), newSecret)
+	add("no id", false, 0, body, drop("webhook-id"), newSecret)
+	add("no time", false, 0, body, drop("webhook-timestamp"), newSecret)
+	add("no signature", false, 0, body, drop("webhook-signature"), newSecret)
+	add("no comma", false, 0, body, set("webhook-signature", "v1"), newSecret)
+	add("nothing behind the comma", false, 0, body, set("webhook-signature", "v1,"), newSecret)
+	add("no base64", false, 0, body, set("webhook-signature", "v1,% v1,a v2"), newSecret)
+	return list
+}
+
+// signed makes a request with this module's signer, and changes it.
+func signed(
+	t *testing.T, name string, want bool, at time.Duration, body string, change func(*request), known []string, secrets ...string,
+) request {
+	t.Helper()
+	signer, err := signature.NewSigner(signature.Standard{}, secrets...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	header := http.Header{}
+	if err := signer.Sign(header, "msg_"+strings.ReplaceAll(name, " ", "-"), time.Now().Add(at), []byte(body)); err != nil {
+		t.Fatal(err)
+	}
+	r := request{Secrets: known, Headers: map[string]string{}, Body: []byte(body), name: name, want: want}
+	for name := range header {
+		r.Headers[strings.ToLower(name)] = header.Get(name)
+	}
+	if change != nil {
+		change(&r)
+	}
+	return r
+}
+
+// compare tells which requests a receiver took for something else than they are.
+func compare(t *testing.T, list []request, got []bool) {
+	t.Helper()
+	if len(got) != len(list) {
+		t.Fatalf("%d answers to %d requests", len(got), len(list))
+	}
+	for i, r := range list {
+		if got[i] != r.want {
+			t.Errorf("%s: accepted is %v", r.name, got[i])
+		}
+	}
+}
+
+// run runs a program that reads JSON and prints JSON.
+func run(t *testing.T, in, out any, env []string, name string, args ...string) {
+	t.Helper()
+	input, err := json.Marshal(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), name, args...)
+	cmd.Env = append(os.Environ(), env...)
+	cmd.Stdin = bytes.NewReader(input)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	output, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", name, err, &stderr)
+	}
+	if err := json.Unmarshal(output, out); err != nil {
+		t.Fatalf("%s printed %q: %v", name, output, err)
+	}
+}
+
+// script runs a script and returns what it prints.
+func script(t *testing.T, dir, name string, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), name, args...)
+	cmd.Dir = dir
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	output, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", name, err, &stderr)
+	}
+	return strings.TrimSpace(string(output))
+}
+
+// fenced is a block of code in the documentation under a comment that names it.
+var fenced = regexp.MustCompile("(?s)<!-- test: ([a-z-]+) -->\n```[a-z]+\n(.*?)\n```\n")
+
+// snippet writes a block of docs/receivers.md into a new folder, and returns the file's path.
+func snippet(t *testing.T, block, file string) string {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/receivers.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, found := range fenced.FindAllStringSubmatch(string(text), -1) {
+		if found[1] != block {
+			continue
+		}
+		path := filepath.Join(t.TempDir(), file)
+		if err := os.WriteFile(path, []byte(found[2]+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	t.Fatalf("docs/receivers.md has no block %q", block)
+	return ""
+}
+
+// packages returns the folder with the published packages, and how Python finds its one.
+func packages(t *testing.T) (folder string, env []string) {
+	t.Helper()
+	folder = script(t, "", "./packages")
+	return folder, []string{"PYTHONPATH=" + filepath.Join(folder, "python"), "PYTHONDONTWRITEBYTECODE=1"}
+}
+
+// What the published packages sign is what we sign, and our verifier accepts it.
+func TestTheirSignatures(t *testing.T) {
+	t.Parallel()
+	folder, env := packages(t)
+	var list []request
+	for name, body := range bodies {
+		for _, secret := range []string{newSecret, oldSecret} {
+			list = append(list, signed(t, name, true, 0, body, nil, []string{secret}, secret))
+		}
+	}
+	for name, args := range map[string][]string{
+		"Python":     {script(t, "", "../e2e/python/venv"), "sign.py"},
+		"JavaScript": {"node", "sign.mjs", folder},
+	} {
+		var theirs []string
+		run(t, list, &theirs, env, args[0], args[1:]...)
+		for i, r := range list {
+			if theirs[i] != r.Headers["webhook-signature"] {
+				t.Errorf("%s, %s: they sign %s, we sign %s", name, r.name, theirs[i], r.Headers["webhook-signature"])
+			}
+			verifier, err := signature.NewVerifier(signature.Standard{}, r.Secrets...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			header := http.Header{}
+			for name, value := range r.Headers {
+				header.Set(name, value)
+			}
+			header.Set("webhook-signature", theirs[i])
+			if err := verifier.Verify(header, r.Body); err != nil {
+				t.Errorf("%s, %s: %v", name, r.name, err)
+			}
+		}
+	}
+}
+
+// The keys that the documentation's commands make are keys.
+func TestMakingKeys(t *testing.T) {
+	t.Parallel()
+	secret := script(t, t.TempDir(), "bash", snippet(t, "shell-secret", "secret.sh"))
+	pair := strings.Fields(script(t, t.TempDir(), "bash", snippet(t, "shell-keys", "keys.sh")))
+	if len(pair) != 2 {
+		t.Fatalf("%d words", len(pair))
+	}
+	for _, c := range [][2]string{{secret, secret}, {pair[0], pair[1]}} {
+		signer, err := signature.NewSigner(signature.Standard{}, c[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		verifier, err := signature.NewVerifier(signature.Standard{}, c[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		header := http.Header{}
+		if err := signer.Sign(header, "msg_1", time.Now(), []byte("{}")); err != nil {
+			t.Fatal(err)
+		}
+		if err := verifier.Verify(header, []byte("{}")); err != nil {
+			t.Error(err)
+		}
+	}
+	if raw, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(secret, "whsec_")); err != nil || len(raw) != 32 {
+		t.Errorf("%d bytes, %v", len(raw), err)
+	}
+}
