@@ -4,7 +4,7 @@ SHELL := bash -euo pipefail
 
 FUZZTIME ?= 30s
 
-.PHONY: help build test test-race lint fmt fuzz e2e ci sandbox schema clean
+.PHONY: help build test test-race lint fmt fuzz e2e soak ci sandbox schema clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,7 +32,14 @@ fuzz: ## each fuzz target for FUZZTIME (30s)
 	done
 
 e2e: ## against real Kafka, registry, databases and publisher; see CONTRIBUTING.md
-	go test -tags e2e -count=1 -timeout 20m ./test/e2e/...
+	go test -tags e2e -count=1 -timeout 30m ./test/...
+
+soak: ## the end-to-end tests with their long forms of load and faults, some 45 minutes; ends with a table of figures
+	WEBHOOK_DISPATCHER_SOAK=1 go test -tags e2e -count=1 -timeout 120m -v ./test/e2e/...
+
+bench: build ## deliveries a second, CPU and memory beside a plain HTTP client; takes a few minutes and a machine that does nothing else
+	go build -o bin/bench ./cmd/bench
+	bin/bench --binary bin/webhook-dispatcher $(BENCH)
 
 ci: ## everything that CI runs
 	.ci/run

@@ -5,6 +5,8 @@ package main
 
 import (
 	"context"
+	"io"
+	"log"
 	"os"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/cli"
@@ -14,6 +16,8 @@ import (
 var version string
 
 func main() {
+	// net/http writes there what endpoints send unasked for; it belongs into no log. The daemon's own log is a slog.Logger.
+	log.SetOutput(io.Discard)
 	ctx, stop := untilSignal(context.Background(), os.Exit)
 	code := cli.Run(ctx, os.Args[1:], &cli.Process{Environ: os.Environ(), Stdout: os.Stdout, Stderr: os.Stderr, Version: version})
 	stop()

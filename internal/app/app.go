@@ -63,7 +63,9 @@ type App struct {
 	intake     *intake
 	consumer   *bus.Consumer
 	writer     *queue.Writer
+	gauge      *queue.Gauge
 	claimer    *queue.Claimer
+	pauser     *queue.Pauser
 	pruner     *queue.Pruner
 	dispatcher *dispatch.Dispatcher
 
@@ -105,7 +107,8 @@ func (a *App) build(o Options) error {
 	a.cleanups.add("database", func(context.Context) error { return a.store.Close() })
 
 	a.rules, err = rule.New(rule.Options{
-		Source: a.store, Catalogue: catalogue, Period: cfg.RulesRefresh, Logger: a.logger.With("component", "rules"), Registerer: registry,
+		Source: ruleSource{a.store}, Catalogue: catalogue, Period: cfg.RulesRefresh,
+		Logger: a.logger.With("component", "rules"), Registerer: registry,
 	})
 	if err != nil {
 		return err
@@ -119,7 +122,15 @@ func (a *App) build(o Options) error {
 	}
 	a.cleanups.add("endpoint connections", func(context.Context) error { closeSender(); return nil })
 
-	a.writer, err = queue.NewWriter(a.store, a.logger.With("component", "queue"), registry)
+	a.gauge, err = queue.NewGauge(queue.GaugeOptions{
+		Store:   a.store,
+		Limits:  queue.ParkLimits{RuleRows: cfg.ParkLimitRuleRows, Rows: cfg.ParkLimitRows, Bytes: int64(cfg.ParkLimitBytes)},
+		PerRule: cfg.MetricsPerRule, Logger: a.logger.With("component", "queue"), Registerer: registry,
+	})
+	if err != nil {
+		return err
+	}
+	a.writer, err = queue.NewWriter(a.store, a.logger.With("component", "queue"), registry, a.gauge)
 	if err != nil {
 		return err
 	}
@@ -131,7 +142,8 @@ func (a *App) build(o Options) error {
 	}
 	a.dispatcher, err = dispatch.New(dispatch.Options{
 		Sender: send, Rules: a.rules, Queue: a.writer, Policy: policy, HandOff: cfg.HandOff, Timeout: cfg.Timeout,
-		EndpointConcurrency: cfg.EndpointConcurrency, Concurrency: cfg.Concurrency, LogAll: cfg.AttemptLog == "all",
+		EndpointConcurrency: cfg.EndpointConcurrency, Concurrency: cfg.Concurrency, EndpointRate: cfg.EndpointRate,
+		Full: a.gauge.Full, BuryOverflow: cfg.ParkOverflow == "dead", PerRule: cfg.MetricsPerRule, LogAll: cfg.AttemptLog == "all",
 		RoomWanted: func() { a.claimer.Wake() }, Logger: a.logger.With("component", "dispatch"), Registerer: registry,
 	})
 	if err != nil {
@@ -140,6 +152,12 @@ func (a *App) build(o Options) error {
 	a.cleanups.add("requests under way", a.closeDispatcher)
 
 	a.claimer, err = queue.NewClaimer(a.store, a.dispatcher, a.writer.Settle, a.logger.With("component", "claimer"), registry)
+	if err != nil {
+		return err
+	}
+	a.pauser, err = queue.NewPauser(queue.PauserOptions{
+		Store: a.store, Lanes: a.dispatcher, Paused: a.rules.Paused, Logger: a.logger.With("component", "pauser"), Registerer: registry,
+	})
 	if err != nil {
 		return err
 	}
@@ -187,6 +205,8 @@ func (a *App) Run(ctx context.Context) (err error) {
 	var working sync.WaitGroup
 	working.Go(func() { a.rules.Run(work) })
 	working.Go(func() { a.claimer.Run(claims) })
+	working.Go(func() { a.gauge.Run(work) })
+	working.Go(func() { a.pauser.Run(work) })
 	working.Go(func() { a.pruner.Run(work) })
 	a.cleanups.add("background work", func(context.Context) error {
 		stopClaims()

@@ -16,6 +16,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/egress"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/sender"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/server"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
@@ -30,6 +31,12 @@ func openStore(cfg *config.Config, logger *slog.Logger) (*store.Store, error) {
 	}
 	return store.Open(store.Options{DSN: cfg.MySQLDSN.Reveal(), TLS: roots, Logger: logger.With("component", "store")})
 }
+
+// ruleSource makes the store a rule.Source.
+type ruleSource struct{ *store.Store }
+
+// Options implements rule.Source.
+func (s ruleSource) Options(ctx context.Context) ([]rule.Option, error) { return s.RuleOptions(ctx) }
 
 // NewSender builds the sender that the settings describe, egress guard included; `rules test --send` sends with the same.
 // o brings what is no setting. The second result closes idle connections.
@@ -48,6 +55,9 @@ func NewSender(cfg *config.Config, o sender.Options) (*sender.Sender, func(), er
 	if err != nil {
 		return nil, nil, err
 	}
+	if o.Signer, err = sender.NewSigner(cfg.SigningScheme, cfg.SigningSecrets()...); err != nil {
+		return nil, nil, fmt.Errorf("WEBHOOK_DISPATCHER_SIGNING_SECRET: %w", err)
+	}
 	o.Transport, o.Guard, o.Timeout = t, guard, cfg.Timeout
 	s, err := sender.New(o)
 	if err != nil {
@@ -59,14 +69,8 @@ func NewSender(cfg *config.Config, o sender.Options) (*sender.Sender, func(), er
 // buildBus builds what reads Kafka: registry client, decoder, intake and consumer.
 func (a *App) buildBus(catalogue *schema.Catalogue, registerer prometheus.Registerer) error {
 	cfg := a.cfg
-	registryTLS, err := ownCA(cfg.SchemaRegistryCAFile, "WEBHOOK_DISPATCHER_SCHEMA_REGISTRY_CA_FILE")
-	if err != nil {
-		return err
-	}
-	a.registry, err = decode.NewClient(decode.ClientOptions{
-		URL: cfg.SchemaRegistryURL, Username: cfg.SchemaRegistryAPIKey.Reveal(), Password: cfg.SchemaRegistryAPISecret.Reveal(),
-		TLS: registryTLS, Logger: a.logger.With("component", "registry"), Registerer: registerer,
-	})
+	var err error
+	a.registry, err = newRegistryClient(&cfg.Bus, a.logger.With("component", "registry"), registerer)
 	if err != nil {
 		return err
 	}
@@ -80,18 +84,9 @@ func (a *App) buildBus(catalogue *schema.Catalogue, registerer prometheus.Regist
 		logger: a.logger.With("component", "intake"), metrics: newIntakeMetrics(registerer),
 	}
 
-	var kafkaTLS *tls.Config
-	if cfg.TLSToKafka() {
-		if kafkaTLS, err = ownCA(cfg.KafkaCAFile, "WEBHOOK_DISPATCHER_KAFKA_CA_FILE"); err != nil {
-			return err
-		}
-		if kafkaTLS == nil {
-			kafkaTLS = &tls.Config{MinVersion: tls.VersionTLS12}
-		}
-	}
-	var sasl *bus.SASL
-	if cfg.APIKey != "" {
-		sasl = &bus.SASL{Mechanism: cfg.SASLMechanism, Username: cfg.APIKey.Reveal(), Password: cfg.APISecret.Reveal()}
+	kafkaTLS, sasl, err := kafkaSecurity(&cfg.Bus)
+	if err != nil {
+		return err
 	}
 	a.consumer, err = bus.New(bus.Options{
 		Brokers: cfg.BootstrapServers, TopicPrefix: cfg.TopicPrefix, Topics: cfg.Topics, GroupID: cfg.GroupID, StartOffset: cfg.StartOffset,

@@ -42,9 +42,9 @@ type grammar struct {
 
 	Serve       serveCommand       `cmd:"" help:"Run the daemon: consume the topics and deliver webhooks."`
 	Migrate     migrateCommand     `cmd:"" help:"Bring the database's tables to this version. Can be repeated."`
-	Rules       rulesCommand       `cmd:"" help:"List, show, add and test rules."`
-	Deliveries  deliveriesCommand  `cmd:"" help:"List and show deliveries that did not end at their first try, and replay dead ones."`
-	Undecodable undecodableCommand `cmd:"" help:"List and show records of the bus that could not be read."`
+	Rules       rulesCommand       `cmd:"" help:"List, show, add, change and test rules."`
+	Deliveries  deliveriesCommand  `cmd:"" help:"List and show deliveries that did not end at their first try, and replay deliveries."`
+	Undecodable undecodableCommand `cmd:"" help:"List, show and replay records of the bus that could not be read."`
 	Version     versionCommand     `cmd:"" help:"Print the version."`
 }
 
@@ -52,18 +52,20 @@ type rulesCommand struct {
 	List listCommand `cmd:"" help:"List all rules with what is wrong with them."`
 	Show showCommand `cmd:"" help:"Show one rule."`
 	Add  addCommand  `cmd:"" help:"Add a rule and print its id."`
+	Set  setCommand  `cmd:"" help:"Change a rule: switch it on or off, or end its pause."`
 	Test testCommand `cmd:"" help:"Show the request that a rule makes of an event, and send it if asked to."`
 }
 
 type deliveriesCommand struct {
 	List   deliveriesListCommand   `cmd:"" help:"List deliveries, those that changed last first."`
 	Show   deliveriesShowCommand   `cmd:"" help:"Show one delivery and its attempts."`
-	Replay deliveriesReplayCommand `cmd:"" help:"Send dead deliveries again under the same webhook-id. Says how many; --yes does it."`
+	Replay deliveriesReplayCommand `cmd:"" help:"Send deliveries again. Says how many; --yes does it."`
 }
 
 type undecodableCommand struct {
-	List undecodableListCommand `cmd:"" help:"List records, the newest first."`
-	Show undecodableShowCommand `cmd:"" help:"Show one record with its headers."`
+	List   undecodableListCommand   `cmd:"" help:"List records, the newest first."`
+	Show   undecodableShowCommand   `cmd:"" help:"Show one record with its headers."`
+	Replay undecodableReplayCommand `cmd:"" help:"Make the deliveries of records that can be read now. Says how many; --yes does it."`
 }
 
 // usageError ends a command with exit code 2.

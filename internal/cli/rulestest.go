@@ -35,7 +35,11 @@ func (c *testCommand) Run(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	e, err := s.entry(ctx, &c.Database, c.ID)
+	rules, err := s.rules(ctx, &c.Database)
+	if err != nil {
+		return err
+	}
+	e, err := rules.entry(c.ID)
 	if err != nil {
 		return err
 	}
@@ -52,7 +56,7 @@ func (c *testCommand) Run(ctx context.Context, s *session) error {
 		Format: e.Rule.Format, Body: message.Body(e.Rule.Format), Traceparent: message.Event.Traceparent,
 	}
 	result := testView{}
-	if result.Request, err = c.preview(ctx, s.build().Version, e.Rule, d); err != nil {
+	if result.Request, err = c.preview(ctx, s, e.Rule, d); err != nil {
 		return err
 	}
 	if c.Send {
@@ -80,10 +84,14 @@ func (r *recorder) RoundTrip(request *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: http.StatusNoContent, Header: http.Header{}, Body: http.NoBody, Request: request}, nil
 }
 
-// preview returns the request as the sender would make it now.
-func (c *testCommand) preview(ctx context.Context, version string, r *rule.Rule, d *delivery.Delivery) (requestView, error) {
+// preview returns the request as the sender would make it now. What keeps it from making one is logged.
+func (c *testCommand) preview(ctx context.Context, s *session, r *rule.Rule, d *delivery.Delivery) (requestView, error) {
+	signer, err := sender.NewSigner(c.SigningScheme, c.SigningSecrets()...)
+	if err != nil {
+		return requestView{}, err
+	}
 	var seen recorder
-	recording, err := sender.New(sender.Options{Transport: &seen, Version: version})
+	recording, err := sender.New(sender.Options{Transport: &seen, Version: s.build().Version, Signer: signer, Logger: s.log})
 	if err != nil {
 		return requestView{}, err
 	}

@@ -140,6 +140,7 @@ func (r *Rules) check(p *problems) {
 }
 
 func (s *Sending) check(p *problems) {
+	s.checkSigning(p)
 	if s.Proxy == "" {
 		return
 	}
@@ -150,9 +151,17 @@ func (s *Sending) check(p *problems) {
 	}
 }
 
+// minRate is the least rate that is one, in requests a second.
+const minRate = 0.001
+
 func (d *Dispatch) check(p *problems) {
 	if len(d.RetrySchedule) == 0 {
 		p.missing(ownPrefix+"RETRY_SCHEDULE", "give at least one delay, such as 5s,5m,2h")
+	}
+	// A slower rate than that is a mistake: rows that wait longer than 14 days expire.
+	if d.EndpointRate > 0 && d.EndpointRate < minRate {
+		p.add(ownPrefix+"ENDPOINT_RATE", strconv.FormatFloat(d.EndpointRate, 'g', -1, 64),
+			"is less than one request in 1000 seconds: write at least %g, or 0 for no limit", minRate)
 	}
 	if d.ParkLimitRuleRows > d.ParkLimitRows && !p.seen[ownPrefix+"PARK_LIMIT_ROWS"] && !p.seen[ownPrefix+"PARK_LIMIT_RULE_ROWS"] {
 		p.add(ownPrefix+"PARK_LIMIT_RULE_ROWS", strconv.Itoa(d.ParkLimitRuleRows),

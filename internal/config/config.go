@@ -76,12 +76,17 @@ type Sending struct {
 	EgressAllow []netip.Prefix `setting:"WEBHOOK_DISPATCHER_EGRESS_ALLOW" placeholder:"CIDR,…"`
 	Proxy       Secret         `setting:"WEBHOOK_DISPATCHER_PROXY" placeholder:"URL"`
 	ProxyFile   string         `setting:"WEBHOOK_DISPATCHER_PROXY_FILE" placeholder:"FILE"`
+
+	SigningScheme     string `setting:"WEBHOOK_DISPATCHER_SIGNING_SCHEME" choice:"none,standard,sig-hmac-sha256" default:"none"`
+	SigningSecret     Secret `setting:"WEBHOOK_DISPATCHER_SIGNING_SECRET" placeholder:"SECRET,…"`
+	SigningSecretFile string `setting:"WEBHOOK_DISPATCHER_SIGNING_SECRET_FILE" placeholder:"FILE"`
 }
 
 // Dispatch says how deliveries are tried, retried and parked.
 type Dispatch struct {
 	HandOff             time.Duration   `setting:"WEBHOOK_DISPATCHER_HAND_OFF" min:"10ms" max:"1m" default:"500ms"`
 	EndpointConcurrency int             `setting:"WEBHOOK_DISPATCHER_ENDPOINT_CONCURRENCY" min:"1" max:"65536" default:"64"`
+	EndpointRate        float64         `setting:"WEBHOOK_DISPATCHER_ENDPOINT_RATE" min:"0" max:"1000000" default:"0"`
 	Concurrency         int             `setting:"WEBHOOK_DISPATCHER_CONCURRENCY" min:"1" max:"65536" default:"1024"`
 	RetrySchedule       []time.Duration `setting:"WEBHOOK_DISPATCHER_RETRY_SCHEDULE" default:"5s,5m,30m,2h,5h,10h,14h,20h,24h"`
 	ParkLimitRuleRows   int             `setting:"WEBHOOK_DISPATCHER_PARK_LIMIT_RULE_ROWS" min:"1" max:"1000000000" default:"100000"`
@@ -99,9 +104,10 @@ type Retention struct {
 	RetentionUndecodable time.Duration `setting:"WEBHOOK_DISPATCHER_RETENTION_UNDECODABLE" min:"1h" max:"3650d" default:"30d"`
 }
 
-// HTTP says where the daemon listens.
+// HTTP says where the daemon listens, and what it shows there.
 type HTTP struct {
-	Listen string `setting:"WEBHOOK_DISPATCHER_LISTEN" default:":8080"`
+	Listen         string `setting:"WEBHOOK_DISPATCHER_LISTEN" default:":8080"`
+	MetricsPerRule bool   `setting:"WEBHOOK_DISPATCHER_METRICS_PER_RULE" default:"false"`
 }
 
 // File is the setting that names the YAML file; it cannot stand in that file.

@@ -70,12 +70,12 @@ func TestDefaults(t *testing.T) {
 		"group id":  c.GroupID == "dev-webhook-dispatcher",
 		"topics":    reflect.DeepEqual(c.FullTopics(), []string{"dev-course-enrollment-lifecycle"}),
 		"timeout":   c.Timeout == 10*time.Second && c.HandOff == 500*time.Millisecond,
-		"limits":    c.EndpointConcurrency == 64 && c.Concurrency == 1024,
+		"limits":    c.EndpointConcurrency == 64 && c.Concurrency == 1024 && c.EndpointRate == 0,
 		"park":      c.ParkLimitRuleRows == 100_000 && c.ParkLimitRows == 1_000_000 && c.ParkLimitBytes == 4<<30,
 		"overflow":  c.ParkOverflow == "hold" && c.AttemptLog == "parked",
 		"rules":     c.RulesSource == "enabled" && c.RulesRefresh == 5*time.Second,
 		"log":       c.LogFormat == "json" && c.LogLevel == "info",
-		"start":     c.StartOffset == "latest" && c.Listen == ":8080",
+		"start":     c.StartOffset == "latest" && c.Listen == ":8080" && !c.MetricsPerRule,
 		"budget":    c.FetchBudget == 32<<20,
 		"retention": c.RetentionDelivered == 24*h && c.RetentionDead == 30*24*h,
 		"tls":       !c.TLSToKafka(),
@@ -138,6 +138,39 @@ func TestRepeatedFlagAdds(t *testing.T) {
 	c, _, err := parse(t, good(), "--topics", "a", "--topics", "b,c")
 	if err != nil || strings.Join(c.Topics, " ") != "a b c" {
 		t.Errorf("topics %q, %v", c.Topics, err)
+	}
+}
+
+func TestRateAndSwitch(t *testing.T) {
+	t.Parallel()
+	const rate, perRule = "WEBHOOK_DISPATCHER_ENDPOINT_RATE=", "WEBHOOK_DISPATCHER_METRICS_PER_RULE="
+	file := "WEBHOOK_DISPATCHER_CONFIG=" + writeFile(t, "settings.yaml", "endpoint-rate: 2.5\nmetrics: {per-rule: true}\n")
+	for _, c := range []struct {
+		name    string
+		environ []string
+		args    []string
+		rate    float64
+		perRule bool
+	}{
+		{name: "file", environ: good(file), rate: 2.5, perRule: true},
+		{name: "environment over file", environ: good(file, rate+"0", perRule+"off")},
+		{
+			name: "flag over environment", environ: good(rate+"7", perRule+"no"),
+			args: []string{"--metrics-per-rule", "--endpoint-rate=0.001"}, rate: 0.001, perRule: true,
+		},
+		{name: "flag with a value", environ: good(perRule + "1"), args: []string{"--metrics-per-rule=false"}},
+		{name: "in any case", environ: good(rate+" 1e3 ", perRule+" Yes "), rate: 1000, perRule: true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			got, _, err := parse(t, c.environ, c.args...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.EndpointRate != c.rate || got.MetricsPerRule != c.perRule {
+				t.Errorf("rate %v, per rule %v, want %v and %v", got.EndpointRate, got.MetricsPerRule, c.rate, c.perRule)
+			}
+		})
 	}
 }
 
@@ -214,7 +247,7 @@ func TestEverySetting(t *testing.T) {
 func TestDesignNamesAreKnown(t *testing.T) {
 	t.Parallel()
 	names := strings.Fields(`TOPICS GROUP_ID START_OFFSET MYSQL_DSN LISTEN API_LISTEN FILTER_LISTEN RECEIVER_LISTEN RETRY_SCHEDULE
-		TIMEOUT HAND_OFF ENDPOINT_CONCURRENCY CONCURRENCY PARK_OVERFLOW ATTEMPT_LOG EGRESS_ALLOW
+		TIMEOUT HAND_OFF ENDPOINT_CONCURRENCY ENDPOINT_RATE CONCURRENCY PARK_OVERFLOW METRICS_PER_RULE ATTEMPT_LOG EGRESS_ALLOW
 		RULES_SOURCE RULES_REFRESH LOG_FORMAT LOG_LEVEL FILTER_TOKENS
 		FILTER_DEADLINE SECRETS_KEY SIGNING_SCHEME SIGNING_SECRET LMS_BASE_URL LMS_OAUTH2_KEY LMS_OAUTH2_SECRET SHOPIFY_SHOP_DOMAIN
 		SHOPIFY_API_KEY WOOCOMMERCE_SOURCE WOOCOMMERCE_SECRET WOOCOMMERCE_REQUIRE_PAYMENT LERNITO_SECRET SKU_PREFIX AUTO_ENROLL

@@ -72,9 +72,11 @@ type settingMapper struct{ l *Loader }
 
 // Decode implements kong.Mapper.
 func (m settingMapper) Decode(ctx *kong.DecodeContext, target reflect.Value) error {
-	var text string
-	if err := ctx.Scan.PopValueInto("value", &text); err != nil {
-		return err
+	text := "true" // a bool flag needs no value; kong takes none but one behind an equals sign for it
+	if !ctx.Value.IsBool() || ctx.Scan.Peek().Type == kong.FlagValueToken {
+		if err := ctx.Scan.PopValueInto("value", &text); err != nil {
+			return err
+		}
 	}
 	if err := setValue(target, ctx.Value.Tag, text); err != nil {
 		env := ctx.Value.Tag.Get("setting")
@@ -169,10 +171,6 @@ type Group interface{ check(p *problems) }
 func (l *Loader) Finish(groups ...Group) error {
 	for _, group := range groups {
 		readSecretFiles(reflect.ValueOf(group).Elem(), &l.problems)
-		switch group.(type) {
-		case *Config, *Sending:
-			l.refusePending()
-		}
 	}
 	for _, group := range groups {
 		group.check(&l.problems)
@@ -225,14 +223,6 @@ func (l *Loader) given(s setting) bool {
 	return ok
 }
 
-func (l *Loader) refusePending() {
-	for _, s := range laterSettings() {
-		if s.pending == refused && l.given(s) && !l.problems.seen[s.env] {
-			l.problems.add(s.env, "", "this version cannot sign yet, and going on would send requests without a signature: remove it")
-		}
-	}
-}
-
 // serviceLink matches what Kubernetes puts into every container for a service whose name begins with webhook-dispatcher.
 var serviceLink = regexp.MustCompile(`^WEBHOOK_DISPATCHER_([A-Z0-9_]+_)?` +
 	`(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
@@ -253,7 +243,7 @@ func (l *Loader) Warnings() []string {
 		warnings = append(warnings, text)
 	}
 	for _, s := range laterSettings() {
-		if s.pending == ignored && l.given(s) {
+		if l.given(s) {
 			warnings = append(warnings, s.env+" is set, but this version does not have its feature yet: it has no effect")
 		}
 	}

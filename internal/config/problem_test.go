@@ -16,6 +16,9 @@ func TestProblems(t *testing.T) {
 	empty := writeFile(t, "empty", "\n")
 	notPEM := writeFile(t, "ca.pem", "no certificate")
 	file := func(text string) string { return "WEBHOOK_DISPATCHER_CONFIG=" + writeFile(t, "settings.yaml", text) }
+	signing := func(scheme, secret string) []string {
+		return good("WEBHOOK_DISPATCHER_SIGNING_SCHEME="+scheme, "WEBHOOK_DISPATCHER_SIGNING_SECRET="+secret)
+	}
 	cases := []struct {
 		name    string
 		environ []string
@@ -58,13 +61,25 @@ func TestProblems(t *testing.T) {
 		{"retention", good("WEBHOOK_DISPATCHER_RETENTION_DELIVERED=1h", "WEBHOOK_DISPATCHER_RETENTION_DEAD=5"), nil},
 		{"hand-off over timeout", good("WEBHOOK_DISPATCHER_TIMEOUT=1s"), []string{"--hand-off=2s"}},
 		{"numbers", good("WEBHOOK_DISPATCHER_CONCURRENCY=many", "WEBHOOK_DISPATCHER_ENDPOINT_CONCURRENCY=0"), nil},
+		{"rate", good("WEBHOOK_DISPATCHER_ENDPOINT_RATE=-1"), nil},
+		{"rate no number", good("WEBHOOK_DISPATCHER_ENDPOINT_RATE=NaN", "WEBHOOK_DISPATCHER_METRICS_PER_RULE=some"), nil},
+		{"rate too slow", good("WEBHOOK_DISPATCHER_ENDPOINT_RATE=0.0001"), []string{"--metrics-per-rule=maybe"}},
 		{"sizes", good("WEBHOOK_DISPATCHER_FETCH_BUDGET=32", "WEBHOOK_DISPATCHER_PARK_LIMIT_BYTES=1B"), nil},
 		{"park", good("WEBHOOK_DISPATCHER_PARK_LIMIT_ROWS=10", "WEBHOOK_DISPATCHER_PARK_OVERFLOW=drop"), nil},
 		{"egress", good("WEBHOOK_DISPATCHER_EGRESS_ALLOW=10.1.2.3/8"), nil},
 		{"egress address", good("WEBHOOK_DISPATCHER_EGRESS_ALLOW=10.1.2.3"), nil},
 		{"proxy", good("WEBHOOK_DISPATCHER_PROXY=socks5://u:hunter2@proxy:1080"), nil},
 		{"rules source", good("WEBHOOK_DISPATCHER_RULES_SOURCE=adopted", "WEBHOOK_DISPATCHER_ATTEMPT_LOG=none"), nil},
-		{"signing", good("WEBHOOK_DISPATCHER_SIGNING_SECRET=hunter2"), nil},
+		{"signing scheme", good("WEBHOOK_DISPATCHER_SIGNING_SCHEME=hmac", "WEBHOOK_DISPATCHER_SIGNING_SECRET=hunter2"), nil},
+		{"signing secret alone", good("WEBHOOK_DISPATCHER_SIGNING_SECRET=hunter2"), nil},
+		{"signing scheme alone", good("WEBHOOK_DISPATCHER_SIGNING_SCHEME=sig-hmac-sha256"), nil},
+		{"signing no prefix", signing("standard", "hunter2hunter2hunter2hunter2hunter2"), nil},
+		{"signing short", signing("standard", "whsec_hunter2A"), nil},
+		{"signing no base64", signing("standard", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw,whsec_hunter2"), nil},
+		{"signing public key", signing("standard", "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4="), nil},
+		{"signing list", signing("sig-hmac-sha256", "hunter2,,hunter2"), nil},
+		{"signing space", signing("sig-hmac-sha256", "hunter2, hunter2"), nil},
+		{"signing file", good("WEBHOOK_DISPATCHER_SIGNING_SCHEME=standard", "WEBHOOK_DISPATCHER_SIGNING_SECRET_FILE="+empty), nil},
 		{"listen", good("WEBHOOK_DISPATCHER_LISTEN=8080", "WEBHOOK_DISPATCHER_LOG_LEVEL=loud", "WEBHOOK_DISPATCHER_LOG_FORMAT=xml"), nil},
 		{"listen port", good("WEBHOOK_DISPATCHER_LISTEN=:99999"), nil},
 		{"file missing", good("WEBHOOK_DISPATCHER_CONFIG=/does/not/exist.yaml"), nil},

@@ -12,11 +12,10 @@ const (
 
 // setting is one entry of the list of all settings.
 type setting struct {
-	env     string
-	field   string // of the struct, "" for a setting that no field holds
-	secret  bool
-	inFile  bool // may stand in the YAML file
-	pending effect
+	env    string
+	field  string // of the struct, "" for a setting that no field holds
+	secret bool
+	inFile bool // may stand in the YAML file
 }
 
 // flagName returns a setting's flag and YAML key: the environment name without its prefix, in lower case with hyphens.

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"reflect"
 	"strconv"
@@ -30,6 +31,18 @@ func setValue(target reflect.Value, tag tags, text string) error {
 			return err
 		}
 		*field = n
+	case *float64:
+		n, err := parseRange(tag, text, parseFloat, "a number, such as 20 or 0.5")
+		if err != nil {
+			return err
+		}
+		*field = n
+	case *bool:
+		b, err := parseBool(text)
+		if err != nil {
+			return err
+		}
+		*field = b
 	case *Size:
 		n, err := parseRange(tag, text, ParseSize, "a number of bytes with a unit, such as 32MiB")
 		if err != nil {
@@ -68,7 +81,7 @@ func setChoice(field *string, choices, text string) error {
 }
 
 // parseRange reads a value that the tags min and max bound.
-func parseRange[T int | Size | time.Duration](tag tags, text string, parse func(string) (T, error), want string) (T, error) {
+func parseRange[T int | float64 | Size | time.Duration](tag tags, text string, parse func(string) (T, error), want string) (T, error) {
 	v, err := parse(strings.TrimSpace(text))
 	if err != nil {
 		return 0, fmt.Errorf("write %s", want)
@@ -86,6 +99,25 @@ func parseRange[T int | Size | time.Duration](tag tags, text string, parse func(
 		}
 	}
 	return v, nil
+}
+
+// parseFloat reads a number; ParseFloat takes NaN and Inf as well, which no bound would keep out.
+func parseFloat(text string) (float64, error) {
+	n, err := strconv.ParseFloat(text, 64)
+	if err != nil || math.IsNaN(n) || math.IsInf(n, 0) {
+		return 0, fmt.Errorf("%q is no number", text)
+	}
+	return n, nil
+}
+
+func parseBool(text string) (bool, error) {
+	switch strings.ToLower(strings.TrimSpace(text)) {
+	case "true", "yes", "on", "1":
+		return true, nil
+	case "false", "no", "off", "0":
+		return false, nil
+	}
+	return false, errors.New("write true or false")
 }
 
 // appendItems adds the items of a list; a flag that is given twice adds to the first.

@@ -55,8 +55,6 @@ type Verdict struct {
 	// Counted tells whether this one does. One that the endpoint put off does not.
 	Counted bool
 	Reason  Reason
-	// CloseLane is how long nothing at all should be sent to the endpoint; zero where it did not ask for that.
-	CloseLane time.Duration
 }
 
 // Judge returns what follows attempt a of a delivery that had `before` counted attempts.
@@ -76,9 +74,9 @@ func (p *Policy) Judge(before int, a *Attempt) Verdict {
 	case a.Class == ClassCancelled:
 		v.Attempts, v.Counted, v.Reason = before, false, ReasonDrain
 		return v
-	case (a.Status == 429 || a.Status == 503) && retryAfter > 0:
+	case a.PutOff() > 0:
 		v.Attempts, v.Counted = before, false
-		v.Reason, v.Delay, v.CloseLane = ReasonRetryAfter, retryAfter, retryAfter
+		v.Reason, v.Delay = ReasonRetryAfter, retryAfter
 		return v
 	case before >= len(p.schedule):
 		v.State, v.Reason = Dead, ReasonExhausted
@@ -86,6 +84,15 @@ func (p *Policy) Judge(before int, a *Attempt) Verdict {
 	}
 	v.Delay = max(p.jittered(p.schedule[before]), retryAfter)
 	return v
+}
+
+// PutOff returns how long the endpoint asked that nothing at all be sent to it, MaxRetryAfter at most; 0 where it did not. Such an attempt
+// does not count.
+func (a *Attempt) PutOff() time.Duration {
+	if a.Status != 429 && a.Status != 503 {
+		return 0
+	}
+	return min(max(a.RetryAfter, 0), MaxRetryAfter)
 }
 
 func (p *Policy) jittered(d time.Duration) time.Duration {

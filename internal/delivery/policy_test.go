@@ -59,12 +59,12 @@ func TestJudge(t *testing.T) {
 		{
 			"429 with Retry-After counts no attempt", 1,
 			delivery.Attempt{Status: 429, RetryAfter: time.Minute},
-			verdict{State: delivery.Pending, Delay: time.Minute, Attempts: 1, Reason: delivery.ReasonRetryAfter, CloseLane: time.Minute},
+			verdict{State: delivery.Pending, Delay: time.Minute, Attempts: 1, Reason: delivery.ReasonRetryAfter},
 		},
 		{
 			"503 with Retry-After beyond a day, schedule used up", 3,
 			delivery.Attempt{Status: 503, RetryAfter: 48 * time.Hour},
-			verdict{State: delivery.Pending, Delay: 24 * time.Hour, Attempts: 3, Reason: delivery.ReasonRetryAfter, CloseLane: 24 * time.Hour},
+			verdict{State: delivery.Pending, Delay: 24 * time.Hour, Attempts: 3, Reason: delivery.ReasonRetryAfter},
 		},
 		{"timeout", 0, delivery.Attempt{Class: delivery.ClassTimeout}, retry(1, 5*time.Second, delivery.ReasonError)},
 		{
@@ -125,6 +125,29 @@ func TestLeaseOutlastsWaitAndRequest(t *testing.T) {
 	} {
 		if got := delivery.Lease(timeout); got != want {
 			t.Errorf("Lease(%v) = %v, want %v", timeout, got, want)
+		}
+	}
+}
+
+func TestPutOff(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		status      int
+		after, want time.Duration
+	}{
+		{429, time.Minute, time.Minute},
+		{503, time.Second, time.Second},
+		{503, 48 * time.Hour, 24 * time.Hour},
+		{429, 0, 0},
+		{429, -time.Second, 0},
+		{500, time.Minute, 0},
+		{410, time.Minute, 0},
+		{200, time.Minute, 0},
+		{0, time.Minute, 0},
+	} {
+		a := delivery.Attempt{Status: tc.status, RetryAfter: tc.after}
+		if got := a.PutOff(); got != tc.want {
+			t.Errorf("%d with Retry-After %v: %v, want %v", tc.status, tc.after, got, tc.want)
 		}
 	}
 }

@@ -32,6 +32,14 @@ func Bury(d *Delivery, attempts, status int) Insert {
 	return in
 }
 
+// Overflow (memory → dead) makes the row of a delivery that finds as many rows of its rule waiting as may. It is kept without its body:
+// what the limit is for is room.
+func Overflow(d *Delivery, attempts, status int) Insert {
+	in := Bury(d, attempts, status)
+	in.Reason = ReasonParkLimit
+	return in
+}
+
 // Settle (leased → delivered, pending, dead) is the result of a lease that was sent.
 func Settle(r *Row, v Verdict, status int) Update {
 	u := Update{

@@ -7,14 +7,34 @@
 //
 // The way of a flight, one delivery on its way:
 //
-//	               ┌────────────────────── spill, drain, closed lane ──────────────────────┐
+//	               ┌──────── spill, drain, lane that may not send, paused rule ────────────┐
 //	               │                                                                       ▼
 //	queued ──► sending ── 2xx ──► released                                         row ──► released
-//	               ├── failed ──► row: pending, with the next delay ──────────────────────► released
-//	               └── hand-off ──► row: leased ──► released; the result is written when it comes
+//	  ▲            ├── failed ──► row: pending, with the next delay ──────────────────────► released
+//	  │            └── hand-off ──► row: leased ──► released; the result is written when it comes
+//	  │
+//	  └─ at the park limit, with hold: what would become a row waits, tried or not; a drain drops it, unreleased
+//	     at the park limit, with dead: the row is dead and has no body
 //
-// Locks: a lane's mu guards its queues and counts, a flight's mu its phase. No lock is held while calling the sender or the
-// queue, and a flight's mu is never held together with a lane's.
+// A lane begins a request when all of these allow it:
+//
+//	rule      active; a paused one makes rows at once                                          shut.go
+//	patience  the time is over that the endpoint asked for (Retry-After)                       shut.go
+//	breaker   closed; or half-open, for one request: the probe                                 breaker.go
+//	places    8 at first, one more for each 2xx, half for each timeout, up to its limit        pace.go
+//	bucket    there is a token, where the rule has a rate                                      pace.go
+//	slots     the process has one free; the last eighth is for lanes with few under way        slots.go
+//
+// The first three shut the lane: what waits and what comes become rows, claimed rows are given back. With the others it waits in memory.
+//
+//	     10 failures in a row over 5 s           10 s
+//	closed ─────────────────────────► open ─────────────► half-open ── probe fails ──► open
+//	  ▲                                                       │
+//	  └──────────────── probe works; 4 places ────────────────┘     a probe that says nothing: half-open, for the next
+//
+// Locks, in this order: a source's mu, Dispatcher.lanesMu, a lane's mu, then those of the slots, of the sweeper's list, of the breaker. A
+// lane's mu guards its queues, counts and limits, a flight's mu its phase. No lock is held while calling the sender, the queue or
+// Full, and a flight's mu is never held together with a lane's.
 package dispatch
 
 import (
@@ -37,10 +57,13 @@ type Sender interface {
 	Send(ctx context.Context, r *rule.Rule, d *delivery.Delivery, number int) delivery.Attempt
 }
 
-// Rules is the current snapshot: what a delivery's URL and limits are read from at each attempt.
+// Rules is the current snapshot: what a delivery's URL is read from at each attempt, and the limits of its lane once a second. Its methods
+// neither block nor call back: lanes are locked meanwhile.
 type Rules interface {
-	// Active returns the rule of a lane, nil where it is disabled, faulty or gone.
+	// Active returns the rule of a lane, nil where it is paused, disabled, faulty or gone.
 	Active(lane delivery.Lane) *rule.Rule
+	// Paused tells whether the rule of a lane is paused: its deliveries are rows, and wait.
+	Paused(lane delivery.Lane) bool
 }
 
 // Queue keeps deliveries durable. Its methods do not block.
@@ -69,6 +92,14 @@ type Options struct {
 	// EndpointConcurrency caps requests in flight to one rule's endpoint, Concurrency those of the process.
 	EndpointConcurrency int
 	Concurrency         int
+	// EndpointRate caps the requests to one rule's endpoint that begin in a second; 0: no limit. A rule's own limits go before both.
+	EndpointRate float64
+	// Full tells whether as many rows of a lane wait as may; nil: never. It must not block.
+	Full func(delivery.Lane) bool
+	// BuryOverflow makes a dead row without a body of what would be one row too many; else it is held in memory, unreleased.
+	BuryOverflow bool
+	// PerRule adds metrics that have a series for each rule.
+	PerRule bool
 	// LogAll logs every attempt, not only those that failed or belong to a row.
 	LogAll bool
 	// RoomWanted is called when a lane that has been claimed for has got room again. It must not block.
@@ -88,6 +119,7 @@ func (o *Options) validate() error {
 	check(o.HandOff > 0, "hand-off time is %v: it must be above 0, or every delivery becomes a row", o.HandOff)
 	check(o.Timeout > 0, "timeout is %v: it must be above 0", o.Timeout)
 	check(o.EndpointConcurrency > 0, "endpoint concurrency is %d: with less than 1 nothing is sent", o.EndpointConcurrency)
+	check(o.EndpointRate >= 0, "endpoint rate is %v: write 0 for no limit, or what may begin in a second", o.EndpointRate)
 	check(o.Concurrency > 0, "concurrency is %d: with less than 1 nothing is sent", o.Concurrency)
 	return errors.Join(errs...)
 }
@@ -110,6 +142,9 @@ type Dispatcher struct {
 	lanesMu sync.RWMutex
 	lanes   map[delivery.Lane]*lane
 
+	listMu sync.Mutex
+	list   []*lane // those in which something may be on its way
+
 	sourcesMu sync.Mutex
 	sources   map[Source]*source
 }
@@ -126,7 +161,8 @@ func New(o Options) (*Dispatcher, error) {
 		o.RoomWanted = func() {}
 	}
 	d := &Dispatcher{
-		Options: o, metrics: newMetrics(o.Registerer), stop: make(chan struct{}), slots: slots{free: o.Concurrency},
+		Options: o, metrics: newMetrics(o.Registerer, o.PerRule), stop: make(chan struct{}),
+		slots: newSlots(o.Concurrency, o.EndpointConcurrency),
 		lanes: make(map[delivery.Lane]*lane), sources: make(map[Source]*source),
 	}
 	d.ctx, d.cancel = context.WithCancel(context.Background())
@@ -140,7 +176,7 @@ func New(o Options) (*Dispatcher, error) {
 func (d *Dispatcher) Close(ctx context.Context) error {
 	d.closing.Store(true)
 	for _, l := range d.allLanes() {
-		for _, f := range l.takeClaimed() {
+		for _, f := range l.end() {
 			d.Queue.Settle(delivery.Return(f.row, 0))
 		}
 	}
@@ -180,18 +216,22 @@ func (d *Dispatcher) Dispatch(from Source, deliveries []delivery.Delivery, relea
 	o.epoch.left.Add(1)
 	flights := make([]flight, len(deliveries))
 	now := time.Now()
+	src.mu.Lock()
 	for i := range deliveries {
 		f := &flights[i]
 		f.delivery, f.origin = &deliveries[i], o
-		f.lane = d.lane(f.delivery.Lane())
-		src.saw(f.lane, now)
-		f.lane.push(f, now)
+		f.lane = src.lane(d, f.delivery.Lane(), now)
+	}
+	src.mu.Unlock()
+	for i := range flights {
+		flights[i].lane.push(&flights[i], now)
 	}
 }
 
 // Room implements the claimer's view of the lanes: how many due rows a lane can take now. Claimed rows go before first tries, but
-// while first tries wait a lane takes only a quarter of its limit at a time, so that neither starves the other. Twice
-// the limit at most are held, so that the last waits no longer than its lease allows for (delivery.Lease).
+// while first tries wait a lane takes only a quarter of its places at a time, so that neither starves the other. Twice
+// the places at most are held, so that the last waits no longer than its lease allows for (delivery.Lease). A lane that may not send
+// takes none, one whose breaker is half-open one at a time, and one with a rate no more than it can begin in a quarter of the lease.
 func (d *Dispatcher) Room(key delivery.Lane) (room int, lease time.Duration, known bool) {
 	if d.closing.Load() {
 		return 0, 0, true
@@ -204,14 +244,38 @@ func (d *Dispatcher) Room(key delivery.Lane) (room int, lease time.Duration, kno
 
 // Resend takes claimed rows over. Their leases run out at until.
 func (d *Dispatcher) Resend(rows []delivery.Row, until time.Time) {
+	now := time.Now()
 	for i := range rows {
 		row := &rows[i]
-		if d.closing.Load() {
-			d.Queue.Settle(delivery.Return(row, 0))
-			continue
-		}
-		d.lane(row.Lane()).pushClaimed(&flight{delivery: &row.Delivery, row: row, until: until, lane: d.lane(row.Lane())})
+		d.lane(row.Lane()).pushClaimed(&flight{delivery: &row.Delivery, row: row, until: until}, now)
 	}
+}
+
+// Health returns what is known of the endpoints of the lanes that had attempts.
+func (d *Dispatcher) Health() []delivery.LaneHealth {
+	var all []delivery.LaneHealth
+	for _, l := range d.allLanes() {
+		l.mu.Lock()
+		if l.health.Tried() {
+			all = append(all, l.health)
+		}
+		l.mu.Unlock()
+	}
+	return all
+}
+
+// ResetHealth forgets the failures of a lane, as after its rule was paused for them and resumed. When its endpoint last took a delivery
+// stays known.
+func (d *Dispatcher) ResetHealth(key delivery.Lane) {
+	d.lanesMu.RLock()
+	l := d.lanes[key]
+	d.lanesMu.RUnlock()
+	if l == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.health = delivery.LaneHealth{Lane: key, LastTaken: l.health.LastTaken}
 }
 
 func (d *Dispatcher) lane(key delivery.Lane) *lane {
@@ -224,7 +288,7 @@ func (d *Dispatcher) lane(key delivery.Lane) *lane {
 	d.lanesMu.Lock()
 	defer d.lanesMu.Unlock()
 	if l = d.lanes[key]; l == nil {
-		l = &lane{d: d, key: key, limit: d.EndpointConcurrency}
+		l = newLane(d, key)
 		d.lanes[key] = l
 	}
 	return l

@@ -35,6 +35,9 @@ type world struct {
 	mu        sync.Mutex
 	endpoints map[int32]endpoint
 	inactive  map[int32]bool
+	paused    map[int32]bool
+	limits    map[int32]rule.Limits
+	full      map[int32]bool
 	sent      map[int32]int
 	inFlight  int
 	maxFlight int
@@ -70,10 +73,29 @@ func (w *world) Send(ctx context.Context, r *rule.Rule, d *delivery.Delivery, nu
 func (w *world) Active(l delivery.Lane) *rule.Rule {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.inactive[l.RuleID] {
+	if w.inactive[l.RuleID] || w.paused[l.RuleID] {
 		return nil
 	}
-	return &rule.Rule{Row: rule.Row{ID: l.RuleID}, Kind: l.Kind, Format: delivery.FormatJSON}
+	return &rule.Rule{Row: rule.Row{ID: l.RuleID}, Kind: l.Kind, Format: delivery.FormatJSON, Limits: w.limits[l.RuleID]}
+}
+
+func (w *world) Paused(l delivery.Lane) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.paused[l.RuleID]
+}
+
+func (w *world) Full(l delivery.Lane) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.full[l.RuleID]
+}
+
+// set changes something of the world.
+func (w *world) set(change func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	change()
 }
 
 func (w *world) Park(in delivery.Insert, wanted func() bool, stored func()) {
@@ -124,15 +146,21 @@ func (w *world) hold(on bool) {
 }
 
 // event dispatches one event with a delivery for each rule and counts its releases under n.
-func (w *world) event(d *dispatch.Dispatcher, n int, rules ...int32) {
+func (w *world) event(d *dispatch.Dispatcher, n int, rules ...int32) { w.eventOf(d, 0, n, rules...) }
+
+func idOf(n int, r int32) delivery.ID {
+	return delivery.NewID("s", fmt.Sprint(n), "t", delivery.KindWebhook, r, time.Unix(0, 0))
+}
+
+// eventOf is event for one of several partitions.
+func (w *world) eventOf(d *dispatch.Dispatcher, partition, n int, rules ...int32) {
 	ds := make([]delivery.Delivery, len(rules))
 	for i, r := range rules {
 		ds[i] = delivery.Delivery{
-			ID:   delivery.NewID("s", fmt.Sprint(n), "t", delivery.KindWebhook, r, time.Unix(0, 0)),
-			Kind: delivery.KindWebhook, RuleID: r, Format: delivery.FormatJSON, Body: []byte("{}"),
+			ID: idOf(n, r), Kind: delivery.KindWebhook, RuleID: r, Format: delivery.FormatJSON, Body: []byte("{}"),
 		}
 	}
-	d.Dispatch(dispatch.Source{Topic: "t"}, ds, func() {
+	d.Dispatch(dispatch.Source{Topic: "t", Partition: partition}, ds, func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.released[n]++
@@ -184,11 +212,11 @@ func run(t *testing.T, test func(t *testing.T, w *world, d *dispatch.Dispatcher)
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{
 			t: t, endpoints: map[int32]endpoint{}, inactive: map[int32]bool{}, sent: map[int32]int{}, maxBody: 1000,
-			released: map[int]int{},
+			released: map[int]int{}, paused: map[int32]bool{}, limits: map[int32]rule.Limits{}, full: map[int32]bool{},
 		}
 		o := dispatch.Options{
 			Sender: w, Rules: w, Queue: w, Policy: policy(t), HandOff: 500 * time.Millisecond, Timeout: 10 * time.Second,
-			EndpointConcurrency: 4, Concurrency: 100,
+			EndpointConcurrency: 4, Concurrency: 100, Full: w.Full,
 			RoomWanted: func() {
 				w.mu.Lock()
 				defer w.mu.Unlock()

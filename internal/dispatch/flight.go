@@ -23,12 +23,13 @@ const (
 // when it is handed off.
 type flight struct {
 	delivery *delivery.Delivery
-	lane     *lane
+	lane     *lane // set before anybody else sees the flight
 	origin   *origin
 	until    time.Time // when a claimed row's lease runs out
 
 	started time.Time // guarded by lane.mu
 	place   int       // in lane.trying; guarded by lane.mu
+	round   uint32    // of the lane's breaker, when the flight began; guarded by lane.mu
 
 	mu     sync.Mutex
 	phase  phase
@@ -48,11 +49,14 @@ func (f *flight) run() {
 	if f.origin.epoch.dropped.Load() {
 		return // the partition is somebody else's by now, who reads the record again
 	}
-	d := f.lane.d
+	d, l := f.lane.d, f.lane
 	a := delivery.Attempt{Class: delivery.ClassCancelled}
-	// A rule that was disabled or deleted since it was matched is not called: the row waits for what becomes of it.
-	if r := d.Rules.Active(f.lane.key); r != nil {
+	r := d.Rules.Active(l.key)
+	paused := r == nil && d.Rules.Paused(l.key)
+	// A rule that was paused, disabled or deleted since it was matched is not called: the row waits for what becomes of it.
+	if r != nil {
 		a = d.Sender.Send(d.ctx, r, f.delivery, 1)
+		l.note(f, &a)
 	}
 	f.mu.Lock()
 	switch f.phase {
@@ -62,24 +66,28 @@ func (f *flight) run() {
 	case handed:
 		f.phase = ended
 		f.mu.Unlock()
-		d.settle(f.row, &a, f.lane)
+		d.settle(f.row, &a, l)
 	default:
 		f.phase = ended
 		f.mu.Unlock()
+		if paused {
+			f.park(delivery.Queue(f.delivery, 0, delivery.ReasonPaused))
+			return
+		}
 		f.firstResult(&a)
 	}
 }
 
 func (f *flight) runClaimed() {
-	d := f.lane.d
-	r := d.Rules.Active(f.lane.key)
-	closed := f.lane.closedFor()
-	if r == nil || closed > 0 || time.Until(f.until) < d.Timeout+leaseMargin {
-		d.Queue.Settle(delivery.Return(f.row, closed))
+	d, l := f.lane.d, f.lane
+	r := d.Rules.Active(l.key)
+	if r == nil || time.Until(f.until) < d.Timeout+leaseMargin {
+		d.Queue.Settle(delivery.Return(f.row, 0))
 		return
 	}
 	a := d.Sender.Send(d.ctx, r, f.delivery, f.row.Attempts+1)
-	d.settle(f.row, &a, f.lane)
+	l.note(f, &a)
+	d.settle(f.row, &a, l)
 }
 
 // settle writes the result of a row that was sent under a lease.
@@ -89,16 +97,9 @@ func (d *Dispatcher) settle(row *delivery.Row, a *delivery.Attempt, l *lane) {
 		d.Queue.Log(*a)
 	}
 	d.Queue.Settle(delivery.Settle(row, v, a.Status))
-	d.metrics.judged(v, true)
-	switch v.State {
-	case delivery.Delivered:
-		l.taken()
-	case delivery.Dead:
+	d.metrics.judged(l.series, v, true)
+	if v.State == delivery.Dead {
 		l.died(&row.Delivery, v, a.Status)
-	default:
-	}
-	if v.CloseLane > 0 {
-		l.shut(v.CloseLane)
 	}
 }
 
@@ -109,31 +110,23 @@ func (f *flight) firstResult(a *delivery.Attempt) {
 	if a.Class != delivery.ClassCancelled && (v.State != delivery.Delivered || d.LogAll) {
 		d.Queue.Log(*a)
 	}
-	d.metrics.judged(v, false)
-	if v.State == delivery.Delivered {
-		f.lane.taken()
+	d.metrics.judged(f.lane.series, v, false)
+	switch v.State {
+	case delivery.Delivered:
 		f.origin.landed()
-	} else {
-		if v.State == delivery.Dead {
-			f.lane.died(f.delivery, v, a.Status)
-		}
-		f.park(delivery.Park(f.delivery, v, a.Status))
+		return
+	case delivery.Dead:
+		f.lane.died(f.delivery, v, a.Status)
+	default:
 	}
-	if v.CloseLane > 0 {
-		f.lane.shut(v.CloseLane)
-	}
-}
-
-// park makes the flight a row that is not leased, and releases its event when that is stored.
-func (f *flight) park(in delivery.Insert) {
-	if len(in.Body) > f.lane.d.Queue.MaxBody() {
-		in = delivery.Bury(f.delivery, in.Attempts, in.LastStatus)
-	}
-	f.lane.d.Queue.Park(in, f.origin.wanted, f.origin.landed)
+	f.park(delivery.Park(f.delivery, v, a.Status))
 }
 
 // handOff makes a row of a first try while its request goes on. A body that does not fit a row is not handed off: its
-// request ends within the timeout.
+// request ends within the timeout. The park limit is the caller's business.
+//
+// An event that is read a second time may have its row already, from the first. Then this insert changes nothing, the row does not know the
+// token, and the result is discarded: a delivery that was taken now is sent once more from its row. At least once is what is promised.
 func (f *flight) handOff(reason delivery.Reason) {
 	d := f.lane.d
 	if len(f.delivery.Body) > d.Queue.MaxBody() {
@@ -194,6 +187,7 @@ type origin struct {
 	src     *source
 	epoch   *epoch
 	left    atomic.Int32 // deliveries that are neither taken nor rows
+	givenUp atomic.Bool  // one of them is neither and will not be
 	release func()
 }
 
@@ -203,10 +197,17 @@ func (o *origin) landed() {
 	if o.left.Add(-1) > 0 {
 		return
 	}
-	if !o.epoch.dropped.Load() {
+	given := o.givenUp.Load()
+	if !given && !o.epoch.dropped.Load() {
 		o.release()
 	}
-	o.epoch.landed()
+	o.epoch.landed(given)
+}
+
+// giveUp counts one delivery as neither taken nor stored: its event is not released, and is read again.
+func (o *origin) giveUp() {
+	o.givenUp.Store(true)
+	o.landed()
 }
 
 // wanted tells whether a row for the event is still this process's business.

@@ -4,68 +4,142 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sony/gobreaker/v2"
+
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
-// deathEvery is how often a lane logs that a delivery is dead, at most.
-const deathEvery = time.Minute
-
 // lane is the queue of one rule: what waits to be sent to its endpoint, and how many requests are under way.
 type lane struct {
-	d   *Dispatcher
-	key delivery.Lane
+	d      *Dispatcher
+	key    delivery.Lane
+	series *ruleSeries // nil without per-rule metrics
 
 	mu            sync.Mutex
-	limit         int
 	fresh         fifo      // first tries that wait
 	claimed       fifo      // claimed rows that wait; they go first
-	trying        []*flight // first tries under way, at most limit; a flight knows its place
+	held          []parking // failed first tries that may not become rows; see hold.go
+	trying        []*flight // first tries under way; a flight knows its place
 	active        int       // requests under way, claimed ones included
 	activeClaimed int
+	pace          pace
+	bucket        bucket
+	breaker       *breaker
 	closedUntil   time.Time // the endpoint asked for patience
+	paused        bool      // the rule was, when last looked at
 	fullSince     time.Time // every place has been taken since; zero where one is free
-	lastTaken     time.Time // when the endpoint last took a delivery
-	deathLogged   time.Time // when a dead delivery last stood in the log
-	hungry        bool      // the claimer wants to know when there is room
+	used          time.Time // when something last came or began
+	health        delivery.LaneHealth
+	logged        [logTopics]time.Time // when the lane last stood in the log
+	hungry        bool                 // the claimer wants to know when there is room
+	atLimit       bool                 // something waits because as many rows wait as may
+	listed        bool                 // in the sweeper's list
+	gone          bool                 // taken out of the dispatcher: another lane has its key, or will have
 
-	inLine bool // waits for a slot; guarded by slots.mu
+	inFew, inMany bool // waits for a slot; guarded by slots.mu
 }
 
-// push queues a first try. A lane that its endpoint has closed makes it a row at once: waiting in memory could hold up the
-// partition for hours.
-func (l *lane) push(f *flight, now time.Time) {
-	l.mu.Lock()
-	if wait := l.closedUntil.Sub(now); wait > 0 {
-		l.mu.Unlock()
-		f.park(delivery.Queue(f.delivery, wait, delivery.ReasonRetryAfter))
-		return
+func newLane(d *Dispatcher, key delivery.Lane) *lane {
+	l := &lane{d: d, key: key, used: time.Now(), pace: newPace(d.EndpointConcurrency), health: delivery.LaneHealth{Lane: key}}
+	l.series = d.metrics.series(key)
+	l.breaker = newBreaker(func(from, to gobreaker.State) {
+		d.metrics.turned(l.series, from, to)
+		if to == gobreaker.StateClosed {
+			l.pace.restart()
+		}
+	})
+	l.bucket.set(d.EndpointRate)
+	l.adopt()
+	return l
+}
+
+// adopt takes over what the rule says by now of its limits and of being paused. The caller holds mu, or has the only pointer to l.
+// A rule that is not active leaves its limits as they are: nothing is sent. adopt tells whether the rule is active or paused.
+func (l *lane) adopt() bool {
+	if r := l.d.Rules.Active(l.key); r != nil {
+		concurrency, perSecond := l.d.limits(r)
+		l.pace.limit = concurrency
+		l.bucket.set(perSecond)
+		l.paused = false
+		return true
 	}
-	l.fresh.push(f)
-	l.mu.Unlock()
-	l.d.metrics.queued.Inc()
-	l.pump()
+	l.paused = l.d.Rules.Paused(l.key)
+	return l.paused
 }
 
-func (l *lane) pushClaimed(f *flight) {
-	l.mu.Lock()
-	l.claimed.push(f)
-	l.mu.Unlock()
-	l.d.metrics.queued.Inc()
-	l.pump()
-}
-
-// pump starts workers while the lane has work and room and the process has slots. It tells whether it started any.
-func (l *lane) pump() (started bool) {
+// live locks the lane and returns it: where it has been taken out meanwhile, the one that has its key now.
+func (l *lane) live() *lane {
 	for {
 		l.mu.Lock()
-		if !l.canStart() || !l.d.slots.acquire(l) {
+		if !l.gone {
+			return l
+		}
+		l.mu.Unlock()
+		l = l.d.lane(l.key)
+	}
+}
+
+// push queues a first try. Where nothing may be sent it becomes a row at once: waiting in memory could hold up the partition for hours.
+func (l *lane) push(f *flight, now time.Time) {
+	l = l.live()
+	f.lane, l.used = l, now
+	reason, wait := l.barrier(now)
+	if reason == delivery.ReasonNone && l.breaker.state == gobreaker.StateHalfOpen && (l.breaker.probe != nil || l.waiting() > 0) {
+		reason = delivery.ReasonCircuitOpen // there is a probe already
+	}
+	if reason != delivery.ReasonNone {
+		l.mu.Unlock()
+		f.shelve(wait, reason)
+		return
+	}
+	l.enqueue(f)
+	l.mu.Unlock()
+	l.pump(now)
+}
+
+func (l *lane) pushClaimed(f *flight, now time.Time) {
+	l = l.live()
+	f.lane, l.used = l, now
+	reason, wait := l.barrier(now)
+	if reason != delivery.ReasonNone || l.d.closing.Load() {
+		l.mu.Unlock()
+		l.d.Queue.Settle(delivery.Return(f.row, wait))
+		return
+	}
+	l.enqueue(f)
+	l.mu.Unlock()
+	l.pump(now)
+}
+
+// enqueue: the caller holds mu.
+func (l *lane) enqueue(f *flight) {
+	if f.origin == nil { // f.row says the same, but is guarded by f.mu
+		l.claimed.push(f)
+	} else {
+		l.fresh.push(f)
+	}
+	l.d.metrics.queued.Inc()
+	if !l.listed {
+		l.listed = true
+		l.d.enlist(l)
+	}
+}
+
+// waiting: the caller holds mu.
+func (l *lane) waiting() int { return l.fresh.len() + l.claimed.len() }
+
+// pump starts workers while the lane has work and room and the process has slots. It tells whether it started any.
+func (l *lane) pump(now time.Time) (started bool) {
+	for {
+		l.mu.Lock()
+		if !l.canStart(now) || !l.d.slots.acquire(l) {
 			l.mu.Unlock()
 			return started
 		}
-		f := l.start()
+		f := l.start(now)
+		l.d.workers.Go(func() { l.work(f) }) // with mu held: Close looks at every lane before it waits for the workers
 		l.mu.Unlock()
 		started = true
-		l.d.workers.Go(func() { l.work(f) })
 	}
 }
 
@@ -84,51 +158,89 @@ func (l *lane) work(f *flight) {
 // is given back and next returns nil.
 func (l *lane) next(f *flight) *flight {
 	l.mu.Lock()
+	now := time.Now()
 	l.active--
-	if f.origin == nil { // f.row says the same, but is guarded by f.mu
+	if f.origin == nil {
 		l.activeClaimed--
 	}
 	l.forget(f)
-	wake := l.hungry && l.claimed.len()+l.activeClaimed <= l.claimCap()/2
+	l.breaker.end(f)
+	wake := l.hungry && l.claimed.len()+l.activeClaimed <= l.claimCap(now)/2
 	if wake {
 		l.hungry = false
 	}
 	var following *flight
-	if l.canStart() && !l.d.slots.contended() {
-		following = l.start()
-	} else {
+	if !l.d.slots.contended(l.active) && l.canStart(now) {
+		following = l.start(now)
+	}
+	more := following != nil && l.canStart(now) // the lane has got more places than it had
+	if l.active < l.pace.places() {
 		l.fullSince = time.Time{}
+	} else if l.fullSince.IsZero() {
+		l.fullSince = now
 	}
 	l.mu.Unlock()
 	if wake {
 		l.d.RoomWanted()
 	}
 	if following == nil {
-		l.d.slots.release()
-		l.pump() // others went first where they waited; now this lane may wait in turn
+		l.d.slots.release(now)
+	}
+	if following == nil || more {
+		l.pump(now) // where others waited for a slot they went first, and now this lane may wait in turn
 	}
 	return following
 }
 
-// canStart: the caller holds mu.
-func (l *lane) canStart() bool {
-	return l.active < l.limit && l.fresh.len()+l.claimed.len() > 0
+// canStart tells whether a request may begin. Where only a token is missing it sees to it that the lane is pumped again when there is
+// one: a lane without a token holds no slot. The caller holds mu.
+func (l *lane) canStart(now time.Time) bool {
+	if l.waiting() == 0 || l.d.closing.Load() {
+		return false
+	}
+	if reason, _ := l.barrier(now); reason != delivery.ReasonNone {
+		return false
+	}
+	if l.breaker.state == gobreaker.StateHalfOpen {
+		// Requests begun before it opened may hang yet and have all places. The probe waits for none of them.
+		if l.breaker.probe != nil {
+			return false
+		}
+	} else if l.active >= l.pace.places() {
+		return false
+	}
+	if !l.bucket.ready(now) {
+		l.bucket.arm(now, l.refilled)
+		return false
+	}
+	return true
 }
 
-// start takes the next flight off the queues. The caller holds mu and a slot.
-func (l *lane) start() *flight {
-	now := time.Now()
-	if l.active++; l.active == l.limit && l.fullSince.IsZero() {
+// refilled is called when there should be a token again.
+func (l *lane) refilled() {
+	l.mu.Lock()
+	l.bucket.armed = false
+	l.mu.Unlock()
+	l.pump(time.Now())
+}
+
+// start takes the next flight off the queues. The caller holds mu and a slot, and canStart.
+func (l *lane) start(now time.Time) *flight {
+	l.used = now
+	l.bucket.take(now)
+	if l.active++; l.active >= l.pace.places() && l.fullSince.IsZero() {
 		l.fullSince = now
 	}
-	if f := l.claimed.pop(); f != nil {
+	f := l.claimed.pop()
+	if f != nil {
 		l.activeClaimed++
-		return f
+	} else {
+		f = l.fresh.pop()
+		f.started = now
+		f.place = len(l.trying)
+		l.trying = append(l.trying, f)
 	}
-	f := l.fresh.pop()
-	f.started = now
-	f.place = len(l.trying)
-	l.trying = append(l.trying, f)
+	l.breaker.begin(f)
 	return f
 }
 
@@ -144,226 +256,78 @@ func (l *lane) forget(f *flight) {
 	l.trying = l.trying[:last]
 }
 
-// slow returns the first tries that began before `before`.
-func (l *lane) slow(before time.Time) []*flight {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	var slow []*flight
-	for _, f := range l.trying {
-		if !f.started.After(before) {
-			slow = append(slow, f)
-		}
+// note takes down what an attempt says of the endpoint, right when it has ended: its row may take its time.
+func (l *lane) note(f *flight, a *delivery.Attempt) {
+	if a.Class == delivery.ClassCancelled {
+		return
 	}
-	return slow
+	now := time.Now()
+	l.mu.Lock()
+	l.health.Note(a, now)
+	switch {
+	case a.OK():
+		l.pace.taken()
+	case a.Class == delivery.ClassTimeout:
+		l.pace.hung()
+	}
+	wait := a.PutOff()
+	if until := now.Add(wait); wait > 0 && until.After(l.closedUntil) { // a longer wait stays
+		l.closedUntil = until
+	}
+	before := l.breaker.state
+	l.breaker.note(f, a.Sign())
+	after := l.breaker.state
+	l.mu.Unlock()
+	if before != after {
+		l.switched(before, after, now)
+	}
+	if wait > 0 || after == gobreaker.StateOpen && before != after {
+		l.clear(now)
+	}
 }
 
 // room returns how many claimed rows the lane can take, and asks to be told when it can take more.
 func (l *lane) room(now time.Time) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closedUntil.After(now) {
+	if reason, _ := l.barrier(now); reason != delivery.ReasonNone {
 		return 0
 	}
 	l.hungry = true
-	return max(0, l.claimCap()-l.claimed.len()-l.activeClaimed)
+	if l.breaker.state == gobreaker.StateHalfOpen {
+		if l.breaker.probe != nil || l.waiting() > 0 {
+			return 0
+		}
+		return 1
+	}
+	return max(0, l.claimCap(now)-l.claimed.len()-l.activeClaimed)
 }
 
-// claimCap: the caller holds mu.
-func (l *lane) claimCap() int {
+// claimCap is how many claimed rows the lane may hold. The caller holds mu.
+func (l *lane) claimCap(now time.Time) int {
+	places := 2 * l.pace.places()
 	if l.fresh.len() > 0 {
-		return max(1, l.limit/4)
+		places = max(1, l.pace.places()/4)
 	}
-	return 2 * l.limit
+	// What waits for a token must get it long before its lease has run out.
+	return min(places, l.bucket.within(now, delivery.Lease(l.d.Timeout)/4))
 }
 
-// closedFor returns how long the endpoint still wants to be left alone.
-func (l *lane) closedFor() time.Duration {
+// takeFresh takes the first tries that wait and that pick picks out of the lane.
+func (l *lane) takeFresh(pick func(*flight) bool) []*flight {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	return max(0, time.Until(l.closedUntil))
-}
-
-// idle tells whether the lane could send more than it has.
-func (l *lane) idle(now time.Time) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.active < l.limit && l.fresh.len() == 0 && !l.closedUntil.After(now)
-}
-
-// died logs a dead delivery, at most one a minute: the counter has the others.
-func (l *lane) died(d *delivery.Delivery, v delivery.Verdict, status int) {
-	now := time.Now()
-	l.mu.Lock()
-	quiet := now.Sub(l.deathLogged) < deathEvery
-	if !quiet {
-		l.deathLogged = now
-	}
-	l.mu.Unlock()
-	if quiet {
-		return
-	}
-	l.d.Logger.Warn("delivery is dead; others of this rule within a minute are only counted", "webhook_id", d.ID.String(),
-		"rule_id", d.RuleID, "event_type", d.EventType, "reason", string(v.Reason), "status", status, "attempts", v.Attempts)
-}
-
-// taken notes that the endpoint took a delivery.
-func (l *lane) taken() {
-	now := time.Now()
-	l.mu.Lock()
-	l.lastTaken = now
-	l.mu.Unlock()
-}
-
-// hanging tells whether all places of the lane have been taken for a while without the endpoint taking anything. A slow endpoint that
-// works is not hanging.
-func (l *lane) hanging(now time.Time) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return !l.fullSince.IsZero() && now.Sub(l.fullSince) >= patience && now.Sub(l.lastTaken) >= patience
-}
-
-// shut closes the lane for a time: what waits becomes rows that are due then.
-func (l *lane) shut(wait time.Duration) {
-	until := time.Now().Add(wait)
-	l.mu.Lock()
-	if until.Before(l.closedUntil) {
-		until = l.closedUntil
-	}
-	l.closedUntil = until
-	l.mu.Unlock()
-	for _, f := range l.takeFresh(nil) {
-		f.park(delivery.Queue(f.delivery, wait, delivery.ReasonRetryAfter))
-	}
-	for _, f := range l.takeClaimed() {
-		l.d.Queue.Settle(delivery.Return(f.row, wait))
-	}
-}
-
-// takeFresh takes first tries that wait out of the lane: those of one source, or all where src is nil. Flights whose bodies do not
-// fit a row stay: for them memory is the only place.
-func (l *lane) takeFresh(src *source) []*flight {
-	maxBody := l.d.Queue.MaxBody()
-	l.mu.Lock()
-	taken := l.fresh.take(func(f *flight) bool {
-		return (src == nil || f.origin.src == src) && len(f.delivery.Body) <= maxBody
-	})
+	taken := l.fresh.take(pick)
 	l.mu.Unlock()
 	l.d.metrics.queued.Sub(float64(len(taken)))
 	return taken
 }
 
-func (l *lane) takeClaimed() []*flight {
+// end returns the claimed rows that wait. Nothing begins any more: the dispatcher is closing.
+func (l *lane) end() []*flight {
 	l.mu.Lock()
 	taken := l.claimed.take(func(*flight) bool { return true })
+	l.bucket.stop()
 	l.mu.Unlock()
 	l.d.metrics.queued.Sub(float64(len(taken)))
 	return taken
-}
-
-// takeStale takes claimed rows that wait out of the lane whose leases run out before `before`.
-func (l *lane) takeStale(before time.Time) []*flight {
-	l.mu.Lock()
-	var stale []*flight
-	// Claims come in order, so the first lease to run out is that of the head.
-	for l.claimed.len() > 0 && l.claimed.items[l.claimed.head].until.Before(before) {
-		stale = append(stale, l.claimed.pop())
-	}
-	l.mu.Unlock()
-	l.d.metrics.queued.Sub(float64(len(stale)))
-	return stale
-}
-
-// fifo is a queue of flights, oldest first. The zero fifo is empty.
-type fifo struct {
-	items []*flight
-	head  int
-}
-
-func (q *fifo) len() int { return len(q.items) - q.head }
-
-func (q *fifo) push(f *flight) {
-	if q.head > 0 && len(q.items) == cap(q.items) {
-		n := copy(q.items, q.items[q.head:])
-		clear(q.items[n:])
-		q.items, q.head = q.items[:n], 0
-	}
-	q.items = append(q.items, f)
-}
-
-func (q *fifo) pop() *flight {
-	if q.len() == 0 {
-		return nil
-	}
-	f := q.items[q.head]
-	q.items[q.head] = nil
-	if q.head++; q.head == len(q.items) {
-		q.items, q.head = q.items[:0], 0
-	}
-	return f
-}
-
-// take removes and returns what pick picks; the order of the rest stays.
-func (q *fifo) take(pick func(*flight) bool) []*flight {
-	var taken []*flight
-	kept := q.items[:0]
-	for _, f := range q.items[q.head:] {
-		if pick(f) {
-			taken = append(taken, f)
-		} else {
-			kept = append(kept, f)
-		}
-	}
-	clear(q.items[len(kept):])
-	q.items, q.head = kept, 0
-	return taken
-}
-
-// slots caps the requests under way in the process, and keeps the lanes that wait for a slot in order.
-type slots struct {
-	mu      sync.Mutex
-	free    int
-	waiting []*lane
-}
-
-// acquire takes a slot for l, or puts l in line. The caller holds l.mu.
-func (s *slots) acquire(l *lane) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.free > 0 {
-		s.free--
-		return true
-	}
-	if !l.inLine {
-		l.inLine = true
-		s.waiting = append(s.waiting, l)
-	}
-	return false
-}
-
-// contended tells whether lanes wait for a slot.
-func (s *slots) contended() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.waiting) > 0
-}
-
-// release gives a slot back and lets the first lane in line that still has work use it. The caller holds no lane's mu.
-func (s *slots) release() {
-	s.mu.Lock()
-	s.free++
-	s.mu.Unlock()
-	for {
-		s.mu.Lock()
-		if len(s.waiting) == 0 || s.free == 0 {
-			s.mu.Unlock()
-			return
-		}
-		l := s.waiting[0]
-		s.waiting[0], s.waiting = nil, s.waiting[1:]
-		l.inLine = false
-		s.mu.Unlock()
-		if l.pump() {
-			return
-		}
-	}
 }

@@ -168,6 +168,23 @@ func TestPressureOfOnePartitionLeavesAnotherAlone(t *testing.T) {
 	})
 }
 
+func TestPressureSpillsWhatIsItsOwn(t *testing.T) {
+	t.Parallel()
+	run(t, func(t *testing.T, w *world, d *dispatch.Dispatcher) {
+		w.endpoints[1], w.endpoints[2] = answers(200, 400*time.Millisecond), answers(200, 0)
+		for n := range 20 {
+			w.eventOf(d, n%2, n, 1)
+		}
+		w.eventOf(d, 1, 100, 2)
+		synctest.Wait()
+		d.Pressed(dispatch.Source{Topic: "t", Partition: 1})
+		synctest.Wait()
+		if got := len(w.stored()); got != 8 { // of ten, less two under way
+			t.Errorf("%d rows, want the eight that partition 1 waits for", got)
+		}
+	})
+}
+
 func TestRetryAfterClosesTheLane(t *testing.T) {
 	t.Parallel()
 	run(t, func(t *testing.T, w *world, d *dispatch.Dispatcher) {
@@ -177,6 +194,10 @@ func TestRetryAfterClosesTheLane(t *testing.T) {
 		}
 		for n := range 10 {
 			w.event(d, n, 1)
+		}
+		pass(2 * time.Millisecond)
+		if got := len(w.stored()); got != 10 {
+			t.Errorf("%d rows right after the answer, want all ten", got)
 		}
 		pass(time.Second)
 		w.event(d, 10, 1)

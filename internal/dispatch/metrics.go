@@ -1,25 +1,60 @@
 package dispatch
 
 import (
+	"strconv"
+
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sony/gobreaker/v2"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
-type metrics struct {
-	results  *prometheus.CounterVec
-	inFlight prometheus.Gauge
-	queued   prometheus.Gauge
-	handOffs prometheus.Counter
-	spilled  prometheus.Counter
+// What became of a delivery, as a label.
+const (
+	resultDelivered = iota
+	resultRetry
+	resultDead
+	results
+)
+
+var resultNames = [results]string{"delivered", "retry", "dead"}
+
+var breakerStates = map[gobreaker.State]string{
+	gobreaker.StateClosed: "closed", gobreaker.StateHalfOpen: "half_open", gobreaker.StateOpen: "open",
 }
 
-func newMetrics(reg prometheus.Registerer) *metrics {
+type metrics struct {
+	judgements [results][2]prometheus.Counter // from memory, from a row
+	inFlight   prometheus.Gauge
+	queued     prometheus.Gauge
+	handOffs   prometheus.Counter
+	spilled    prometheus.Counter
+	breakers   map[gobreaker.State]prometheus.Gauge
+	openings   prometheus.Counter
+	limited    prometheus.Gauge
+	overflow   prometheus.Counter
+
+	ruleResults  *prometheus.CounterVec // nil without per-rule metrics
+	ruleBreakers *prometheus.GaugeVec
+}
+
+// ruleSeries are the metrics of one rule.
+type ruleSeries struct {
+	id      string
+	results [results]prometheus.Counter
+	breaker prometheus.Gauge
+}
+
+func newMetrics(reg prometheus.Registerer, perRule bool) *metrics {
+	judged := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "webhook_dispatcher_deliveries_total",
+		Help: "Attempts judged, by what became of the delivery and whether it was a first try or a row.",
+	}, []string{"result", "from"})
+	breakers := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "webhook_dispatcher_breakers",
+		Help: "Lanes of rules by the state of their circuit breaker: closed, half_open, open.",
+	}, []string{"state"})
 	m := &metrics{
-		results: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "webhook_dispatcher_deliveries_total",
-			Help: "Attempts judged, by what became of the delivery and whether it was a first try or a row.",
-		}, []string{"result", "from"}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "webhook_dispatcher_requests_in_flight", Help: "Slots in use for requests to endpoints.",
 		}),
@@ -33,29 +68,95 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "webhook_dispatcher_deliveries_spilled_total",
 			Help: "Deliveries made rows because their full lane held up others.",
 		}),
+		openings: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "webhook_dispatcher_breaker_openings_total",
+			Help: "Circuit breakers that opened because an endpoint that had worked failed; staying open is not counted.",
+		}),
+		limited: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "webhook_dispatcher_lanes_held",
+			Help: "Rules at their park limit with deliveries that wait in memory for it; the partitions that feed them wait, too.",
+		}),
+		overflow: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "webhook_dispatcher_deliveries_overflowed_total",
+			Help: "Deliveries made dead rows without a body because as many rows of their rule waited as may.",
+		}),
+		breakers: make(map[gobreaker.State]prometheus.Gauge, len(breakerStates)),
 	}
-	for _, result := range []string{"delivered", "retry", "dead"} {
-		for _, from := range []string{"memory", "row"} {
-			m.results.WithLabelValues(result, from)
-		}
+	for i, result := range resultNames {
+		m.judgements[i] = [2]prometheus.Counter{judged.WithLabelValues(result, "memory"), judged.WithLabelValues(result, "row")}
+	}
+	for state, name := range breakerStates {
+		m.breakers[state] = breakers.WithLabelValues(name)
+	}
+	if perRule {
+		m.ruleResults = prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "webhook_dispatcher_rule_deliveries_total",
+			Help: "Attempts judged, by rule and by what became of the delivery.",
+		}, []string{"rule_id", "result"})
+		m.ruleBreakers = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "webhook_dispatcher_breaker_state",
+			Help: "State of the circuit breaker of each rule that had work: 0 closed, 1 half-open, 2 open.",
+		}, []string{"rule_id"})
 	}
 	if reg != nil {
-		reg.MustRegister(m.results, m.inFlight, m.queued, m.handOffs, m.spilled)
+		reg.MustRegister(judged, m.inFlight, m.queued, m.handOffs, m.spilled, breakers, m.openings, m.limited, m.overflow)
+		if perRule {
+			reg.MustRegister(m.ruleResults, m.ruleBreakers)
+		}
 	}
 	return m
 }
 
-func (m *metrics) judged(v delivery.Verdict, row bool) {
-	result, from := "retry", "memory"
+// series counts a new lane, and returns its own metrics, nil without per-rule metrics.
+func (m *metrics) series(key delivery.Lane) *ruleSeries {
+	m.breakers[gobreaker.StateClosed].Inc()
+	if m.ruleResults == nil || key.Kind != delivery.KindWebhook {
+		return nil
+	}
+	s := &ruleSeries{id: strconv.Itoa(int(key.RuleID))}
+	for i, result := range resultNames {
+		s.results[i] = m.ruleResults.WithLabelValues(s.id, result)
+	}
+	s.breaker = m.ruleBreakers.WithLabelValues(s.id)
+	s.breaker.Set(0)
+	return s
+}
+
+// removed takes a lane out again.
+func (m *metrics) removed(s *ruleSeries, state gobreaker.State) {
+	m.breakers[state].Dec()
+	if s == nil {
+		return
+	}
+	m.ruleBreakers.DeleteLabelValues(s.id)
+	for _, result := range resultNames {
+		m.ruleResults.DeleteLabelValues(s.id, result)
+	}
+}
+
+// turned counts a breaker that has changed its state.
+func (m *metrics) turned(s *ruleSeries, from, to gobreaker.State) {
+	m.breakers[from].Dec()
+	m.breakers[to].Inc()
+	if s != nil {
+		s.breaker.Set(float64(to)) // gobreaker's numbers are those of the help text
+	}
+}
+
+func (m *metrics) judged(s *ruleSeries, v delivery.Verdict, row bool) {
+	result, from := resultRetry, 0
 	switch v.State {
 	case delivery.Delivered:
-		result = "delivered"
+		result = resultDelivered
 	case delivery.Dead:
-		result = "dead"
+		result = resultDead
 	default:
 	}
 	if row {
-		from = "row"
+		from = 1
 	}
-	m.results.WithLabelValues(result, from).Inc()
+	m.judgements[result][from].Inc()
+	if s != nil {
+		s.results[result].Inc()
+	}
 }

@@ -58,11 +58,13 @@ type Claimer struct {
 	checked map[delivery.Lane]time.Time // when a lane without an active rule was last looked up
 	resting map[delivery.Lane]time.Time // until when a lane whose claim failed is left alone
 	faults  quietly                     // of single lanes
+	crashed throttle
+	ledger  *ledger // nil: nobody wants to know
 }
 
-// NewClaimer returns a claimer. settle writes results, as Writer.Settle does.
+// NewClaimer returns a claimer. settle writes results, as Writer.Settle does. gauge, where given, learns which rows are being sent.
 func NewClaimer(
-	store ClaimStore, lanes Lanes, settle func(delivery.Update), logger *slog.Logger, reg prometheus.Registerer,
+	store ClaimStore, lanes Lanes, settle func(delivery.Update), logger *slog.Logger, reg prometheus.Registerer, gauge ...*Gauge,
 ) (*Claimer, error) {
 	if store == nil || lanes == nil || settle == nil {
 		return nil, errors.New("claimer: store, lanes and settle are required")
@@ -73,7 +75,7 @@ func NewClaimer(
 	return &Claimer{
 		store: store, lanes: lanes, settle: settle, logger: logger, metrics: newClaimerMetrics(reg),
 		wake: make(chan struct{}, 1), checked: make(map[delivery.Lane]time.Time), resting: make(map[delivery.Lane]time.Time),
-		faults: quietly{logger: logger},
+		faults: quietly{logger: logger}, ledger: ledgerOf(gauge),
 	}, nil
 }
 
@@ -202,16 +204,24 @@ func (c *Claimer) claim(ctx context.Context, lane delivery.Lane) (again bool, er
 		return false, err
 	}
 	c.metrics.claimed.Add(float64(len(rows)))
-	sound := rows[:0]
+	c.ledger.claimed(rows, until)
+	sound := make([]delivery.Row, 0, len(rows))
+	var newest *delivery.Row
+	crashed := 0
 	for i := range rows {
 		if rows[i].CrashLoops() {
 			c.settle(delivery.Abort(&rows[i]))
 			c.metrics.crashLoops.Inc()
-			c.logger.ErrorContext(ctx, "delivery is dead: its claimers die before they can write a result",
-				"webhook_id", rows[i].ID.String(), "rule_id", lane.RuleID, "claims", rows[i].Claims)
+			crashed, newest = crashed+1, &rows[i]
 			continue
 		}
 		sound = append(sound, rows[i])
+	}
+	if crashed > 0 {
+		if count, due := c.crashed.line(crashed); due {
+			c.logger.ErrorContext(ctx, "deliveries are dead: their claimers die before they can write a result",
+				"webhook_id", newest.ID.String(), "rule_id", lane.RuleID, "claims", newest.Claims, "count", count)
+		}
 	}
 	if len(sound) > 0 {
 		c.lanes.Resend(sound, until)

@@ -26,7 +26,7 @@ type Retention struct {
 	Dead        time.Duration
 	Attempts    time.Duration
 	Undecodable time.Duration
-	// Pending is how long a row may wait before it is dead, reason expired.
+	// Pending is how long a row may wait untouched, as those of disabled and paused rules do, before it is dead, reason expired.
 	Pending time.Duration
 }
 

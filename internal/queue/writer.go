@@ -26,7 +26,13 @@ type Writer struct {
 	logger  *slog.Logger
 	metrics *writerMetrics
 
+	ledger *ledger // nil: nobody wants to know
+
 	discarded time.Time // when discarded results were last logged; the writer of results alone uses it
+	refusals  throttle  // the writer of rows alone uses it
+
+	mu      sync.Mutex
+	refused map[delivery.ID]refusal // rows that the database takes in no form
 
 	rows     *batcher[parking]
 	results  *batcher[delivery.Update]
@@ -41,21 +47,40 @@ type parking struct {
 	insert delivery.Insert
 	wanted func() bool
 	stored func()
+	form   rowForm
 }
 
-func (p parking) isWanted() bool { return p.wanted == nil || p.wanted() }
+// rowForm is what of a row is offered to the database.
+type rowForm uint8
 
-// NewWriter starts a writer. Close must be called.
-func NewWriter(store Store, logger *slog.Logger, reg prometheus.Registerer) (*Writer, error) {
+const (
+	rowWhole    rowForm = iota
+	rowBodyless         // dead, without its body, texts cut to their columns
+	rowKey              // dead, nothing but what says whose row it is: no text of others
+)
+
+func (w *Writer) isWanted(p parking) bool {
+	if p.wanted == nil || p.wanted() {
+		return true
+	}
+	w.forget(p)
+	return false
+}
+
+// NewWriter starts a writer. Close must be called. gauge, where given, counts what is stored and ended.
+func NewWriter(store Store, logger *slog.Logger, reg prometheus.Registerer, gauge ...*Gauge) (*Writer, error) {
 	if store == nil {
 		return nil, errors.New("queue writer: no store")
 	}
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
-	w := &Writer{store: store, logger: logger, metrics: newWriterMetrics(reg)}
+	w := &Writer{
+		store: store, logger: logger, metrics: newWriterMetrics(reg), ledger: ledgerOf(gauge),
+		refused: make(map[delivery.ID]refusal),
+	}
 	w.rows = newBatcher("rows", batchRows, logger, w.insert)
-	w.rows.wanted = parking.isWanted
+	w.rows.wanted = w.isWanted
 	w.results = newBatcher("results", batchRows, logger, w.finish)
 	w.attempts = newBatcher("attempts", batchRows, logger, w.log)
 
@@ -64,6 +89,7 @@ func NewWriter(store Store, logger *slog.Logger, reg prometheus.Registerer) (*Wr
 	w.done.Go(func() { w.rows.run(ctx) })
 	w.done.Go(func() { w.results.run(ctx) })
 	w.done.Go(func() { w.attempts.run(ctx) })
+	w.done.Go(func() { w.offerAgain(ctx) })
 	return w, nil
 }
 
@@ -91,6 +117,12 @@ func (w *Writer) Ready() error {
 	if err := w.results.failure.Load(); err != nil {
 		return fmt.Errorf("write results: %w", *err)
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for id := range w.refused {
+		return fmt.Errorf("the database refuses %d deliveries in any form, so their events are not released, such as %s: "+
+			"compare webhook_dispatcher_delivery with what `webhook-dispatcher migrate` makes", len(w.refused), id)
+	}
 	return nil
 }
 
@@ -113,7 +145,7 @@ func (w *Writer) insert(ctx context.Context, batch []parking) error {
 	inserts := make([]delivery.Insert, 0, len(batch))
 	kept := batch[:0:0]
 	for i, p := range batch {
-		if !p.isWanted() {
+		if !w.isWanted(p) {
 			batch[i] = parking{wanted: func() bool { return false }} // the batch may be tried again: do not ask twice
 			continue
 		}
@@ -132,7 +164,9 @@ func (w *Writer) insert(ctx context.Context, batch []parking) error {
 	if rejected != nil {
 		kept = w.reject(ctx, kept, rejected)
 	}
+	w.ledger.inserted(kept)
 	for _, p := range kept {
+		w.forget(p)
 		w.metrics.parked.WithLabelValues(string(p.insert.Reason)).Inc()
 		if p.stored != nil {
 			p.stored()
@@ -141,36 +175,13 @@ func (w *Writer) insert(ctx context.Context, batch []parking) error {
 	return nil
 }
 
-// reject takes the rows that the database refuses for good out of those that it took. Without its body almost any row fits:
-// it is tried again as a dead one. What is refused even so stays unstored and its event unreleased, which the lag of its
-// partition shows; releasing it would be losing it.
-func (w *Writer) reject(ctx context.Context, batch []parking, err *delivery.RejectedError) (stored []parking) {
-	refused := make(map[int]bool, len(err.Rows))
-	for _, r := range err.Rows {
-		refused[r.Index] = true
-	}
-	for i, p := range batch {
-		if !refused[i] {
-			stored = append(stored, p)
-			continue
-		}
-		w.metrics.rejected.Inc()
-		if p.insert.Body == nil {
-			w.logger.ErrorContext(ctx, "the database refuses a delivery for good; its event is not released", "error", err)
-			continue
-		}
-		p.insert = delivery.Bury(&p.insert.Delivery, p.insert.Attempts, p.insert.LastStatus)
-		w.rows.add(p)
-	}
-	return stored
-}
-
 func (w *Writer) finish(ctx context.Context, batch []delivery.Update) error {
 	lost, err := w.store.Finish(ctx, batch)
 	if err != nil {
 		w.metrics.failures.WithLabelValues("results").Inc()
 		return err
 	}
+	w.ledger.finished(batch, lost)
 	if len(lost) > 0 {
 		w.metrics.resultsLost.Add(float64(len(lost)))
 		if now := time.Now(); now.Sub(w.discarded) >= time.Minute { // the counter has the rest
@@ -195,6 +206,7 @@ type writerMetrics struct {
 	failures        *prometheus.CounterVec
 	resultsLost     prometheus.Counter
 	rejected        prometheus.Counter
+	refused         prometheus.Gauge
 	attemptsDropped prometheus.Counter
 }
 
@@ -215,6 +227,10 @@ func newWriterMetrics(reg prometheus.Registerer) *writerMetrics {
 		rejected: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "webhook_dispatcher_rows_rejected_total", Help: "Rows that the database refused for good; most are kept without their body.",
 		}),
+		refused: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "webhook_dispatcher_rows_refused",
+			Help: "Rows that the database takes in no form; their events are not released, and their partitions stand still.",
+		}),
 		attemptsDropped: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "webhook_dispatcher_attempts_dropped_total",
 			Help: "Attempts missing in the attempt log because too many waited for the database.",
@@ -227,7 +243,7 @@ func newWriterMetrics(reg prometheus.Registerer) *writerMetrics {
 		m.failures.WithLabelValues(what)
 	}
 	if reg != nil {
-		reg.MustRegister(m.parked, m.failures, m.resultsLost, m.rejected, m.attemptsDropped)
+		reg.MustRegister(m.parked, m.failures, m.resultsLost, m.rejected, m.refused, m.attemptsDropped)
 	}
 	return m
 }

@@ -100,7 +100,11 @@ func target(raw string) (string, error) {
 			return "", errors.New("the URL's port is not between 1 and 65535")
 		}
 	}
-	return u.Scheme + "://" + strings.ToLower(u.Host), nil
+	shown := u.Scheme + "://" + strings.ToLower(u.Host)
+	if strings.HasPrefix(raw, shown) {
+		return raw[:len(shown)], nil // no memory of its own
+	}
+	return shown, nil
 }
 
 // notInHost keeps out of a host what could not be told apart in a log or on a terminal.

@@ -15,13 +15,13 @@ func newMetrics(registerer prometheus.Registerer, age func() float64) *metrics {
 	m := &metrics{
 		rules: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "webhook_dispatcher_rules",
-			Help: "Rows of the webhook table by status: active, disabled, faulty.",
+			Help: "Rows of the webhook table by status: active, paused, disabled, faulty.",
 		}, []string{"status"}),
 		changed:   refreshes.WithLabelValues("changed"),
 		unchanged: refreshes.WithLabelValues("unchanged"),
 		failed:    refreshes.WithLabelValues("failed"),
 	}
-	for _, status := range [...]Status{Active, Disabled, Faulty} {
+	for _, status := range statuses {
 		m.rules.WithLabelValues(status.String())
 	}
 	ageGauge := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
@@ -35,7 +35,7 @@ func newMetrics(registerer prometheus.Registerer, age func() float64) *metrics {
 }
 
 func (m *metrics) count(s *Snapshot) {
-	for _, status := range [...]Status{Active, Disabled, Faulty} {
+	for _, status := range statuses {
 		m.rules.WithLabelValues(status.String()).Set(float64(s.Count(status)))
 	}
 }

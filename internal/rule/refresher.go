@@ -15,10 +15,12 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
 
-// Source is where rows come from.
+// Source is where rows and their options come from. An error's text holds no secret.
 type Source interface {
-	// Webhooks returns all rows of the webhook table, disabled ones included. An error's text holds no secret.
+	// Webhooks returns all rows of the webhook table, disabled ones included.
 	Webhooks(ctx context.Context) ([]Row, error)
+	// Options returns all rows of the option table, one at most of a kind and a rule; none where there is no such table yet.
+	Options(ctx context.Context) ([]Option, error)
 }
 
 // Options are what a Refresher needs.
@@ -80,13 +82,20 @@ func New(options Options) (*Refresher, error) {
 // Current returns the last good snapshot, nil before the first. See Snapshot about nil.
 func (r *Refresher) Current() *Snapshot { return r.current.Load() }
 
-// Active returns the rule of a lane in the current snapshot, nil where it is disabled, faulty, gone, or nothing has been
-// loaded.
+// Active returns the rule of a lane in the current snapshot, nil where it is paused, disabled, faulty, gone, or nothing has
+// been loaded.
 func (r *Refresher) Active(lane delivery.Lane) *Rule {
 	if s := r.current.Load(); s != nil {
 		return s.Active(lane)
 	}
 	return nil
+}
+
+// Paused tells whether the rule of a lane is paused in the current snapshot: matched, and not to be sent to. Before anything has been
+// loaded no rule is.
+func (r *Refresher) Paused(lane delivery.Lane) bool {
+	s := r.current.Load()
+	return s != nil && s.Paused(lane)
 }
 
 // Load reads the rules until that succeeds once, waiting longer after each failure, and returns nil then. It returns an
@@ -131,7 +140,7 @@ func (r *Refresher) Refresh(ctx context.Context) error {
 	defer r.mu.Unlock()
 	reading, cancel := context.WithTimeout(ctx, r.options.QueryTimeout)
 	defer cancel()
-	rows, err := r.options.Source.Webhooks(reading)
+	rows, options, err := r.read(reading)
 	if err != nil {
 		if ctx.Err() == nil {
 			r.failed(err)
@@ -146,16 +155,35 @@ func (r *Refresher) Refresh(ctx context.Context) error {
 		r.lastFailure = ""
 	}
 	before := r.current.Load()
-	if before != nil && before.same(rows) {
+	if before != nil && before.same(rows, options) {
 		r.metrics.unchanged.Inc()
 		return nil
 	}
-	snapshot := NewSnapshot(rows, r.options.Catalogue)
+	var snapshot *Snapshot
+	if before == nil {
+		snapshot = NewSnapshot(rows, options, r.options.Catalogue)
+	} else {
+		snapshot = before.next(rows, options, r.options.Catalogue)
+	}
 	r.current.Store(snapshot)
 	r.metrics.changed.Inc()
 	r.metrics.count(snapshot)
 	r.logChange(ctx, before, snapshot)
 	return nil
+}
+
+// read reads the rows and then the options: whoever makes a rule with options makes them together, so a row that is seen without its
+// options has none. Read the other way round, a new rule could be sent to once as if it had none.
+func (r *Refresher) read(ctx context.Context) ([]Row, []Option, error) {
+	rows, err := r.options.Source.Webhooks(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	options, err := r.options.Source.Options(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	return rows, options, nil
 }
 
 // Ready returns nil once rules have been loaded, else why they have not. Rules that are old stay good: see the metric of their age.
@@ -190,10 +218,11 @@ const maxFaultsLogged = 20
 
 // logChange says what the rules are now, and each new fault. mu is held.
 func (r *Refresher) logChange(ctx context.Context, before, now *Snapshot) {
-	counts := []slog.Attr{
-		slog.Int("active", now.Count(Active)), slog.Int("disabled", now.Count(Disabled)), slog.Int("faulty", now.Count(Faulty)),
-		slog.Int("event_types", now.EventTypes()),
+	counts := make([]slog.Attr, 0, len(statuses)+1)
+	for _, status := range statuses {
+		counts = append(counts, slog.Int(status.String(), now.Count(status)))
 	}
+	counts = append(counts, slog.Int("event_types", now.EventTypes()))
 	if before == nil {
 		r.log.LogAttrs(ctx, slog.LevelInfo, "rules loaded", counts...)
 	} else {

@@ -19,13 +19,15 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// table is a Source whose rows and error a test sets.
+// table is a Source whose rows, options and errors a test sets.
 type table struct {
-	mu    sync.Mutex
-	rows  []Row
-	err   error
-	hang  bool
-	reads int
+	mu        sync.Mutex
+	rows      []Row
+	err       error
+	options   []Option
+	optionErr error
+	hang      bool
+	reads     int
 }
 
 func (s *table) Webhooks(ctx context.Context) ([]Row, error) {
@@ -38,6 +40,12 @@ func (s *table) Webhooks(ctx context.Context) ([]Row, error) {
 		return nil, ctx.Err()
 	}
 	return rows, err
+}
+
+func (s *table) Options(context.Context) ([]Option, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.options), s.optionErr
 }
 
 func (s *table) set(change func(*table)) {
@@ -102,7 +110,7 @@ func TestLoadWaitsForTheFirstSnapshot(t *testing.T) {
 		if len(r.Current().Match(enrollmentCreated)) != 2 || r.Ready(t.Context()) != nil {
 			t.Error("not loaded")
 		}
-		if n, err := testutil.GatherAndCount(registry); err != nil || n != 7 {
+		if n, err := testutil.GatherAndCount(registry); err != nil || n != 8 {
 			t.Errorf("%d series, %v", n, err)
 		}
 	})
@@ -170,11 +178,12 @@ func TestRunKeepsTheLastGoodSnapshot(t *testing.T) {
 			}
 		}
 		if err := testutil.GatherAndCompare(registry, strings.NewReader(`
-# HELP webhook_dispatcher_rules Rows of the webhook table by status: active, disabled, faulty.
+# HELP webhook_dispatcher_rules Rows of the webhook table by status: active, paused, disabled, faulty.
 # TYPE webhook_dispatcher_rules gauge
 webhook_dispatcher_rules{status="active"} 2
 webhook_dispatcher_rules{status="disabled"} 1
 webhook_dispatcher_rules{status="faulty"} 1
+webhook_dispatcher_rules{status="paused"} 0
 `), "webhook_dispatcher_rules"); err != nil {
 			t.Error(err)
 		}

@@ -65,6 +65,19 @@ type Option struct {
 	PausedAt time.Time
 }
 
+// same tells whether two options, of which either may be missing, say the same; times are compared as moments.
+func (o *Option) same(other *Option) bool {
+	if o == nil || other == nil {
+		return o == other
+	}
+	a, b := *o, *other
+	if !a.RuleCreated.Equal(b.RuleCreated) || !a.PausedAt.Equal(b.PausedAt) {
+		return false
+	}
+	a.RuleCreated, a.PausedAt, b.RuleCreated, b.PausedAt = time.Time{}, time.Time{}, time.Time{}, time.Time{}
+	return a == b
+}
+
 // Lane returns the queue of the rule's deliveries.
 func (r *Rule) Lane() delivery.Lane { return delivery.Lane{Kind: r.Kind, RuleID: r.ID} }
 

@@ -3,6 +3,7 @@ package rule
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
@@ -14,23 +15,52 @@ type Status uint8
 // The statuses.
 const (
 	Absent   Status = iota // no such row when the snapshot was taken
-	Active                 // matched
+	Active                 // matched, and its deliveries are sent
+	Paused                 // matched, but nothing is sent: its deliveries become rows, and wait until it is resumed
 	Disabled               // good, but switched off: its waiting deliveries wait on
 	Faulty                 // cannot be compiled: its waiting deliveries wait on
 )
 
+// statuses are those that a row can have, in the order of metrics and logs.
+var statuses = [...]Status{Active, Paused, Disabled, Faulty}
+
 // String returns the name that commands and metrics use.
-func (s Status) String() string { return [...]string{"absent", "active", "disabled", "faulty"}[s] }
+func (s Status) String() string {
+	return [...]string{"absent", "active", "paused", "disabled", "faulty"}[s]
+}
 
 // Entry is a row with what became of it.
 type Entry struct {
-	Row Row
+	// Row is the row as it is stored. It must not be changed.
+	Row *Row
 	// Kind is the kind of deliveries that the row makes.
 	Kind delivery.Kind
 	// Rule is nil where the row is faulty.
 	Rule *Rule
 	// Fault says what is wrong with the row, "" where nothing is. It holds no part of the URL but its scheme.
 	Fault string
+	// Option is what the row's own table has no column for; nil where there is nothing.
+	Option *Option
+}
+
+// newEntry compiles a row. What rows and rules have in common is kept once: there may be ten thousand of them.
+func newEntry(row Row, option *Option, catalogue *schema.Catalogue) Entry {
+	if signal, ok := catalogue.ByConstant(row.Event); ok && signal.Constant == row.Event {
+		row.Event = signal.Constant
+	}
+	e := Entry{Kind: delivery.KindWebhook, Option: option}
+	rule, err := Compile(row, catalogue)
+	if err != nil {
+		e.Fault = err.Error()
+	}
+	e.Rule = rule
+	if rule != nil && rule.Row == row {
+		e.Row = &rule.Row
+		return e
+	}
+	own := row
+	e.Row = &own
+	return e
 }
 
 // Status returns what the row may be used for.
@@ -40,55 +70,102 @@ func (e *Entry) Status() Status {
 		return Faulty
 	case !e.Row.Enabled:
 		return Disabled
+	case !e.PausedAt().IsZero():
+		return Paused
 	}
 	return Active
+}
+
+// matched tells whether events are matched against the row.
+func (e *Entry) matched() bool { return e.Status() == Active || e.Status() == Paused }
+
+// PausedAt returns since when the row is paused, zero where it is not. A disabled or faulty row may be paused as well.
+func (e *Entry) PausedAt() time.Time {
+	if e.Option == nil {
+		return time.Time{}
+	}
+	return e.Option.PausedAt
 }
 
 // Snapshot is all rules at one moment, immutable and safe for concurrent use. A nil Snapshot is no empty one: its
 // methods panic, because rules that were never loaded must not look like no rules.
 type Snapshot struct {
-	entries []Entry // in id order
+	entries []Entry  // in id order
+	options []Option // as they were read, those that belong to no row included; in the order of compareOptions
 	byEvent map[string][]*Rule
 	byLane  map[delivery.Lane]*Entry
 	counts  [Faulty + 1]int
 }
 
-// NewSnapshot compiles rows. A row that cannot be compiled becomes an entry with its fault and harms no other.
-func NewSnapshot(rows []Row, catalogue *schema.Catalogue) *Snapshot {
-	s := &Snapshot{
+// NewSnapshot compiles rows with their options. A row that cannot be compiled becomes an entry with its fault and harms no other.
+// An option that was made for another row of the same id is left out.
+func NewSnapshot(rows []Row, options []Option, catalogue *schema.Catalogue) *Snapshot {
+	var none Snapshot
+	return none.next(rows, options, catalogue)
+}
+
+// next returns the snapshot of what s has become. What has not changed is taken from s, rules included.
+func (s *Snapshot) next(rows []Row, options []Option, catalogue *schema.Catalogue) *Snapshot {
+	n := &Snapshot{
 		entries: make([]Entry, len(rows)),
+		options: slices.SortedFunc(slices.Values(options), compareOptions),
 		byEvent: make(map[string][]*Rule),
 		byLane:  make(map[delivery.Lane]*Entry, len(rows)),
 	}
-	for i, row := range rows {
-		s.entries[i] = Entry{Row: row, Kind: delivery.KindWebhook}
-	}
-	slices.SortStableFunc(s.entries, func(a, b Entry) int { return cmp.Compare(a.Row.ID, b.Row.ID) })
-	for i := range s.entries {
-		e := &s.entries[i]
-		rule, err := Compile(e.Row, catalogue)
-		if err != nil {
-			e.Fault = err.Error()
+	wanted := make(map[string]int)
+	rows = sorted(rows, compareRows)
+	for i := range rows {
+		lane := delivery.Lane{Kind: delivery.KindWebhook, RuleID: rows[i].ID}
+		option := n.optionOf(lane, &rows[i])
+		e := &n.entries[i]
+		if old := s.byLane[lane]; old != nil && old.Row.same(&rows[i]) && old.Option.same(option) {
+			*e = *old
+			e.Option = option // equal, but the old one would keep all of the old options alive
+		} else {
+			*e = newEntry(rows[i], option, catalogue)
 		}
-		e.Rule = rule
-		status := e.Status()
-		s.counts[status]++
-		s.byLane[delivery.Lane{Kind: e.Kind, RuleID: e.Row.ID}] = e
-		if status == Active {
-			s.byEvent[rule.EventType] = append(s.byEvent[rule.EventType], rule)
+		n.byLane[lane] = e
+		n.counts[e.Status()]++
+		if e.matched() {
+			wanted[e.Rule.EventType]++
 		}
 	}
-	return s
+	for i := range n.entries {
+		if e := &n.entries[i]; e.matched() {
+			rules := n.byEvent[e.Rule.EventType]
+			if rules == nil {
+				rules = make([]*Rule, 0, wanted[e.Rule.EventType])
+			}
+			n.byEvent[e.Rule.EventType] = append(rules, e.Rule)
+		}
+	}
+	return n
 }
 
-// Match returns the active rules that want the event type, in id order. It takes the same time however many rules there
-// are and does not allocate; the slice must not be changed.
+// optionOf finds the option of a row, nil where there is none.
+func (s *Snapshot) optionOf(lane delivery.Lane, row *Row) *Option {
+	i, ok := slices.BinarySearchFunc(s.options, Option{Kind: lane.Kind, RuleID: lane.RuleID}, compareOptions)
+	if !ok || !s.options[i].RuleCreated.Equal(row.Created) {
+		return nil
+	}
+	return &s.options[i]
+}
+
+func compareRows(a, b Row) int { return cmp.Compare(a.ID, b.ID) }
+
+func compareOptions(a, b Option) int {
+	return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.RuleID, b.RuleID))
+}
+
+// Match returns the rules that want the event type, active and paused ones, in id order. A paused one is among them because its events
+// are kept as rows for the time after it. Match takes the same time however many rules there are and does not allocate; the slice must
+// not be changed.
 func (s *Snapshot) Match(eventType string) []*Rule { return s.byEvent[eventType] }
 
-// Wants tells whether any active rule wants the event type.
+// Wants tells whether Match finds any rule for the event type.
 func (s *Snapshot) Wants(eventType string) bool { return len(s.byEvent[eventType]) > 0 }
 
-// Lookup returns the rule of a lane and its status. The rule is there for Active and Disabled. Absent says nothing about
+// Lookup returns the rule of a lane and its status. The rule is there for Active, Paused and Disabled. Absent says nothing about
 // the database now: a row may have been made since.
 func (s *Snapshot) Lookup(lane delivery.Lane) (*Rule, Status) {
 	e, ok := s.byLane[lane]
@@ -98,12 +175,18 @@ func (s *Snapshot) Lookup(lane delivery.Lane) (*Rule, Status) {
 	return e.Rule, e.Status()
 }
 
-// Active returns the rule of a lane if it is active, else nil.
+// Active returns the rule of a lane if its deliveries are to be sent, else nil.
 func (s *Snapshot) Active(lane delivery.Lane) *Rule {
 	if rule, status := s.Lookup(lane); status == Active {
 		return rule
 	}
 	return nil
+}
+
+// Paused tells whether the rule of a lane would be active if it were not paused.
+func (s *Snapshot) Paused(lane delivery.Lane) bool {
+	_, status := s.Lookup(lane)
+	return status == Paused
 }
 
 // Entries returns all rows in id order, faulty and disabled ones included. The slice must not be changed.
@@ -112,23 +195,35 @@ func (s *Snapshot) Entries() []Entry { return s.entries }
 // Count returns how many rows have the status.
 func (s *Snapshot) Count(status Status) int { return s.counts[status] }
 
-// EventTypes returns how many event types any active rule wants.
+// EventTypes returns how many event types Match finds rules for.
 func (s *Snapshot) EventTypes() int { return len(s.byEvent) }
 
-// same tells whether the snapshot was made of these rows, given in any order.
-func (s *Snapshot) same(rows []Row) bool {
-	if len(rows) != len(s.entries) {
+// same tells whether the snapshot was made of these rows and options, given in any order.
+func (s *Snapshot) same(rows []Row, options []Option) bool {
+	if len(rows) != len(s.entries) || len(options) != len(s.options) {
 		return false
 	}
-	sorted := rows
-	if !slices.IsSortedFunc(rows, func(a, b Row) int { return cmp.Compare(a.ID, b.ID) }) {
-		sorted = slices.Clone(rows)
-		slices.SortStableFunc(sorted, func(a, b Row) int { return cmp.Compare(a.ID, b.ID) })
+	rows = sorted(rows, compareRows)
+	for i := range rows {
+		if !rows[i].same(s.entries[i].Row) {
+			return false
+		}
 	}
-	for i := range sorted {
-		if !sorted[i].same(&s.entries[i].Row) {
+	options = sorted(options, compareOptions)
+	for i := range options {
+		if !options[i].same(&s.options[i]) {
 			return false
 		}
 	}
 	return true
+}
+
+// sorted returns the list in order, itself if it is.
+func sorted[T any](list []T, compare func(a, b T) int) []T {
+	if slices.IsSortedFunc(list, compare) {
+		return list
+	}
+	list = slices.Clone(list)
+	slices.SortStableFunc(list, compare)
+	return list
 }

@@ -85,7 +85,7 @@ func describe(err error) string {
 		invalid   x509.CertificateInvalidError
 		dns       *net.DNSError
 	)
-	for _, own := range []error{errURLParse, errURLScheme, errURLHost, errURLPort, errHeader, errSign, errNoStatus} {
+	for _, own := range []error{errURLParse, errURLScheme, errURLHost, errURLPort, errHeader, errAuthorization, errSign, errNoStatus} {
 		if errors.Is(err, own) {
 			return own.Error()
 		}

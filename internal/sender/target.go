@@ -1,8 +1,12 @@
 package sender
 
 import (
+	"bytes"
+	"context"
 	"encoding/base64"
 	"errors"
+	"io"
+	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
@@ -54,6 +58,23 @@ func newTarget(raw string, guard *egress.Guard) *target {
 	t.url = u.String()
 	t.denied = guard != nil && guard.LiteralDenied(t.host)
 	return t
+}
+
+// request returns a POST to the target. What it takes from t is shared by all requests, and changed by none.
+func (t *target) request(ctx context.Context, header http.Header, body []byte) *http.Request {
+	request := (&http.Request{
+		Method: http.MethodPost, URL: t.base, Host: t.base.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+	}).WithContext(ctx)
+	request.Header = header
+	if len(body) == 0 {
+		request.Body = http.NoBody
+		return request
+	}
+	request.ContentLength = int64(len(body))
+	request.Body = io.NopCloser(bytes.NewReader(body))
+	// For a connection that turns out to be closed before anything was sent, and for HTTP/2.
+	request.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+	return request
 }
 
 // escape escapes the bytes that cannot stand in a request line and leaves all others, escapes among them, as they are. url.Parse

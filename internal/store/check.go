@@ -33,7 +33,7 @@ func (s *Store) CheckSchema(ctx context.Context) error {
 		return schemaError("database %s has no tables of webhook-dispatcher yet: run `webhook-dispatcher migrate`", s.target)
 	case isNumber(err, errTableDenied):
 		return schemaError("check schema of database %s: %v: either `webhook-dispatcher migrate` has not been run yet, "+
-			"or the account lacks SELECT", s.target, clean(err))
+			"or the account lacks SELECT", s.target, bare(clean(err)))
 	case err != nil:
 		return fmt.Errorf("check schema of database %s: %w", s.target, clean(err))
 	case have.Int64 < need:

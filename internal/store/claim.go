@@ -12,21 +12,23 @@ import (
 )
 
 // DueLanes returns every lane that has a row pending or leased, the longest due first. Its cost follows the number of lanes, not of rows:
-// the index gives the first row of each.
-func (s *Store) DueLanes(ctx context.Context) ([]delivery.LaneDue, error) {
-	const what = "look for due lanes"
-	rows, err := s.db.QueryContext(ctx, `SELECT kind, rule_id, MIN(due_at), UTC_TIMESTAMP(3) FROM webhook_dispatcher_delivery
+// the index gives the first row of each. Changes that are not committed yet are seen; see dueRows.
+func (s *Store) DueLanes(ctx context.Context) (lanes []delivery.LaneDue, err error) {
+	err = s.transactionAt(ctx, uncommitted, "look for due lanes", func(tx *sql.Tx) error {
+		rows, err := tx.QueryContext(ctx, `SELECT kind, rule_id, MIN(due_at), UTC_TIMESTAMP(3) FROM webhook_dispatcher_delivery
   GROUP BY kind, rule_id HAVING MIN(due_at) IS NOT NULL`)
-	lanes, err := collect(rows, err, func(rows *sql.Rows, lane *delivery.LaneDue) error {
-		var now time.Time
-		if err := rows.Scan(&lane.Lane.Kind, &lane.Lane.RuleID, &lane.DueAt, &now); err != nil {
-			return err
-		}
-		lane.Wait = lane.DueAt.Sub(now)
-		return nil
+		lanes, err = collect(rows, err, func(rows *sql.Rows, lane *delivery.LaneDue) error {
+			var now time.Time
+			if err := rows.Scan(&lane.Lane.Kind, &lane.Lane.RuleID, &lane.DueAt, &now); err != nil {
+				return err
+			}
+			lane.Wait = lane.DueAt.Sub(now)
+			return nil
+		})
+		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", what, clean(err))
+		return nil, err
 	}
 	slices.SortStableFunc(lanes, func(a, b delivery.LaneDue) int { return a.DueAt.Compare(b.DueAt) })
 	return lanes, nil
@@ -35,17 +37,14 @@ func (s *Store) DueLanes(ctx context.Context) ([]delivery.LaneDue, error) {
 // claimBytes bounds the bodies of one claim, which are all in memory until they are sent.
 const claimBytes = 8 << 20
 
-// returnTime bounds giving a claim back that could not be read.
-const returnTime = 2 * time.Second
-
 // Claim leases up to room of the lane's due rows, the longest due first, and returns them: fewer where their bodies take more than
-// 8 MiB, but one at least. Rows whose lease has run out are due. No row is returned to two callers while a lease holds. token
-// must be new for each call: it is what Finish is fenced by.
+// 8 MiB, but one at least, or where others claim at the same moment. Rows whose lease has run out are due. No row is returned to two
+// callers while a lease holds. token must be new for each call: it is what Finish is fenced by.
 //
 // After an error rows may be leased all the same; they are due again when the lease has run out.
 func (s *Store) Claim(
 	ctx context.Context, lane delivery.Lane, room int, lease time.Duration, token delivery.Token,
-) ([]delivery.Row, error) {
+) (claimed []delivery.Row, err error) {
 	if room <= 0 {
 		return nil, nil
 	}
@@ -54,35 +53,29 @@ func (s *Store) Claim(
 	}
 	room = min(room, maxRows)
 	what := fmt.Sprintf("claim rows of %s rule %d", lane.Kind, lane.RuleID)
-	var ids []any
-	err := s.transaction(ctx, what, func(tx *sql.Tx) error {
-		// On a small table the optimizer may prefer to read, and so to lock, all of it: the index is named wherever rows are locked.
-		rows, err := tx.QueryContext(ctx, `SELECT id, body_size FROM webhook_dispatcher_delivery FORCE INDEX (ix_claim)
-  WHERE kind = ? AND rule_id = ? AND due_at <= UTC_TIMESTAMP(3) ORDER BY due_at LIMIT ? FOR UPDATE SKIP LOCKED`,
-			uint8(lane.Kind), lane.RuleID, room)
-		due, err := collect(rows, err, scanDue)
-		if err != nil || len(due) == 0 {
+	err = s.transactionAt(ctx, uncommitted, what, func(tx *sql.Tx) error {
+		claimed = nil
+		due, err := dueRows(ctx, tx, lane, 2*room)
+		if err != nil {
 			return err
 		}
-		ids = fitting(due)
-		_, err = tx.ExecContext(ctx, `UPDATE webhook_dispatcher_delivery SET state = 1, lease_token = ?,
-  due_at = DATE_ADD(UTC_TIMESTAMP(3), INTERVAL ? MICROSECOND), claims = LEAST(claims + 1, 65535), updated_at = UTC_TIMESTAMP(3)
-  WHERE id IN `+list(len(ids)), append([]any{token[:], micros(lease)}, ids...)...)
-		return err
+		// Some may be locked by others, or be theirs by now: then the next take their place.
+		for bytes := int64(0); len(due) > 0 && len(claimed) < room; {
+			var ids []any
+			ids, due = fitting(due, room-len(claimed), &bytes)
+			if len(ids) == 0 {
+				break
+			}
+			rows, err := lockDue(ctx, tx, lane, ids)
+			if err != nil {
+				return err
+			}
+			claimed = append(claimed, rows...)
+		}
+		return leaseRows(ctx, tx, claimed, lease, token)
 	})
-	if err != nil || len(ids) == 0 {
-		return nil, err
-	}
-	// Bodies are read by primary key and outside the transaction: its locks are short.
-	claimed, err := s.rows(ctx, "WHERE id IN "+list(len(ids))+" AND lease_token = ? AND state = 1 ORDER BY id", append(ids, token[:])...)
 	if err != nil {
-		// Nobody would send them until the lease has run out, and after a few times they would look like a crash loop.
-		back, cancel := context.WithTimeout(context.WithoutCancel(ctx), returnTime)
-		defer cancel()
-		_, undo := s.exec(back, what+": give them back", `UPDATE webhook_dispatcher_delivery SET state = 0, lease_token = NULL,
-  due_at = UTC_TIMESTAMP(3), claims = GREATEST(claims, 1) - 1 WHERE id IN `+list(len(ids))+" AND lease_token = ? AND state = 1",
-			append(ids, token[:])...)
-		return nil, errors.Join(fmt.Errorf("%s: read them: %w", what, clean(err)), undo)
+		return nil, err
 	}
 	return claimed, nil
 }
@@ -93,18 +86,59 @@ type dueRow struct {
 	size int64 // of its body
 }
 
-func scanDue(rows *sql.Rows, row *dueRow) error { return rows.Scan(&row.id, &row.size) }
+// uncommitted is the level at which plain reads see what others have not committed yet. For reads with locks it changes nothing.
+const uncommitted = sql.LevelReadUncommitted
 
-// fitting returns the ids of the first rows, as many as claimBytes allows but one at least.
-func fitting(due []dueRow) []any {
-	ids, bytes := make([]any, 0, len(due)), int64(0)
-	for _, row := range due {
-		if bytes += row.size; bytes > claimBytes && len(ids) > 0 {
-			break
+// dueRows returns the rows of a lane that seem to be due, the longest due first. It reads the index alone and locks nothing: a scan
+// that locks has to find out for each entry of a row claimed before, which the server has not yet cleared away, whether somebody holds
+// it. For the same reason it is to run at the level uncommitted, where such entries are passed over at once.
+func dueRows(ctx context.Context, tx *sql.Tx, lane delivery.Lane, limit int) ([]dueRow, error) {
+	rows, err := tx.QueryContext(ctx, `SELECT id, body_size FROM webhook_dispatcher_delivery FORCE INDEX (ix_claim)
+  WHERE kind = ? AND rule_id = ? AND due_at <= UTC_TIMESTAMP(3) ORDER BY due_at LIMIT ?`, uint8(lane.Kind), lane.RuleID, limit)
+	return collect(rows, err, func(rows *sql.Rows, row *dueRow) error { return rows.Scan(&row.id, &row.size) })
+}
+
+// fitting takes the ids of the first rows, n at most and as many as claimBytes allows beside the bytes taken so far, but one at least
+// where these are none.
+func fitting(due []dueRow, n int, bytes *int64) (ids []any, rest []dueRow) {
+	for len(due) > 0 && len(ids) < n {
+		if *bytes > 0 && *bytes+due[0].size > claimBytes {
+			return ids, nil
 		}
-		ids = append(ids, row.id)
+		*bytes += due[0].size
+		ids = append(ids, due[0].id)
+		due = due[1:]
 	}
-	return ids
+	return ids, due
+}
+
+// lockDue locks those rows that are due indeed and that nobody else holds, and returns them as they stand.
+func lockDue(ctx context.Context, tx *sql.Tx, lane delivery.Lane, ids []any) ([]delivery.Row, error) {
+	rows, err := tx.QueryContext(ctx, rowColumns+" FORCE INDEX (`PRIMARY`) WHERE id IN "+list(len(ids))+
+		" AND kind = ? AND rule_id = ? AND due_at <= UTC_TIMESTAMP(3) FOR UPDATE SKIP LOCKED", append(ids, uint8(lane.Kind), lane.RuleID)...)
+	return collect(rows, err, scanRow)
+}
+
+// leaseRows leases rows that are locked, in the table and in the slice.
+func leaseRows(ctx context.Context, tx *sql.Tx, rows []delivery.Row, lease time.Duration, token delivery.Token) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	var now time.Time
+	if err := tx.QueryRowContext(ctx, "SELECT UTC_TIMESTAMP(3)").Scan(&now); err != nil {
+		return err
+	}
+	now = now.Truncate(time.Millisecond)
+	ids := make([]any, len(rows))
+	for i := range rows {
+		row := &rows[i]
+		ids[i] = row.RowID
+		row.State, row.Token, row.Claims = delivery.Leased, token, small(row.Claims+1)
+		row.DueAt, row.UpdatedAt = now.Add(lease).Truncate(time.Millisecond), now
+	}
+	_, err := tx.ExecContext(ctx, `UPDATE webhook_dispatcher_delivery SET state = 1, lease_token = ?, due_at = ?,
+  claims = LEAST(claims + 1, 65535), updated_at = ? WHERE id IN `+list(len(ids)), append([]any{token[:], rows[0].DueAt, now}, ids...)...)
+	return err
 }
 
 // Get returns the row of a delivery, and whether there is one.
@@ -120,11 +154,12 @@ func (s *Store) Get(ctx context.Context, id delivery.ID) (delivery.Row, bool, er
 }
 
 func (s *Store) rows(ctx context.Context, where string, args ...any) ([]delivery.Row, error) {
-	rows, err := s.db.QueryContext(ctx, `SELECT id, webhook_id, kind, rule_id, state, due_at, lease_token, claims, attempts, reason,
-  last_status, event_type, event_id, event_time, body_format, body, traceparent, created_at, updated_at
-  FROM webhook_dispatcher_delivery `+where, args...)
+	rows, err := s.db.QueryContext(ctx, rowColumns+where, args...)
 	return collect(rows, err, scanRow)
 }
+
+const rowColumns = `SELECT id, webhook_id, kind, rule_id, state, due_at, lease_token, claims, attempts, reason, last_status, event_type,
+  event_id, event_time, body_format, body, traceparent, created_at, updated_at FROM webhook_dispatcher_delivery `
 
 func scanRow(rows *sql.Rows, row *delivery.Row) error {
 	var id, token []byte

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -14,6 +16,9 @@ import (
 
 // Numbers of server errors, the same on MariaDB and MySQL.
 const (
+	errDatabaseDenied  = 1044
+	errAccessDenied    = 1045
+	errUnknownDatabase = 1049
 	errUnknownColumn   = 1054
 	errNoTable         = 1146
 	errTableDenied     = 1142
@@ -30,30 +35,97 @@ const (
 
 // plainErrors are those whose text names accounts, tables, columns and server states, and never a value.
 var plainErrors = [...]uint16{
-	1040, 1044, 1045, 1046, 1049, 1053, 1129, 1130, 1203, 1226, // connections and accounts
+	1040, errDatabaseDenied, errAccessDenied, 1046, errUnknownDatabase, 1053, 1129, 1130, 1203, 1226, // connections and accounts
 	1021, 1030, 1114, 1290, 1317, 1836, 1927, 3024, // the server cannot or may not
 	errUnknownColumn, errNoTable, errTableDenied, errColumnDenied, errLockWait, errDeadlock, errRecordChanged,
 	errPacketTooLarge, errDataTooLong, errOutOfRange,
 }
 
-// serverError is an answer of the server without its text where that may quote a value.
-type serverError struct{ cause *mysql.MySQLError }
+// serverError is an answer of the server without its text where that may quote a value, and with what to do about it where that is known.
+type serverError struct {
+	cause *mysql.MySQLError
+	// bare leaves out what to do.
+	bare bool
+}
 
 // Error implements error.
 func (e *serverError) Error() string {
-	if slices.Contains(plainErrors[:], e.cause.Number) {
-		return e.cause.Error()
+	if !slices.Contains(plainErrors[:], e.cause.Number) {
+		return fmt.Sprintf("Error %d (%s)", e.cause.Number, e.cause.SQLState[:])
 	}
-	return fmt.Sprintf("Error %d (%s)", e.cause.Number, e.cause.SQLState[:])
+	if fix := e.fix(); fix != "" && !e.bare {
+		return e.cause.Error() + ": " + fix
+	}
+	return e.cause.Error()
+}
+
+// fix says what to do.
+func (e *serverError) fix() string {
+	switch e.cause.Number {
+	case errAccessDenied:
+		return "check user and password in " + dsnSetting + ", and from which hosts the server lets this account in"
+	case errDatabaseDenied:
+		return "GRANT the account what it needs on this database, or name another in " + dsnSetting
+	case errUnknownDatabase:
+		return "name the LMS's database in " + dsnSetting + ", or create it"
+	case errNoTable:
+		if strings.Contains(e.cause.Message, tablePrefix) {
+			return "run `webhook-dispatcher migrate`"
+		}
+	case errTableDenied:
+		// A server does not say whether a table exists to an account without rights on it.
+		if strings.Contains(e.cause.Message, tablePrefix) {
+			return "run `webhook-dispatcher migrate` if it has not been run since the upgrade, then " +
+				"GRANT SELECT, INSERT, UPDATE, DELETE ON that table TO the account"
+		}
+	}
+	return ""
 }
 
 // Unwrap lets callers look at the number.
 func (e *serverError) Unwrap() error { return e.cause }
 
-// clean takes out of err what may quote values.
+// Where an error says what to do, it names the setting and the tables that are meant.
+const (
+	dsnSetting  = "WEBHOOK_DISPATCHER_MYSQL_DSN"
+	tablePrefix = "webhook_dispatcher_"
+)
+
+// dialError is a server that no connection was made to.
+type dialError struct{ cause error }
+
+// Error implements error.
+func (e *dialError) Error() string {
+	return e.cause.Error() + ": check that the server runs, and host and port in " + dsnSetting
+}
+
+// Unwrap lets callers look at the cause.
+func (e *dialError) Unwrap() error { return e.cause }
+
+// clean takes out of err what may quote values, and adds what to do. What was cleaned before stays as it is.
 func clean(err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, done := errors.AsType[*serverError](err); done {
+		return err
+	}
 	if cause := serverErrorOf(err); cause != nil {
 		return &serverError{cause: cause}
+	}
+	if _, done := errors.AsType[*dialError](err); done {
+		return err
+	}
+	if cause, ok := errors.AsType[*net.OpError](err); ok && cause.Op == "dial" {
+		return &dialError{cause: err}
+	}
+	return err
+}
+
+// bare leaves out what to do about an error, where the caller knows better.
+func bare(err error) error {
+	if e, ok := errors.AsType[*serverError](err); ok {
+		e.bare = true
 	}
 	return err
 }
@@ -100,8 +172,13 @@ func (s *Store) retry(ctx context.Context, what string, f func() error) error {
 
 // transaction runs f in one transaction, and again as retry does.
 func (s *Store) transaction(ctx context.Context, what string, f func(tx *sql.Tx) error) error {
+	return s.transactionAt(ctx, sql.LevelDefault, what, f)
+}
+
+// transactionAt does what transaction does, at another level of isolation than the connections'.
+func (s *Store) transactionAt(ctx context.Context, level sql.IsolationLevel, what string, f func(tx *sql.Tx) error) error {
 	return s.retry(ctx, what, func() error {
-		tx, err := s.db.BeginTx(ctx, nil)
+		tx, err := s.db.BeginTx(ctx, &sql.TxOptions{Isolation: level})
 		if err != nil {
 			return err
 		}

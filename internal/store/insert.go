@@ -117,13 +117,28 @@ func (s *Store) insertChunk(ctx context.Context, rows []delivery.Insert, pick []
 	case !isNumber(err, errDataTooLong, errIncorrectString, errOutOfRange, errIncorrectValue):
 		return nil, err
 	case len(pick) == 1:
-		s.log.ErrorContext(ctx, "database refuses a delivery", "webhook_id", rows[pick[0]].ID.String(), "error", err)
+		s.logRefused(ctx, rows[pick[0]].ID, err)
 		return []delivery.Rejected{{Index: pick[0], ID: rows[pick[0]].ID, Column: "(refused by the server)"}}, nil
 	}
 	half := len(pick) / 2
 	first, err1 := s.insertChunk(ctx, rows, pick[:half])
 	second, err2 := s.insertChunk(ctx, rows, pick[half:])
 	return append(first, second...), errors.Join(err1, err2)
+}
+
+// logRefused logs the first refused row and then one a minute, with the number of those that it stands for.
+func (s *Store) logRefused(ctx context.Context, id delivery.ID, err error) {
+	s.refusals.mu.Lock()
+	s.refusals.count++
+	count, now := s.refusals.count, time.Now()
+	due := s.refusals.logged.IsZero() || now.Sub(s.refusals.logged) >= time.Minute
+	if due {
+		s.refusals.logged, s.refusals.count = now, 0
+	}
+	s.refusals.mu.Unlock()
+	if due {
+		s.log.ErrorContext(ctx, "database refuses deliveries", "count", count, "webhook_id", id.String(), "error", err)
+	}
 }
 
 func appendRow(statement *strings.Builder, args []any, row *delivery.Insert) []any {

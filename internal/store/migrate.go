@@ -52,8 +52,8 @@ func Migrate(ctx context.Context, o Options, m MigrateOptions) (Migrated, error)
 	defer s.Close() //nolint:errcheck // Nothing is left to save.
 	done, err := s.migrate(ctx, m)
 	if err != nil {
-		if isNumber(err, errTableDenied, 1044) {
-			err = fmt.Errorf("%w: migrate needs an account with CREATE, ALTER, INDEX, SELECT, INSERT and UPDATE on the database", err)
+		if isNumber(err, errTableDenied, errDatabaseDenied) {
+			err = fmt.Errorf("%w: migrate needs an account with CREATE, ALTER, INDEX, SELECT, INSERT and UPDATE on the database", bare(err))
 		}
 		return Migrated{}, fmt.Errorf("migrate database %s: %w", s.target, err)
 	}

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -59,6 +60,12 @@ type Store struct {
 	target string
 	// packet is max_allowed_packet as the newest connection found it; 0 before the first.
 	packet *atomic.Int64
+	// refusals are the rows that the server refused since a line was logged of them.
+	refusals struct {
+		mu     sync.Mutex
+		logged time.Time
+		count  int
+	}
 }
 
 // Open checks o and returns a store. It does not connect: a database that is away at first is found out by Ping or

@@ -34,6 +34,7 @@ const (
 	yaml       = "go.yaml.in/yaml"
 	xnet       = "golang.org/x/net"
 	xsync      = "golang.org/x/sync"
+	xtime      = "golang.org/x/time"
 )
 
 // table is the import table of the design. Imports point one way: a package stands below all that it imports. A new
@@ -51,7 +52,7 @@ var table = []row{
 	{pkg: "internal/rule", ours: []string{"internal/delivery", "internal/payload", "pkg/event", "schema"}, others: []string{prometheus}},
 
 	// One side of the world each.
-	{pkg: "internal/config", others: []string{kong, yaml, driver}},
+	{pkg: "internal/config", ours: []string{"pkg/signature"}, others: []string{kong, yaml, driver}},
 	{pkg: "internal/bus", ours: []string{"internal/offset"}, others: []string{kafka, prometheus, xsync}},
 	{
 		pkg: "internal/decode", ours: []string{"internal/bus", "internal/payload", "pkg/event", "schema"},
@@ -70,7 +71,14 @@ var table = []row{
 	// What decides, and reaches the world through interfaces of its own.
 	{
 		pkg: "internal/dispatch", ours: []string{"internal/delivery", "internal/payload", "internal/rule", "pkg/event"},
-		others: []string{breaker, prometheus, xsync},
+		others: []string{breaker, prometheus, xsync, xtime},
+	},
+	{
+		pkg: "internal/replay",
+		ours: []string{
+			"internal/bus", "internal/decode", "internal/delivery", "internal/dispatch", "internal/payload", "internal/rule", "internal/store",
+			"schema",
+		},
 	},
 	{pkg: "internal/queue", ours: []string{"internal/delivery"}, others: []string{prometheus, xsync}},
 
@@ -83,19 +91,19 @@ var table = []row{
 		pkg: "internal/app",
 		ours: []string{
 			"internal/bus", "internal/config", "internal/decode", "internal/delivery", "internal/dispatch", "internal/egress", "internal/queue",
-			"internal/rule", "internal/sender", "internal/server", "internal/store", "pkg/event", "schema",
+			"internal/replay", "internal/rule", "internal/sender", "internal/server", "internal/store", "pkg/event", "schema",
 		},
 		others: []string{prometheus}, guarded: []string{"net/http"},
 	},
 	{
 		pkg: "internal/cli",
 		ours: []string{
-			"internal/app", "internal/config", "internal/delivery", "internal/payload", "internal/rule", "internal/sender", "internal/store",
-			"pkg/event", "schema",
+			"internal/app", "internal/config", "internal/delivery", "internal/payload", "internal/replay", "internal/rule", "internal/sender",
+			"internal/store", "pkg/event", "schema",
 		},
 		others: []string{kong}, guarded: []string{"net/http"},
 	},
-	{pkg: "cmd/webhook-dispatcher", ours: []string{"internal/cli"}},
+	{pkg: "cmd/webhook-dispatcher", ours: []string{"internal/cli"}, guarded: []string{"log"}}, // to turn it off
 
 	// Never in the daemon's binary.
 	{
@@ -106,6 +114,10 @@ var table = []row{
 	{
 		pkg: "cmd/sandbox", ours: []string{everything, "internal/embedded"}, others: []string{franz, driver, kong, prometheus},
 		guarded: []string{"database/sql", "net/http"},
+	},
+	{
+		pkg: "cmd/bench", ours: []string{everything, "internal/embedded"}, others: []string{franz, kong},
+		guarded: []string{"net/http", "os/exec"},
 	},
 	{
 		pkg: "test/e2e", ours: []string{everything, "internal/embedded"}, others: []string{franz, kafka, driver, prometheus, xsync},

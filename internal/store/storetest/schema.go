@@ -15,7 +15,7 @@ func needed(t *testing.T) int64 {
 	t.Helper()
 	version, err := store.SchemaVersion()
 	must(t, err)
-	atLeast(t, "version", version, 6)
+	atLeast(t, "version", version, 7)
 	return version
 }
 

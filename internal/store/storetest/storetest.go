@@ -75,15 +75,32 @@ func Run(t *testing.T, target Target) {
 		{"replay/rows", replayRows, false},
 		{"replay/all dead", replayAllDead, false},
 		{"replay/beside prune", replayBesidePrune, false},
+		{"replay/standings", standings, false},
+		{"replay/restore", restore, false},
+		{"replay/ended pages", endedPages, false},
+		{"replay/waiting", waitingRows, false},
 		{"rules", rules, false},
+		{"rules/enable and disable", setEnabled, false},
 		{"attempts", attempts, false},
 		{"undecodable", undecodable, false},
 		{"undecodable/list", listUndecodable, false},
+		{"undecodable/numbers", undecodableIDs, false},
+		{"undecodable/redeliver", redeliver, false},
+		{"undecodable/redeliver undone", redeliverUndone, true},
+		{"undecodable/redeliver at once", redeliverAtOnce, false},
 		{"topics", topics, false},
 		{"prune", prune, false},
 		{"prune/expire", expire, false},
 		{"prune/undecodable", pruneUndecodable, false},
-		{"stats", stats, false},
+		{"pause rule", pauseRule, false},
+		{"pause rule/keeps options", pauseKeepsOptions, false},
+		{"pause rule/at once", pauseAtOnce, false},
+		{"lanes/failing", markFailing, false},
+		{"lanes/measured", measureLanes, false},
+		{"lanes/measured at once", measureAtOnce, false},
+		{"lanes/measured, many", measureMany, false},
+		{"lanes/attempts", countAttempts, false},
+		{"lanes/no table", noLaneTable, false},
 		{"strict", strict, false},
 		{"errors quote no values", errorsQuoteNothing, true},
 		{"migrate/again", migrateAgain, false},
@@ -117,7 +134,7 @@ type bench struct {
 
 const password = "p%ss:w@rd/?#"
 
-var ownTables = [...]string{"delivery", "attempt", "undecodable", "rule_option", "inbox", "topic", "migration"}
+var ownTables = [...]string{"delivery", "attempt", "undecodable", "rule_option", "inbox", "topic", "lane", "migration"}
 
 func newBench(t testing.TB, target Target, migrated bool) *bench {
 	t.Helper()

@@ -250,32 +250,6 @@ func prune(t *testing.T, b *bench) {
 	want(t, "attempts left", len(left), 2)
 }
 
-func stats(t *testing.T, b *bench) {
-	got, err := b.store.QueueStats(t.Context())
-	must(t, err)
-	want(t, "lanes of an empty queue", len(got.Lanes), 0)
-	want(t, "pending of an empty queue", got.States[delivery.Pending], store.StateStats{})
-	rows := pendings(0, 4)
-	for i := range rows {
-		rows[i].Body = make([]byte, 100)
-	}
-	dead := pending(9, 2)
-	dead.State = delivery.Dead
-	b.insert(t, append(rows, dead, pending(10, 3))...)
-	b.claim(t, 1, 1, time.Hour, tokenOf(1))
-	got, err = b.store.QueueStats(t.Context())
-	must(t, err)
-	want(t, "lanes", len(got.Lanes), 2)
-	want(t, "rows of the first lane", got.Lanes[0].Rows, 4)
-	want(t, "bytes of the first lane", got.Lanes[0].Bytes, 400)
-	want(t, "first lane", got.Lanes[0].Lane, lane(1))
-	for state, n := range map[delivery.State]int{delivery.Pending: 4, delivery.Leased: 1, delivery.Dead: 1, delivery.Delivered: 0} {
-		want(t, state.String(), got.States[state].Rows, n)
-		want(t, state.String()+" has an oldest", !got.States[state].Oldest.IsZero(), n > 0)
-	}
-	atLeast(t, "now", got.Now.Sub(got.States[delivery.Pending].Oldest), 0)
-}
-
 // strict shows that the store's connections have the mode, zone and isolation that its statements rely on.
 func strict(t *testing.T, b *bench) {
 	row := pending(1, 1)
@@ -308,5 +282,22 @@ func errorsQuoteNothing(t *testing.T, b *bench) {
 	err = openStore(t, wrong.FormatDSN(), nil).Ping(t.Context())
 	if err == nil || strings.Contains(err.Error(), "canary") || !strings.Contains(err.Error(), "nobody") {
 		t.Errorf("wrong password: got %v, want an error that names the account and not the password", err)
+	}
+	says(t, "wrong password", err, "user and password in WEBHOOK_DISPATCHER_MYSQL_DSN")
+	if wrong, err = mysql.ParseDSN(b.adminDSN); err != nil {
+		t.Fatal(err)
+	}
+	wrong.DBName = "nowhere"
+	says(t, "unknown database", openStore(t, wrong.FormatDSN(), nil).Ping(t.Context()), "nowhere", "WEBHOOK_DISPATCHER_MYSQL_DSN")
+	denied := strings.Replace(b.serveDSN, "/"+b.database, "/mysql", 1)
+	says(t, "database denied", openStore(t, denied, nil).Ping(t.Context()), "mysql", "GRANT", "WEBHOOK_DISPATCHER_MYSQL_DSN")
+}
+
+func says(t *testing.T, what string, err error, parts ...string) {
+	t.Helper()
+	for _, part := range parts {
+		if err == nil || !strings.Contains(err.Error(), part) {
+			t.Errorf("%s: got %v, want it to say %q", what, err, part)
+		}
 	}
 }

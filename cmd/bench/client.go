@@ -1,0 +1,86 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// clientCommand is the plain client: as many goroutines as the daemon has places for an endpoint, each of which sends one request
+// after the other with net/http as anybody would.
+type clientCommand struct {
+	URL      string
+	Body     string // file
+	Requests int
+}
+
+// clientResult is what the plain client prints: times in nanoseconds, memory in bytes.
+type clientResult struct {
+	Took, CPU time.Duration
+	Peak      int64
+}
+
+// Run implements the command.
+func (c *clientCommand) Run(ctx context.Context, out io.Writer) error {
+	body, err := os.ReadFile(c.Body)
+	if err != nil {
+		return err
+	}
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: concurrency}}
+	var (
+		left    atomic.Int64
+		failure atomic.Pointer[error]
+		senders sync.WaitGroup
+	)
+	left.Store(int64(c.Requests))
+	began := time.Now()
+	for range concurrency {
+		senders.Go(func() {
+			for left.Add(-1) >= 0 && failure.Load() == nil {
+				if err := post(ctx, client, c.URL+hookPath, body); err != nil {
+					failure.Store(&err)
+				}
+			}
+		})
+	}
+	senders.Wait()
+	if err := failure.Load(); err != nil {
+		return *err
+	}
+	result := clientResult{Took: time.Since(began)}
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		return err
+	}
+	result.CPU = time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+	result.Peak = usage.Maxrss << 10
+	return json.NewEncoder(out).Encode(result)
+}
+
+func post(ctx context.Context, client *http.Client, url string, body []byte) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close() //nolint:errcheck // read to its end below
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("the receiver answers %s", resp.Status)
+	}
+	return nil
+}

@@ -1,0 +1,142 @@
+// Command bench measures the daemon beside a plain net/http client that sends the same bodies at the same concurrency to the
+// same receiver in the same run: deliveries a second, CPU of the process for each delivery, its peak memory, and the time from
+// publish to POST.
+//
+// Broker, registry and database are embedded in this process; the daemon, the receiver and the plain client are processes of
+// their own, so that what is told of one holds nothing of another. All share the machine, so the figures are those of a machine
+// that also carries the load's other end. It measures and checks that everything arrived; it judges nothing.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kong"
+)
+
+// The exit codes, which scripts rely on.
+const (
+	exitGood   = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+type commands struct {
+	Run      runCommand      `cmd:"" default:"withargs" help:"Run the scenarios and print a table."`
+	Receiver receiverCommand `cmd:"" hidden:""`
+	Client   clientCommand   `cmd:"" hidden:""`
+	Daemon   daemonCommand   `cmd:"" hidden:""`
+}
+
+type runCommand struct {
+	Scenarios []string      `arg:"" optional:"" help:"Scenarios to run, all by default; see --list."`
+	List      bool          `help:"List the scenarios."`
+	Binary    string        `help:"The daemon's binary. Without one this program runs the same code as a process of its own."`
+	Scale     float64       `help:"Factor on the number of events of each scenario." default:"1"`
+	Rounds    int           `help:"How often each scenario is run; the table has the median." default:"1"`
+	Profile   string        `help:"Directory for a CPU and a heap profile of the daemon for each scenario; not with --binary."`
+	Deadline  time.Duration `help:"Longest time for one run of one scenario." default:"5m"`
+}
+
+// Validate implements kong.Validatable.
+func (c *runCommand) Validate() error {
+	switch {
+	case c.Scale <= 0:
+		return fmt.Errorf("--scale is %v: give a number above 0", c.Scale)
+	case c.Rounds < 1:
+		return fmt.Errorf("--rounds is %d: give at least 1", c.Rounds)
+	case c.Profile != "" && c.Binary != "":
+		return errors.New("--profile works without --binary only: the daemon's binary writes no profiles")
+	}
+	_, err := c.chosen()
+	return err
+}
+
+// chosen returns the scenarios to run, in the order of the list.
+func (c *runCommand) chosen() ([]scenario, error) {
+	if len(c.Scenarios) == 0 {
+		return scenarios, nil
+	}
+	var found []scenario
+	for _, name := range c.Scenarios {
+		known := len(found)
+		for _, s := range scenarios {
+			if s.name == name {
+				found = append(found, s)
+			}
+		}
+		if len(found) == known {
+			return nil, fmt.Errorf("unknown scenario %q: --list shows them", name)
+		}
+	}
+	return found, nil
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the process at once
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	var c commands
+	helped := false
+	parser, err := kong.New(&c, kong.Name("bench"),
+		kong.Description("Measures the daemon beside a plain HTTP client, on this machine."),
+		kong.BindTo(ctx, (*context.Context)(nil)), kong.BindTo(stdout, (*io.Writer)(nil)),
+		kong.Writers(stdout, stderr), kong.Exit(func(int) { helped = true }))
+	if err != nil {
+		fmt.Fprintf(stderr, "bench: build the command line: %v\n", err)
+		return exitFailed
+	}
+	parsed, err := parser.Parse(args)
+	switch {
+	case helped:
+		return exitGood
+	case err != nil:
+		fmt.Fprintf(stderr, "bench: %v; see --help\n", err)
+		return exitUsage
+	}
+	if err := parsed.Run(); err != nil {
+		fmt.Fprintf(stderr, "bench: %v\n", err)
+		return exitFailed
+	}
+	return exitGood
+}
+
+// Run implements the command.
+func (c *runCommand) Run(ctx context.Context, out io.Writer) error {
+	if c.List {
+		for _, s := range scenarios {
+			fmt.Fprintf(out, "%-12s %s\n", s.name, s.about)
+		}
+		return nil
+	}
+	chosen, err := c.chosen()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "%s\n\n%s\n", machine(), strings.TrimRight(tableHead, "\n"))
+	for _, s := range chosen {
+		s.events = max(int(float64(s.events)*c.Scale), min(s.events, 1000))
+		var all []figures
+		for range c.Rounds {
+			one, cancel := context.WithTimeout(ctx, c.Deadline)
+			f, err := c.measure(one, s)
+			cancel()
+			if err != nil {
+				return fmt.Errorf("scenario %s: %w", s.name, err)
+			}
+			all = append(all, f)
+		}
+		fmt.Fprintln(out, median(all).row(s))
+	}
+	return nil
+}

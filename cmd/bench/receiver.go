@@ -1,0 +1,169 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+)
+
+const (
+	hookPath  = "/hook"
+	statsPath = "/stats"
+)
+
+// receiverCommand answers webhooks. It speaks just enough HTTP/1.1 for that, so that on a machine which it shares with what
+// is measured it takes little.
+type receiverCommand struct {
+	Delay time.Duration
+
+	mu    sync.Mutex
+	seen  map[int]bool
+	got   arrivals
+	waits []int64 // from publish to arrival, in nanoseconds
+}
+
+// arrivals is what a receiver has got. Times are Unix nanoseconds, P50 and P99 nanoseconds from publish to arrival.
+type arrivals struct {
+	Count, Distinct int
+	First, Last     int64
+	P50, P99        int64
+}
+
+// Run implements the command.
+func (c *receiverCommand) Run(ctx context.Context, out io.Writer) error {
+	c.seen = map[int]bool{}
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	context.AfterFunc(ctx, func() { _ = l.Close() })
+	fmt.Fprintf(out, "http://%s\n", l.Addr())
+	for {
+		conn, err := l.Accept()
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return nil
+		case err != nil:
+			return err
+		}
+		go func() {
+			defer conn.Close() //nolint:errcheck // the client sees it
+			_ = c.serve(conn)  // the client has gone
+		}()
+	}
+}
+
+var answer = []byte("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+func (c *receiverCommand) serve(conn net.Conn) error {
+	r := bufio.NewReaderSize(conn, 16<<10)
+	var body []byte
+	for {
+		line, err := r.ReadSlice('\n')
+		if err != nil {
+			return err
+		}
+		stats := bytes.Contains(line, []byte(statsPath))
+		length := 0
+		for len(line) > 2 {
+			if line, err = r.ReadSlice('\n'); err != nil {
+				return err
+			}
+			if name, value, _ := bytes.Cut(line, []byte(":")); bytes.EqualFold(name, []byte("Content-Length")) {
+				if length, err = strconv.Atoi(string(bytes.TrimSpace(value))); err != nil {
+					return err
+				}
+			}
+		}
+		body = slices.Grow(body[:0], length)[:length]
+		if _, err := io.ReadFull(r, body); err != nil {
+			return err
+		}
+		reply := answer
+		if stats {
+			reply = c.stats()
+		} else {
+			c.arrived(body, time.Now())
+			if c.Delay > 0 {
+				<-time.After(c.Delay)
+			}
+		}
+		if _, err := conn.Write(reply); err != nil {
+			return err
+		}
+	}
+}
+
+func (c *receiverCommand) arrived(body []byte, now time.Time) {
+	published, seq, ok := parseID(body)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.got.Count++; c.got.Count == 1 {
+		c.got.First = now.UnixNano()
+	}
+	c.got.Last = now.UnixNano()
+	if ok && !c.seen[seq] {
+		c.seen[seq] = true
+		c.got.Distinct++
+		c.waits = append(c.waits, now.UnixNano()-published)
+	}
+}
+
+func (c *receiverCommand) stats() []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	got := c.got
+	if n := len(c.waits); n > 0 && n <= 50_000 { // with more, events were published long before
+		sorted := slices.Sorted(slices.Values(c.waits))
+		got.P50, got.P99 = sorted[n/2], sorted[n*99/100]
+	}
+	text, err := json.Marshal(got)
+	if err != nil {
+		panic(err) // it is a struct of numbers
+	}
+	return fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(text), text)
+}
+
+// appendID appends an event's id: a UUID in form, whose first half is the time of publishing in Unix nanoseconds and whose second half is
+// the event's number.
+func appendID(to []byte, now time.Time, seq int) []byte {
+	h := fmt.Sprintf("%016x%016x", now.UnixNano(), seq)
+	return fmt.Appendf(to, "%s-%s-%s-%s-%s", h[:8], h[8:12], h[12:16], h[16:20], h[20:])
+}
+
+// The id follows the type in the metadata, which are the last of a body.
+var idStart = []byte(`.enrollment.created.v1", "id": "`)
+
+// parseID reads the id out of a delivery's body.
+func parseID(body []byte) (published int64, seq int, ok bool) {
+	i := bytes.LastIndex(body, idStart)
+	if i < 0 || len(body) < i+len(idStart)+36 {
+		return 0, 0, false
+	}
+	text := body[i+len(idStart):][:36]
+	var raw [16]byte
+	digits := make([]byte, 0, 32)
+	for _, c := range text {
+		if c != '-' {
+			digits = append(digits, c)
+		}
+	}
+	if n, err := hex.Decode(raw[:], digits); err != nil || n != len(raw) {
+		return 0, 0, false
+	}
+	for i := range 8 {
+		published = published<<8 | int64(raw[i])
+		seq = seq<<8 | int(raw[8+i])
+	}
+	return published, seq, true
+}

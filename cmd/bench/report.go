@@ -1,0 +1,57 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// side is what was measured of one of the two senders.
+type side struct {
+	requests int
+	took     time.Duration // from the first request to the last
+	cpu      time.Duration // of the process, kernel included
+	peak     int64         // most memory resident, in bytes
+}
+
+func (s side) rate() float64 { return float64(s.requests) / s.took.Seconds() }
+
+func (s side) each() float64 { return float64(s.cpu.Nanoseconds()) / 1000 / float64(s.requests) }
+
+// figures is one run of one scenario.
+type figures struct {
+	daemon, client side
+	repeats        int
+	p50, p99       time.Duration // from publish to POST, where events are paced
+	idleCPU        float64       // share of one CPU, where there are no events
+}
+
+// median returns the run with the median rate, or the median p99 where events are paced.
+func median(runs []figures) figures {
+	slices.SortFunc(runs, func(a, b figures) int {
+		return cmp.Or(cmp.Compare(a.p99, b.p99), cmp.Compare(a.daemon.took, b.daemon.took))
+	})
+	return runs[len(runs)/2]
+}
+
+const tableHead = `
+| scenario | deliveries/s | plain client/s | share | CPU µs each | plain client | times | peak MiB | repeats | p50 ms | p99 ms |
+|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|
+`
+
+func (f figures) row(s scenario) string {
+	mib := float64(f.daemon.peak) / (1 << 20)
+	switch {
+	case s.idle:
+		return fmt.Sprintf("| %s | | | | | | | %.0f | | | | (%.1f %% of one CPU)", s.name, mib, 100*f.idleCPU)
+	case s.rate > 0:
+		return fmt.Sprintf("| %s | %.0f | | | %.1f | | | %.0f | %d | %.1f | %.1f |",
+			s.name, f.daemon.rate(), f.daemon.each(), mib, f.repeats, milliseconds(f.p50), milliseconds(f.p99))
+	}
+	return fmt.Sprintf("| %s | %.0f | %.0f | %.0f %% | %.1f | %.1f | %.2f | %.0f | %d | | |",
+		s.name, f.daemon.rate(), f.client.rate(), 100*f.daemon.rate()/f.client.rate(),
+		f.daemon.each(), f.client.each(), f.daemon.each()/f.client.each(), mib, f.repeats)
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

@@ -1,0 +1,286 @@
+package bus
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol/listoffsets"
+)
+
+// HistoryOptions say where to look. Their fields mean what they mean in Options; Brokers and Topics are required.
+type HistoryOptions struct {
+	Brokers     []string
+	TopicPrefix string
+	Topics      []string
+	TLS         *tls.Config
+	SASL        *SASL
+}
+
+// History reads again what the topics still hold. It belongs to no group and commits nothing: no consumer's position moves, and none
+// notices. It may be used from several goroutines.
+type History struct {
+	// cluster is a consumer that never runs: it knows how to reach the brokers and which topics are meant.
+	cluster *Consumer
+	conns   *connections
+	routes  *kafka.Transport
+	client  *kafka.Client
+}
+
+// Range is a part of one partition's log: the records from From to before To. Not every offset between them need have a record.
+type Range struct {
+	Topic     string
+	Partition int
+	From, To  int64
+	// Start is where the log began when it was looked at. Above 0, older records are no longer there.
+	Start int64
+}
+
+// historyPatience is how long a partition is asked again that gives errors or nothing, before reading it is given up.
+const historyPatience = 30 * time.Second
+
+// NewHistory checks the options; it connects to nothing. The History must be closed.
+func NewHistory(o HistoryOptions) (*History, error) {
+	options := Options{
+		Brokers: slices.Clone(o.Brokers), TopicPrefix: o.TopicPrefix, Topics: slices.Clone(o.Topics), TLS: o.TLS, SASL: o.SASL,
+		resetDelay: 5 * time.Second,
+	}
+	if err := checkHistory(&options); err != nil {
+		return nil, fmt.Errorf("bus: %w", err)
+	}
+	m, err := mechanism(o.SASL)
+	if err != nil {
+		return nil, fmt.Errorf("bus: %w", err)
+	}
+	h := &History{conns: newConnections()}
+	quiet := slog.New(slog.DiscardHandler) // what goes wrong is returned
+	h.cluster = &Consumer{options: options, mechanism: m, log: quiet, troubles: newTroubles(quiet)}
+	h.routes = h.cluster.transport(h.conns, nil)
+	h.client = &kafka.Client{Addr: h.cluster.addr(), Transport: h.routes}
+	return h, nil
+}
+
+func checkHistory(o *Options) error {
+	if len(o.Brokers) == 0 || len(o.Topics) == 0 {
+		return errors.New("no broker or no topic is given")
+	}
+	for _, b := range o.Brokers {
+		if host, port, err := net.SplitHostPort(b); err != nil || host == "" || port == "" {
+			return fmt.Errorf("broker %q is not host:port", b)
+		}
+	}
+	if o.all() && len(o.Topics) == 1 {
+		return nil
+	}
+	for _, t := range o.Topics {
+		if err := checkTopic(o.topic(t)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Close cuts the connections; what is under way ends with an error.
+func (h *History) Close() {
+	h.routes.CloseIdleConnections()
+	h.conns.cut(true)
+}
+
+// Ranges returns for each partition of the topics the range from the first record that was written at since or later to the end as it
+// is now, by topic and partition; all of the log where since is zero. Brokers find that first record by the records' times, which
+// need not rise: later records of the range may be older than since. Absent are the topics that were named and do not exist.
+func (h *History) Ranges(ctx context.Context, since time.Time) (ranges []Range, absent []string, err error) {
+	found, err := h.cluster.discover(ctx)
+	if err == nil {
+		err = h.cluster.troubles.err() // a topic that must not be read is no topic that holds nothing
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, topic := range found.topics() {
+		some, err := h.rangesOf(ctx, topic, found.partitions[topic], since)
+		if err != nil {
+			return nil, nil, err
+		}
+		ranges = append(ranges, some...)
+	}
+	slices.Sort(found.absent)
+	return ranges, found.absent, nil
+}
+
+func (h *History) rangesOf(ctx context.Context, topic string, partitions []int, since time.Time) ([]Range, error) {
+	ends, err := bounds(ctx, h.client, topic, partitions, kafka.LastOffset)
+	if err != nil {
+		return nil, err
+	}
+	starts, err := bounds(ctx, h.client, topic, partitions, kafka.FirstOffset)
+	if err != nil {
+		return nil, err
+	}
+	firsts := starts
+	if !since.IsZero() {
+		if firsts, err = writtenSince(ctx, h.client, topic, partitions, since); err != nil {
+			return nil, err
+		}
+	}
+	ranges := make([]Range, len(partitions))
+	for i, p := range partitions {
+		first, ok := firsts[p]
+		if !ok {
+			first = ends[p]
+		}
+		ranges[i] = Range{Topic: topic, Partition: p, From: min(max(first, starts[p]), ends[p]), To: ends[p], Start: starts[p]}
+	}
+	return ranges, nil
+}
+
+// writtenSince asks for the first records that were written at a time or later. A partition that has none is not in the answer.
+func writtenSince(ctx context.Context, client *kafka.Client, topic string, partitions []int, since time.Time) (map[int]int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	req := &listoffsets.Request{ReplicaID: -1, Topics: []listoffsets.RequestTopic{{Topic: topic}}}
+	for _, p := range partitions {
+		req.Topics[0].Partitions = append(req.Topics[0].Partitions,
+			// Negative times have meanings of their own.
+			listoffsets.RequestPartition{Partition: int32(p), CurrentLeaderEpoch: -1, Timestamp: max(since.UnixMilli(), 0)})
+	}
+	resp, err := client.Transport.RoundTrip(ctx, client.Addr, req)
+	if err != nil {
+		return nil, fmt.Errorf("find the records of %s since %s: %w", topic, since.UTC().Format(time.RFC3339), err)
+	}
+	found, answered := make(map[int]int64, len(partitions)), 0
+	for _, t := range resp.(*listoffsets.Response).Topics {
+		for _, p := range t.Partitions {
+			if p.ErrorCode != 0 {
+				return nil, fmt.Errorf("find the records of %s, partition %d: %w", topic, p.Partition, kafka.Error(p.ErrorCode))
+			}
+			answered++
+			if p.Offset >= 0 {
+				found[int(p.Partition)] = p.Offset
+			}
+		}
+	}
+	if answered != len(partitions) {
+		return nil, fmt.Errorf("find the records of %s: %d of %d partitions were answered for", topic, answered, len(partitions))
+	}
+	return found, nil
+}
+
+// ErrMadeAnew says that a log ended before the range: the topic was deleted and made again.
+var ErrMadeAnew = errors.New("the log ends before what is to be read: the topic was made anew")
+
+// Read hands the records of a range to take, in order, until one call returns an error, which it returns. A record's bytes are take's
+// to keep. Errors of brokers are waited for, 30 s without any progress at most. Lost is how many offsets the topic's retention removed
+// before they were read.
+func (h *History) Read(ctx context.Context, r Range, take func(*Record) error) (lost int64, err error) {
+	rd := &reader{client: h.client, topic: r.Topic, partition: r.Partition, position: r.From}
+	var failing backoff
+	moved := time.Now()
+	for rd.position < r.To {
+		began, before := time.Now(), rd.position
+		items, err := rd.fetch(ctx, fetchMax)
+		if ctx.Err() != nil {
+			return lost, context.Cause(ctx)
+		}
+		if errors.Is(err, kafka.OffsetOutOfRange) {
+			var skipped int64
+			if skipped, err = h.skip(ctx, rd); err == nil {
+				lost += min(skipped, r.To-before)
+				continue
+			}
+		}
+		if err == nil {
+			for i := range items {
+				if items[i].offset >= r.To {
+					return lost, nil
+				}
+				if err := take(recordOf(r.Topic, r.Partition, &items[i])); err != nil {
+					return lost, err
+				}
+			}
+		}
+		if rd.position > before {
+			moved = time.Now()
+			failing.reset()
+			continue
+		}
+		if err == nil {
+			err = errors.New("the broker sends nothing")
+			if rd.end < r.To && rd.position >= rd.end {
+				err = ErrMadeAnew
+			}
+		}
+		if time.Since(moved) >= h.patience(err) {
+			return lost, fmt.Errorf("read %s, partition %d, at offset %d: %w", r.Topic, r.Partition, rd.position, err)
+		}
+		if time.Since(began) < fetchWait/2 && !failing.pause(ctx) {
+			return lost, context.Cause(ctx)
+		}
+	}
+	return lost, nil
+}
+
+// patience is how long a partition may give the error again and again.
+func (h *History) patience(err error) time.Duration {
+	switch c := class(err); {
+	case c == "corrupt" || c == "authorization":
+		return 0 // asking again cannot help
+	case errors.Is(err, ErrMadeAnew):
+		return h.cluster.options.resetDelay // a leader that has just started may not know its end yet
+	}
+	return historyPatience
+}
+
+// skip moves a reader that stands below the log's start to it, and returns by how much.
+func (h *History) skip(ctx context.Context, rd *reader) (int64, error) {
+	first, err := bounds(ctx, h.client, rd.topic, []int{rd.partition}, kafka.FirstOffset)
+	if err != nil {
+		return 0, err
+	}
+	start := first[rd.partition]
+	if start <= rd.position {
+		return 0, ErrMadeAnew
+	}
+	skipped := start - rd.position
+	rd.position, rd.tail = start, batchEnd{}
+	return skipped, nil
+}
+
+func recordOf(topic string, partition int, it *item) *Record {
+	rec := NewRecord(topic, partition, it.offset, nil)
+	rec.Time, rec.Key, rec.Value, rec.Headers = it.time, it.key, it.value, it.headers
+	*it = item{} // not to be kept alive by the rest of the fetch
+	return rec
+}
+
+// errTaken ends a Read that wanted one record.
+var errTaken = errors.New("taken")
+
+// Record returns the record at an offset, nil where the topic has none there (any more).
+func (h *History) Record(ctx context.Context, topic string, partition int, offset int64) (*Record, error) {
+	found, err := h.rangesOf(ctx, topic, []int{partition}, time.Time{})
+	if errors.Is(err, kafka.UnknownTopicOrPartition) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if r := found[0]; offset < r.Start || offset >= r.To {
+		return nil, nil
+	}
+	var rec *Record
+	_, err = h.Read(ctx, Range{Topic: topic, Partition: partition, From: offset, To: offset + 1}, func(got *Record) error {
+		rec = got
+		return errTaken
+	})
+	if err != nil && !errors.Is(err, errTaken) {
+		return nil, err
+	}
+	return rec, nil
+}

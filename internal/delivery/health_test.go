@@ -1,0 +1,106 @@
+package delivery_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+)
+
+func TestSign(t *testing.T) {
+	t.Parallel()
+	const none, works, fails = delivery.SignNone, delivery.SignWorks, delivery.SignFails
+	minute := time.Minute
+	for _, tc := range []struct {
+		name string
+		a    delivery.Attempt
+		want delivery.Sign
+	}{
+		{"200", delivery.Attempt{Status: 200}, works},
+		{"204", delivery.Attempt{Status: 204}, works},
+		{"302", delivery.Attempt{Status: 302}, works},
+		{"400", delivery.Attempt{Status: 400}, works},
+		{"404 with Retry-After", delivery.Attempt{Status: 404, RetryAfter: minute}, works},
+		{"410", delivery.Attempt{Status: 410}, works},
+		{"408", delivery.Attempt{Status: 408}, fails},
+		{"408 with Retry-After", delivery.Attempt{Status: 408, RetryAfter: minute}, fails},
+		{"425", delivery.Attempt{Status: 425}, fails},
+		{"429", delivery.Attempt{Status: 429}, fails},
+		{"429 with Retry-After has the closed lane", delivery.Attempt{Status: 429, RetryAfter: minute}, works},
+		{"500", delivery.Attempt{Status: 500}, fails},
+		{"500 with Retry-After", delivery.Attempt{Status: 500, RetryAfter: minute}, fails},
+		{"503", delivery.Attempt{Status: 503}, fails},
+		{"503 with Retry-After has the closed lane", delivery.Attempt{Status: 503, RetryAfter: minute}, works},
+		{"599", delivery.Attempt{Status: 599}, fails},
+		{"dns", delivery.Attempt{Class: delivery.ClassDNS}, fails},
+		{"connect", delivery.Attempt{Class: delivery.ClassConnect}, fails},
+		{"tls", delivery.Attempt{Class: delivery.ClassTLS}, fails},
+		{"timeout", delivery.Attempt{Class: delivery.ClassTimeout}, fails},
+		{"reset", delivery.Attempt{Class: delivery.ClassReset}, fails},
+		{"a 200 that broke off", delivery.Attempt{Status: 200, Class: delivery.ClassReset}, fails},
+		{"protocol", delivery.Attempt{Class: delivery.ClassProtocol}, fails},
+		{"other", delivery.Attempt{Class: delivery.ClassOther}, fails},
+		{"denied by the guard", delivery.Attempt{Class: delivery.ClassEgress}, none},
+		{"denied literal", delivery.Attempt{Class: delivery.ClassEgress, Final: true}, none},
+		{"no request can be made", delivery.Attempt{Class: delivery.ClassRequest, Final: true}, none},
+		{"given up by us", delivery.Attempt{Class: delivery.ClassCancelled}, none},
+	} {
+		if got := tc.a.Sign(); got != tc.want {
+			t.Errorf("%s: %d, want %d", tc.name, got, tc.want)
+		}
+	}
+}
+
+func TestHealth(t *testing.T) {
+	t.Parallel()
+	at := func(s int) time.Time { return time.Unix(int64(s), 0) }
+	ok, fail, gone := delivery.Attempt{Status: 200}, delivery.Attempt{Status: 404}, delivery.Attempt{Status: 410}
+	wait := delivery.Attempt{Status: 429, RetryAfter: time.Hour}
+	denied, cancelled := delivery.Attempt{Class: delivery.ClassEgress}, delivery.Attempt{Class: delivery.ClassCancelled}
+	timeout := delivery.Attempt{Class: delivery.ClassTimeout}
+	for _, tc := range []struct {
+		name string
+		as   []delivery.Attempt // one a second, from 1 on
+		want delivery.LaneHealth
+	}{
+		{"nothing", nil, delivery.LaneHealth{}},
+		{"given up says nothing", []delivery.Attempt{cancelled}, delivery.LaneHealth{}},
+		{"taken", []delivery.Attempt{ok, ok}, delivery.LaneHealth{LastTaken: at(2)}},
+		{
+			"since the first failure",
+			[]delivery.Attempt{ok, fail, fail},
+			delivery.LaneHealth{LastTaken: at(1), FailingSince: at(2), LastFailure: at(3)},
+		},
+		{"asking for time fails, too", []delivery.Attempt{wait}, delivery.LaneHealth{FailingSince: at(1), LastFailure: at(1)}},
+		{"so does what the guard refuses", []delivery.Attempt{denied}, delivery.LaneHealth{FailingSince: at(1), LastFailure: at(1)}},
+		{"given up ends no failing", []delivery.Attempt{fail, cancelled}, delivery.LaneHealth{FailingSince: at(1), LastFailure: at(1)}},
+		{"one taken ends it", []delivery.Attempt{fail, gone, ok}, delivery.LaneHealth{LastTaken: at(3)}},
+		{"410 in a row", []delivery.Attempt{gone, gone, gone}, delivery.LaneHealth{FailingSince: at(1), LastFailure: at(3), Gone: 3}},
+		{"another answer between", []delivery.Attempt{gone, fail, gone}, delivery.LaneHealth{FailingSince: at(1), LastFailure: at(3), Gone: 1}},
+		{"silence between", []delivery.Attempt{gone, timeout, gone}, delivery.LaneHealth{FailingSince: at(1), LastFailure: at(3), Gone: 2}},
+	} {
+		var h delivery.LaneHealth
+		for i := range tc.as {
+			h.Note(&tc.as[i], at(i+1))
+		}
+		if h != tc.want {
+			t.Errorf("%s:\n got %+v\nwant %+v", tc.name, h, tc.want)
+		}
+		if h.Tried() != (tc.want != delivery.LaneHealth{}) {
+			t.Errorf("%s: tried: %v", tc.name, h.Tried())
+		}
+	}
+}
+
+func TestOverflow(t *testing.T) {
+	t.Parallel()
+	d := delivery.Delivery{ID: delivery.ID{1}, Kind: delivery.KindWebhook, RuleID: 7, EventType: "t", Body: []byte("{}")}
+	in := delivery.Overflow(&d, 1, 500)
+	if in.State != delivery.Dead || in.Reason != delivery.ReasonParkLimit || in.Body != nil || in.Attempts != 1 || in.Claims != 1 ||
+		in.LastStatus != 500 || in.ID != d.ID || in.RuleID != 7 {
+		t.Errorf("%+v, want a dead row without its body", in)
+	}
+	if d.Body == nil {
+		t.Error("the delivery itself lost its body")
+	}
+}

@@ -1,0 +1,245 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math"
+	"math/rand/v2"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+)
+
+// GaugeStore is the database as the gauge needs it.
+type GaugeStore interface {
+	// MeasureLanes counts what waits in each lane and writes it to the lane records, unless a replica has begun to within the time every.
+	MeasureLanes(ctx context.Context, every time.Duration) (measured bool, err error)
+	// LaneRecords returns what was measured.
+	LaneRecords(ctx context.Context) ([]delivery.LaneRecord, error)
+}
+
+// GaugeOptions are what a gauge needs.
+type GaugeOptions struct {
+	Store  GaugeStore // required
+	Limits ParkLimits
+	// PerRule also exposes a series for each rule that has rows waiting.
+	PerRule    bool
+	Logger     *slog.Logger          // nil discards
+	Registerer prometheus.Registerer // nil: no metrics
+}
+
+// Gauge knows how much waits in the database. One replica measures, every 30 s, and oftener while more than 80 % of a limit is used; all
+// read the result. What this process stored and ended since counts, too, so that a limit holds between measurements; what other replicas
+// did since does not.
+//
+// Where measuring fails, the last numbers stay and what this process does is counted on.
+type Gauge struct {
+	store   GaugeStore
+	ledger  *ledger
+	logger  *slog.Logger
+	metrics *gaugeMetrics
+
+	took time.Duration // how long this process's last measurement took
+}
+
+const (
+	readEvery    = 5 * time.Second // how late the numbers of another replica may be seen
+	measureEvery = 30 * time.Second
+	measureOften = 4 * time.Second // while much of a limit is used, so that it is noticed soon when rows have gone
+	muchUsed     = 0.8
+	// measureShare bounds the time that the database spends on measuring: one part in so many.
+	measureShare = 10
+	gaugeTime    = 30 * time.Second // for a measurement or a reading
+)
+
+// NewGauge returns a gauge. Until Run has read the records it knows only of what this process has stored.
+func NewGauge(o GaugeOptions) (*Gauge, error) {
+	if o.Store == nil {
+		return nil, errors.New("queue gauge: no store")
+	}
+	if o.Limits.RuleRows < 0 || o.Limits.Rows < 0 || o.Limits.Bytes < 0 {
+		return nil, errors.New("queue gauge: a park limit is below 0")
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	g := &Gauge{store: o.Store, ledger: newLedger(o.Limits), logger: o.Logger}
+	g.metrics = newGaugeMetrics(o.Registerer, o.PerRule)
+	return g, nil
+}
+
+// Full tells whether as many rows of the lane wait as may, or as many in all. It looks at memory alone, and may be called from any
+// goroutine.
+func (g *Gauge) Full(lane delivery.Lane) bool { return g.ledger.full(lane) }
+
+// ledgerOf returns the ledger of an optional gauge.
+func ledgerOf(gauge []*Gauge) *ledger {
+	for _, g := range gauge {
+		if g != nil {
+			return g.ledger
+		}
+	}
+	return nil
+}
+
+// Run measures and reads until ctx ends.
+func (g *Gauge) Run(ctx context.Context) {
+	measuring, reading := quietly{logger: g.logger}, quietly{logger: g.logger}
+	for ctx.Err() == nil {
+		// Reading goes on where measuring fails: another replica may be luckier.
+		note(ctx, &measuring, "measure what waits", g.measure(ctx))
+		note(ctx, &reading, "read what waits", g.read(ctx))
+		if sleep(ctx, time.Duration(float64(readEvery)*(0.8+0.4*rand.Float64()))) != nil {
+			return
+		}
+	}
+}
+
+// note logs err, or that what failed before works again.
+func note(ctx context.Context, log *quietly, what string, err error) {
+	switch {
+	case err == nil:
+		log.success(ctx, what)
+	case ctx.Err() == nil:
+		log.failure(ctx, what, err)
+	}
+}
+
+func (g *Gauge) measure(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, gaugeTime)
+	defer cancel()
+	every := measureEvery
+	if g.ledger.used() > muchUsed {
+		every = measureOften
+	}
+	start := time.Now()
+	measured, err := g.store.MeasureLanes(ctx, max(every, measureShare*g.took))
+	// One that is cut short tells how long it takes at least; one that was left to another replica tells nothing.
+	if took := time.Since(start); measured || (err != nil && took > g.took) {
+		g.took = took
+	}
+	return err
+}
+
+func (g *Gauge) read(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, gaugeTime)
+	defer cancel()
+	asked := time.Now()
+	records, err := g.store.LaneRecords(ctx)
+	if err != nil {
+		g.metrics.limitUsed.Set(g.ledger.used())
+		return err
+	}
+	g.ledger.read(records, asked)
+	g.metrics.show(records, asked)
+	g.metrics.limitUsed.Set(g.ledger.used())
+	return nil
+}
+
+type gaugeMetrics struct {
+	rows       *prometheus.GaugeVec
+	bytes      prometheus.Gauge
+	oldest     prometheus.Gauge
+	lanes      prometheus.Gauge
+	failing    prometheus.Gauge
+	limitUsed  prometheus.Gauge
+	perRule    *prometheus.GaugeVec // nil: not asked for
+	rules      map[int32]bool       // of the series of perRule
+	measuredAt atomic.Pointer[time.Time]
+}
+
+// same is part of each help text: the numbers are the database's, not the replica's.
+const same = " The same on every replica: take the max, not the sum."
+
+func newGaugeMetrics(reg prometheus.Registerer, perRule bool) *gaugeMetrics {
+	m := &gaugeMetrics{
+		rows: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "webhook_dispatcher_queue_rows", Help: "Rows in the database: waiting (pending or being sent) and dead." + same,
+		}, []string{"state"}),
+		bytes: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "webhook_dispatcher_queue_bytes", Help: "Bytes of the bodies of the waiting rows." + same,
+		}),
+		oldest: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "webhook_dispatcher_queue_oldest_due_seconds",
+			Help: "How long the row has been due that was due first; 0: none is. Rows of disabled and paused rules count." + same,
+		}),
+		lanes: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "webhook_dispatcher_queue_lanes", Help: "Rules that have rows waiting." + same,
+		}),
+		failing: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "webhook_dispatcher_queue_lanes_failing", Help: "Rules whose endpoint has taken nothing from any replica for 10 minutes." + same,
+		}),
+		limitUsed: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "webhook_dispatcher_park_limit_used_ratio",
+			Help: "How much of the park limit that is the nearest is used, in this replica's view; from 1 on what is to wait is held or dead.",
+		}),
+	}
+	age := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "webhook_dispatcher_queue_measured_seconds", Help: "How old the numbers of the queue are; NaN: never measured.",
+	}, func() float64 {
+		at := m.measuredAt.Load()
+		if at == nil {
+			return math.NaN()
+		}
+		return time.Since(*at).Seconds()
+	})
+	m.rows.WithLabelValues("waiting")
+	m.rows.WithLabelValues("dead")
+	if perRule {
+		m.rules = make(map[int32]bool)
+		m.perRule = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "webhook_dispatcher_rule_rows", Help: "Waiting rows of a rule; no series where there are none." + same,
+		}, []string{"rule_id"})
+	}
+	if reg != nil {
+		reg.MustRegister(m.rows, m.bytes, m.oldest, m.lanes, m.failing, m.limitUsed, age)
+		if perRule {
+			reg.MustRegister(m.perRule)
+		}
+	}
+	return m
+}
+
+func (m *gaugeMetrics) show(records []delivery.LaneRecord, asked time.Time) {
+	var rows, bytes, lanes, failing int64
+	var oldest time.Duration
+	seen := make(map[int32]bool)
+	for _, r := range records {
+		if r.Lane.Kind == delivery.KindState {
+			m.rows.WithLabelValues(delivery.State(r.Lane.RuleID).String()).Set(float64(r.Rows))
+			if r.Measured {
+				at := asked.Add(-r.MeasuredFor)
+				m.measuredAt.Store(&at)
+			}
+			continue
+		}
+		if r.Failing {
+			failing++
+		}
+		if r.Rows == 0 {
+			continue
+		}
+		rows, bytes, lanes = rows+int64(r.Rows), bytes+r.Bytes, lanes+1
+		oldest = max(oldest, r.DueFor)
+		if m.perRule != nil && r.Lane.Kind == delivery.KindWebhook {
+			seen[r.Lane.RuleID] = true
+			m.perRule.WithLabelValues(strconv.Itoa(int(r.Lane.RuleID))).Set(float64(r.Rows))
+		}
+	}
+	m.rows.WithLabelValues("waiting").Set(float64(rows))
+	m.bytes.Set(float64(bytes))
+	m.lanes.Set(float64(lanes))
+	m.failing.Set(float64(failing))
+	m.oldest.Set(oldest.Seconds())
+	for id := range m.rules {
+		if !seen[id] {
+			m.perRule.DeleteLabelValues(strconv.Itoa(int(id)))
+		}
+	}
+	m.rules = seen
+}

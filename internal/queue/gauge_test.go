@@ -1,0 +1,447 @@
+package queue_test
+
+import (
+	"context"
+	"math"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/queue"
+)
+
+// laneTable stands for the lane records, which replicas share. What waits is what the test says.
+type laneTable struct {
+	mu       sync.Mutex
+	err      error // of measuring
+	takes    time.Duration
+	waiting  map[delivery.Lane]delivery.LaneRecord
+	measured map[delivery.Lane]delivery.LaneRecord
+	at       time.Time // of the newest measurement
+	times    []time.Time
+	reads    int
+}
+
+func (s *laneTable) MeasureLanes(_ context.Context, every time.Duration) (bool, error) {
+	s.mu.Lock()
+	if s.err != nil || (!s.at.IsZero() && time.Since(s.at) < every) {
+		defer s.mu.Unlock()
+		return false, s.err
+	}
+	began, takes := time.Now(), s.takes
+	s.at = began
+	s.times = append(s.times, began)
+	numbers := make(map[delivery.Lane]delivery.LaneRecord)
+	for l, r := range s.waiting {
+		r.Measured = true
+		numbers[l] = r
+	}
+	s.mu.Unlock()
+	pass(takes)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.measured = numbers
+	return true, nil
+}
+
+func (s *laneTable) LaneRecords(context.Context) ([]delivery.LaneRecord, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reads++
+	var records []delivery.LaneRecord
+	if s.measured != nil {
+		dead := delivery.Lane{Kind: delivery.KindState, RuleID: int32(delivery.Dead)}
+		records = append(records, delivery.LaneRecord{Lane: dead, Rows: 7, Measured: true, MeasuredFor: time.Since(s.at)})
+	}
+	for l, r := range s.measured {
+		r.Lane, r.MeasuredFor = l, time.Since(s.at)
+		records = append(records, r)
+	}
+	return records, nil
+}
+
+func (s *laneTable) set(l delivery.Lane, rows int, bytes int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waiting[l] = delivery.LaneRecord{Rows: rows, Bytes: bytes, DueFor: time.Duration(rows) * time.Second}
+}
+
+// fail makes measuring fail, or work again.
+func (s *laneTable) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = err
+}
+
+// measurements returns how many there were in the last d.
+func (s *laneTable) measurements(d time.Duration) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for _, at := range s.times {
+		if time.Since(at) < d {
+			n++
+		}
+	}
+	return n
+}
+
+// replica is a process, its gauge running.
+type replica struct {
+	gauge  *queue.Gauge
+	writer *queue.Writer
+	reg    *prometheus.Registry
+	db     *database
+}
+
+// withGauge runs two replicas' gauges; the test gets the first, and a writer that counts for it.
+func withGauge(
+	t *testing.T, o queue.GaugeOptions, test func(t *testing.T, s *laneTable, r replica),
+) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		s := &laneTable{waiting: make(map[delivery.Lane]delivery.LaneRecord)}
+		reg := prometheus.NewRegistry()
+		o.Store = s
+		other, err := queue.NewGauge(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Registerer = reg
+		g, err := queue.NewGauge(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		db := &database{}
+		w, err := queue.NewWriter(db, nil, nil, g)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { g.Run(ctx) })
+		running.Go(func() { other.Run(ctx) })
+		test(t, s, replica{g, w, reg, db})
+		cancel()
+		running.Wait()
+		if err := w.Close(t.Context()); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+}
+
+func parkedRow(n byte, l delivery.Lane, state delivery.State) delivery.Insert {
+	in := row(n)
+	in.Kind, in.RuleID, in.State, in.Delay = l.Kind, l.RuleID, state, time.Minute
+	return in
+}
+
+func TestOneReplicaMeasuresAndAllShowIt(t *testing.T) {
+	t.Parallel()
+	withGauge(t, queue.GaugeOptions{PerRule: true}, func(t *testing.T, s *laneTable, r replica) {
+		s.set(lane1, 3, 300)
+		s.set(lane2, 5, 50)
+		pass(10 * time.Minute)
+		if n := s.measurements(10 * time.Minute); n < 15 || n > 21 {
+			t.Errorf("measured %d times in 10 minutes, want about every 30 s, by one replica", n)
+		}
+		names := []string{"queue_rows", "queue_bytes", "queue_lanes", "queue_lanes_failing", "queue_oldest_due_seconds", "rule_rows"}
+		for i := range names {
+			names[i] = "webhook_dispatcher_" + names[i]
+		}
+		reads := s.reads
+		if err := testutil.GatherAndCompare(r.reg, strings.NewReader(strings.NewReplacer(
+			"SAME", "The same on every replica: take the max, not the sum.",
+			"OLDEST", "How long the row has been due that was due first; 0: none is. Rows of disabled and paused rules count.",
+		).Replace(`
+# HELP webhook_dispatcher_queue_bytes Bytes of the bodies of the waiting rows. SAME
+# TYPE webhook_dispatcher_queue_bytes gauge
+webhook_dispatcher_queue_bytes 350
+# HELP webhook_dispatcher_queue_lanes Rules that have rows waiting. SAME
+# TYPE webhook_dispatcher_queue_lanes gauge
+webhook_dispatcher_queue_lanes 2
+# HELP webhook_dispatcher_queue_lanes_failing Rules whose endpoint has taken nothing from any replica for 10 minutes. SAME
+# TYPE webhook_dispatcher_queue_lanes_failing gauge
+webhook_dispatcher_queue_lanes_failing 0
+# HELP webhook_dispatcher_queue_oldest_due_seconds OLDEST SAME
+# TYPE webhook_dispatcher_queue_oldest_due_seconds gauge
+webhook_dispatcher_queue_oldest_due_seconds 5
+# HELP webhook_dispatcher_queue_rows Rows in the database: waiting (pending or being sent) and dead. SAME
+# TYPE webhook_dispatcher_queue_rows gauge
+webhook_dispatcher_queue_rows{state="dead"} 7
+webhook_dispatcher_queue_rows{state="waiting"} 8
+# HELP webhook_dispatcher_rule_rows Waiting rows of a rule; no series where there are none. SAME
+# TYPE webhook_dispatcher_rule_rows gauge
+webhook_dispatcher_rule_rows{rule_id="1"} 3
+webhook_dispatcher_rule_rows{rule_id="2"} 5
+`)), names...); err != nil {
+			t.Error(err)
+		}
+		if s.reads != reads {
+			t.Error("a scrape touches the database")
+		}
+		s.mu.Lock()
+		delete(s.waiting, lane1)
+		s.mu.Unlock()
+		pass(time.Minute)
+		if n, err := testutil.GatherAndCount(r.reg, "webhook_dispatcher_rule_rows"); err != nil || n != 1 {
+			t.Errorf("%d series of rules, %v; want one, of the lane that has rows", n, err)
+		}
+	})
+}
+
+func TestNoSeriesOfRulesUnlessAskedFor(t *testing.T) {
+	t.Parallel()
+	withGauge(t, queue.GaugeOptions{}, func(t *testing.T, s *laneTable, r replica) {
+		s.set(lane1, 3, 300)
+		pass(time.Minute)
+		if n, err := testutil.GatherAndCount(r.reg, "webhook_dispatcher_rule_rows"); err != nil || n != 0 {
+			t.Errorf("%d series of rules, %v", n, err)
+		}
+	})
+}
+
+func gauge(t *testing.T, reg *prometheus.Registry, name string) float64 {
+	t.Helper()
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			return f.GetMetric()[0].GetGauge().GetValue()
+		}
+	}
+	t.Fatalf("no metric %s", name)
+	return 0
+}
+
+func TestParkLimits(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		limits       queue.ParkLimits
+		lane1, lane2 bool // full
+	}{
+		"none":           {queue.ParkLimits{}, false, false},
+		"rule":           {queue.ParkLimits{RuleRows: 10}, true, false},
+		"rule, not yet":  {queue.ParkLimits{RuleRows: 11}, false, false},
+		"rows":           {queue.ParkLimits{Rows: 13}, true, true},
+		"rows, not yet":  {queue.ParkLimits{Rows: 14}, false, false},
+		"bytes":          {queue.ParkLimits{Bytes: 130}, true, true},
+		"bytes, not yet": {queue.ParkLimits{Bytes: 131}, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			withGauge(t, queue.GaugeOptions{Limits: c.limits}, func(t *testing.T, s *laneTable, r replica) {
+				s.set(lane1, 10, 100)
+				s.set(lane2, 3, 30)
+				pass(time.Minute)
+				if r.gauge.Full(lane1) != c.lane1 || r.gauge.Full(lane2) != c.lane2 {
+					t.Errorf("full: %v and %v, want %v and %v", r.gauge.Full(lane1), r.gauge.Full(lane2), c.lane1, c.lane2)
+				}
+			})
+		})
+	}
+}
+
+func TestOwnRowsCountAtOnceAndOnce(t *testing.T) {
+	t.Parallel()
+	limits := queue.ParkLimits{RuleRows: 100}
+	withGauge(t, queue.GaugeOptions{Limits: limits}, func(t *testing.T, s *laneTable, r replica) {
+		full := func(when string, want bool) {
+			t.Helper()
+			if got := r.gauge.Full(lane1); got != want {
+				t.Errorf("%s: full %v, want %v", when, got, want)
+			}
+		}
+		s.set(lane1, 60, 0)
+		pass(time.Minute)
+		s.fail(errAway) // no measurement until all are in
+		for n := range byte(40) {
+			if n == 39 {
+				pass(time.Second)
+				full("one row before the limit", false)
+			}
+			r.writer.Park(parkedRow(n, lane1, delivery.Pending), nil, func() {})
+		}
+		pass(100 * time.Millisecond)
+		full("at the limit", true)
+		if full := r.gauge.Full(lane2); full {
+			t.Error("the limit of a rule holds for another")
+		}
+		s.set(lane1, 90, 0) // ten of them have been sent since; the measurement sees the others, too
+		s.fail(nil)
+		pass(40 * time.Second)
+		full("measured since", false)
+		if used := gauge(t, r.reg, "webhook_dispatcher_park_limit_used_ratio"); used != 0.9 {
+			t.Errorf("used %v, want 0.9: own rows count once", used)
+		}
+	})
+}
+
+func TestRowsThatThisProcessEndsCountNoMore(t *testing.T) {
+	t.Parallel()
+	limits := queue.ParkLimits{RuleRows: 3}
+	withGauge(t, queue.GaugeOptions{Limits: limits}, func(t *testing.T, s *laneTable, r replica) {
+		s.fail(errAway)           // nothing but its own counts
+		for n := range byte(10) { // a slow endpoint: each is handed off, and taken
+			r.writer.Park(parkedRow(n, lane1, delivery.Leased), nil, func() {})
+			pass(time.Second)
+			r.writer.Settle(delivery.Update{ID: delivery.ID{n}, State: delivery.Delivered})
+			pass(time.Second)
+			if r.gauge.Full(lane1) {
+				t.Fatalf("full after %d rows that have ended", n+1)
+			}
+		}
+		dead := parkedRow(100, lane1, delivery.Dead)
+		r.writer.Park(dead, nil, func() {})
+		for n := byte(20); n < 22; n++ {
+			r.writer.Park(parkedRow(n, lane1, delivery.Leased), nil, func() {})
+		}
+		pass(time.Second)
+		r.writer.Settle(delivery.Update{ID: delivery.ID{20}, State: delivery.Pending}) // waits again
+		pass(time.Second)
+		if r.gauge.Full(lane1) {
+			t.Error("full with two rows: dead ones do not wait")
+		}
+		r.writer.Park(parkedRow(30, lane1, delivery.Pending), nil, func() {})
+		pass(time.Hour) // however long measuring fails
+		if !r.gauge.Full(lane1) {
+			t.Error("not full with three rows, although measuring fails")
+		}
+	})
+}
+
+// A row that somebody else has by now waits, or has been counted by them.
+func TestResultsThatAreLostChangeNoCount(t *testing.T) {
+	t.Parallel()
+	limits := queue.ParkLimits{RuleRows: 1}
+	withGauge(t, queue.GaugeOptions{Limits: limits}, func(t *testing.T, s *laneTable, r replica) {
+		s.fail(errAway)
+		r.db.lost = []delivery.ID{{1}}
+		r.writer.Park(parkedRow(1, lane1, delivery.Leased), nil, func() {})
+		pass(time.Second)
+		r.writer.Settle(delivery.Update{ID: delivery.ID{1}, State: delivery.Delivered})
+		pass(time.Second)
+		if !r.gauge.Full(lane1) {
+			t.Error("a lost result counts")
+		}
+	})
+}
+
+func TestClaimedRowsThatEndCountNoMore(t *testing.T) {
+	t.Parallel()
+	limits := queue.ParkLimits{RuleRows: 10}
+	withGauge(t, queue.GaugeOptions{Limits: limits}, func(t *testing.T, s *laneTable, r replica) {
+		s.set(lane1, 10, 0)
+		pass(time.Minute)
+		s.fail(errAway) // nothing but its own counts
+		rows := &table{due: map[delivery.Lane][]time.Time{}, tokens: map[delivery.Token]bool{}, claims: 1}
+		rows.add(lane1, 1, 0)
+		sent := &lanes{room: map[delivery.Lane]int{lane1: 1}, got: map[delivery.Lane]int{}}
+		c, err := queue.NewClaimer(rows, sent, func(delivery.Update) {}, nil, nil, r.gauge)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		c.Run(ctx)
+		if !r.gauge.Full(lane1) {
+			t.Fatal("not full before the row has ended")
+		}
+		r.writer.Settle(delivery.Update{State: delivery.Delivered}) // the table's rows have the zero id
+		pass(time.Second)
+		if r.gauge.Full(lane1) {
+			t.Error("full although a claimed row has ended")
+		}
+	})
+}
+
+func TestLimitClearsSoonAfterRowsHaveGone(t *testing.T) {
+	t.Parallel()
+	limits := queue.ParkLimits{Rows: 100}
+	withGauge(t, queue.GaugeOptions{Limits: limits}, func(t *testing.T, s *laneTable, r replica) {
+		s.set(lane1, 100, 0)
+		pass(2 * time.Minute)
+		if !r.gauge.Full(lane1) {
+			t.Fatal("not full")
+		}
+		s.set(lane1, 99, 0)
+		pass(12 * time.Second)
+		if r.gauge.Full(lane1) {
+			t.Error("still full 12 s after a row has gone")
+		}
+		pass(10 * time.Minute)
+		if n := s.measurements(5 * time.Minute); n < 40 {
+			t.Errorf("%d measurements in 5 minutes while much of a limit is used", n)
+		}
+		s.set(lane1, 10, 0)
+		pass(10 * time.Minute)
+		if n := s.measurements(5 * time.Minute); n > 11 {
+			t.Errorf("%d measurements in 5 minutes while little of the limit is used", n)
+		}
+	})
+}
+
+func TestMeasuringTakesAShareOfTheTime(t *testing.T) {
+	t.Parallel()
+	limits := queue.ParkLimits{Rows: 100}
+	withGauge(t, queue.GaugeOptions{Limits: limits}, func(t *testing.T, s *laneTable, r replica) {
+		s.mu.Lock()
+		s.takes = 6 * time.Second
+		s.mu.Unlock()
+		s.set(lane1, 100, 0)
+		pass(time.Hour)
+		if n := s.measurements(time.Hour); n < 30 || n > 62 {
+			t.Errorf("%d measurements of 6 s in an hour, want about one a minute", n)
+		}
+		if age := gauge(t, r.reg, "webhook_dispatcher_queue_measured_seconds"); age < 0 || age > 75 {
+			t.Errorf("measured %v s ago", age)
+		}
+		if !r.gauge.Full(lane1) {
+			t.Error("not full")
+		}
+	})
+}
+
+func TestMeasurementsThatFailLeaveTheLastNumbers(t *testing.T) {
+	t.Parallel()
+	withGauge(t, queue.GaugeOptions{}, func(t *testing.T, s *laneTable, r replica) {
+		s.set(lane1, 3, 300)
+		pass(time.Minute)
+		s.fail(errAway)
+		pass(time.Hour)
+		if n := gauge(t, r.reg, "webhook_dispatcher_queue_bytes"); n != 300 {
+			t.Errorf("%v bytes, want the last known", n)
+		}
+		if age := gauge(t, r.reg, "webhook_dispatcher_queue_measured_seconds"); age < 3500 {
+			t.Errorf("measured %v s ago, want an hour", age)
+		}
+	})
+}
+
+func TestNeverMeasured(t *testing.T) {
+	t.Parallel()
+	reg := prometheus.NewRegistry()
+	if _, err := queue.NewGauge(queue.GaugeOptions{Store: &laneTable{}, Registerer: reg}); err != nil {
+		t.Fatal(err)
+	}
+	if age := gauge(t, reg, "webhook_dispatcher_queue_measured_seconds"); !math.IsNaN(age) {
+		t.Errorf("measured %v s ago, want NaN", age)
+	}
+	if problems, err := testutil.GatherAndLint(reg); err != nil || len(problems) > 0 {
+		t.Errorf("metrics: %v, %v", problems, err)
+	}
+	if _, err := queue.NewGauge(queue.GaugeOptions{}); err == nil {
+		t.Error("a gauge without a store")
+	}
+	if _, err := queue.NewGauge(queue.GaugeOptions{Store: &laneTable{}, Limits: queue.ParkLimits{Rows: -1}}); err == nil {
+		t.Error("a limit below 0")
+	}
+}

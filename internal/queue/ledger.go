@@ -1,0 +1,211 @@
+package queue
+
+import (
+	"sync"
+	"time"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+)
+
+// ParkLimits bound what may wait as rows. Zero values stand for no limit.
+type ParkLimits struct {
+	RuleRows int   // rows of one rule
+	Rows     int   // rows in all
+	Bytes    int64 // of bodies, in all
+}
+
+// ledger estimates how much waits in each lane: what was measured, and what this process has added and ended since. What other replicas
+// did since is not in it.
+type ledger struct {
+	limits ParkLimits
+
+	mu         sync.RWMutex
+	lanes      map[delivery.Lane]*account
+	rows       int64 // of all lanes
+	bytes      int64
+	measuredAt time.Time // when measuring began, by this process's clock; zero before
+	held       map[delivery.ID]heldRow
+}
+
+// account is one lane's.
+type account struct {
+	rows, bytes int64   // measured and own
+	own         []entry // since measuredAt, the oldest first
+}
+
+// entry is what changed within about a second. A row that ends counts as -1.
+type entry struct {
+	at          time.Time // of the newest change
+	rows, bytes int64
+}
+
+// heldRow is a row that this process is sending: if the result ends it, it waits no more.
+type heldRow struct {
+	lane  delivery.Lane
+	bytes int64
+	until time.Time
+}
+
+const (
+	entrySpan  = time.Second
+	maxEntries = 120
+)
+
+func newLedger(limits ParkLimits) *ledger {
+	return &ledger{limits: limits, lanes: make(map[delivery.Lane]*account), held: make(map[delivery.ID]heldRow)}
+}
+
+// full tells whether the lane has as many rows waiting as may, or all lanes together have.
+func (l *ledger) full(lane delivery.Lane) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if (l.limits.Rows > 0 && l.rows >= int64(l.limits.Rows)) || (l.limits.Bytes > 0 && l.bytes >= l.limits.Bytes) {
+		return true
+	}
+	if l.limits.RuleRows <= 0 {
+		return false
+	}
+	a := l.lanes[lane]
+	return a != nil && a.rows >= int64(l.limits.RuleRows)
+}
+
+// used returns how much of the limit that is the nearest is used: 1 is all of it.
+func (l *ledger) used() float64 {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	var used float64
+	if l.limits.Rows > 0 {
+		used = max(used, float64(l.rows)/float64(l.limits.Rows))
+	}
+	if l.limits.Bytes > 0 {
+		used = max(used, float64(l.bytes)/float64(l.limits.Bytes))
+	}
+	if l.limits.RuleRows > 0 {
+		for _, a := range l.lanes {
+			used = max(used, float64(a.rows)/float64(l.limits.RuleRows))
+		}
+	}
+	return used
+}
+
+// inserted notes rows that were stored. A nil ledger notes nothing.
+func (l *ledger) inserted(rows []parking) {
+	if l == nil {
+		return
+	}
+	now := time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range rows {
+		in := &rows[i].insert
+		if in.State.Ended() {
+			continue
+		}
+		l.add(in.Lane(), now, 1, int64(len(in.Body)))
+		if in.State == delivery.Leased {
+			l.held[in.ID] = heldRow{in.Lane(), int64(len(in.Body)), now.Add(in.Delay)}
+		}
+	}
+}
+
+// claimed notes rows that this process is going to send.
+func (l *ledger) claimed(rows []delivery.Row, until time.Time) {
+	if l == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range rows {
+		l.held[rows[i].ID] = heldRow{rows[i].Lane(), int64(len(rows[i].Body)), until}
+	}
+}
+
+// finished notes results that were written; those of lost IDs were not.
+func (l *ledger) finished(updates []delivery.Update, lost []delivery.ID) {
+	if l == nil {
+		return
+	}
+	gone := make(map[delivery.ID]bool, len(lost))
+	for _, id := range lost {
+		gone[id] = true
+	}
+	now := time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range updates {
+		u := &updates[i]
+		row, ok := l.held[u.ID]
+		delete(l.held, u.ID)
+		if ok && u.State.Ended() && !gone[u.ID] {
+			l.add(row.lane, now, -1, -row.bytes)
+		}
+	}
+}
+
+// add is called with mu held.
+func (l *ledger) add(lane delivery.Lane, at time.Time, rows, bytes int64) {
+	a := l.lanes[lane]
+	if a == nil {
+		a = &account{}
+		l.lanes[lane] = a
+	}
+	if n := len(a.own); n > 0 && (at.Sub(a.own[n-1].at) < entrySpan || n >= maxEntries) {
+		a.own[n-1].at = at
+		a.own[n-1].rows += rows
+		a.own[n-1].bytes += bytes
+	} else {
+		a.own = append(a.own, entry{at, rows, bytes})
+	}
+	a.rows += rows
+	a.bytes += bytes
+	l.rows += rows
+	l.bytes += bytes
+}
+
+// read takes over what was measured, by whichever replica. asked is when this process began to read the records: a little too early
+// a moment makes it count a row twice until the next measurement, a little too late one would make it forget one.
+func (l *ledger) read(records []delivery.LaneRecord, asked time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	measured := make(map[delivery.Lane]delivery.LaneRecord, len(records))
+	for _, r := range records {
+		switch {
+		case r.Lane.Kind == delivery.KindState:
+			if r.Measured {
+				l.measuredAt = asked.Add(-r.MeasuredFor)
+			}
+		case r.Rows > 0:
+			measured[r.Lane] = r
+		}
+	}
+	for lane := range measured {
+		if l.lanes[lane] == nil {
+			l.lanes[lane] = &account{}
+		}
+	}
+	l.rows, l.bytes = 0, 0
+	for lane, a := range l.lanes {
+		r := measured[lane]
+		a.rows, a.bytes = int64(r.Rows), r.Bytes
+		kept := a.own[:0]
+		for _, e := range a.own {
+			if e.at.After(l.measuredAt) {
+				kept = append(kept, e)
+				a.rows += e.rows
+				a.bytes += e.bytes
+			}
+		}
+		a.own = kept
+		if r.Rows == 0 && len(kept) == 0 {
+			delete(l.lanes, lane)
+			continue
+		}
+		l.rows += a.rows
+		l.bytes += a.bytes
+	}
+	for id, row := range l.held { // results that never came
+		if asked.After(row.until) {
+			delete(l.held, id)
+		}
+	}
+}

@@ -1,0 +1,103 @@
+package replay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/dispatch"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
+)
+
+// Outcome is what came, or without Apply would come, of a record that could not be read.
+type Outcome struct {
+	// Gone says that there is no such record (any more).
+	Gone bool
+	// Stays says why the record stays, "" where it does not. Reason is that of decoding, "" where something else keeps it.
+	Stays  string
+	Reason decode.Reason
+	// Deliveries counts those that the record makes; none where no rule wants its event.
+	Deliveries int
+}
+
+// Redeliver reads a kept record again. If that succeeds now, its row is removed and the deliveries that the rules want of it get rows, in
+// one transaction; an event that no rule wants is released like any other, so its row is removed, too. An error is not about the record
+// alone: the registry or the database is away.
+func (r *Replayer) Redeliver(ctx context.Context, row uint64, rules *rule.Snapshot) (Outcome, error) {
+	kept, found, err := r.options.Records.UndecodableRow(ctx, row)
+	if err != nil {
+		return Outcome{}, err
+	}
+	if !found {
+		return Outcome{Gone: true}, nil
+	}
+	rec, why := r.rebuild(ctx, &kept)
+	if why != "" {
+		return Outcome{Stays: why}, ctx.Err()
+	}
+	message, err := r.decode(ctx, rec)
+	if bad, ok := decode.AsUndecodable(err); ok {
+		return Outcome{Stays: strings.TrimSuffix(string(bad.Reason)+": "+bad.Detail, ": "), Reason: bad.Reason}, nil
+	}
+	if err != nil {
+		return Outcome{}, err
+	}
+	planned := dispatch.Plan(message, rules.Match(message.Event.Type))
+	if !r.options.Apply {
+		return Outcome{Deliveries: len(planned)}, nil
+	}
+	rows := make([]delivery.Insert, len(planned))
+	for i := range planned {
+		rows[i] = delivery.Queue(&planned[i], 0, delivery.ReasonReplay)
+	}
+	var done bool
+	err = persist(ctx, func() (err error) {
+		done, err = r.options.Records.Redeliver(ctx, row, rows)
+		return err
+	})
+	var rejected *delivery.RejectedError
+	switch {
+	case errors.As(err, &rejected):
+		return Outcome{Stays: rejected.Error()}, nil
+	case err != nil:
+		return Outcome{}, err
+	}
+	return Outcome{Gone: !done, Deliveries: len(rows)}, nil
+}
+
+func (r *Replayer) decode(ctx context.Context, rec *bus.Record) (*payload.Message, error) {
+	ev, err := r.decoder.Envelope(rec)
+	if err != nil {
+		return nil, err
+	}
+	return r.decoder.Message(ctx, rec, ev)
+}
+
+// rebuild makes the record of its row. One whose value did not fit the row is read from its topic; why says what keeps that from
+// succeeding.
+func (r *Replayer) rebuild(ctx context.Context, kept *store.KeptRecord) (rec *bus.Record, why string) {
+	if kept.ValueSize > int64(len(kept.Value)) {
+		cut := fmt.Sprintf("only %d of the %d bytes of its value were kept", len(kept.Value), kept.ValueSize)
+		whole, err := r.options.History.Record(ctx, kept.Topic, int(kept.Partition), kept.Offset)
+		switch {
+		case err != nil:
+			return nil, cut + ", and its topic cannot be read: " + err.Error()
+		case whole == nil || !whole.Time.Equal(kept.Time): // another time: the topic was made anew
+			return nil, cut + ", and its topic does not have the record any more"
+		}
+		return whole, ""
+	}
+	rec = bus.NewRecord(kept.Topic, int(kept.Partition), kept.Offset, nil)
+	rec.Time, rec.Key, rec.Value = kept.Time, kept.Key, kept.Value
+	rec.Headers = make([]bus.Header, len(kept.Headers))
+	for i, h := range kept.Headers {
+		rec.Headers[i] = bus.Header{Key: h.Key, Value: h.Value}
+	}
+	return rec, ""
+}

@@ -1,0 +1,255 @@
+// Package replay makes rows of what was delivered, given up or could not be read before: from the topics, which hold events longer than the
+// queue does, from rows of the queue, and from records that were kept because they could not be read.
+//
+// It never sends. What it makes are rows that are due at once, under the ID that the delivery had or under one that is derived from it, so
+// that doing it again, after a fault or beside a daemon, makes no second row. It belongs to no consumer group and moves no position.
+// How rows are stored and how brokers are asked is not known here.
+package replay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
+	"github.com/openedx-webhooks/webhook-dispatcher/schema"
+)
+
+// History is what topics still hold; *bus.History is one.
+type History interface {
+	Ranges(ctx context.Context, since time.Time) (ranges []bus.Range, absent []string, err error)
+	Read(ctx context.Context, r bus.Range, take func(*bus.Record) error) (lost int64, err error)
+	Record(ctx context.Context, topic string, partition int, offset int64) (*bus.Record, error)
+}
+
+// Rows are those of deliveries; *store.Store has them. All methods can be called again after an error.
+type Rows interface {
+	Standings(ctx context.Context, ids []delivery.ID) (map[delivery.ID]store.Standing, error)
+	Insert(ctx context.Context, rows []delivery.Insert) error
+	Restore(ctx context.Context, rows []delivery.Insert) (restored int, err error)
+	Replay(ctx context.Context, rows []uint64) (replayed int, err error)
+}
+
+// Records are those that could not be read; *store.Store has them.
+type Records interface {
+	UndecodableRow(ctx context.Context, row uint64) (store.KeptRecord, bool, error)
+	Redeliver(ctx context.Context, row uint64, rows []delivery.Insert) (done bool, err error)
+}
+
+// Options are what a Replayer needs; all but Everything and Apply.
+type Options struct {
+	History   History
+	Registry  Registry
+	Catalogue *schema.Catalogue
+	Rows      Rows
+	Records   Records
+	// Everything says that all topics are read, so that records that are no events are expected.
+	Everything bool
+	// Run is random and tells this run from all others.
+	Run delivery.Run
+	// Apply makes rows. Without, everything is looked at and nothing is changed.
+	Apply bool
+}
+
+// Replayer does one run. It is not for use from several goroutines.
+type Replayer struct {
+	options Options
+	decoder *decode.Decoder
+}
+
+// New returns a Replayer. It asks nobody anything yet.
+func New(o Options) (*Replayer, error) {
+	if o.History == nil || o.Registry == nil || o.Rows == nil || o.Records == nil || o.Run == (delivery.Run{}) {
+		return nil, errors.New("new replayer: history, registry, rows, records and a run are needed")
+	}
+	decoder, err := decode.New(&impatient{registry: o.Registry, schemas: map[uint32]*decode.Schema{}, unknown: map[uint32]bool{}}, o.Catalogue)
+	if err != nil {
+		return nil, fmt.Errorf("new replayer: %w", err)
+	}
+	return &Replayer{options: o, decoder: decoder}, nil
+}
+
+// Counts say what became, or without Apply would become, of deliveries.
+type Counts struct {
+	Inserted  int // got a row
+	Revived   int // had a dead row, which is pending again
+	Waiting   int // had a row that is sent anyway: left
+	Delivered int // had a row that is delivered: left, unless another ID is asked for
+	Halted    int // had a row that a filter stopped: left
+	Unfit     int // do not fit a row: left out
+	// UnfitIDs are some of those, 10 at most.
+	UnfitIDs []delivery.ID
+}
+
+// Total returns how many deliveries there were.
+func (c *Counts) Total() int {
+	return c.Inserted + c.Revived + c.Waiting + c.Delivered + c.Halted + c.Unfit
+}
+
+const (
+	// A batch is written when it has that many rows or bytes of bodies.
+	batchRows  = 500
+	batchBytes = 4 << 20
+	maxUnfit   = 10
+	// A database that is away is asked that often again, over about 10 s.
+	maxTries = 7
+)
+
+// batch gathers deliveries and makes rows of them, a few hundred at a time.
+type batch struct {
+	rows  Rows
+	apply bool
+	// fresh says that the IDs are new ones, which have no rows unless this run has made them.
+	fresh   bool
+	counts  Counts
+	waiting []delivery.Delivery
+	ids     map[delivery.ID]bool
+	bytes   int
+}
+
+func (r *Replayer) newBatch(fresh bool) *batch {
+	return &batch{rows: r.options.Rows, apply: r.options.Apply, fresh: fresh, ids: map[delivery.ID]bool{}}
+}
+
+// add takes a delivery. An ID that is in the batch already counts as one that waits.
+func (b *batch) add(ctx context.Context, d *delivery.Delivery) error {
+	if b.ids[d.ID] {
+		b.counts.Waiting++
+		return nil
+	}
+	b.ids[d.ID] = true
+	b.waiting = append(b.waiting, *d)
+	if b.bytes += len(d.Body); len(b.waiting) < batchRows && b.bytes < batchBytes {
+		return nil
+	}
+	return b.flush(ctx)
+}
+
+// flush makes rows of what was added since the last flush. The counts are right after an error, too, but for rows of a statement whose
+// answer was lost.
+func (b *batch) flush(ctx context.Context) error {
+	all := b.waiting
+	b.waiting, b.bytes = nil, 0
+	clear(b.ids)
+	if len(all) == 0 {
+		return nil
+	}
+	standings, err := b.standings(ctx, all)
+	if err != nil {
+		return err
+	}
+	var fresh, bare []delivery.Insert
+	var dead []uint64
+	for i := range all {
+		in := delivery.Queue(&all[i], 0, delivery.ReasonReplay)
+		switch at, exists := standings[all[i].ID]; {
+		case !exists:
+			fresh = append(fresh, in)
+		case at.State == delivery.Dead && at.Kept:
+			dead = append(dead, at.RowID)
+		case at.State == delivery.Dead:
+			bare = append(bare, in)
+		case at.State == delivery.Delivered:
+			b.counts.Delivered++
+		case at.State == delivery.Halted:
+			b.counts.Halted++
+		default:
+			b.counts.Waiting++
+		}
+	}
+	if !b.apply {
+		b.counts.Inserted += len(fresh)
+		b.counts.Revived += len(dead) + len(bare)
+		return nil
+	}
+	return errors.Join(b.insert(ctx, fresh), b.restore(ctx, bare), b.replay(ctx, dead))
+}
+
+func (b *batch) standings(ctx context.Context, all []delivery.Delivery) (found map[delivery.ID]store.Standing, err error) {
+	if b.fresh && !b.apply {
+		return nil, nil
+	}
+	ids := make([]delivery.ID, len(all))
+	for i := range all {
+		ids[i] = all[i].ID
+	}
+	err = persist(ctx, func() (err error) {
+		found, err = b.rows.Standings(ctx, ids)
+		return err
+	})
+	return found, err
+}
+
+func (b *batch) insert(ctx context.Context, rows []delivery.Insert) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	err := persist(ctx, func() error { return b.rows.Insert(ctx, rows) })
+	refused, err := b.unfit(err)
+	if err == nil {
+		b.counts.Inserted += len(rows) - refused
+	}
+	return err
+}
+
+func (b *batch) restore(ctx context.Context, rows []delivery.Insert) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	err := persist(ctx, func() error {
+		n, err := b.rows.Restore(ctx, rows)
+		b.counts.Revived += n
+		return err
+	})
+	_, err = b.unfit(err)
+	return err
+}
+
+func (b *batch) replay(ctx context.Context, rows []uint64) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	return persist(ctx, func() error {
+		n, err := b.rows.Replay(ctx, rows)
+		b.counts.Revived += n
+		return err
+	})
+}
+
+// unfit counts the rows that an error says do not fit, and returns what else the error says.
+func (b *batch) unfit(err error) (int, error) {
+	var rejected *delivery.RejectedError
+	if !errors.As(err, &rejected) {
+		return 0, err
+	}
+	b.counts.Unfit += len(rejected.Rows)
+	for _, row := range rejected.Rows {
+		if len(b.counts.UnfitIDs) < maxUnfit {
+			b.counts.UnfitIDs = append(b.counts.UnfitIDs, row.ID)
+		}
+	}
+	return len(rejected.Rows), nil
+}
+
+// persist does something again when it fails: a replay of an hour must not end at a connection that breaks. Rows that do not fit are no
+// failure that another try could mend.
+func persist(ctx context.Context, do func() error) error {
+	wait := 100 * time.Millisecond
+	for try := 1; ; try++ {
+		err := do()
+		var rejected *delivery.RejectedError
+		if err == nil || ctx.Err() != nil || errors.As(err, &rejected) || try == maxTries {
+			return err
+		}
+		select {
+		case <-time.After(wait):
+			wait *= 2
+		case <-ctx.Done():
+			return err
+		}
+	}
+}

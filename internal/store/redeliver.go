@@ -1,0 +1,227 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+)
+
+// Standing is where a row stands, as far as a replay needs to know.
+type Standing struct {
+	RowID uint64
+	State delivery.State
+	Kept  bool // it has a body
+}
+
+// Standings returns where the rows of deliveries stand. Those without a row are not in it.
+func (s *Store) Standings(ctx context.Context, ids []delivery.ID) (map[delivery.ID]Standing, error) {
+	standings := make(map[delivery.ID]Standing)
+	for chunk := range slices.Chunk(ids, maxRows) {
+		args := make([]any, len(chunk))
+		for i := range chunk {
+			args[i] = chunk[i][:]
+		}
+		rows, err := s.db.QueryContext(ctx, "SELECT webhook_id, id, state, body_size > 0 FROM webhook_dispatcher_delivery WHERE webhook_id IN "+
+			list(len(args)), args...)
+		_, err = collect(rows, err, func(rows *sql.Rows, one *Standing) error {
+			var raw []byte
+			err := rows.Scan(&raw, &one.RowID, &one.State, &one.Kept)
+			if err == nil && len(raw) == len(delivery.ID{}) {
+				standings[delivery.ID(raw)] = *one
+			}
+			return err
+		})
+		if err != nil {
+			return nil, fmt.Errorf("look for the rows of %d deliveries: %w", len(chunk), clean(err))
+		}
+	}
+	return standings, nil
+}
+
+// Restore gives dead rows that were kept without their body the body in rows, and makes them pending as delivery.Replay says. It returns
+// how many. Rows that are gone, are not dead (any more) or have a body stay as they are, so that a second call does nothing. Bodies that
+// do not fit make a *delivery.RejectedError, and hold up no other row.
+//
+// After an error restored tells how many were made pending before it.
+func (s *Store) Restore(ctx context.Context, rows []delivery.Insert) (restored int, err error) {
+	var rejected []delivery.Rejected
+	sorted := make([]int, 0, len(rows))
+	for i := range rows {
+		if fault := s.fault(&rows[i]); fault != nil {
+			fault.Index = i
+			rejected = append(rejected, *fault)
+		} else if len(rows[i].Body) > 0 {
+			sorted = append(sorted, i)
+		}
+	}
+	slices.SortFunc(sorted, func(a, b int) int { return bytes.Compare(rows[a].ID[:], rows[b].ID[:]) })
+	for chunk := range slices.Chunk(sorted, maxRows) {
+		done := 0
+		err := s.transaction(ctx, fmt.Sprintf("restore %d deliveries", len(chunk)), func(tx *sql.Tx) error {
+			done = 0
+			for _, i := range chunk {
+				n, err := restoreRow(ctx, tx, &rows[i])
+				if err != nil {
+					return err
+				}
+				done += n
+			}
+			return nil
+		})
+		if err != nil {
+			return restored, err
+		}
+		restored += done
+	}
+	if len(rejected) > 0 {
+		return restored, &delivery.RejectedError{Rows: rejected}
+	}
+	return restored, nil
+}
+
+// restoreRow is a statement for each row: what is written is large and different in all of them.
+func restoreRow(ctx context.Context, tx *sql.Tx, row *delivery.Insert) (int, error) {
+	to := delivery.Replay()
+	result, err := tx.ExecContext(ctx, `UPDATE webhook_dispatcher_delivery SET state = ?, attempts = ?, claims = ?, reason = ?,
+  lease_token = NULL, body_format = ?, body_size = ?, body = ?,
+  due_at = DATE_ADD(UTC_TIMESTAMP(3), INTERVAL ? MICROSECOND), updated_at = UTC_TIMESTAMP(3)
+  WHERE webhook_id = ? AND state = 3 AND body_size = 0`, uint8(to.State), to.Attempts, to.Claims, string(to.Reason),
+		uint8(row.Format), len(row.Body), row.Body, micros(to.Delay), row.ID[:])
+	if err != nil {
+		return 0, err
+	}
+	n, err := result.RowsAffected()
+	return int(n), err
+}
+
+// EndedRow is where a walk over ended rows stands; the zero EndedRow is before the first.
+type EndedRow struct {
+	id uint64
+	at time.Time
+}
+
+// EndedPage returns up to limit rows, 500 at most, that ended in state and that f chooses, and where to go on; f.States is not looked at.
+// They come in the order in which they ended. Fewer than limit mean that there are no more. f.Until is required, and must not be in the
+// future: a row that ends again while the walk is under way would be met again.
+func (s *Store) EndedPage(
+	ctx context.Context, state delivery.State, f Filter, after EndedRow, limit int,
+) (page []Summary, last EndedRow, err error) {
+	if !state.Ended() || f.Until.IsZero() || limit <= 0 {
+		return nil, after, errors.New("walk over ended rows: needs an ended state, an end of the time range and a limit above 0")
+	}
+	where, args := f.where(state)
+	if after.id > 0 {
+		where += " AND updated_at >= ? AND (updated_at > ? OR id > ?)"
+		args = append(args, after.at, after.at, after.id)
+	}
+	rows, err := s.db.QueryContext(ctx, summaryColumns+"FORCE INDEX (ix_state)"+where+" ORDER BY updated_at, id LIMIT ?",
+		append(args, min(limit, maxRows))...)
+	page, err = collect(rows, err, scanSummary)
+	if err != nil {
+		return nil, after, fmt.Errorf("walk over %s rows: %w", state, clean(err))
+	}
+	if n := len(page); n > 0 {
+		after = EndedRow{id: page[n-1].RowID, at: page[n-1].UpdatedAt}
+	}
+	return page, after, nil
+}
+
+// Waiting counts the rows of a lane that have not ended.
+func (s *Store) Waiting(ctx context.Context, lane delivery.Lane) (rows int, err error) {
+	err = s.db.QueryRowContext(ctx, `SELECT COUNT(*) FROM webhook_dispatcher_delivery FORCE INDEX (ix_claim)
+  WHERE kind = ? AND rule_id = ? AND due_at IS NOT NULL`, uint8(lane.Kind), lane.RuleID).Scan(&rows)
+	if err != nil {
+		return 0, fmt.Errorf("count the waiting rows of %s rule %d: %w", lane.Kind, lane.RuleID, clean(err))
+	}
+	return rows, nil
+}
+
+// UndecodableIDs returns the numbers of up to limit kept records, 500 at most, that were kept for reason ("" means any) and whose number is
+// above after and at most upTo, in rising order.
+func (s *Store) UndecodableIDs(ctx context.Context, reason string, after, upTo uint64, limit int) ([]uint64, error) {
+	statement, args := "SELECT id FROM webhook_dispatcher_undecodable WHERE id > ? AND id <= ?", []any{after, upTo}
+	if reason != "" {
+		if !isASCII(reason) {
+			return nil, nil // the server would refuse to compare it with the column
+		}
+		statement, args = statement+" AND reason = ?", append(args, reason)
+	}
+	rows, err := s.db.QueryContext(ctx, statement+" ORDER BY id LIMIT ?", append(args, max(0, min(limit, maxRows)))...)
+	ids, err := collect(rows, err, func(rows *sql.Rows, id *uint64) error { return rows.Scan(id) })
+	if err != nil {
+		return nil, fmt.Errorf("read the numbers of undecodable records: %w", clean(err))
+	}
+	return ids, nil
+}
+
+// Redeliver removes a kept record and makes the rows of its deliveries, of which there may be none, in one transaction. It returns
+// false, and has made no row, when the record was not there any more. A delivery that has a row, in any state, keeps it. Where a row does
+// not fit nothing is done, and the error is a *delivery.RejectedError.
+func (s *Store) Redeliver(ctx context.Context, record uint64, rows []delivery.Insert) (done bool, err error) {
+	var rejected []delivery.Rejected
+	for i := range rows {
+		if rows[i].State != delivery.Pending {
+			return false, fmt.Errorf("redeliver record %d: a delivery begins pending, not %s", record, rows[i].State)
+		}
+		if fault := s.fault(&rows[i]); fault != nil {
+			fault.Index = i
+			rejected = append(rejected, *fault)
+		}
+	}
+	if len(rejected) > 0 {
+		return false, &delivery.RejectedError{Rows: rejected}
+	}
+	// As in Insert: in one order, and of an ID that stands twice the first.
+	rows = slices.Clone(rows)
+	slices.SortStableFunc(rows, func(a, b delivery.Insert) int { return bytes.Compare(a.ID[:], b.ID[:]) })
+	rows = slices.CompactFunc(rows, func(a, b delivery.Insert) bool { return a.ID == b.ID })
+	err = s.transaction(ctx, fmt.Sprintf("redeliver undecodable record %d", record), func(tx *sql.Tx) error {
+		// The record is locked first and removed last: two that redeliver it wait for each other, and the second finds nothing.
+		found, err := tx.QueryContext(ctx, "SELECT id FROM webhook_dispatcher_undecodable WHERE id = ? FOR UPDATE", record)
+		ids, err := collect(found, err, scanID)
+		if done = len(ids) > 0; err != nil || !done {
+			return err
+		}
+		if err := insertIn(ctx, tx, rows, s.maxPacket()/2); err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, "DELETE FROM webhook_dispatcher_undecodable WHERE id = ?", record)
+		return err
+	})
+	if err != nil {
+		return false, err
+	}
+	return done, nil
+}
+
+// insertIn makes rows within a transaction, with statements of up to limit bytes.
+func insertIn(ctx context.Context, tx *sql.Tx, rows []delivery.Insert, limit int) error {
+	for len(rows) > 0 {
+		var statement strings.Builder
+		statement.WriteString(insertHead)
+		var args []any
+		n, size := 0, 0
+		for ; n < len(rows) && n < maxRows; n++ {
+			if size += weight(&rows[n]); n > 0 && size > limit {
+				break
+			}
+			if n > 0 {
+				statement.WriteByte(',')
+			}
+			args = appendRow(&statement, args, &rows[n])
+		}
+		statement.WriteString(" ON DUPLICATE KEY UPDATE id = id")
+		if _, err := tx.ExecContext(ctx, statement.String(), args...); err != nil {
+			return err
+		}
+		rows = rows[n:]
+	}
+	return nil
+}
