@@ -27,6 +27,7 @@ func TestServersThatRestart(t *testing.T) {
 		s.rule(hook)
 	}
 	s.producer.create(registrations, 3)
+	s.watchOffsets(registrations)
 	d := s.serve("WEBHOOK_DISPATCHER_RETRY_SCHEDULE=1s,1s,1s,1s,1s,1s")
 	stream := s.publish("--type", "student.registration.completed", "--count", "100000", "--rate", "150")
 	eventually(t, 30*time.Second, "the first events", func() error { return atLeast(len(s.taken("first")), 100) })

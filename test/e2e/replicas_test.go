@@ -120,6 +120,7 @@ func TestRollingRestart(t *testing.T) {
 		return reply{status: 200}
 	})
 	s.producer.create(registrations, 6)
+	s.watchOffsets(registrations)
 	settings := "WEBHOOK_DISPATCHER_RETRY_SCHEDULE=1s,1s,1s"
 	replicas := []*daemon{s.serve(settings), s.launch(settings)}
 	stream := s.publish("--type", "student.registration.completed", "--count", "100000", "--rate", "300")

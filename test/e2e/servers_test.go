@@ -168,7 +168,8 @@ type server struct {
 	name    string
 	dir     string
 	port    int
-	options []string
+	options []string // of the script; those of a database's own
+	faked   []string // variables for it, as NAME=VALUE
 }
 
 // server returns a server that is not started yet. Its kind is its name up to the first hyphen.
@@ -180,7 +181,14 @@ func (w *workbench) server(name string, options ...string) *server {
 func ownServer(t *testing.T, name string, options ...string) *server {
 	t.Helper()
 	w := shared(t)
-	s := w.server(fmt.Sprintf("%s-%s-%s", name, w.run, strings.ToLower(t.Name())), options...)
+	s := w.server(fmt.Sprintf("%s-%s-%s", name, w.run, notInNames.ReplaceAllString(strings.ToLower(t.Name()), "")), options...)
+	s.own(t)
+	return s
+}
+
+// own starts the server, and stops it at the end of the test.
+func (s *server) own(t *testing.T) {
+	t.Helper()
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("end of the log of %s:\n%s", s.name, s.tail(10))
@@ -193,7 +201,6 @@ func ownServer(t *testing.T, name string, options ...string) *server {
 	if err := s.up(); err != nil {
 		t.Fatal(err)
 	}
-	return s
 }
 
 // up starts the server, on the data and the port that it had before, and returns when it answers.
@@ -212,7 +219,11 @@ func (s *server) up() error {
 		if s.port == 0 {
 			s.port = freePorts(5)
 		}
-		if err = s.w.command(script, append(s.options, s.dir, strconv.Itoa(s.port))...); err == nil {
+		args := slices.Concat(s.faked, []string{script}, s.options, []string{s.dir, strconv.Itoa(s.port)})
+		if kind == "mariadb" || kind == "mysql" { // what comes last goes to the server
+			args = slices.Concat(s.faked, []string{script, s.dir, strconv.Itoa(s.port)}, s.options)
+		}
+		if err = s.w.command("env", args...); err == nil {
 			return os.WriteFile(remembered, []byte(strconv.Itoa(s.port)), 0o600)
 		}
 		if _, known := os.Stat(remembered); known == nil {

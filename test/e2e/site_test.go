@@ -65,7 +65,7 @@ func emptySite(t *testing.T, own ...*server) *site {
 		switch {
 		case strings.HasPrefix(server.name, "kafka"):
 			s.kafka = server
-		case strings.HasPrefix(server.name, "mariadb"):
+		case strings.HasPrefix(server.name, "mariadb"), strings.HasPrefix(server.name, "mysql"):
 			s.mariadb = server
 			if err := w.django(fmt.Sprintf("openedx@%d", server.port), "migrate", "-v", "0").Run(); err != nil {
 				t.Fatal(err)
