@@ -151,7 +151,7 @@ func (a *App) build(o Options) error {
 	}
 	a.cleanups.add("requests under way", a.closeDispatcher)
 
-	a.claimer, err = queue.NewClaimer(a.store, a.dispatcher, a.writer.Settle, a.logger.With("component", "claimer"), registry)
+	a.claimer, err = queue.NewClaimer(a.store, a.dispatcher, a.writer.Settle, a.logger.With("component", "claimer"), registry, a.gauge)
 	if err != nil {
 		return err
 	}

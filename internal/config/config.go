@@ -53,7 +53,7 @@ type Bus struct {
 	Topics      []string `setting:"WEBHOOK_DISPATCHER_TOPICS" placeholder:"TOPIC,…"`
 	GroupID     string   `setting:"WEBHOOK_DISPATCHER_GROUP_ID" placeholder:"GROUP"`
 	StartOffset string   `setting:"WEBHOOK_DISPATCHER_START_OFFSET" choice:"latest,earliest" default:"latest"`
-	Window      int      `setting:"WEBHOOK_DISPATCHER_WINDOW" min:"1" max:"1000000" default:"4096"`
+	Window      int      `setting:"WEBHOOK_DISPATCHER_WINDOW" min:"1" max:"1000000" default:"1024"`
 	FetchBudget Size     `setting:"WEBHOOK_DISPATCHER_FETCH_BUDGET" min:"1MiB" max:"4GiB" default:"32MiB"`
 }
 

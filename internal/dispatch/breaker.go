@@ -10,8 +10,9 @@ import (
 )
 
 const (
-	tripAfter = 10               // failures in a row,
-	tripTime  = 5 * time.Second  // from the first to the last of them: a burst that meets a short restart shall not cost openFor
+	// tripAfter failures in a row open a breaker. They are no more than firstPlaces, so that an endpoint that hangs is known after one timeout.
+	tripAfter = firstPlaces
+	tripTime  = 5 * time.Second  // from the first one's begin to the last one's end: a burst that meets a short restart shall not cost openFor
 	openFor   = 10 * time.Second // before one request may show whether the endpoint works again
 )
 
@@ -30,7 +31,7 @@ var (
 type breaker struct {
 	gate  *gobreaker.TwoStepCircuitBreaker[struct{}]
 	state gobreaker.State // as of the last call
-	since time.Time       // while closed: of the first failure in a row; zero where the last result was none
+	since time.Time       // while closed: the begin of the first failure in a row; zero where the last result was none
 	round uint32          // counts changes of state: results of requests begun before one say nothing after it
 
 	probe  *flight     // the request under way while half-open
@@ -75,8 +76,8 @@ func (b *breaker) begin(f *flight) {
 	}
 }
 
-// note takes down what a request says.
-func (b *breaker) note(f *flight, s delivery.Sign) {
+// note takes down what a request says that began at `began`.
+func (b *breaker) note(f *flight, s delivery.Sign, began time.Time) {
 	if b.probe == f {
 		permit := b.permit
 		b.probe, b.permit = nil, nil
@@ -90,7 +91,7 @@ func (b *breaker) note(f *flight, s delivery.Sign) {
 	case s == delivery.SignWorks:
 		b.since = time.Time{}
 	case b.since.IsZero():
-		b.since = time.Now()
+		b.since = began
 	}
 	if permit, err := b.gate.Allow(); err == nil {
 		permit(result(s))
@@ -100,7 +101,7 @@ func (b *breaker) note(f *flight, s delivery.Sign) {
 // end is called when a flight leaves its place, sent or not: a probe that came to nothing gives its permit back.
 func (b *breaker) end(f *flight) {
 	if b.probe == f {
-		b.note(f, delivery.SignNone)
+		b.note(f, delivery.SignNone, time.Time{})
 	}
 }
 

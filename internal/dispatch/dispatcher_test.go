@@ -65,8 +65,9 @@ func (w *world) Send(ctx context.Context, r *rule.Rule, d *delivery.Delivery, nu
 		w.inFlight--
 		w.mu.Unlock()
 	}()
+	began := time.Now()
 	a := e(ctx, d, number)
-	a.ID, a.RuleID, a.Number = d.ID, d.RuleID, number
+	a.ID, a.RuleID, a.Number, a.At, a.Duration = d.ID, d.RuleID, number, began, time.Since(began)
 	return a
 }
 

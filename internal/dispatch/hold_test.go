@@ -71,7 +71,7 @@ func TestParkLimit(t *testing.T) {
 				for n := range 10 {
 					w.event(d, n, 1)
 				}
-				pass(20 * time.Second)
+				pass(12 * time.Second)
 			},
 			at:     func(w *world, d *dispatch.Dispatcher) { w.event(d, 1000, 1) },
 			events: 1, reason: delivery.ReasonCircuitOpen,

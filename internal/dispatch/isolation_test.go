@@ -120,18 +120,17 @@ func TestPlacesGrowWithProof(t *testing.T) {
 		}
 		pass(time.Minute)
 
-		// Now it hangs: half for each request that got no answer in time, and then the breaker.
+		// Now it hangs: after one timeout the breaker is open.
 		w.set(func() { w.endpoints[1] = hangs })
 		for n := range 400 {
 			w.event(d, 1000+n, 1)
 		}
 		pass(10*time.Second + time.Millisecond)
 		w.mu.Lock()
-		if w.inFlight != 4 {
-			t.Errorf("%d requests under way after 64 got no answer, want the least", w.inFlight)
+		if w.inFlight != 0 {
+			t.Errorf("%d requests under way after 64 got no answer", w.inFlight)
 		}
 		w.mu.Unlock()
-		pass(10 * time.Second)
 		if room, _, _ := d.Room(lane1); room != 0 {
 			t.Errorf("room %d although nothing is answered", room)
 		}

@@ -275,7 +275,7 @@ func (l *lane) note(f *flight, a *delivery.Attempt) {
 		l.closedUntil = until
 	}
 	before := l.breaker.state
-	l.breaker.note(f, a.Sign())
+	l.breaker.note(f, a.Sign(), now.Add(-a.Duration))
 	after := l.breaker.state
 	l.mu.Unlock()
 	if before != after {

@@ -87,14 +87,14 @@ func TestBreaker(t *testing.T) {
 		want   string // the states that it went through, of C, O, H
 	}{
 		{"nine failures", fails[1:], "C"},
-		{"ten", fails, "CO"},
+		{"ten, when the time is over", fails, "CO"},
 		{"a burst", strings.Repeat("q", 64), "C"},
 		{"a burst and a success", strings.Repeat("q", 64) + "w" + fails[1:], "C"},
 		{"a burst and more failures", strings.Repeat("q", 64) + "fffffffff", "CO"},
 		{"a burst long after a failure and a success", "fsw" + "qqqqqqqqqq", "C"},
 		{"a burst after it has closed", fails + "sw" + "qqqqqqqqqq", "COHC"},
-		{"few failures over long", "fs" + "qqqqqqqq", "C"},
-		{"the tenth at last", "fs" + "qqqqqqqqq", "CO"},
+		{"few failures over long", "fs" + "qqqqqq", "C"},
+		{"the eighth at last", "fs" + "qqqqqqq", "CO"},
 		{"a success between", "fffffwfffff", "C"},
 		{"ten after a success", "fffffw" + fails, "CO"},
 		{"requests that say nothing between", "fffffnnnfffff", "CO"},
@@ -102,6 +102,8 @@ func TestBreaker(t *testing.T) {
 		{"one success closes", fails + "sw", "COHC"},
 		{"and it counts from nothing", fails + "sw" + fails[1:], "COHC"},
 		{"and opens again", fails + "sw" + fails, "COHCO"},
+		{"as many places as a lane begins with, all of which hang", "hhhhhhhh", "CO"},
+		{"one less", "hhhhhhh", "C"},
 		{"one failure opens", fails + "sf", "COHO"},
 		{"again and again", fails + "sfsfsw", "COHOHOHC"},
 		{"a probe that says nothing leaves room for the next", fails + "snnnw", "COHC"},
@@ -123,7 +125,7 @@ func TestBreaker(t *testing.T) {
 				once := func(s delivery.Sign) {
 					var f flight
 					b.begin(&f)
-					b.note(&f, s)
+					b.note(&f, s, time.Now())
 					b.end(&f)
 				}
 				for _, e := range tc.events {
@@ -131,6 +133,11 @@ func TestBreaker(t *testing.T) {
 					case 'f':
 						<-time.After(600 * time.Millisecond)
 						once(delivery.SignFails)
+					case 'h': // hangs until its timeout, as do those beside it
+						var f flight
+						b.begin(&f)
+						b.note(&f, delivery.SignFails, time.Now().Add(-10*time.Second))
+						b.end(&f)
 					case 'q':
 						once(delivery.SignFails)
 					case 'w':
@@ -141,18 +148,18 @@ func TestBreaker(t *testing.T) {
 						b.end(&f) // not even sent
 					case 'o':
 						<-time.After(600 * time.Millisecond)
-						b.note(&old, delivery.SignFails)
+						b.note(&old, delivery.SignFails, time.Now())
 					case 'O':
-						b.note(&old, delivery.SignWorks)
+						b.note(&old, delivery.SignWorks, time.Now())
 					case 's':
 						<-time.After(12 * time.Second)
 						b.look()
 					case 'p':
 						b.begin(&probe)
 					case 'F':
-						b.note(&probe, delivery.SignFails)
+						b.note(&probe, delivery.SignFails, time.Now())
 					case 'W':
-						b.note(&probe, delivery.SignWorks)
+						b.note(&probe, delivery.SignWorks, time.Now())
 					case 'N':
 						b.end(&probe)
 					}

@@ -19,6 +19,8 @@ type ClaimStore interface {
 	DueLanes(ctx context.Context) ([]delivery.LaneDue, error)
 	// Claim leases up to room due rows of a lane to the holder of token.
 	Claim(ctx context.Context, lane delivery.Lane, room int, lease time.Duration, token delivery.Token) ([]delivery.Row, error)
+	// GiveBack makes the rows due again that were leased to the holder of token, for lease at most, and tells how many.
+	GiveBack(ctx context.Context, lane delivery.Lane, lease time.Duration, token delivery.Token) (int, error)
 	// RuleExists looks the lane's rule up in the database.
 	RuleExists(ctx context.Context, lane delivery.Lane) (bool, error)
 	// KillLane makes up to limit waiting rows of a lane dead.
@@ -57,6 +59,7 @@ type Claimer struct {
 
 	checked map[delivery.Lane]time.Time // when a lane without an active rule was last looked up
 	resting map[delivery.Lane]time.Time // until when a lane whose claim failed is left alone
+	unsure  []unsureClaim               // claims that failed, and may have been made all the same
 	faults  quietly                     // of single lanes
 	crashed throttle
 	ledger  *ledger // nil: nobody wants to know
@@ -136,6 +139,9 @@ func (c *Claimer) pause(ctx context.Context, wait time.Duration) error {
 
 // poll claims once for every lane with due rows and room, and returns how long nothing more is to be done.
 func (c *Claimer) poll(ctx context.Context) (time.Duration, error) {
+	if err := c.giveBack(ctx); err != nil {
+		return 0, err
+	}
 	lanes, err := c.store.DueLanes(ctx)
 	if err != nil {
 		return 0, err
@@ -201,6 +207,9 @@ func (c *Claimer) claim(ctx context.Context, lane delivery.Lane) (again bool, er
 	defer cancel()
 	rows, err := c.store.Claim(claiming, lane, room, lease, token)
 	if err != nil {
+		if len(c.unsure) < maxUnsure {
+			c.unsure = append(c.unsure, unsureClaim{lane, lease, token, time.Now()})
+		}
 		return false, err
 	}
 	c.metrics.claimed.Add(float64(len(rows)))

@@ -2,6 +2,7 @@ package queue_test
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -21,6 +22,10 @@ type table struct {
 	looks  int
 	err    error
 	tokens map[delivery.Token]bool
+
+	lose      int                    // claims whose answer is to be lost
+	leaked    map[delivery.Token]int // rows of these
+	givenBack []delivery.Token       // asked for
 }
 
 func (s *table) DueLanes(context.Context) ([]delivery.LaneDue, error) {
@@ -51,7 +56,24 @@ func (s *table) Claim(_ context.Context, l delivery.Lane, room int, _ time.Durat
 		s.due[l] = s.due[l][1:]
 		rows = append(rows, delivery.Row{Delivery: delivery.Delivery{Kind: l.Kind, RuleID: l.RuleID}, Token: token, Claims: s.claims})
 	}
+	if s.lose > 0 {
+		s.lose--
+		s.leaked = map[delivery.Token]int{token: len(rows)}
+		return nil, errors.New("connection cut")
+	}
 	return rows, nil
+}
+
+func (s *table) GiveBack(_ context.Context, l delivery.Lane, _ time.Duration, token delivery.Token) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.givenBack = append(s.givenBack, token)
+	n := s.leaked[token]
+	delete(s.leaked, token)
+	for range n {
+		s.due[l] = append(s.due[l], time.Now())
+	}
+	return n, nil
 }
 
 func (s *table) RuleExists(_ context.Context, l delivery.Lane) (bool, error) {

@@ -28,7 +28,7 @@ type laneTable struct {
 	reads    int
 }
 
-func (s *laneTable) MeasureLanes(_ context.Context, every time.Duration) (bool, error) {
+func (s *laneTable) MeasureLanes(ctx context.Context, every time.Duration) (bool, error) {
 	s.mu.Lock()
 	if s.err != nil || (!s.at.IsZero() && time.Since(s.at) < every) {
 		defer s.mu.Unlock()
@@ -43,7 +43,11 @@ func (s *laneTable) MeasureLanes(_ context.Context, every time.Duration) (bool, 
 		numbers[l] = r
 	}
 	s.mu.Unlock()
-	pass(takes)
+	select {
+	case <-time.After(takes):
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.measured = numbers
@@ -406,6 +410,19 @@ func TestMeasuringTakesAShareOfTheTime(t *testing.T) {
 		}
 		if !r.gauge.Full(lane1) {
 			t.Error("not full")
+		}
+	})
+}
+
+func TestMeasurementThatTakesTooLongIsTriedLessOften(t *testing.T) {
+	t.Parallel()
+	withGauge(t, queue.GaugeOptions{}, func(t *testing.T, s *laneTable, _ replica) {
+		s.mu.Lock()
+		s.takes = time.Hour
+		s.mu.Unlock()
+		pass(3 * time.Hour)
+		if n := s.measurements(2 * time.Hour); n < 10 || n > 26 {
+			t.Errorf("%d measurements of 30 s in two hours, want about one in five minutes", n)
 		}
 	})
 }

@@ -29,8 +29,9 @@ type ledger struct {
 
 // account is one lane's.
 type account struct {
-	rows, bytes int64   // measured and own
+	rows, bytes int64   // measured, own and queued
 	own         []entry // since measuredAt, the oldest first
+	queued      entry   // on the way into the database; its time is not used
 }
 
 // entry is what changed within about a second. A row that ends counts as -1.
@@ -88,6 +89,53 @@ func (l *ledger) used() float64 {
 	return used
 }
 
+// queued notes a row on its way into the database.
+func (l *ledger) queued(p *parking) {
+	if l == nil || p.insert.State.Ended() {
+		return
+	}
+	p.counted = entry{rows: 1, bytes: int64(len(p.insert.Body))}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.queue(p.insert.Lane(), 1, p.counted.bytes)
+}
+
+// unqueued notes that a row will not be stored.
+func (l *ledger) unqueued(p *parking) {
+	if l == nil || p.counted.rows == 0 {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.queue(p.insert.Lane(), -1, -p.counted.bytes)
+}
+
+// account is called with mu held.
+func (l *ledger) account(lane delivery.Lane) *account {
+	a := l.lanes[lane]
+	if a == nil {
+		a = &account{}
+		l.lanes[lane] = a
+	}
+	return a
+}
+
+// queue is called with mu held.
+func (l *ledger) queue(lane delivery.Lane, rows, bytes int64) {
+	a := l.account(lane)
+	a.queued.rows += rows
+	a.queued.bytes += bytes
+	l.count(a, rows, bytes)
+}
+
+// count is called with mu held.
+func (l *ledger) count(a *account, rows, bytes int64) {
+	a.rows += rows
+	a.bytes += bytes
+	l.rows += rows
+	l.bytes += bytes
+}
+
 // inserted notes rows that were stored. A nil ledger notes nothing.
 func (l *ledger) inserted(rows []parking) {
 	if l == nil {
@@ -98,6 +146,9 @@ func (l *ledger) inserted(rows []parking) {
 	defer l.mu.Unlock()
 	for i := range rows {
 		in := &rows[i].insert
+		if p := &rows[i]; p.counted.rows > 0 {
+			l.queue(in.Lane(), -1, -p.counted.bytes)
+		}
 		if in.State.Ended() {
 			continue
 		}
@@ -144,11 +195,7 @@ func (l *ledger) finished(updates []delivery.Update, lost []delivery.ID) {
 
 // add is called with mu held.
 func (l *ledger) add(lane delivery.Lane, at time.Time, rows, bytes int64) {
-	a := l.lanes[lane]
-	if a == nil {
-		a = &account{}
-		l.lanes[lane] = a
-	}
+	a := l.account(lane)
 	if n := len(a.own); n > 0 && (at.Sub(a.own[n-1].at) < entrySpan || n >= maxEntries) {
 		a.own[n-1].at = at
 		a.own[n-1].rows += rows
@@ -156,10 +203,7 @@ func (l *ledger) add(lane delivery.Lane, at time.Time, rows, bytes int64) {
 	} else {
 		a.own = append(a.own, entry{at, rows, bytes})
 	}
-	a.rows += rows
-	a.bytes += bytes
-	l.rows += rows
-	l.bytes += bytes
+	l.count(a, rows, bytes)
 }
 
 // read takes over what was measured, by whichever replica. asked is when this process began to read the records: a little too early
@@ -179,14 +223,12 @@ func (l *ledger) read(records []delivery.LaneRecord, asked time.Time) {
 		}
 	}
 	for lane := range measured {
-		if l.lanes[lane] == nil {
-			l.lanes[lane] = &account{}
-		}
+		l.account(lane)
 	}
 	l.rows, l.bytes = 0, 0
 	for lane, a := range l.lanes {
 		r := measured[lane]
-		a.rows, a.bytes = int64(r.Rows), r.Bytes
+		a.rows, a.bytes = int64(r.Rows)+a.queued.rows, r.Bytes+a.queued.bytes
 		kept := a.own[:0]
 		for _, e := range a.own {
 			if e.at.After(l.measuredAt) {
@@ -196,7 +238,7 @@ func (l *ledger) read(records []delivery.LaneRecord, asked time.Time) {
 			}
 		}
 		a.own = kept
-		if r.Rows == 0 && len(kept) == 0 {
+		if r.Rows == 0 && len(kept) == 0 && a.queued.rows == 0 {
 			delete(l.lanes, lane)
 			continue
 		}

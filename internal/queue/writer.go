@@ -48,6 +48,8 @@ type parking struct {
 	wanted func() bool
 	stored func()
 	form   rowForm
+	// counted is what the ledger counts for the row until it is stored or given up; zero: nothing.
+	counted entry
 }
 
 // rowForm is what of a row is offered to the database.
@@ -64,6 +66,7 @@ func (w *Writer) isWanted(p parking) bool {
 		return true
 	}
 	w.forget(p)
+	w.ledger.unqueued(&p)
 	return false
 }
 
@@ -105,7 +108,9 @@ func (w *Writer) Close(ctx context.Context) error {
 // Park stores a row and then calls stored once, from the writer's goroutine. It is given up without a call when wanted
 // says so before it is written: its record will be read again. It is not asked again then.
 func (w *Writer) Park(in delivery.Insert, wanted func() bool, stored func()) {
-	w.rows.add(parking{insert: in, wanted: wanted, stored: stored})
+	p := parking{insert: in, wanted: wanted, stored: stored}
+	w.ledger.queued(&p) // now, not when it is stored: a limit that is asked meanwhile must know of it
+	w.rows.add(p)
 }
 
 // Ready tells why rows or results cannot be written at the moment. A database that answers may all the same be read-only, full or

@@ -41,7 +41,7 @@ const claimBytes = 8 << 20
 // 8 MiB, but one at least, or where others claim at the same moment. Rows whose lease has run out are due. No row is returned to two
 // callers while a lease holds. token must be new for each call: it is what Finish is fenced by.
 //
-// After an error rows may be leased all the same; they are due again when the lease has run out.
+// After an error rows may be leased all the same: GiveBack makes them due again, or the end of the lease does.
 func (s *Store) Claim(
 	ctx context.Context, lane delivery.Lane, room int, lease time.Duration, token delivery.Token,
 ) (claimed []delivery.Row, err error) {
@@ -139,6 +139,30 @@ func leaseRows(ctx context.Context, tx *sql.Tx, rows []delivery.Row, lease time.
 	_, err := tx.ExecContext(ctx, `UPDATE webhook_dispatcher_delivery SET state = 1, lease_token = ?, due_at = ?,
   claims = LEAST(claims + 1, 65535), updated_at = ? WHERE id IN `+list(len(ids)), append([]any{token[:], rows[0].DueAt, now}, ids...)...)
 	return err
+}
+
+// GiveBack makes the rows of a lane due again that a claim leased to the holder of token, and tells how many. lease is what the claim
+// asked for. It is for a claim whose outcome is not known: the rows do not count it.
+func (s *Store) GiveBack(ctx context.Context, lane delivery.Lane, lease time.Duration, token delivery.Token) (given int, err error) {
+	what := fmt.Sprintf("give claimed rows of %s rule %d back", lane.Kind, lane.RuleID)
+	err = s.transaction(ctx, what, func(tx *sql.Tx) error {
+		// Without locks: others are at work in the same range.
+		rows, err := tx.QueryContext(ctx, `SELECT id FROM webhook_dispatcher_delivery FORCE INDEX (ix_claim) WHERE kind = ? AND rule_id = ?
+  AND due_at > UTC_TIMESTAMP(3) AND due_at <= DATE_ADD(UTC_TIMESTAMP(3), INTERVAL ? MICROSECOND) AND lease_token = ? AND state = 1`,
+			uint8(lane.Kind), lane.RuleID, micros(lease), token[:])
+		ids, err := collect(rows, err, scanID)
+		if given = len(ids); err != nil || given == 0 {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `UPDATE webhook_dispatcher_delivery SET state = 0, lease_token = NULL, due_at = UTC_TIMESTAMP(3),
+  claims = GREATEST(claims, 1) - 1, updated_at = UTC_TIMESTAMP(3) WHERE id IN `+list(len(ids))+" AND lease_token = ? AND state = 1",
+			append(ids, token[:])...)
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	return given, nil
 }
 
 // Get returns the row of a delivery, and whether there is one.

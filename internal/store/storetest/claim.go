@@ -49,6 +49,30 @@ func claimOrder(t *testing.T, b *bench) {
 	}
 }
 
+// A claim whose answer was lost is known by its token alone.
+func claimGivenBack(t *testing.T, b *bench) {
+	b.insert(t, append(pendings(0, 6), pending(50, 2))...)
+	b.claim(t, 1, 2, time.Minute, tokenOf(1))
+	b.claim(t, 1, 1, time.Minute, tokenOf(2))
+	b.claim(t, 2, 1, time.Minute, tokenOf(1)) // no such thing happens, but it is another lane's
+	giveBack := func(token delivery.Token) int {
+		t.Helper()
+		n, err := b.store.GiveBack(t.Context(), lane(1), time.Minute, token)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	want(t, "given back by nobody", giveBack(tokenOf(9)), 0)
+	want(t, "given back", giveBack(tokenOf(1)), 2)
+	want(t, "given back again", giveBack(tokenOf(1)), 0)
+	got := b.claim(t, 1, 100, time.Minute, tokenOf(3))
+	want(t, "claimed then", len(got), 5) // all but the second claim's
+	for _, row := range got {
+		want(t, "claims", row.Claims, 1)
+	}
+}
+
 func claimRunOut(t *testing.T, b *bench) {
 	b.insert(t, pending(1, 1))
 	want(t, "claimed", len(b.claim(t, 1, 1, time.Minute, tokenOf(1))), 1)

@@ -60,6 +60,7 @@ func Run(t *testing.T, target Target) {
 		{"insert/deadlock", insertDeadlock, true},
 		{"claim/order and room", claimOrder, false},
 		{"claim/lease run out", claimRunOut, false},
+		{"claim/given back", claimGivenBack, false},
 		{"claim/bytes", claimBytes, false},
 		{"claim/cut short", claimCutShort, true},
 		{"claim/disjoint", claimDisjoint, false},

@@ -289,7 +289,7 @@ func errorsQuoteNothing(t *testing.T, b *bench) {
 	}
 	wrong.DBName = "nowhere"
 	says(t, "unknown database", openStore(t, wrong.FormatDSN(), nil).Ping(t.Context()), "nowhere", "WEBHOOK_DISPATCHER_MYSQL_DSN")
-	denied := strings.Replace(b.serveDSN, "/"+b.database, "/mysql", 1)
+	denied := strings.TrimSuffix(b.serveDSN, b.database) + "mysql"
 	says(t, "database denied", openStore(t, denied, nil).Ping(t.Context()), "mysql", "GRANT", "WEBHOOK_DISPATCHER_MYSQL_DSN")
 }
 
