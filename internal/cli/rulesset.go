@@ -71,6 +71,9 @@ func (c *setCommand) Run(ctx context.Context, s *session) error {
 
 func (c *setCommand) setEnabled(ctx context.Context, s *session, st *store.Store, _ *rule.Entry) error {
 	changed, err := st.SetWebhookEnabled(ctx, c.ID, c.Enable)
+	if err == nil && changed && c.Enable { // what it failed before does not count: nothing was tried meanwhile
+		err = st.ClearFailing(ctx, delivery.Lane{Kind: delivery.KindWebhook, RuleID: c.ID})
+	}
 	if err != nil {
 		return err
 	}

@@ -100,7 +100,7 @@ type Dispatch struct {
 type Retention struct {
 	RetentionDelivered   time.Duration `setting:"WEBHOOK_DISPATCHER_RETENTION_DELIVERED" min:"24h" max:"3650d" default:"24h"`
 	RetentionDead        time.Duration `setting:"WEBHOOK_DISPATCHER_RETENTION_DEAD" min:"1h" max:"3650d" default:"30d"`
-	RetentionAttempts    time.Duration `setting:"WEBHOOK_DISPATCHER_RETENTION_ATTEMPTS" min:"1h" max:"3650d" default:"14d"`
+	RetentionAttempts    time.Duration `setting:"WEBHOOK_DISPATCHER_RETENTION_ATTEMPTS" min:"24h" max:"3650d" default:"14d"`
 	RetentionUndecodable time.Duration `setting:"WEBHOOK_DISPATCHER_RETENTION_UNDECODABLE" min:"1h" max:"3650d" default:"30d"`
 }
 

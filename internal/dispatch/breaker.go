@@ -29,10 +29,11 @@ var (
 // successes would change nothing, and asking for each request would cost as much as a fifth of all else that is done for a
 // delivery here, and an allocation. While half-open every request needs a permit, and there is one: that of the probe.
 type breaker struct {
-	gate  *gobreaker.TwoStepCircuitBreaker[struct{}]
-	state gobreaker.State // as of the last call
-	since time.Time       // while closed: the begin of the first failure in a row; zero where the last result was none
-	round uint32          // counts changes of state: results of requests begun before one say nothing after it
+	gate   *gobreaker.TwoStepCircuitBreaker[struct{}]
+	state  gobreaker.State // as of the last call
+	since  time.Time       // while closed: the begin of the first failure in a row; zero where the last result was none
+	worked time.Time       // when a request last showed an endpoint that works
+	round  uint32          // counts changes of state: results of requests begun before one say nothing after it
 
 	probe  *flight     // the request under way while half-open
 	permit func(error) // of probe; must be called, or no further probe is ever allowed
@@ -84,6 +85,9 @@ func (b *breaker) note(f *flight, s delivery.Sign, began time.Time) {
 		permit(result(s))
 		return
 	}
+	if s == delivery.SignWorks {
+		b.worked = time.Now()
+	}
 	if b.state != gobreaker.StateClosed || f.round != b.round || s == delivery.SignNone || s == delivery.SignWorks && b.since.IsZero() {
 		return
 	}
@@ -92,6 +96,9 @@ func (b *breaker) note(f *flight, s delivery.Sign, began time.Time) {
 		b.since = time.Time{}
 	case b.since.IsZero():
 		b.since = began
+		if b.worked.After(began) { // a request that hung meanwhile does not make a burst of failures a long one
+			b.since = b.worked
+		}
 	}
 	if permit, err := b.gate.Allow(); err == nil {
 		permit(result(s))

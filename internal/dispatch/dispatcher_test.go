@@ -37,6 +37,7 @@ type world struct {
 	inactive  map[int32]bool
 	paused    map[int32]bool
 	limits    map[int32]rule.Limits
+	urls      map[int32]string
 	full      map[int32]bool
 	sent      map[int32]int
 	inFlight  int
@@ -77,7 +78,7 @@ func (w *world) Active(l delivery.Lane) *rule.Rule {
 	if w.inactive[l.RuleID] || w.paused[l.RuleID] {
 		return nil
 	}
-	return &rule.Rule{Row: rule.Row{ID: l.RuleID}, Kind: l.Kind, Format: delivery.FormatJSON, Limits: w.limits[l.RuleID]}
+	return &rule.Rule{Row: rule.Row{ID: l.RuleID, URL: w.urls[l.RuleID]}, Kind: l.Kind, Format: delivery.FormatJSON, Limits: w.limits[l.RuleID]}
 }
 
 func (w *world) Paused(l delivery.Lane) bool {

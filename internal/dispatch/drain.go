@@ -44,7 +44,13 @@ func (d *Dispatcher) Drain(ctx context.Context) error {
 	e.draining.Store(true)
 	lanes := d.allLanes()
 	for _, l := range lanes {
+		full := d.full(l)
 		for _, f := range l.unsent() {
+			// Also where the overflow is to be buried: whoever reads it again may have room, or an endpoint that works.
+			if full && len(f.delivery.Body) <= d.Queue.MaxBody() {
+				f.origin.giveUp()
+				continue
+			}
 			f.shelve(0, delivery.ReasonDrain)
 		}
 		l.unhold(time.Now())

@@ -18,8 +18,11 @@ type parking struct {
 	since  time.Time
 }
 
-// full tells whether as many rows of the lane wait as may. No lock is held.
-func (d *Dispatcher) full(l *lane) bool { return d.Full != nil && d.Full(l.key) }
+// full tells whether as many rows of the lane wait as may. No more comes of a rule that is disabled or gone: what is here of it, a few
+// windows at most, passes the limit and lets its partitions go on. No lock is held.
+func (d *Dispatcher) full(l *lane) bool {
+	return d.Full != nil && d.Full(l.key) && (d.Rules.Active(l.key) != nil || d.Rules.Paused(l.key))
+}
 
 // holds tells whether deliveries of the lane have to wait in memory. No lock is held.
 func (d *Dispatcher) holds(l *lane) bool { return !d.BuryOverflow && d.full(l) }

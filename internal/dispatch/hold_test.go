@@ -96,14 +96,6 @@ func TestParkLimit(t *testing.T) {
 			events: 1, reason: delivery.ReasonPaused,
 		},
 		{
-			name: "rule that is gone",
-			at: func(w *world, d *dispatch.Dispatcher) {
-				w.set(func() { w.inactive[1] = true })
-				w.event(d, 1000, 1)
-			},
-			events: 1, reason: delivery.ReasonDrain,
-		},
-		{
 			name: "spill",
 			before: func(w *world, d *dispatch.Dispatcher) {
 				w.set(func() { w.endpoints[1] = answers(200, 20*time.Second) })
@@ -428,4 +420,50 @@ func TestDrainBuriesWhatFitsNoRowInAShutLane(t *testing.T) {
 			t.Errorf("drained in %v, rows %v, released %d times", took, w.reasons(), w.releases(5))
 		}
 	})
+}
+
+// Of a rule that was switched off, as the log advises, no more comes: what is here passes the limit.
+func TestDisabledRuleAtTheParkLimitFreesItsPartitions(t *testing.T) {
+	t.Parallel()
+	run(t, func(t *testing.T, w *world, d *dispatch.Dispatcher) {
+		w.endpoints[1] = answers(500, time.Millisecond)
+		w.setFull(true)
+		w.event(d, 1, 1)
+		pass(2 * time.Second)
+		if w.releases(1) != 0 {
+			t.Fatal("released at the limit")
+		}
+		w.set(func() { w.inactive[1] = true })
+		w.event(d, 2, 1) // matched just before
+		pass(3 * time.Second)
+		if w.releases(1) != 1 || w.releases(2) != 1 || len(w.stored()) != 2 {
+			t.Errorf("released %d and %d times, rows %+v; want once each, as rows", w.releases(1), w.releases(2), w.stored())
+		}
+	})
+}
+
+// A drain of an endpoint that works buries nothing that was not even tried: it is read again.
+func TestDrainAtTheParkLimitBuriesNothing(t *testing.T) {
+	t.Parallel()
+	run(t, func(t *testing.T, w *world, d *dispatch.Dispatcher) {
+		w.endpoints[1] = answers(200, 400*time.Millisecond)
+		for n := range 20 {
+			w.event(d, n, 1)
+		}
+		w.setFull(true)
+		synctest.Wait()
+		if err := d.Drain(t.Context()); err == nil {
+			t.Error("no error tells of what will be read again")
+		}
+		for _, row := range w.stored() {
+			if row.State == delivery.Dead {
+				t.Errorf("row %+v", row)
+			}
+		}
+		for n := range 20 {
+			if w.releases(n) > 1 {
+				t.Errorf("event %d released %d times", n, w.releases(n))
+			}
+		}
+	}, func(o *dispatch.Options) { o.BuryOverflow = true })
 }

@@ -27,6 +27,7 @@ type lane struct {
 	breaker       *breaker
 	closedUntil   time.Time // the endpoint asked for patience
 	paused        bool      // the rule was, when last looked at
+	url           string    // the rule's, when last looked at
 	fullSince     time.Time // every place has been taken since; zero where one is free
 	used          time.Time // when something last came or began
 	health        delivery.LaneHealth
@@ -57,6 +58,10 @@ func newLane(d *Dispatcher, key delivery.Lane) *lane {
 // A rule that is not active leaves its limits as they are: nothing is sent. adopt tells whether the rule is active or paused.
 func (l *lane) adopt() bool {
 	if r := l.d.Rules.Active(l.key); r != nil {
+		if l.url != "" && l.url != r.URL { // what the old endpoint asked for and answered is not the new one's
+			l.closedUntil, l.health.Gone = time.Time{}, 0
+		}
+		l.url = r.URL
 		concurrency, perSecond := l.d.limits(r)
 		l.pace.limit = concurrency
 		l.bucket.set(perSecond)

@@ -104,6 +104,7 @@ func TestBreaker(t *testing.T) {
 		{"and opens again", fails + "sw" + fails, "COHCO"},
 		{"as many places as a lane begins with, all of which hang", "hhhhhhhh", "CO"},
 		{"one less", "hhhhhhh", "C"},
+		{"one that hung while others worked, and a burst", "whqqqqqqq", "C"},
 		{"one failure opens", fails + "sf", "COHO"},
 		{"again and again", fails + "sfsfsw", "COHOHOHC"},
 		{"a probe that says nothing leaves room for the next", fails + "snnnw", "COHC"},

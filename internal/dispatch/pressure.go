@@ -147,8 +147,11 @@ func (d *Dispatcher) Pressed(from Source) {
 			spill = append(spill, l)
 		}
 	}
-	if starving {
-		spill = append(spill, full...)
+	for _, l := range full {
+		// An endpoint that works is waited for at the park limit, also where the overflow is to be buried.
+		if starving && !(d.BuryOverflow && d.full(l)) {
+			spill = append(spill, l)
+		}
 	}
 	for _, l := range spill {
 		d.spill(l, src, now)

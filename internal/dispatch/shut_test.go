@@ -248,3 +248,32 @@ func TestBreakerStateOfARule(t *testing.T) {
 		}
 	}, func(o *dispatch.Options) { o.Registerer, o.PerRule = registry, true })
 }
+
+// An operator who corrects a rule's URL does not wait for what the old endpoint asked for.
+func TestRetryAfterEndsWithItsURL(t *testing.T) {
+	t.Parallel()
+	run(t, func(t *testing.T, w *world, d *dispatch.Dispatcher) {
+		w.set(func() {
+			w.urls = map[int32]string{1: "http://old.example/"}
+			w.endpoints[1] = func(context.Context, *delivery.Delivery, int) delivery.Attempt {
+				return delivery.Attempt{Status: 503, RetryAfter: 24 * time.Hour}
+			}
+		})
+		w.event(d, 1, 1)
+		pass(time.Second)
+		w.set(func() { w.endpoints[1] = answers(200, time.Millisecond) })
+		pass(2 * time.Second)
+		w.event(d, 2, 1)
+		pass(time.Second)
+		if w.calls(1) != 1 {
+			t.Fatalf("%d calls while the endpoint wants to be left alone", w.calls(1))
+		}
+		w.set(func() { w.urls = map[int32]string{1: "http://new.example/"} })
+		pass(2 * time.Second)
+		w.event(d, 3, 1)
+		pass(time.Second)
+		if w.calls(1) != 2 || w.releases(3) != 1 {
+			t.Errorf("%d calls, want one to the new URL; released %d times", w.calls(1), w.releases(3))
+		}
+	})
+}

@@ -39,7 +39,8 @@ type Lanes interface {
 const (
 	pollEvery    = time.Second            // how late a row that another replica made may be seen
 	pollAtLeast  = 20 * time.Millisecond  // pause between polls while lanes are busy
-	claimRows    = 500                    // rows in one claim
+	claimRows    = 32                     // rows in one claim: its locks are short, and its first rows are sent before the last are read
+	laneRows     = 512                    // rows of one lane in one poll, so that the others get their turn
 	claimTime    = 5 * time.Second        // for one claim, also when the claimer is to end meanwhile
 	laneRest     = 5 * time.Second        // for a lane whose claim failed, so that it costs the others no time
 	orphanEvery  = 30 * time.Second       // how often a lane without an active rule is looked up in the database
@@ -139,9 +140,7 @@ func (c *Claimer) pause(ctx context.Context, wait time.Duration) error {
 
 // poll claims once for every lane with due rows and room, and returns how long nothing more is to be done.
 func (c *Claimer) poll(ctx context.Context) (time.Duration, error) {
-	if err := c.giveBack(ctx); err != nil {
-		return 0, err
-	}
+	c.giveBack(ctx)
 	lanes, err := c.store.DueLanes(ctx)
 	if err != nil {
 		return 0, err
@@ -196,10 +195,17 @@ func (c *Claimer) claim(ctx context.Context, lane delivery.Lane) (again bool, er
 		return false, c.orphan(ctx, lane)
 	}
 	delete(c.checked, lane)
-	room = min(room, claimRows)
-	if room <= 0 {
-		return false, nil // the lane wakes the claimer when it has room
+	for room = min(room, laneRows); room > 0; room -= claimRows { // the lane wakes the claimer when it has room
+		again, err = c.claimSome(ctx, lane, min(room, claimRows), lease)
+		if err != nil || !again || ctx.Err() != nil {
+			return again, err
+		}
 	}
+	return again, nil
+}
+
+// claimSome claims once, and tells whether it got as many rows as there was room for.
+func (c *Claimer) claimSome(ctx context.Context, lane delivery.Lane, room int, lease time.Duration) (all bool, err error) {
 	token := newToken()
 	until := time.Now().Add(lease) // before the claim, so that it is never later than the database's idea of it
 	// A claim that has begun is finished: cut short, it can leave rows leased that nobody sends until the lease runs out.
@@ -208,7 +214,7 @@ func (c *Claimer) claim(ctx context.Context, lane delivery.Lane) (again bool, er
 	rows, err := c.store.Claim(claiming, lane, room, lease, token)
 	if err != nil {
 		if len(c.unsure) < maxUnsure {
-			c.unsure = append(c.unsure, unsureClaim{lane, lease, token, time.Now()})
+			c.unsure = append(c.unsure, unsureClaim{lane: lane, lease: lease, token: token, at: time.Now()})
 		}
 		return false, err
 	}

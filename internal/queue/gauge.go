@@ -90,6 +90,7 @@ func ledgerOf(gauge []*Gauge) *ledger {
 // Run measures and reads until ctx ends.
 func (g *Gauge) Run(ctx context.Context) {
 	measuring, reading := quietly{logger: g.logger}, quietly{logger: g.logger}
+	note(ctx, &reading, "read what waits", g.read(ctx)) // measuring may take its time
 	for ctx.Err() == nil {
 		// Reading goes on where measuring fails: another replica may be luckier.
 		note(ctx, &measuring, "measure what waits", g.measure(ctx))

@@ -36,7 +36,7 @@ type account struct {
 
 // entry is what changed within about a second. A row that ends counts as -1.
 type entry struct {
-	at          time.Time // of the newest change
+	from, at    time.Time // of the first and of the newest change
 	rows, bytes int64
 }
 
@@ -196,12 +196,12 @@ func (l *ledger) finished(updates []delivery.Update, lost []delivery.ID) {
 // add is called with mu held.
 func (l *ledger) add(lane delivery.Lane, at time.Time, rows, bytes int64) {
 	a := l.account(lane)
-	if n := len(a.own); n > 0 && (at.Sub(a.own[n-1].at) < entrySpan || n >= maxEntries) {
+	if n := len(a.own); n > 0 && (at.Sub(a.own[n-1].from) < entrySpan || n >= maxEntries) {
 		a.own[n-1].at = at
 		a.own[n-1].rows += rows
 		a.own[n-1].bytes += bytes
 	} else {
-		a.own = append(a.own, entry{at, rows, bytes})
+		a.own = append(a.own, entry{at, at, rows, bytes})
 	}
 	l.count(a, rows, bytes)
 }

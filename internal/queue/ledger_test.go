@@ -46,3 +46,37 @@ func TestLimitKnowsOfRowsOnTheirWay(t *testing.T) {
 		}
 	})
 }
+
+// Two rows a second, all of which wait, and which each measurement sees.
+func TestSteadyRowsCountOnce(t *testing.T) {
+	t.Parallel()
+	withGauge(t, queue.GaugeOptions{Limits: queue.ParkLimits{RuleRows: 200}}, func(t *testing.T, s *laneTable, r replica) {
+		s.takes = time.Second // as for a million rows
+		for n := 1; n <= 190; n++ {
+			r.writer.Park(parkedRow(byte(n), lane1, delivery.Pending), nil, func() {})
+			s.set(lane1, n, 0)
+			pass(500 * time.Millisecond)
+			if r.gauge.Full(lane1) {
+				t.Errorf("full (limit 200) with %d rows; measured %d times; used %v", n, len(s.times), gauge(t, r.reg, "webhook_dispatcher_park_limit_used_ratio"))
+				return
+			}
+		}
+	})
+}
+
+// Steady failures that are delivered by another replica's claims: nothing waits, ever.
+func TestRowsThatOthersDeliverDoNotAddUp(t *testing.T) {
+	t.Parallel()
+	withGauge(t, queue.GaugeOptions{Limits: queue.ParkLimits{RuleRows: 1000}}, func(t *testing.T, s *laneTable, r replica) {
+		s.takes = time.Second // as for a million rows
+		for n := range 3600 {
+			r.writer.Park(parkedRow(byte(n), lane1, delivery.Pending), nil, func() {})
+			s.set(lane1, 1, 0)
+			pass(500 * time.Millisecond)
+			if r.gauge.Full(lane1) {
+				t.Errorf("full (limit 1000) after %d rows of which 1 waits; measured %d times", n, len(s.times))
+				return
+			}
+		}
+	})
+}

@@ -108,8 +108,8 @@ func (p *Pauser) Run(ctx context.Context) {
 	next := time.Now()
 	for ctx.Err() == nil {
 		err := p.look(ctx)
-		if now := time.Now(); err == nil && !now.Before(next) {
-			err = p.compare(ctx)
+		if now := time.Now(); !now.Before(next) {
+			err = errors.Join(err, p.compare(ctx)) // a rule that cannot be paused keeps no mark from being cleared
 			next = now.Add(compareEvery)
 		}
 		note(ctx, &log, "pause rules whose endpoint fails", err)
@@ -228,7 +228,7 @@ func (p *Pauser) judge(ctx context.Context, h delivery.LaneHealth, r delivery.La
 		s.marked = true
 		return nil
 	}
-	if r.FailingFor < pauseAfter || now.Sub(h.LastFailure) > r.FailingFor {
+	if r.FailingFor-now.Sub(h.LastFailure) < pauseAfter { // from the mark to the last failure: a quiet day is none of failure
 		return nil
 	}
 	n, err := p.store.CountAttempts(ctx, h.Lane, r.FailingFor, pauseAttempts)

@@ -530,3 +530,17 @@ func TestPauserOptions(t *testing.T) {
 		}
 	}
 }
+
+// An outage of 15 minutes whose deliveries were given up after a short schedule, then a quiet day.
+func TestQuietDayAfterAShortOutagePausesNothing(t *testing.T) {
+	t.Parallel()
+	withReplicas(t, 1, func(t *testing.T, s *marks, p []*process) {
+		p[0].takes(lane1)
+		pass(time.Minute)
+		every(time.Minute, 15*time.Minute, func() { p[0].fails(lane1) })
+		pass(25 * hour)
+		if r := s.reason(lane1); r != "" {
+			t.Errorf("paused (%s) 24 h 45 min after the last request", r)
+		}
+	})
+}

@@ -170,8 +170,8 @@ func TestTroublesOfManyRowsAreOneLineAMinute(t *testing.T) {
 			pass(90 * time.Second)
 			s.add(lane1, 1, 0)
 			running.Wait()
-			if text := logs.String(); strings.Count(text, "level=ERROR") != 2 || !strings.Contains(text, "count=500") ||
-				!strings.Contains(text, "count=101") {
+			if text := logs.String(); strings.Count(text, "level=ERROR") != 2 || !strings.Contains(text, "count=32\n") ||
+				!strings.Contains(text, "count=569\n") {
 				t.Errorf("logged:\n%s", text)
 			}
 		})

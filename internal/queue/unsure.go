@@ -15,6 +15,7 @@ type unsureClaim struct {
 	lease time.Duration
 	token delivery.Token
 	at    time.Time
+	next  time.Time // not asked for again before
 }
 
 const (
@@ -25,25 +26,28 @@ const (
 )
 
 // giveBack has the rows of claims that failed given back, if there are any. A claim is forgotten once it had rows, or can no longer
-// get any.
-func (c *Claimer) giveBack(ctx context.Context) error {
-	if len(c.unsure) == 0 {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, claimTime)
-	defer cancel()
+// get any. One that fails again keeps no other from its turn, and no lane from being claimed.
+func (c *Claimer) giveBack(ctx context.Context) {
 	var failed error
 	c.unsure = slices.DeleteFunc(c.unsure, func(u unsureClaim) bool {
-		if failed != nil {
+		asked := time.Now()
+		if ctx.Err() != nil || asked.Before(u.next) {
 			return false
 		}
-		asked := time.Now()
-		n, err := c.store.GiveBack(ctx, u.lane, u.lease, u.token)
+		giving, cancel := context.WithTimeout(ctx, claimTime)
+		defer cancel()
+		n, err := c.store.GiveBack(giving, u.lane, u.lease, u.token)
 		if err != nil {
 			failed = err
 			return asked.Sub(u.at) > u.lease
 		}
 		return n > 0 || asked.Sub(u.at) > unsureFor
 	})
-	return failed
+	for i := range c.unsure {
+		c.unsure[i].next = time.Now().Add(pollEvery)
+	}
+	if failed != nil && ctx.Err() == nil {
+		c.metrics.failures.Inc()
+		c.faults.failure(ctx, "give claimed rows back", failed)
+	}
 }

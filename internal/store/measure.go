@@ -132,7 +132,26 @@ func writeSizes(ctx context.Context, tx *sql.Tx, began time.Time, sizes []laneSi
 			return err
 		}
 	}
+	if err := forgetGone(ctx, tx); err != nil {
+		return err
+	}
 	_, err = tx.ExecContext(ctx, `DELETE FROM webhook_dispatcher_lane
   WHERE kind > 0 AND waiting_rows = 0 AND failing_since IS NULL AND pause_reason = ''`)
+	return err
+}
+
+// forgetGone takes the marks of rules that were deleted off: nobody else would, and an id may be used again.
+func forgetGone(ctx context.Context, tx *sql.Tx) error {
+	// A plain read, so that no row of the LMS is locked.
+	rows, err := tx.QueryContext(ctx, `SELECT lane.rule_id FROM webhook_dispatcher_lane AS lane
+  LEFT JOIN openedx_webhooks_webhook AS rule ON rule.id = lane.rule_id
+  WHERE lane.kind = ? AND rule.id IS NULL AND (lane.failing_since IS NOT NULL OR lane.pause_reason <> '') ORDER BY lane.rule_id LIMIT ?`,
+		uint8(delivery.KindWebhook), maxRows)
+	gone, err := collect(rows, err, scanID)
+	if err != nil || len(gone) == 0 {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, "UPDATE webhook_dispatcher_lane SET failing_since = NULL, pause_reason = '' WHERE kind = ? AND rule_id IN "+
+		list(len(gone)), append([]any{uint8(delivery.KindWebhook)}, gone...)...)
 	return err
 }

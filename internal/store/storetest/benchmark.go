@@ -35,7 +35,7 @@ func Benchmark(b *testing.B, target Target) {
 		}
 		used.report(b, n)
 	})
-	for _, room := range []int{16, 64, 128} {
+	for _, room := range []int{16, 32, 64} {
 		b.Run(fmt.Sprintf("ClaimFinish%d", room), func(b *testing.B) {
 			const lanes = 4 // are worked on at the same time
 			q := newBench(b, target, true)
@@ -62,7 +62,7 @@ func Benchmark(b *testing.B, target Target) {
 		q := newBench(b, target, true)
 		q.fill(b, 1_000_000, lanes)
 		b.Log(q.settings(b))
-		for _, room := range []int{1, 16, 64, 128} {
+		for _, room := range []int{1, 16, 32, 64} {
 			b.Run(fmt.Sprintf("Claim%d", room), func(b *testing.B) {
 				rows := 0
 				used := q.cpu(b)

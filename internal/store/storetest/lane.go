@@ -77,8 +77,11 @@ func measureLanes(t *testing.T, b *bench) {
 	filtered.Kind = delivery.KindEvent
 	b.insert(t, append(rows, later, dead, filtered)...)
 	b.claim(t, 1, 1, time.Hour, tokenOf(1)) // leased rows wait, too; this was the one due for an hour
+	mustExec(t, b.admin, `INSERT INTO openedx_webhooks_webhook (id, created, modified, event, webhook_url, enabled, use_www_form_encoding)
+  VALUES (3, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), 'E', 'u', 1, 0), (4, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), 'E', 'u', 1, 0)`)
 	must(t, b.store.MarkFailing(t.Context(), lane(3), time.Minute))
 	must(t, b.store.MarkFailing(t.Context(), lane(4), time.Minute)) // never had a row
+	must(t, b.store.MarkFailing(t.Context(), lane(5), time.Minute)) // its rule is gone
 	want(t, "rows before they are measured", b.record(t, lane(1)).Rows, 0)
 	b.measure(t, 0, true)
 	records, err := b.store.LaneRecords(t.Context())
