@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	// tripAfter failures in a row open a breaker. They are no more than firstPlaces, so that an endpoint that hangs is known after one timeout.
+	// tripAfter failures in a row open a breaker: no more than a lane begins with, so that an endpoint that hangs is known after one timeout.
 	tripAfter = firstPlaces
 	tripTime  = 5 * time.Second  // from the first one's begin to the last one's end: a burst that meets a short restart shall not cost openFor
 	openFor   = 10 * time.Second // before one request may show whether the endpoint works again

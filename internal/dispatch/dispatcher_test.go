@@ -78,7 +78,8 @@ func (w *world) Active(l delivery.Lane) *rule.Rule {
 	if w.inactive[l.RuleID] || w.paused[l.RuleID] {
 		return nil
 	}
-	return &rule.Rule{Row: rule.Row{ID: l.RuleID, URL: w.urls[l.RuleID]}, Kind: l.Kind, Format: delivery.FormatJSON, Limits: w.limits[l.RuleID]}
+	row := rule.Row{ID: l.RuleID, URL: w.urls[l.RuleID]}
+	return &rule.Rule{Row: row, Kind: l.Kind, Format: delivery.FormatJSON, Limits: w.limits[l.RuleID]}
 }
 
 func (w *world) Paused(l delivery.Lane) bool {

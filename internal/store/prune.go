@@ -40,7 +40,7 @@ func (s *Store) PruneUndecodable(ctx context.Context, age time.Duration, limit i
 // disabled or paused. Fewer than limit means that none is left but what others hold. limit is capped at 500.
 //
 // A row that is tried is touched, and so is one that its endpoint puts off without an attempt that counts; no age ends these. The
-// time since a row was made would: but a replay leaves it, so that an old row replayed would be dead again before its first try. An endpoint
+// time since a row was made would, but a replay leaves it: an old row replayed would be dead again before its first try. An endpoint
 // that only ever puts off has its rule paused in the end, and then nothing touches its rows any more.
 func (s *Store) Expire(ctx context.Context, age time.Duration, limit int) (int, error) {
 	return s.old(ctx, "expire rows", delivery.Pending, age, limit, func(tx *sql.Tx, ids []any) error {

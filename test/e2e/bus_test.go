@@ -29,7 +29,8 @@ type producer struct {
 	id     uint32 // of the schema in the registry
 }
 
-func newProducer(s *site) *producer {
+// newProducer returns a producer for a site; options come on top of its own.
+func newProducer(s *site, options ...kgo.Opt) *producer {
 	s.t.Helper()
 	catalogue, err := schema.LoadCatalogue()
 	if err != nil {
@@ -49,11 +50,11 @@ func newProducer(s *site) *producer {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	client, err := kgo.NewClient(
-		kgo.SeedBrokers(s.kafka.address()), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchMaxBytes(16<<20),
-		kgo.RecordDeliveryTimeout(time.Minute), kgo.ProducerLinger(5*time.Millisecond),
+	client, err := kgo.NewClient(append([]kgo.Opt{
+		kgo.SeedBrokers(s.kafka.address()), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchMaxBytes(16 << 20),
+		kgo.RecordDeliveryTimeout(time.Minute), kgo.ProducerLinger(5 * time.Millisecond),
 		kgo.RetryBackoffFn(func(int) time.Duration { return 250 * time.Millisecond }),
-	)
+	}, options...)...)
 	if err != nil {
 		s.t.Fatal(err)
 	}

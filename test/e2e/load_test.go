@@ -64,7 +64,9 @@ type sentEvent struct {
 // newLoad makes the topic of registrations for events of the first types of loadTypes.
 func (s *site) newLoad(types, partitions int) *load {
 	s.t.Helper()
-	l := &load{p: s.producer, partitions: partitions}
+	// Batches as the platform's own producer makes them: thousands of copies of one event would compress to nearly nothing.
+	plain := newProducer(s, kgo.ProducerBatchMaxBytes(1<<20), kgo.ProducerBatchCompression(kgo.NoCompression()))
+	l := &load{p: plain, partitions: partitions}
 	s.producer.create(registrations, int32(partitions))
 	catalogue, err := schema.LoadCatalogue()
 	if err != nil {
