@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -50,10 +49,8 @@ func (s *startup) wait(ctx context.Context, db schemaChecker, logger *slog.Logge
 		if ctx.Err() != nil {
 			return err
 		}
-		var schema *store.SchemaError
-		if !errors.As(err, &schema) {
-			err = fmt.Errorf("%w; is WEBHOOK_DISPATCHER_MYSQL_DSN right?", err)
-		}
+		var schema *store.SchemaError // nil where nothing is wrong with the schema
+		errors.As(err, &schema)
 		s.problem.Store(&err)
 		now := time.Now()
 		if text := err.Error(); text != logged || now.Sub(at) >= reminder {

@@ -33,8 +33,8 @@ func TestConnectionsCutInStatements(t *testing.T) {
 
 	saw := &cuts{every: 5, done: map[string]int{}}
 	db.cutting(saw.decide)
-	eventually(t, sized(40*time.Second, 5*time.Minute), "cuts of every kind", func() error {
-		return saw.enough(sized(2, 20))
+	eventually(t, sized(time.Minute, 5*time.Minute), "cuts of every kind", func() error {
+		return saw.enough(sized(1, 20))
 	})
 	db.restore(t)
 	db.reset()

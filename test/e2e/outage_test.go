@@ -41,7 +41,7 @@ func TestServersThatRestart(t *testing.T) {
 				d.waitTrouble("database", "", 10*time.Second)
 				// What needs no row goes on.
 				without := len(s.taken("first"))
-				eventually(t, 20*time.Second, "events without a database", func() error { return atLeast(len(s.taken("first")), without+600) })
+				eventually(t, 40*time.Second, "events without a database", func() error { return atLeast(len(s.taken("first")), without+300) })
 			}
 			if err := server.up(); err != nil {
 				t.Fatal(err)
