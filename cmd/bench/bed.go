@@ -21,7 +21,7 @@ import (
 
 // bed is what a scenario runs on: the embedded servers and a receiver.
 type bed struct {
-	message  message
+	message  *embedded.Captured
 	broker   *embedded.Broker
 	registry *embedded.Registry
 	database *embedded.Database
@@ -39,7 +39,7 @@ func newBed(ctx context.Context, s scenario) (b *bed, err error) {
 			err = errors.Join(err, b.close())
 		}
 	}()
-	if err := json.Unmarshal(captured, &b.message); err != nil {
+	if b.message, err = embedded.ParseCaptured(captured); err != nil {
 		return nil, err
 	}
 	b.broker, err = embedded.StartBroker(embedded.BrokerOptions{Topics: map[string]int32{b.message.Topic: partitions}})

@@ -5,8 +5,6 @@ import (
 	_ "embed"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kgo"
-
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/embedded"
 )
 
@@ -15,20 +13,6 @@ import (
 //go:embed message.json
 var captured []byte
 
-type message struct {
-	Topic    string `json:"topic"`
-	Key      []byte `json:"key_b64"`
-	Value    []byte `json:"value_b64"`
-	Headers  []header
-	SchemaID int    `json:"value_schema_id"`
-	Schema   string `json:"value_schema"`
-}
-
-type header struct {
-	Key   string `json:"key"`
-	Value []byte `json:"value_b64"`
-}
-
 const (
 	partitions = 6
 	batch      = 1000
@@ -36,19 +20,7 @@ const (
 
 // event is the message as a new event. Its id says when it was published and which one it is.
 func (b *bed) event(seq int, now time.Time) embedded.Message {
-	headers := make([]kgo.RecordHeader, len(b.message.Headers))
-	for i, h := range b.message.Headers {
-		switch h.Key {
-		case "ce_id":
-			h.Value = appendID(nil, now, seq)
-		case "ce_time":
-			h.Value = []byte(now.UTC().Format("2006-01-02T15:04:05.000000+00:00"))
-		}
-		headers[i] = kgo.RecordHeader{Key: h.Key, Value: h.Value}
-	}
-	return embedded.Message{
-		Topic: b.message.Topic, Partition: int32(seq % partitions), Key: b.message.Key, Value: b.message.Value, Headers: headers, Time: now,
-	}
+	return b.message.Renew(eventID(now, seq), now, int32(seq%partitions))
 }
 
 // publish publishes events as fast as the broker takes them.

@@ -12,6 +12,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -134,11 +135,11 @@ func (c *receiverCommand) stats() []byte {
 	return fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(text), text)
 }
 
-// appendID appends an event's id: a UUID in form, whose first half is the time of publishing in Unix nanoseconds and whose second half is
+// eventID returns an event's id: a UUID in form, whose first half is the time of publishing in Unix nanoseconds and whose second half is
 // the event's number.
-func appendID(to []byte, now time.Time, seq int) []byte {
+func eventID(now time.Time, seq int) string {
 	h := fmt.Sprintf("%016x%016x", now.UnixNano(), seq)
-	return fmt.Appendf(to, "%s-%s-%s-%s-%s", h[:8], h[8:12], h[12:16], h[16:20], h[20:])
+	return strings.Join([]string{h[:8], h[8:12], h[12:16], h[16:20], h[20:]}, "-")
 }
 
 // The id follows the type in the metadata, which are the last of a body.

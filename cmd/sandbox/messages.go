@@ -4,14 +4,10 @@ import (
 	"crypto/rand"
 	"embed"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"io/fs"
 	"slices"
 	"strings"
-	"time"
-
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/embedded"
 )
@@ -22,40 +18,21 @@ import (
 //go:embed messages/*.json
 var captured embed.FS
 
-// message is a captured record.
-type message struct {
-	Type     string `json:"event_type"`
-	Topic    string `json:"topic"`
-	Key      []byte `json:"key_b64"`
-	Value    []byte `json:"value_b64"`
-	Headers  []header
-	KeyID    int    `json:"key_schema_id"`
-	KeyText  string `json:"key_schema"`
-	SchemaID int    `json:"value_schema_id"`
-	Schema   string `json:"value_schema"`
-}
-
-type header struct {
-	Key   string `json:"key"`
-	Value []byte `json:"value_b64"`
-}
-
 // topicPrefix is that of the captured platform, as EVENT_BUS_TOPIC_PREFIX has it.
 const topicPrefix = "prod"
 
-func loadMessages() ([]*message, error) {
+func loadMessages() ([]*embedded.Captured, error) {
 	names, err := fs.Glob(captured, "messages/*.json")
 	if err != nil {
 		return nil, err
 	}
-	all := make([]*message, len(names))
+	all := make([]*embedded.Captured, len(names))
 	for i, name := range names {
 		text, err := captured.ReadFile(name)
 		if err != nil {
 			return nil, err
 		}
-		all[i] = &message{}
-		if err := json.Unmarshal(text, all[i]); err != nil {
+		if all[i], err = embedded.ParseCaptured(text); err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 	}
@@ -63,7 +40,7 @@ func loadMessages() ([]*message, error) {
 }
 
 // topics returns the topics of the messages.
-func topics(messages []*message) []string {
+func topics(messages []*embedded.Captured) []string {
 	var all []string
 	for _, m := range messages {
 		all = append(all, m.Topic)
@@ -79,21 +56,6 @@ func baseTopics(full []string) []string {
 		base[i] = strings.TrimPrefix(topic, topicPrefix+"-")
 	}
 	return base
-}
-
-// renew makes a record of the message for an event that happens now: key, value and the other headers are the captured ones.
-func (m *message) renew(eventID string, now time.Time, partition int32) embedded.Message {
-	headers := make([]kgo.RecordHeader, len(m.Headers))
-	for i, h := range m.Headers {
-		switch h.Key {
-		case "ce_id":
-			h.Value = []byte(eventID)
-		case "ce_time":
-			h.Value = []byte(now.UTC().Format("2006-01-02T15:04:05.000000+00:00"))
-		}
-		headers[i] = kgo.RecordHeader{Key: h.Key, Value: h.Value}
-	}
-	return embedded.Message{Topic: m.Topic, Partition: partition, Key: m.Key, Value: m.Value, Headers: headers, Time: now}
 }
 
 // newEventID returns an id as the platform spells its own.

@@ -64,7 +64,7 @@ func (s *sandbox) publishOne(ctx context.Context, i int) error {
 	m := s.messages[i%len(s.messages)]
 	id := newEventID()
 	s.ledger.published(id, m.Type)
-	return s.broker.Publish(ctx, m.renew(id, time.Now(), int32(i/len(s.messages)%partitions)))
+	return s.broker.Publish(ctx, m.Renew(id, time.Now(), int32(i/len(s.messages)%partitions)))
 }
 
 // waitDelivered waits until nothing is due any more, and fails when the daemon ends before.

@@ -25,7 +25,7 @@ type sandbox struct {
 	daemon   *app.App
 
 	group    string // the daemon's consumer group
-	messages []*message
+	messages []*embedded.Captured
 	rules    []*sampleRule
 	ledger   *ledger
 

@@ -116,7 +116,7 @@ var table = []row{
 		guarded: []string{"database/sql", "net/http"},
 	},
 	{
-		pkg: "cmd/bench", ours: []string{everything, "internal/embedded"}, others: []string{franz, kong},
+		pkg: "cmd/bench", ours: []string{everything, "internal/embedded"}, others: []string{kong},
 		guarded: []string{"net/http", "os/exec"},
 	},
 	{
