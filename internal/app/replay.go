@@ -15,12 +15,8 @@ import (
 
 // NewReplayer builds what replays from the topics and the registry that the settings describe, which are the daemon's. o brings what is no
 // setting: rows, records, run and whether to apply. The second result closes connections.
-func NewReplayer(cfg *config.Bus, o replay.Options) (*replay.Replayer, func(), error) {
+func NewReplayer(cfg *config.Bus, o replay.Options) (_ *replay.Replayer, closeAll func(), err error) {
 	catalogue, err := schema.LoadCatalogue()
-	if err != nil {
-		return nil, nil, err
-	}
-	registry, err := newRegistryClient(cfg, nil, nil) // what goes wrong is an error here, not a line in a log
 	if err != nil {
 		return nil, nil, err
 	}
@@ -28,18 +24,25 @@ func NewReplayer(cfg *config.Bus, o replay.Options) (*replay.Replayer, func(), e
 	if err != nil {
 		return nil, nil, err
 	}
+	registry, err := newRegistryClient(cfg, nil, nil) // what goes wrong is an error here, not a line in a log
+	if err != nil {
+		return nil, nil, err
+	}
 	history, err := bus.NewHistory(bus.HistoryOptions{
 		Brokers: cfg.BootstrapServers, TopicPrefix: cfg.TopicPrefix, Topics: cfg.Topics, TLS: kafkaTLS, SASL: sasl,
 	})
 	if err != nil {
+		registry.Close()
 		return nil, nil, err
 	}
+	closeAll = func() { history.Close(); registry.Close() }
 	o.History, o.Registry, o.Catalogue, o.Everything = history, registry, catalogue, cfg.AllTopics()
 	r, err := replay.New(o)
 	if err != nil {
+		closeAll()
 		return nil, nil, err
 	}
-	return r, func() { history.Close(); registry.Close() }, nil
+	return r, closeAll, nil
 }
 
 // newRegistryClient builds the client of the schema registry. It connects to nothing yet.

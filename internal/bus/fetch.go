@@ -194,15 +194,38 @@ func copyRecord(rec *protocol.Record, skip bool) (item, error) {
 	return it, nil
 }
 
+// recordOf makes the record of an item, and takes its bytes: they are not to be kept alive by the rest of the fetch.
+func recordOf(topic string, partition int, it *item, release func(*Record)) *Record {
+	rec := NewRecord(topic, partition, it.offset, release)
+	rec.Time, rec.Key, rec.Value, rec.Headers = it.time, it.key, it.value, it.headers
+	*it = item{}
+	return rec
+}
+
 // bounds asks for the log's start and end of partitions of one topic. All of them are answered, or it is an error: a position
 // that was guessed could pass over events.
 func bounds(ctx context.Context, client *kafka.Client, topic string, partitions []int, which int64) (map[int]int64, error) {
+	found, err := offsetsAt(ctx, client, topic, partitions, which)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range partitions {
+		if found[p] < 0 {
+			return nil, noAnswer(topic, p)
+		}
+	}
+	return found, nil
+}
+
+// offsetsAt asks for the first offset of a time, in milliseconds, or for what kafka.FirstOffset and kafka.LastOffset stand for. All
+// partitions are answered, those that have no such offset with -1, or it is an error.
+func offsetsAt(ctx context.Context, client *kafka.Client, topic string, partitions []int, at int64) (map[int]int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	req := &listoffsets.Request{ReplicaID: -1, Topics: []listoffsets.RequestTopic{{Topic: topic}}}
 	for _, p := range partitions {
 		req.Topics[0].Partitions = append(req.Topics[0].Partitions,
-			listoffsets.RequestPartition{Partition: int32(p), CurrentLeaderEpoch: -1, Timestamp: which})
+			listoffsets.RequestPartition{Partition: int32(p), CurrentLeaderEpoch: -1, Timestamp: at})
 	}
 	resp, err := client.Transport.RoundTrip(ctx, client.Addr, req)
 	if err != nil {
@@ -214,15 +237,19 @@ func bounds(ctx context.Context, client *kafka.Client, topic string, partitions 
 			if p.ErrorCode != 0 {
 				return nil, fmt.Errorf("list offsets of %s, partition %d: %w", topic, p.Partition, kafka.Error(p.ErrorCode))
 			}
-			if t.Topic == topic && p.Offset >= 0 {
+			if t.Topic == topic {
 				found[int(p.Partition)] = p.Offset
 			}
 		}
 	}
 	for _, p := range partitions {
 		if _, ok := found[p]; !ok {
-			return nil, fmt.Errorf("list offsets of %s: the broker did not answer for partition %d", topic, p)
+			return nil, noAnswer(topic, p)
 		}
 	}
 	return found, nil
+}
+
+func noAnswer(topic string, partition int) error {
+	return fmt.Errorf("list offsets of %s: the broker did not answer for partition %d", topic, partition)
 }

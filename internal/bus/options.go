@@ -92,8 +92,8 @@ const (
 	fetchMin int64 = 16 << 10
 )
 
-// check fills in the defaults and names the first setting that cannot work.
-func (o *Options) check() error {
+// checkTopics names the first thing that cannot be right about the brokers and the topics.
+func (o *Options) checkTopics() error {
 	if len(o.Brokers) == 0 {
 		return errors.New("no broker is given")
 	}
@@ -120,6 +120,14 @@ func (o *Options) check() error {
 			return fmt.Errorf("topic %q is given twice", t)
 		}
 		seen[t] = true
+	}
+	return nil
+}
+
+// check fills in the defaults and names the first setting that cannot work.
+func (o *Options) check() error {
+	if err := o.checkTopics(); err != nil {
+		return err
 	}
 	if o.GroupID == "" {
 		return errors.New("no consumer group is given")

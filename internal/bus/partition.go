@@ -189,12 +189,11 @@ func (p *partition) handOver(ctx context.Context, items []item) bool {
 			p.share.give(it.size)
 			continue
 		}
-		rec := NewRecord(p.topic, p.id, it.offset, p.release)
-		rec.Time, rec.Key, rec.Value, rec.Headers, rec.entry = it.time, it.key, it.value, it.headers, entry
-		rec.share, rec.size = p.share, it.size
+		size, bytes := it.size, it.bytes()
+		rec := recordOf(p.topic, p.id, it, p.release)
+		rec.entry, rec.share, rec.size = entry, p.share, size
 		p.metrics.records.Inc()
-		p.metrics.bytes.Add(float64(it.bytes()))
-		*it = item{} // not to be kept alive by the rest of the fetch
+		p.metrics.bytes.Add(float64(bytes))
 		p.handler.Handle(ctx, rec)
 	}
 	return true

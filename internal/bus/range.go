@@ -6,12 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
+	"maps"
 	"slices"
 	"time"
 
 	"github.com/segmentio/kafka-go"
-	"github.com/segmentio/kafka-go/protocol/listoffsets"
 )
 
 // HistoryOptions say where to look. Their fields mean what they mean in Options; Brokers and Topics are required.
@@ -51,7 +50,7 @@ func NewHistory(o HistoryOptions) (*History, error) {
 		Brokers: slices.Clone(o.Brokers), TopicPrefix: o.TopicPrefix, Topics: slices.Clone(o.Topics), TLS: o.TLS, SASL: o.SASL,
 		resetDelay: 5 * time.Second,
 	}
-	if err := checkHistory(&options); err != nil {
+	if err := options.checkTopics(); err != nil {
 		return nil, fmt.Errorf("bus: %w", err)
 	}
 	m, err := mechanism(o.SASL)
@@ -64,26 +63,6 @@ func NewHistory(o HistoryOptions) (*History, error) {
 	h.routes = h.cluster.transport(h.conns, nil)
 	h.client = &kafka.Client{Addr: h.cluster.addr(), Transport: h.routes}
 	return h, nil
-}
-
-func checkHistory(o *Options) error {
-	if len(o.Brokers) == 0 || len(o.Topics) == 0 {
-		return errors.New("no broker or no topic is given")
-	}
-	for _, b := range o.Brokers {
-		if host, port, err := net.SplitHostPort(b); err != nil || host == "" || port == "" {
-			return fmt.Errorf("broker %q is not host:port", b)
-		}
-	}
-	if o.all() && len(o.Topics) == 1 {
-		return nil
-	}
-	for _, t := range o.Topics {
-		if err := checkTopic(o.topic(t)); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // Close cuts the connections; what is under way ends with an error.
@@ -142,33 +121,11 @@ func (h *History) rangesOf(ctx context.Context, topic string, partitions []int, 
 
 // writtenSince asks for the first records that were written at a time or later. A partition that has none is not in the answer.
 func writtenSince(ctx context.Context, client *kafka.Client, topic string, partitions []int, since time.Time) (map[int]int64, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	req := &listoffsets.Request{ReplicaID: -1, Topics: []listoffsets.RequestTopic{{Topic: topic}}}
-	for _, p := range partitions {
-		req.Topics[0].Partitions = append(req.Topics[0].Partitions,
-			// Negative times have meanings of their own.
-			listoffsets.RequestPartition{Partition: int32(p), CurrentLeaderEpoch: -1, Timestamp: max(since.UnixMilli(), 0)})
-	}
-	resp, err := client.Transport.RoundTrip(ctx, client.Addr, req)
+	found, err := offsetsAt(ctx, client, topic, partitions, max(since.UnixMilli(), 0)) // negative times have meanings of their own
 	if err != nil {
-		return nil, fmt.Errorf("find the records of %s since %s: %w", topic, since.UTC().Format(time.RFC3339), err)
+		return nil, fmt.Errorf("find the records since %s: %w", since.UTC().Format(time.RFC3339), err)
 	}
-	found, answered := make(map[int]int64, len(partitions)), 0
-	for _, t := range resp.(*listoffsets.Response).Topics {
-		for _, p := range t.Partitions {
-			if p.ErrorCode != 0 {
-				return nil, fmt.Errorf("find the records of %s, partition %d: %w", topic, p.Partition, kafka.Error(p.ErrorCode))
-			}
-			answered++
-			if p.Offset >= 0 {
-				found[int(p.Partition)] = p.Offset
-			}
-		}
-	}
-	if answered != len(partitions) {
-		return nil, fmt.Errorf("find the records of %s: %d of %d partitions were answered for", topic, answered, len(partitions))
-	}
+	maps.DeleteFunc(found, func(_ int, offset int64) bool { return offset < 0 })
 	return found, nil
 }
 
@@ -200,7 +157,7 @@ func (h *History) Read(ctx context.Context, r Range, take func(*Record) error) (
 				if items[i].offset >= r.To {
 					return lost, nil
 				}
-				if err := take(recordOf(r.Topic, r.Partition, &items[i])); err != nil {
+				if err := take(recordOf(r.Topic, r.Partition, &items[i], nil)); err != nil {
 					return lost, err
 				}
 			}
@@ -250,13 +207,6 @@ func (h *History) skip(ctx context.Context, rd *reader) (int64, error) {
 	skipped := start - rd.position
 	rd.position, rd.tail = start, batchEnd{}
 	return skipped, nil
-}
-
-func recordOf(topic string, partition int, it *item) *Record {
-	rec := NewRecord(topic, partition, it.offset, nil)
-	rec.Time, rec.Key, rec.Value, rec.Headers = it.time, it.key, it.value, it.headers
-	*it = item{} // not to be kept alive by the rest of the fetch
-	return rec
 }
 
 // errTaken ends a Read that wanted one record.

@@ -42,6 +42,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -297,9 +299,5 @@ func (d *Dispatcher) lane(key delivery.Lane) *lane {
 func (d *Dispatcher) allLanes() []*lane {
 	d.lanesMu.RLock()
 	defer d.lanesMu.RUnlock()
-	all := make([]*lane, 0, len(d.lanes))
-	for _, l := range d.lanes {
-		all = append(all, l)
-	}
-	return all
+	return slices.Collect(maps.Values(d.lanes))
 }

@@ -1,6 +1,8 @@
 package dispatch
 
 import (
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -88,11 +90,7 @@ func (d *Dispatcher) source(key Source) *source {
 func (d *Dispatcher) allSources() []*source {
 	d.sourcesMu.Lock()
 	defer d.sourcesMu.Unlock()
-	all := make([]*source, 0, len(d.sources))
-	for _, s := range d.sources {
-		all = append(all, s)
-	}
-	return all
+	return slices.Collect(maps.Values(d.sources))
 }
 
 // forgetSources starts over: after a drain the partitions may be others.

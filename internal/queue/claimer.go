@@ -66,9 +66,9 @@ type Claimer struct {
 	ledger  *ledger // nil: nobody wants to know
 }
 
-// NewClaimer returns a claimer. settle writes results, as Writer.Settle does. gauge, where given, learns which rows are being sent.
+// NewClaimer returns a claimer. settle writes results, as Writer.Settle does. gauge, where there is one, learns which rows are being sent.
 func NewClaimer(
-	store ClaimStore, lanes Lanes, settle func(delivery.Update), logger *slog.Logger, reg prometheus.Registerer, gauge ...*Gauge,
+	store ClaimStore, lanes Lanes, settle func(delivery.Update), logger *slog.Logger, reg prometheus.Registerer, gauge *Gauge,
 ) (*Claimer, error) {
 	if store == nil || lanes == nil || settle == nil {
 		return nil, errors.New("claimer: store, lanes and settle are required")
@@ -79,7 +79,7 @@ func NewClaimer(
 	return &Claimer{
 		store: store, lanes: lanes, settle: settle, logger: logger, metrics: newClaimerMetrics(reg),
 		wake: make(chan struct{}, 1), checked: make(map[delivery.Lane]time.Time), resting: make(map[delivery.Lane]time.Time),
-		faults: quietly{logger: logger}, ledger: ledgerOf(gauge),
+		faults: quietly{logger: logger}, ledger: gauge.book(),
 	}, nil
 }
 
@@ -146,7 +146,7 @@ func (c *Claimer) poll(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	// Replicas that start together must not poll together; and where claims compete, no lane should always be last.
-	wait := time.Duration(float64(pollEvery) * (0.8 + 0.4*mathrand.Float64()))
+	wait := jittered(pollEvery)
 	mathrand.Shuffle(len(lanes), func(i, j int) { lanes[i], lanes[j] = lanes[j], lanes[i] })
 	var failed error
 	worked := false

@@ -139,7 +139,7 @@ func withClaimer(t *testing.T, test func(t *testing.T, s *table, l *lanes, c *qu
 			mu.Lock()
 			defer mu.Unlock()
 			updates = append(updates, u)
-		}, nil, nil)
+		}, nil, nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -331,7 +331,7 @@ func TestClaimUnderWayIsFinished(t *testing.T) {
 			due: map[delivery.Lane][]time.Time{}, rules: map[delivery.Lane]bool{}, tokens: map[delivery.Token]bool{}, claims: 1,
 		}}
 		l := &lanes{room: map[delivery.Lane]int{lane1: 10}, got: map[delivery.Lane]int{}}
-		c, err := queue.NewClaimer(s, l, func(delivery.Update) {}, nil, nil)
+		c, err := queue.NewClaimer(s, l, func(delivery.Update) {}, nil, nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -426,7 +426,7 @@ func TestLaneThatFailsHoldsUpNoOther(t *testing.T) {
 			due: map[delivery.Lane][]time.Time{}, rules: map[delivery.Lane]bool{}, tokens: map[delivery.Token]bool{}, claims: 1,
 		}}
 		l := &lanes{room: map[delivery.Lane]int{lane1: 1 << 20, lane2: 10}, got: map[delivery.Lane]int{}}
-		c, err := queue.NewClaimer(s, l, func(delivery.Update) {}, nil, nil)
+		c, err := queue.NewClaimer(s, l, func(delivery.Update) {}, nil, nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

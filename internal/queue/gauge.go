@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"math"
-	"math/rand/v2"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -77,14 +76,12 @@ func NewGauge(o GaugeOptions) (*Gauge, error) {
 // goroutine.
 func (g *Gauge) Full(lane delivery.Lane) bool { return g.ledger.full(lane) }
 
-// ledgerOf returns the ledger of an optional gauge.
-func ledgerOf(gauge []*Gauge) *ledger {
-	for _, g := range gauge {
-		if g != nil {
-			return g.ledger
-		}
+// book returns the gauge's ledger, nil where there is no gauge.
+func (g *Gauge) book() *ledger {
+	if g == nil {
+		return nil
 	}
-	return nil
+	return g.ledger
 }
 
 // Run measures and reads until ctx ends.
@@ -95,19 +92,9 @@ func (g *Gauge) Run(ctx context.Context) {
 		// Reading goes on where measuring fails: another replica may be luckier.
 		note(ctx, &measuring, "measure what waits", g.measure(ctx))
 		note(ctx, &reading, "read what waits", g.read(ctx))
-		if sleep(ctx, time.Duration(float64(readEvery)*(0.8+0.4*rand.Float64()))) != nil {
+		if sleep(ctx, jittered(readEvery)) != nil {
 			return
 		}
-	}
-}
-
-// note logs err, or that what failed before works again.
-func note(ctx context.Context, log *quietly, what string, err error) {
-	switch {
-	case err == nil:
-		log.success(ctx, what)
-	case ctx.Err() == nil:
-		log.failure(ctx, what, err)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -113,7 +112,7 @@ func (p *Pauser) Run(ctx context.Context) {
 			next = now.Add(compareEvery)
 		}
 		note(ctx, &log, "pause rules whose endpoint fails", err)
-		if sleep(ctx, time.Duration(float64(lookEvery)*(0.8+0.4*rand.Float64()))) != nil {
+		if sleep(ctx, jittered(lookEvery)) != nil {
 			return
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math/rand/v2"
 	"time"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
@@ -63,14 +62,10 @@ func NewPruner(store PruneStore, keep Retention, logger *slog.Logger) (*Pruner, 
 func (p *Pruner) Run(ctx context.Context) {
 	log := quietly{logger: p.logger}
 	for {
-		if sleep(ctx, time.Duration(float64(pruneEvery)*(0.8+0.4*rand.Float64()))) != nil {
+		if sleep(ctx, jittered(pruneEvery)) != nil {
 			return
 		}
-		if err := p.prune(ctx); err != nil && ctx.Err() == nil {
-			log.failure(ctx, "prune old rows", err)
-		} else {
-			log.success(ctx, "prune old rows")
-		}
+		note(ctx, &log, "prune old rows", p.prune(ctx))
 	}
 }
 

@@ -38,11 +38,15 @@ const (
 // wait returns ctx's error when ctx ended first.
 func (b *backoff) wait(ctx context.Context) error {
 	b.next = min(max(2*b.next, backoffMin), backoffMax)
-	d := time.Duration(float64(b.next) * (0.8 + 0.4*rand.Float64()))
-	return sleep(ctx, d)
+	return sleep(ctx, jittered(b.next))
 }
 
 func (b *backoff) reset() { b.next = 0 }
+
+// jittered returns d, ±20 %: replicas that start together must not go on together.
+func jittered(d time.Duration) time.Duration {
+	return time.Duration(float64(d) * (0.8 + 0.4*rand.Float64()))
+}
 
 func sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
@@ -73,5 +77,15 @@ func (q *quietly) success(ctx context.Context, what string) {
 	if q.failed {
 		q.logger.InfoContext(ctx, "queue: the database works again", "what", what)
 		q.failed = false
+	}
+}
+
+// note logs err, or that what failed before works again.
+func note(ctx context.Context, log *quietly, what string, err error) {
+	switch {
+	case err == nil:
+		log.success(ctx, what)
+	case ctx.Err() == nil:
+		log.failure(ctx, what, err)
 	}
 }

@@ -131,7 +131,8 @@ func TestTroublesOfManyRowsAreOneLineAMinute(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			logs := &logLines{}
-			w, err := queue.NewWriter(&database{refuse: func(delivery.Insert) bool { return true }}, slog.New(slog.NewTextHandler(logs, nil)), nil)
+			db := &database{refuse: func(delivery.Insert) bool { return true }}
+			w, err := queue.NewWriter(db, slog.New(slog.NewTextHandler(logs, nil)), nil, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -158,7 +159,7 @@ func TestTroublesOfManyRowsAreOneLineAMinute(t *testing.T) {
 			logs := &logLines{}
 			s := &table{due: map[delivery.Lane][]time.Time{}, tokens: map[delivery.Token]bool{}, claims: 9}
 			l := &lanes{room: map[delivery.Lane]int{lane1: 1000}, got: map[delivery.Lane]int{}}
-			c, err := queue.NewClaimer(s, l, func(delivery.Update) {}, slog.New(slog.NewTextHandler(logs, nil)), nil)
+			c, err := queue.NewClaimer(s, l, func(delivery.Update) {}, slog.New(slog.NewTextHandler(logs, nil)), nil, nil)
 			if err != nil {
 				t.Fatal(err)
 			}

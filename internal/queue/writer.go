@@ -70,8 +70,8 @@ func (w *Writer) isWanted(p parking) bool {
 	return false
 }
 
-// NewWriter starts a writer. Close must be called. gauge, where given, counts what is stored and ended.
-func NewWriter(store Store, logger *slog.Logger, reg prometheus.Registerer, gauge ...*Gauge) (*Writer, error) {
+// NewWriter starts a writer. Close must be called. gauge, where there is one, counts what is stored and ended.
+func NewWriter(store Store, logger *slog.Logger, reg prometheus.Registerer, gauge *Gauge) (*Writer, error) {
 	if store == nil {
 		return nil, errors.New("queue writer: no store")
 	}
@@ -79,7 +79,7 @@ func NewWriter(store Store, logger *slog.Logger, reg prometheus.Registerer, gaug
 		logger = slog.New(slog.DiscardHandler)
 	}
 	w := &Writer{
-		store: store, logger: logger, metrics: newWriterMetrics(reg), ledger: ledgerOf(gauge),
+		store: store, logger: logger, metrics: newWriterMetrics(reg), ledger: gauge.book(),
 		refused: make(map[delivery.ID]refusal),
 	}
 	w.rows = newBatcher("rows", batchRows, logger, w.insert)

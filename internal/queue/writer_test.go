@@ -111,7 +111,7 @@ func withWriter(t *testing.T, db *database, test func(t *testing.T, w *queue.Wri
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		reg := prometheus.NewRegistry()
-		w, err := queue.NewWriter(db, nil, reg)
+		w, err := queue.NewWriter(db, nil, reg, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -348,7 +348,7 @@ func TestLostResultsAreCounted(t *testing.T) {
 func TestCloseGivesUpOnADatabaseThatStaysAway(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w, err := queue.NewWriter(&database{away: true}, nil, nil)
+		w, err := queue.NewWriter(&database{away: true}, nil, nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

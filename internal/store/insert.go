@@ -20,8 +20,6 @@ import (
 // traceparent that is not one as empty. A row that does not fit (event type or id of over 191 characters, body over MaxBody)
 // never holds up the others: they are stored, and the error is a *delivery.RejectedError.
 func (s *Store) Insert(ctx context.Context, rows []delivery.Insert) error {
-	var rejected []delivery.Rejected
-	pick := make([]int, 0, len(rows))
 	for i := range rows {
 		row := &rows[i]
 		if row.State != delivery.Pending && row.State != delivery.Leased && row.State != delivery.Dead {
@@ -30,27 +28,11 @@ func (s *Store) Insert(ctx context.Context, rows []delivery.Insert) error {
 		if row.State == delivery.Leased && row.Token == (delivery.Token{}) {
 			return fmt.Errorf("insert delivery %s: a leased row needs a token", row.ID)
 		}
-		if fault := s.fault(row); fault != nil {
-			fault.Index = i
-			rejected = append(rejected, *fault)
-			continue
-		}
-		pick = append(pick, i)
 	}
-	// Two replicas that insert the same events lock their rows in the same order.
-	slices.SortStableFunc(pick, func(a, b int) int { return bytes.Compare(rows[a].ID[:], rows[b].ID[:]) })
-	// Of an ID that stands twice, the first counts, as with two statements.
-	pick = slices.CompactFunc(pick, func(a, b int) bool { return rows[a].ID == rows[b].ID })
+	pick, rejected := s.pick(rows)
 	limit := s.maxPacket() / 2
 	for len(pick) > 0 {
-		n, size := 0, 0
-		for n < len(pick) && n < maxRows {
-			size += weight(&rows[pick[n]])
-			if n > 0 && size > limit {
-				break
-			}
-			n++
-		}
+		n := fittingStatement(rows, pick, limit)
 		refused, err := s.insertChunk(ctx, rows, pick[:n])
 		if err != nil {
 			return err
@@ -62,6 +44,35 @@ func (s *Store) Insert(ctx context.Context, rows []delivery.Insert) error {
 		return &delivery.RejectedError{Rows: rejected}
 	}
 	return nil
+}
+
+// pick returns the indices of the rows that can be stored, by ID: two replicas that write the same rows lock them in the same order.
+// Of an ID that stands twice the first counts, as with two statements. The rows that can never be stored are rejected.
+func (s *Store) pick(rows []delivery.Insert) (pick []int, rejected []delivery.Rejected) {
+	pick = make([]int, 0, len(rows))
+	for i := range rows {
+		if fault := s.fault(&rows[i]); fault != nil {
+			fault.Index = i
+			rejected = append(rejected, *fault)
+			continue
+		}
+		pick = append(pick, i)
+	}
+	slices.SortStableFunc(pick, func(a, b int) int { return bytes.Compare(rows[a].ID[:], rows[b].ID[:]) })
+	return slices.CompactFunc(pick, func(a, b int) bool { return rows[a].ID == rows[b].ID }), rejected
+}
+
+// fittingStatement returns how many of the picked rows one statement of up to limit bytes takes, at least one.
+func fittingStatement(rows []delivery.Insert, pick []int, limit int) int {
+	n, size := 0, 0
+	for n < len(pick) && n < maxRows {
+		size += weight(&rows[pick[n]])
+		if n > 0 && size > limit {
+			break
+		}
+		n++
+	}
+	return n
 }
 
 // fault returns why row can never be stored, or nil.
@@ -95,9 +106,8 @@ func weight(row *delivery.Insert) int {
 const insertHead = `INSERT INTO webhook_dispatcher_delivery (webhook_id, kind, rule_id, state, due_at, lease_token, claims, attempts,
   reason, last_status, event_type, event_id, event_time, body_format, body_size, body, traceparent, created_at, updated_at) VALUES `
 
-// insertChunk inserts the picked rows with one statement. A server that refuses a value gets the rows in halves, so that one row
-// which slipped through the checks holds up no other.
-func (s *Store) insertChunk(ctx context.Context, rows []delivery.Insert, pick []int) ([]delivery.Rejected, error) {
+// insertStatement returns what inserts the picked rows, and changes nothing where there is one of the same ID.
+func insertStatement(rows []delivery.Insert, pick []int) (string, []any) {
 	var statement strings.Builder
 	statement.Grow(len(insertHead) + 160*len(pick))
 	statement.WriteString(insertHead)
@@ -110,7 +120,14 @@ func (s *Store) insertChunk(ctx context.Context, rows []delivery.Insert, pick []
 	}
 	// Not INSERT IGNORE, which would cut values to fit.
 	statement.WriteString(" ON DUPLICATE KEY UPDATE id = id")
-	_, err := s.exec(ctx, fmt.Sprintf("insert %d deliveries", len(pick)), statement.String(), args...)
+	return statement.String(), args
+}
+
+// insertChunk inserts the picked rows with one statement. A server that refuses a value gets the rows in halves, so that one row
+// which slipped through the checks holds up no other.
+func (s *Store) insertChunk(ctx context.Context, rows []delivery.Insert, pick []int) ([]delivery.Rejected, error) {
+	statement, args := insertStatement(rows, pick)
+	_, err := s.exec(ctx, fmt.Sprintf("insert %d deliveries", len(pick)), statement, args...)
 	switch {
 	case err == nil:
 		return nil, nil

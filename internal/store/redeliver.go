@@ -1,13 +1,11 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
@@ -51,18 +49,9 @@ func (s *Store) Standings(ctx context.Context, ids []delivery.ID) (map[delivery.
 //
 // After an error restored tells how many were made pending before it.
 func (s *Store) Restore(ctx context.Context, rows []delivery.Insert) (restored int, err error) {
-	var rejected []delivery.Rejected
-	sorted := make([]int, 0, len(rows))
-	for i := range rows {
-		if fault := s.fault(&rows[i]); fault != nil {
-			fault.Index = i
-			rejected = append(rejected, *fault)
-		} else if len(rows[i].Body) > 0 {
-			sorted = append(sorted, i)
-		}
-	}
-	slices.SortFunc(sorted, func(a, b int) int { return bytes.Compare(rows[a].ID[:], rows[b].ID[:]) })
-	for chunk := range slices.Chunk(sorted, maxRows) {
+	pick, rejected := s.pick(rows)
+	pick = slices.DeleteFunc(pick, func(i int) bool { return len(rows[i].Body) == 0 })
+	for chunk := range slices.Chunk(pick, maxRows) {
 		done := 0
 		err := s.transaction(ctx, fmt.Sprintf("restore %d deliveries", len(chunk)), func(tx *sql.Tx) error {
 			done = 0
@@ -107,6 +96,14 @@ type EndedRow struct {
 	at time.Time
 }
 
+// where adds to conditions that only rows after r are meant, in the order of when they ended and then of their numbers.
+func (r EndedRow) where(where string, args []any) (string, []any) {
+	if r.id == 0 {
+		return where, args
+	}
+	return where + " AND updated_at >= ? AND (updated_at > ? OR id > ?)", append(slices.Clip(args), r.at, r.at, r.id)
+}
+
 // EndedPage returns up to limit rows, 500 at most, that ended in state and that f chooses, and where to go on; f.States is not looked at.
 // They come in the order in which they ended. Fewer than limit mean that there are no more. f.Until is required, and must not be in the
 // future: a row that ends again while the walk is under way would be met again.
@@ -116,11 +113,7 @@ func (s *Store) EndedPage(
 	if !state.Ended() || f.Until.IsZero() || limit <= 0 {
 		return nil, after, errors.New("walk over ended rows: needs an ended state, an end of the time range and a limit above 0")
 	}
-	where, args := f.where(state)
-	if after.id > 0 {
-		where += " AND updated_at >= ? AND (updated_at > ? OR id > ?)"
-		args = append(args, after.at, after.at, after.id)
-	}
+	where, args := after.where(f.where(state))
 	rows, err := s.db.QueryContext(ctx, summaryColumns+"FORCE INDEX (ix_state)"+where+" ORDER BY updated_at, id LIMIT ?",
 		append(args, min(limit, maxRows))...)
 	page, err = collect(rows, err, scanSummary)
@@ -165,23 +158,15 @@ func (s *Store) UndecodableIDs(ctx context.Context, reason string, after, upTo u
 // false, and has made no row, when the record was not there any more. A delivery that has a row, in any state, keeps it. Where a row does
 // not fit nothing is done, and the error is a *delivery.RejectedError.
 func (s *Store) Redeliver(ctx context.Context, record uint64, rows []delivery.Insert) (done bool, err error) {
-	var rejected []delivery.Rejected
 	for i := range rows {
 		if rows[i].State != delivery.Pending {
 			return false, fmt.Errorf("redeliver record %d: a delivery begins pending, not %s", record, rows[i].State)
 		}
-		if fault := s.fault(&rows[i]); fault != nil {
-			fault.Index = i
-			rejected = append(rejected, *fault)
-		}
 	}
+	pick, rejected := s.pick(rows)
 	if len(rejected) > 0 {
 		return false, &delivery.RejectedError{Rows: rejected}
 	}
-	// As in Insert: in one order, and of an ID that stands twice the first.
-	rows = slices.Clone(rows)
-	slices.SortStableFunc(rows, func(a, b delivery.Insert) int { return bytes.Compare(a.ID[:], b.ID[:]) })
-	rows = slices.CompactFunc(rows, func(a, b delivery.Insert) bool { return a.ID == b.ID })
 	err = s.transaction(ctx, fmt.Sprintf("redeliver undecodable record %d", record), func(tx *sql.Tx) error {
 		// The record is locked first and removed last: two that redeliver it wait for each other, and the second finds nothing.
 		found, err := tx.QueryContext(ctx, "SELECT id FROM webhook_dispatcher_undecodable WHERE id = ? FOR UPDATE", record)
@@ -189,8 +174,13 @@ func (s *Store) Redeliver(ctx context.Context, record uint64, rows []delivery.In
 		if done = len(ids) > 0; err != nil || !done {
 			return err
 		}
-		if err := insertIn(ctx, tx, rows, s.maxPacket()/2); err != nil {
-			return err
+		for rest := pick; len(rest) > 0; {
+			n := fittingStatement(rows, rest, s.maxPacket()/2)
+			statement, args := insertStatement(rows, rest[:n])
+			if _, err := tx.ExecContext(ctx, statement, args...); err != nil {
+				return err
+			}
+			rest = rest[n:]
 		}
 		_, err = tx.ExecContext(ctx, "DELETE FROM webhook_dispatcher_undecodable WHERE id = ?", record)
 		return err
@@ -199,29 +189,4 @@ func (s *Store) Redeliver(ctx context.Context, record uint64, rows []delivery.In
 		return false, err
 	}
 	return done, nil
-}
-
-// insertIn makes rows within a transaction, with statements of up to limit bytes.
-func insertIn(ctx context.Context, tx *sql.Tx, rows []delivery.Insert, limit int) error {
-	for len(rows) > 0 {
-		var statement strings.Builder
-		statement.WriteString(insertHead)
-		var args []any
-		n, size := 0, 0
-		for ; n < len(rows) && n < maxRows; n++ {
-			if size += weight(&rows[n]); n > 0 && size > limit {
-				break
-			}
-			if n > 0 {
-				statement.WriteByte(',')
-			}
-			args = appendRow(&statement, args, &rows[n])
-		}
-		statement.WriteString(" ON DUPLICATE KEY UPDATE id = id")
-		if _, err := tx.ExecContext(ctx, statement.String(), args...); err != nil {
-			return err
-		}
-		rows = rows[n:]
-	}
-	return nil
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
@@ -92,12 +91,6 @@ func (s *Store) CountDead(ctx context.Context, f Filter) (Dead, error) {
 	return dead, nil
 }
 
-// deadRow is where a walk over dead rows stands.
-type deadRow struct {
-	id uint64
-	at time.Time
-}
-
 // ReplayDead does what Replay does with all dead rows that f chooses; f.States is not looked at. f.Until is required, and must not be in
 // the future: a row that is sent and dies again while this runs would be met again, and again.
 func (s *Store) ReplayDead(ctx context.Context, f Filter) (replayed int, err error) {
@@ -106,17 +99,13 @@ func (s *Store) ReplayDead(ctx context.Context, f Filter) (replayed int, err err
 	}
 	where, args := f.where(delivery.Dead)
 	where += " AND body_size > 0"
-	var last deadRow
+	var last EndedRow
 	for {
 		// Read without locks, then checked again under them: a walk that locks would hold up all that dies meanwhile.
-		page, pageArgs := where, slices.Clip(args)
-		if last.id > 0 {
-			page += " AND updated_at >= ? AND (updated_at > ? OR id > ?)"
-			pageArgs = append(pageArgs, last.at, last.at, last.id)
-		}
+		page, pageArgs := last.where(where, slices.Clip(args))
 		rows, err := s.db.QueryContext(ctx, "SELECT id, updated_at FROM webhook_dispatcher_delivery FORCE INDEX (ix_state)"+page+
 			" ORDER BY updated_at, id LIMIT ?", append(pageArgs, maxRows)...)
-		found, err := collect(rows, err, func(rows *sql.Rows, row *deadRow) error { return rows.Scan(&row.id, &row.at) })
+		found, err := collect(rows, err, func(rows *sql.Rows, row *EndedRow) error { return rows.Scan(&row.id, &row.at) })
 		if err != nil {
 			return replayed, fmt.Errorf("replay dead deliveries: read their ids: %w", clean(err))
 		}
