@@ -33,6 +33,7 @@ type commands struct {
 	Receiver receiverCommand `cmd:"" hidden:""`
 	Client   clientCommand   `cmd:"" hidden:""`
 	Daemon   daemonCommand   `cmd:"" hidden:""`
+	Endpoint endpointCommand `cmd:"" hidden:""`
 }
 
 type runCommand struct {

@@ -37,7 +37,7 @@ func addRules(ctx context.Context, dsn, receiver string, n int) (err error) {
 		if i > 0 {
 			event = others[i%len(others)]
 		}
-		if _, err := db.AddWebhook(ctx, rule.Row{Event: event, URL: receiver + hookPath, Enabled: true}); err != nil {
+		if _, err := db.AddWebhook(ctx, rule.Row{Event: event, URL: receiver + hookPath, Enabled: true}, nil); err != nil {
 			return err
 		}
 	}

@@ -62,7 +62,7 @@ func addRules(ctx context.Context, dsn, receiver string, rules []*sampleRule) er
 			return fmt.Errorf("rule %s: the catalogue has no event %s", r.name, r.event)
 		}
 		r.eventType = signal.Type
-		r.id, err = db.AddWebhook(ctx, rule.Row{Event: r.event, URL: receiver + "/" + r.name, Enabled: !r.off, Form: r.form})
+		r.id, err = db.AddWebhook(ctx, rule.Row{Event: r.event, URL: receiver + "/" + r.name, Enabled: !r.off, Form: r.form}, nil)
 		if err != nil {
 			return fmt.Errorf("add rule %s: %w", r.name, err)
 		}

@@ -19,7 +19,9 @@ func main() {
 	// net/http writes there what endpoints send unasked for; it belongs into no log. The daemon's own log is a slog.Logger.
 	log.SetOutput(io.Discard)
 	ctx, stop := untilSignal(context.Background(), os.Exit)
-	code := cli.Run(ctx, os.Args[1:], &cli.Process{Environ: os.Environ(), Stdout: os.Stdout, Stderr: os.Stderr, Version: version})
+	code := cli.Run(ctx, os.Args[1:], &cli.Process{
+		Environ: os.Environ(), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Version: version,
+	})
 	stop()
 	os.Exit(code)
 }

@@ -6,7 +6,6 @@ import (
 	"database/sql"
 	"errors"
 	"flag"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -31,7 +30,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"webhook-dispatcher": func() {
 		ctx, stop := untilSignal(context.Background(), os.Exit)
 		code := cli.Run(ctx, os.Args[1:], &cli.Process{
-			Environ: os.Environ(), Stdout: os.Stdout, Stderr: os.Stderr, Serve: serveStub,
+			Environ: os.Environ(), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Serve: serveStub,
 		})
 		stop()
 		os.Exit(code)
@@ -61,12 +60,7 @@ func serveStub(ctx context.Context, cfg *config.Config, _ *slog.Logger) error {
 
 func TestScripts(t *testing.T) {
 	t.Parallel()
-	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasPrefix(r.URL.Path, "/no") {
-			w.WriteHeader(http.StatusTeapot)
-		}
-		fmt.Fprintf(w, "got %s %s\x1b[31m", r.Header.Get("Content-Type"), r.Header.Get("Webhook-Id"))
-	}))
+	receiver := httptest.NewServer(http.HandlerFunc(receive))
 	t.Cleanup(receiver.Close)
 	database := buildDatabase(t)
 	testscript.Run(t, testscript.Params{
@@ -75,10 +69,11 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("RECEIVER", receiver.URL)
-			return nil
+			return writeCertificate(filepath.Join(env.WorkDir, "secrets"))
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"code":     exitCode,
+			"examples": runExamples,
 			"database": startDatabase(database),
 			"sql":      runSQL,
 			"await":    awaitFile,
@@ -87,7 +82,8 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// exitCode runs "code N program args…" and fails unless the program exits with N.
+// exitCode runs "code N program args…" and fails unless the program exits with N. What the program prints must not hold $CANARY, which
+// stands in every secret of a script that sets it.
 func exitCode(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: code N program args…")
@@ -101,6 +97,16 @@ func exitCode(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if strconv.Itoa(got) != args[0] {
 		ts.Fatalf("exit code %d, want %s", got, args[0])
+	}
+	noSecrets(ts)
+}
+
+// noSecrets fails if the last output holds $CANARY.
+func noSecrets(ts *testscript.TestScript) {
+	for _, output := range []string{"stdout", "stderr"} {
+		if canary := ts.Getenv("CANARY"); canary != "" && strings.Contains(ts.ReadFile(output), canary) {
+			ts.Fatalf("a secret is in %s", output)
+		}
 	}
 }
 
@@ -134,7 +140,8 @@ func buildDatabase(t *testing.T) (path string) {
 	return path
 }
 
-// runSQL runs "sql FILE": the statements of the file, each ended by a semicolon at the end of its line, on the script's database.
+// runSQL runs "sql FILE": the statements of the file, each ended by a semicolon at the end of its line, on the script's
+// database. $NAME in them is the value of an environment variable.
 func runSQL(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: sql FILE")
@@ -142,7 +149,7 @@ func runSQL(ts *testscript.TestScript, neg bool, args []string) {
 	db, err := sql.Open("mysql", ts.Getenv("WEBHOOK_DISPATCHER_MYSQL_DSN"))
 	ts.Check(err)
 	defer db.Close() //nolint:errcheck // a connection that cannot be closed changes no test
-	for statement := range strings.SplitSeq(ts.ReadFile(args[0]), ";\n") {
+	for statement := range strings.SplitSeq(os.Expand(ts.ReadFile(args[0]), ts.Getenv), ";\n") {
 		if strings.TrimSpace(statement) == "" {
 			continue
 		}

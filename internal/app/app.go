@@ -1,7 +1,7 @@
 // Package app wires the daemon together: what is built from which settings, what starts after what, and how it all ends. It
 // is the only package that knows all others, and decides nothing that one of them could.
 //
-// The order of start: health server, database, rules, queue, lanes, bus; so that nothing is consumed before there are rules
+// The order of start: health server, database, rules, filter endpoint, queue, lanes, bus; so that nothing is consumed before there are rules
 // and somewhere to keep what fails. The order of stop is the reverse: stop fetching, hand off what is in flight, commit,
 // leave the group, let requests end, write their results.
 package app
@@ -24,6 +24,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/dispatch"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/filtering"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/queue"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/sender"
@@ -57,6 +58,7 @@ type App struct {
 	logger *slog.Logger
 
 	health     *server.Server
+	endpoint   *server.Server // of filters; nil without
 	store      *store.Store
 	rules      *rule.Refresher
 	registry   *decode.Client
@@ -68,6 +70,7 @@ type App struct {
 	pauser     *queue.Pauser
 	pruner     *queue.Pruner
 	dispatcher *dispatch.Dispatcher
+	filters    *filtering.Stage
 
 	startup   startup
 	consuming atomic.Bool // the bus has been started
@@ -106,8 +109,12 @@ func (a *App) build(o Options) error {
 	}
 	a.cleanups.add("database", func(context.Context) error { return a.store.Close() })
 
+	compiler, err := NewCompiler(&cfg.Rules, &cfg.Secrets, catalogue)
+	if err != nil {
+		return err
+	}
 	a.rules, err = rule.New(rule.Options{
-		Source: ruleSource{a.store}, Catalogue: catalogue, Period: cfg.RulesRefresh,
+		Source: a.store, Compiler: compiler, Period: cfg.RulesRefresh,
 		Logger: a.logger.With("component", "rules"), Registerer: registry,
 	})
 	if err != nil {
@@ -151,7 +158,10 @@ func (a *App) build(o Options) error {
 	}
 	a.cleanups.add("requests under way", a.closeDispatcher)
 
-	a.claimer, err = queue.NewClaimer(a.store, a.dispatcher, a.writer.Settle, a.logger.With("component", "claimer"), registry, a.gauge)
+	if err := a.buildFilters(send, registry); err != nil {
+		return err
+	}
+	a.claimer, err = queue.NewClaimer(a.store, lanes{a.dispatcher, a.filters}, a.writer.Settle, a.logger.With("component", "claimer"), registry, a.gauge)
 	if err != nil {
 		return err
 	}
@@ -197,6 +207,9 @@ func (a *App) Run(ctx context.Context) (err error) {
 	}
 	if err := a.rules.Load(ctx); err != nil {
 		return ignoreEnd(ctx, err)
+	}
+	if err := a.startEndpoint(ctx); err != nil {
+		return err
 	}
 	// Refreshing goes on while the bus drains, and ends before the lanes are closed. Claiming ends at once: what draining makes rows is
 	// for those who stay, or for the next start.

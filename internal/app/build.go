@@ -32,11 +32,14 @@ func openStore(cfg *config.Config, logger *slog.Logger) (*store.Store, error) {
 	return store.Open(store.Options{DSN: cfg.MySQLDSN.Reveal(), TLS: roots, Logger: logger.With("component", "store")})
 }
 
-// ruleSource makes the store a rule.Source.
-type ruleSource struct{ *store.Store }
-
-// Options implements rule.Source.
-func (s ruleSource) Options(ctx context.Context) ([]rule.Option, error) { return s.RuleOptions(ctx) }
+// NewCompiler builds what makes rules of rows, with the keys that their secrets are sealed with.
+func NewCompiler(rules *config.Rules, secrets *config.Secrets, catalogue *schema.Catalogue) (*rule.Compiler, error) {
+	keys, err := NewKeys(secrets)
+	if err != nil {
+		return nil, err
+	}
+	return &rule.Compiler{Catalogue: catalogue, Adopted: rules.RulesSource == "adopted", Opener: keys}, nil
+}
 
 // NewSender builds the sender that the settings describe, egress guard included; `rules test --send` sends with the same.
 // o brings what is no setting. The second result closes idle connections.
@@ -51,19 +54,19 @@ func NewSender(cfg *config.Config, o sender.Options) (*sender.Sender, func(), er
 			return nil, nil, fmt.Errorf("WEBHOOK_DISPATCHER_PROXY is not a URL: write http://host:port")
 		}
 	}
-	t, err := egress.NewTransport(transport)
+	pool, err := egress.NewPool(transport)
 	if err != nil {
 		return nil, nil, err
 	}
 	if o.Signer, err = sender.NewSigner(cfg.SigningScheme, cfg.SigningSecrets()...); err != nil {
 		return nil, nil, fmt.Errorf("WEBHOOK_DISPATCHER_SIGNING_SECRET: %w", err)
 	}
-	o.Transport, o.Guard, o.Timeout = t, guard, cfg.Timeout
+	o.Transport, o.Certified, o.Guard, o.Timeout = pool.Transport(nil), pool.Transport, guard, cfg.Timeout
 	s, err := sender.New(o)
 	if err != nil {
 		return nil, nil, err
 	}
-	return s, t.CloseIdleConnections, nil
+	return s, pool.CloseIdleConnections, nil
 }
 
 // buildBus builds what reads Kafka: registry client, decoder, intake and consumer.
@@ -80,7 +83,7 @@ func (a *App) buildBus(catalogue *schema.Catalogue, registerer prometheus.Regist
 		return err
 	}
 	a.intake = &intake{
-		decoder: decoder, rules: a.rules, dispatcher: a.dispatcher, keep: a.store.InsertUndecodable, everything: cfg.AllTopics(),
+		decoder: decoder, rules: a.rules, filters: a.filters, dispatcher: a.dispatcher, plan: a.plan, keep: a.store.InsertUndecodable, everything: cfg.AllTopics(),
 		logger: a.logger.With("component", "intake"), metrics: newIntakeMetrics(registerer),
 	}
 

@@ -227,7 +227,7 @@ func (d *daemon) metric(series string) string {
 // rule adds a webhook rule and returns its id.
 func (w *world) rule(event, url string, form bool) int32 {
 	w.t.Helper()
-	id, err := w.store.AddWebhook(w.t.Context(), rule.Row{Event: event, URL: url, Enabled: true, Form: form})
+	id, err := w.store.AddWebhook(w.t.Context(), rule.Row{Event: event, URL: url, Enabled: true, Form: form}, nil)
 	if err != nil {
 		w.t.Fatal(err)
 	}

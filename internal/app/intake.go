@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -12,17 +13,22 @@ import (
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/dispatch"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/filtering"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 )
 
-// intake is where the stages meet: it decodes a record, matches it against the rules of the moment and hands its deliveries to
-// the lanes. It implements bus.Handler.
+// intake is where the stages meet: it decodes a record, matches it against the rules of the moment, has its webfilters called and
+// hands its deliveries to the lanes. It implements bus.Handler.
 type intake struct {
 	decoder    *decode.Decoder
 	rules      *rule.Refresher
+	filters    *filtering.Stage
 	dispatcher *dispatch.Dispatcher
+	plan       func(m *payload.Message) []delivery.Delivery
 	keep       func(ctx context.Context, u store.Undecodable) error
 	// everything is set where the topics are "*": records that are no events are expected then.
 	everything bool
@@ -62,15 +68,25 @@ func (in *intake) quiet(what string) bool {
 	return false
 }
 
-// Handle takes a record over. It blocks while the registry, or for an undecodable record the database, is away: the partition
-// holds.
+// handlersTime is how long the handlers of one event in an LMS process may take, from the event bus's, which may be the first, to the
+// plugin's: so long after an event can be read here the plugin has looked for rows to send it to.
+const handlersTime = time.Second
+
+// Handle takes a record over. It blocks while the registry, or for an undecodable record or one of a contended type the database, is
+// away: the partition holds.
 func (in *intake) Handle(ctx context.Context, rec *bus.Record) {
 	ev, err := in.decoder.Envelope(rec)
 	if err != nil {
 		in.refuse(ctx, rec, err)
 		return
 	}
-	if !in.rules.Current().Wants(ev.Type) {
+	rules := in.rules.Current()
+	if rules.Contended(ev.Type) {
+		if rules, err = in.rules.Fresh(ctx, rec.Fetched.Add(handlersTime)); err != nil {
+			return // ctx has ended: the record stays
+		}
+	}
+	if !rules.Wants(ev.Type, ev.Time, rec.Time) {
 		in.metrics.unmatched.Inc()
 		rec.Done()
 		return
@@ -81,10 +97,17 @@ func (in *intake) Handle(ctx context.Context, rec *bus.Record) {
 		return
 	}
 	in.metrics.matched.Inc()
-	// The rules are looked up now, not above: decoding may have waited for the registry.
-	deliveries := dispatch.Plan(msg, in.rules.Current().Match(ev.Type))
-	rec.Unload(dispatch.Footprint(deliveries))
-	in.dispatcher.Dispatch(dispatch.Source{Topic: rec.Topic, Partition: rec.Partition}, deliveries, rec.Done)
+	// The rules are looked up once more: decoding, or filters, may have taken a while. They never get older, so these know at least as much.
+	deliver := func(m *payload.Message) {
+		deliveries := in.plan(m)
+		rec.Unload(dispatch.Footprint(deliveries))
+		in.dispatcher.Dispatch(dispatch.Source{Topic: rec.Topic, Partition: rec.Partition}, deliveries, rec.Done)
+	}
+	if len(in.rules.Current().Filters(ev.Type)) > 0 {
+		in.filters.Submit(msg, deliver, rec.Done)
+		return
+	}
+	deliver(msg)
 }
 
 // refuse keeps a record that can never be read, and releases it. Any other error means that ctx has ended: the record stays.
@@ -138,8 +161,10 @@ func (in *intake) Pressed(topic string, partition int) {
 	in.dispatcher.Pressed(dispatch.Source{Topic: topic, Partition: partition})
 }
 
-// Drain implements bus.Handler.
-func (in *intake) Drain(ctx context.Context) error { return in.dispatcher.Drain(ctx) }
+// Drain implements bus.Handler. Events that wait for their filters come first: some become deliveries meanwhile.
+func (in *intake) Drain(ctx context.Context) error {
+	return errors.Join(in.filters.Drain(ctx), in.dispatcher.Drain(ctx))
+}
 
 type intakeMetrics struct {
 	events      *prometheus.CounterVec

@@ -58,6 +58,32 @@ func TestRecordsArriveAsTheyAre(t *testing.T) {
 	b.eventually("ready", func() bool { return c.Ready() == nil })
 }
 
+// The records of one fetch have its end as their time, however long the handler takes with those before; a later fetch has a later one.
+func TestFetchedIsTheTimeOfTheFetch(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, topics("dev-a"))
+	b.publish("dev-a", 0, "1", "2", "3")
+	h := newHandler()
+	began := time.Now()
+	var handled []time.Time // when Handle ended; one partition calls it
+	h.take = func(_ context.Context, rec *Record) {
+		if rec.Offset == 0 {
+			b.publish("dev-a", 0, "4")
+		}
+		rec.Done()
+		handled = append(handled, time.Now())
+	}
+	b.consume(h, nil)
+	h.waitFor(t, 4)
+	first, last := h.at(0).Fetched, h.at(3).Fetched
+	if first.Before(began) || !h.at(1).Fetched.Equal(first) || !h.at(2).Fetched.Equal(first) {
+		t.Errorf("fetched at %s, %s, %s; begun at %s", first, h.at(1).Fetched, h.at(2).Fetched, began)
+	}
+	if first.After(handled[0]) || last.Before(handled[2]) {
+		t.Errorf("fetched at %s and %s, the first three handled at %v", first, last, handled[:3])
+	}
+}
+
 func TestResumesWhereItStopped(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, topics("dev-a"))

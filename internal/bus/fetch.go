@@ -195,9 +195,11 @@ func copyRecord(rec *protocol.Record, skip bool) (item, error) {
 }
 
 // recordOf makes the record of an item, and takes its bytes: they are not to be kept alive by the rest of the fetch.
-func recordOf(topic string, partition int, it *item, release func(*Record)) *Record {
-	rec := NewRecord(topic, partition, it.offset, release)
-	rec.Time, rec.Key, rec.Value, rec.Headers = it.time, it.key, it.value, it.headers
+func recordOf(topic string, partition int, it *item, fetched time.Time, release func(*Record)) *Record {
+	rec := &Record{
+		Topic: topic, Partition: partition, Offset: it.offset, Time: it.time, Fetched: fetched,
+		Key: it.key, Value: it.value, Headers: it.headers, release: release,
+	}
 	*it = item{}
 	return rec
 }

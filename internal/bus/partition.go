@@ -77,6 +77,7 @@ func (p *partition) run(ctx context.Context) {
 		// For a moment everything is there twice: as it came, and copied out of that.
 		asked := int64(float64(reserved/2) / p.growth)
 		items, err := p.reader.fetch(ctx, asked)
+		fetched := time.Now()
 		var bytes int64
 		for i := range items {
 			bytes += items[i].size
@@ -106,7 +107,7 @@ func (p *partition) run(ctx context.Context) {
 		}
 		p.beyond, since = time.Time{}, time.Time{}
 		p.troubles.clear(partFetch, p.key())
-		if !p.handOver(ctx, items) {
+		if !p.handOver(ctx, items, fetched) {
 			return
 		}
 		p.tracker.Load().Skip(p.reader.position)
@@ -175,7 +176,7 @@ func (p *partition) wait(ctx context.Context, full func() bool) bool {
 }
 
 // handOver gives the records to the handler, as the window allows.
-func (p *partition) handOver(ctx context.Context, items []item) bool {
+func (p *partition) handOver(ctx context.Context, items []item, fetched time.Time) bool {
 	tracker := p.tracker.Load()
 	for i := range items {
 		it := &items[i]
@@ -190,7 +191,7 @@ func (p *partition) handOver(ctx context.Context, items []item) bool {
 			continue
 		}
 		size, bytes := it.size, it.bytes()
-		rec := recordOf(p.topic, p.id, it, p.release)
+		rec := recordOf(p.topic, p.id, it, fetched, p.release)
 		rec.entry, rec.share, rec.size = entry, p.share, size
 		p.metrics.records.Inc()
 		p.metrics.bytes.Add(float64(bytes))

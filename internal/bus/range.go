@@ -157,7 +157,7 @@ func (h *History) Read(ctx context.Context, r Range, take func(*Record) error) (
 				if items[i].offset >= r.To {
 					return lost, nil
 				}
-				if err := take(recordOf(r.Topic, r.Partition, &items[i], nil)); err != nil {
+				if err := take(recordOf(r.Topic, r.Partition, &items[i], time.Now(), nil)); err != nil {
 					return lost, err
 				}
 			}

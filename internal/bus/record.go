@@ -20,7 +20,9 @@ type Record struct {
 	Partition int
 	Offset    int64
 	// Time is the record's timestamp: the producer's or the broker's, as the topic is configured.
-	Time    time.Time
+	Time time.Time
+	// Fetched is when the fetch that brought the record had ended, with the monotonic clock: whatever the record tells of had happened.
+	Fetched time.Time
 	Key     []byte
 	Value   []byte // nil where the record has none (a tombstone)
 	Headers []Header
@@ -32,10 +34,10 @@ type Record struct {
 	size    int64        // what it counts against the byte budget
 }
 
-// NewRecord returns a record that calls release once, on the first Done. The bus makes its own; other callers are tests
+// NewRecord returns a record, fetched now, that calls release once, on the first Done. The bus makes its own; other callers are tests
 // and replays.
 func NewRecord(topic string, partition int, offset int64, release func(*Record)) *Record {
-	return &Record{Topic: topic, Partition: partition, Offset: offset, release: release}
+	return &Record{Topic: topic, Partition: partition, Offset: offset, Fetched: time.Now(), release: release}
 }
 
 // Done releases the record: every delivery that it caused has been delivered or is a row, or it caused none. It may be

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 
 	"github.com/alecthomas/kong"
 
@@ -27,8 +28,10 @@ const (
 type Process struct {
 	// Environ is the environment, as os.Environ returns it.
 	Environ []string
-	Stdout  io.Writer
-	Stderr  io.Writer
+	// Stdin is where a flag with the value "-" reads from; nil where there is nothing to read.
+	Stdin  io.Reader
+	Stdout io.Writer
+	Stderr io.Writer
 	// Version is that of a release, "" for a build from source.
 	Version string
 	// Serve runs the daemon until ctx ends. Nil is the daemon itself; tests put their own here.
@@ -42,18 +45,26 @@ type grammar struct {
 
 	Serve       serveCommand       `cmd:"" help:"Run the daemon: consume the topics and deliver webhooks."`
 	Migrate     migrateCommand     `cmd:"" help:"Bring the database's tables to this version. Can be repeated."`
-	Rules       rulesCommand       `cmd:"" help:"List, show, add, change and test rules."`
+	Rules       rulesCommand       `cmd:"" help:"List, show, add, change, adopt, release and test rules."`
 	Deliveries  deliveriesCommand  `cmd:"" help:"List and show deliveries that did not end at their first try, and replay deliveries."`
 	Undecodable undecodableCommand `cmd:"" help:"List, show and replay records of the bus that could not be read."`
+	Secrets     secretsCommand     `cmd:"" help:"Seal the secrets of rules anew."`
 	Version     versionCommand     `cmd:"" help:"Print the version."`
 }
 
 type rulesCommand struct {
-	List listCommand `cmd:"" help:"List all rules with what is wrong with them."`
-	Show showCommand `cmd:"" help:"Show one rule."`
-	Add  addCommand  `cmd:"" help:"Add a rule and print its id."`
-	Set  setCommand  `cmd:"" help:"Change a rule: switch it on or off, or end its pause."`
-	Test testCommand `cmd:"" help:"Show the request that a rule makes of an event, and send it if asked to."`
+	List    listCommand    `cmd:"" help:"List all rules with what is wrong with them."`
+	Show    showCommand    `cmd:"" help:"Show one rule."`
+	Add     addCommand     `cmd:"" help:"Add a rule and print its id."`
+	Set     setCommand     `cmd:"" help:"Change a rule: its options and secrets, on or off, the end of its pause."`
+	Adopt   adoptCommand   `cmd:"" help:"Hand rules to the dispatcher: the plugin inside the LMS leaves them alone."`
+	Release releaseCommand `cmd:"" help:"Give adopted rules back to the plugin inside the LMS."`
+	Test    testCommand    `cmd:"" help:"Show the request that a rule makes of an event, and send it if asked to."`
+	Recipes recipesCommand `cmd:"" help:"List the recipes: options made for known receivers."`
+}
+
+type secretsCommand struct {
+	Rotate rotateCommand `cmd:"" help:"Seal all secrets of rules with the first key, so that the others can be removed."`
 }
 
 type deliveriesCommand struct {
@@ -86,6 +97,11 @@ type session struct {
 // Run parses args, runs the command and returns the exit code.
 func Run(ctx context.Context, args []string, p *Process) int {
 	var cli grammar
+	parameters, err := recipeParameters()
+	if err != nil {
+		return p.report(err)
+	}
+	cli.Rules.Add.Parameters, cli.Rules.Set.Parameters = parameters, parameters
 	loader := config.NewLoader(p.Environ)
 	helped := false
 	parser, err := kong.New(&cli, append(loader.Options(),
@@ -105,7 +121,7 @@ func Run(ctx context.Context, args []string, p *Process) int {
 		return ExitGood
 	}
 	if err != nil {
-		fmt.Fprintf(p.Stderr, "webhook-dispatcher: %s; see %s --help\n", err, commandOf(err))
+		fmt.Fprintf(p.Stderr, "webhook-dispatcher: %s; see %s --help\n", faultOf(err), commandOf(err))
 		return ExitUsage
 	}
 	return p.report(parsed.Run(&session{Process: p, loader: loader, level: &cli.Log}))
@@ -124,6 +140,15 @@ func commandOf(err error) string {
 		}
 	}
 	return path
+}
+
+// faultOf says what is wrong with a command line. An argument that is too many is not quoted: it is often the end of a secret or of a
+// header whose quotes are missing.
+func faultOf(err error) string {
+	if text := err.Error(); !strings.HasPrefix(text, "unexpected argument") {
+		return text
+	}
+	return "an argument is too many: write values with spaces in quotes"
 }
 
 // readable writes durations as 10s: JSON would have them as numbers without a unit.

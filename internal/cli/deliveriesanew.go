@@ -18,7 +18,9 @@ func usable(e *rule.Entry) (*rule.Rule, error) {
 		return nil, fmt.Errorf("rule %d cannot be used: %s; correct it, then repeat the command", e.Row.ID, e.Fault)
 	case rule.Disabled:
 		return nil, fmt.Errorf("rule %d is disabled, so nothing is sent for it: rules set %[1]d --enable, then repeat the command", e.Row.ID)
-	case rule.Absent, rule.Active, rule.Paused:
+	case rule.Foreign:
+		return nil, fmt.Errorf("rule %d is not adopted, so nothing is sent for it: rules adopt %[1]d, then repeat the command", e.Row.ID)
+	case rule.Absent, rule.Active, rule.Released, rule.Paused:
 	}
 	return e.Rule, nil
 }
@@ -37,7 +39,7 @@ const maxRefused = 10
 
 // anew makes rows under new ids of the deliveries that are named or chosen.
 func (c *deliveriesReplayCommand) anew(ctx context.Context, s *session, st *store.Store) error {
-	rules, err := readRules(ctx, st)
+	rules, err := readRules(ctx, st, &c.ruleSettings)
 	if err != nil {
 		return err
 	}

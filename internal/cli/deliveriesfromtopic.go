@@ -49,7 +49,7 @@ type partView struct {
 
 // fromTopic makes the rule's deliveries of the events that the topics still hold.
 func (c *deliveriesReplayCommand) fromTopic(ctx context.Context, s *session, st *store.Store) error {
-	rules, err := readRules(ctx, st)
+	rules, err := readRules(ctx, st, &c.ruleSettings)
 	if err != nil {
 		return err
 	}

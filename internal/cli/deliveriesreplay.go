@@ -14,7 +14,7 @@ import (
 )
 
 type deliveriesReplayCommand struct {
-	config.Database
+	ruleSettings
 	config.Bus // of the daemon; asked for with --from-topic and --new-id only
 	choiceFlags
 
@@ -51,7 +51,7 @@ func (c *deliveriesReplayCommand) check() error {
 
 // Run says how many deliveries would be replayed, and replays them if asked to.
 func (c *deliveriesReplayCommand) Run(ctx context.Context, s *session) error {
-	groups := []config.Group{&c.Database}
+	groups := c.groups()
 	if c.FromTopic || c.NewID {
 		groups = append(groups, &c.Bus)
 	}

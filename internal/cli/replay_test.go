@@ -70,7 +70,7 @@ func newSite(t *testing.T) *site {
 	s.avro, err = avro.Parse(s.text)
 	s.must(err)
 	s.id = s.registry.Register("s", s.text)
-	_, err = s.store.AddWebhook(t.Context(), rule.Row{Event: "STUDENT_REGISTRATION_COMPLETED", URL: "http://x/", Enabled: true})
+	_, err = s.store.AddWebhook(t.Context(), rule.Row{Event: "STUDENT_REGISTRATION_COMPLETED", URL: "http://x/", Enabled: true}, nil)
 	s.must(err)
 	rows, err := s.store.Webhooks(t.Context())
 	s.must(err)

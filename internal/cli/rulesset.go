@@ -5,44 +5,62 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 )
 
 type setCommand struct {
-	config.Database
+	ruleSettings
 	kindFlag
+	optionFlags
+	rotateFlags
 
 	ID         int32 `arg:"" help:"The rule's id."`
+	ConfirmURL bool  `name:"confirm-url" help:"The rule's secrets are for the URL that it has now."`
+	ShowURLs   bool  `name:"show-urls" help:"With --confirm-url: say the whole URL; it often holds secrets."`
 	Enable     bool  `xor:"enabled" help:"Switch the rule on."`
 	Disable    bool  `xor:"enabled" help:"Switch the rule off: its waiting deliveries wait on, and new events make none."`
 	Resume     bool  `help:"End the rule's pause: its waiting deliveries are sent, and new ones at once."`
 	ReplayDead bool  `help:"With --resume: then send the rule's dead deliveries again under the same webhook-id. Says how many."`
 	Yes        bool  `help:"With --replay-dead: do it. Without, it only says how many there are."`
+
+	steps []change // of the options
 }
 
 // check refuses a call that would change nothing, and flags that mean nothing without another.
-func (c *setCommand) check() error {
+func (c *setCommand) check(s *session) (err error) {
 	switch {
 	case c.ReplayDead && !c.Resume:
 		return usagef("--replay-dead comes with --resume; to replay alone, run deliveries replay --state dead --rule %d", c.ID)
 	case c.Yes && !c.ReplayDead:
 		return usagef("--yes comes with --replay-dead; what else rules set does needs no confirmation")
-	case !c.Enable && !c.Disable && !c.Resume:
-		return usagef("write what to change: --enable, --disable or --resume")
+	case c.ShowURLs && !c.ConfirmURL:
+		return usagef("--show-urls comes with --confirm-url")
+	}
+	in := &inputs{stdin: s.Stdin, sealing: c.sealing()}
+	if c.steps, err = c.changes(in); err != nil {
+		return err
+	}
+	if err := c.rotateFlags.check(in, &c.signingFlags); err != nil {
+		return err
+	}
+	if len(c.steps) == 0 && !c.RotateSecret.given && !c.ConfirmURL && !c.Enable && !c.Disable && !c.Resume {
+		return usagef("write what to change: --enable, --disable, --resume, --confirm-url, --rotate-secret, or an option of the rule; " +
+			"see rules set --help")
 	}
 	return nil
 }
 
 // Run changes the rule.
 func (c *setCommand) Run(ctx context.Context, s *session) error {
-	if err := errors.Join(c.kindFlag.check(), c.check(), s.settings(ctx, &c.Database)); err != nil {
+	if err := errors.Join(c.kindFlag.check(), s.settings(ctx, c.groups()...)); err != nil {
+		return err
+	}
+	if err := c.check(s); err != nil {
 		return err
 	}
 	return s.withStore(&c.Database, func(st *store.Store) error {
-		rules, err := readRules(ctx, st)
+		rules, err := readRules(ctx, st, &c.ruleSettings)
 		if err != nil {
 			return err
 		}
@@ -54,6 +72,7 @@ func (c *setCommand) Run(ctx context.Context, s *session) error {
 			asked bool
 			do    func(context.Context, *session, *store.Store, *rule.Entry) error
 		}{
+			{len(c.steps) > 0 || c.RotateSecret.given || c.ConfirmURL, c.setOptions},
 			{c.Enable || c.Disable, c.setEnabled},
 			{c.Resume, c.resume},
 			{c.ReplayDead, c.replayDead},
@@ -64,47 +83,64 @@ func (c *setCommand) Run(ctx context.Context, s *session) error {
 			if err := step.do(ctx, s, st, e); err != nil {
 				return err
 			}
+			if rules, err = readRules(ctx, st, &c.ruleSettings); err != nil {
+				return err
+			}
+			if e, err = rules.entry(c.ID); err != nil {
+				return err
+			}
 		}
 		return nil
 	})
 }
 
-func (c *setCommand) setEnabled(ctx context.Context, s *session, st *store.Store, _ *rule.Entry) error {
-	changed, err := st.SetWebhookEnabled(ctx, c.ID, c.Enable)
-	if err == nil && changed && c.Enable { // what it failed before does not count: nothing was tried meanwhile
-		err = st.ClearFailing(ctx, delivery.Lane{Kind: delivery.KindWebhook, RuleID: c.ID})
+func (c *setCommand) setEnabled(ctx context.Context, s *session, st *store.Store, e *rule.Entry) error {
+	switched, err := st.SetEnabled(ctx, laneOf(c.ID), c.Enable)
+	if err == nil && switched.Changed && c.Enable { // what it failed before does not count: nothing was tried meanwhile
+		err = st.ClearFailing(ctx, laneOf(c.ID))
 	}
 	if err != nil {
 		return err
 	}
-	state, already := "disabled", ""
+	state, already, but := "disabled", "", ""
 	if c.Enable {
 		state = "enabled"
+		if c.adopted() && !switched.Adopted {
+			but = fmt.Sprintf(" for the plugin inside the LMS, which sends its events: it is not adopted; see rules adopt %d", c.ID)
+		}
+		if !e.PausedAt().IsZero() && !c.Resume {
+			but = fmt.Sprintf(", but paused since %s, so nothing is sent: once its endpoint is well, run rules set %d --resume",
+				moment(e.PausedAt()), c.ID)
+		}
 	}
-	if !changed {
+	if !switched.Changed {
 		already = " already"
 	}
-	_, err = fmt.Fprintf(s.Stdout, "rule %d is %s%s\n", c.ID, state, already)
+	_, err = fmt.Fprintf(s.Stdout, "rule %d is %s%s%s\n", c.ID, state, already, but)
 	return err
 }
 
 func (c *setCommand) resume(ctx context.Context, s *session, st *store.Store, e *rule.Entry) error {
-	resumed, err := st.ResumeRule(ctx, delivery.Lane{Kind: e.Kind, RuleID: e.Row.ID})
+	resumed, err := st.ResumeRule(ctx, laneOf(c.ID))
 	if err != nil {
 		return err
 	}
-	if !resumed {
-		_, err = fmt.Fprintf(s.Stdout, "rule %d is not paused\n", c.ID)
-		return err
+	state, but := "is not paused", ""
+	if resumed {
+		state = "is resumed"
 	}
-	but := ""
 	switch {
+	case e.Hold != "":
+		but = ", but nothing is sent to it: " + e.Hold
+	case !resumed:
 	case e.Rule == nil:
 		but = ", but faulty, so nothing is sent: " + e.Fault
-	case c.Disable || !c.Enable && !e.Row.Enabled:
+	case e.Status() == rule.Disabled:
 		but = fmt.Sprintf(", but disabled, so nothing is sent: run rules set %d --enable", c.ID)
+	case e.Status() == rule.Foreign:
+		but = fmt.Sprintf(", but not adopted, so nothing is sent: run rules adopt %d", c.ID)
 	}
-	_, err = fmt.Fprintf(s.Stdout, "rule %d is resumed%s\n", c.ID, but)
+	_, err = fmt.Fprintf(s.Stdout, "rule %d %s%s\n", c.ID, state, but)
 	return err
 }
 

@@ -4,19 +4,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/app"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/dispatch"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/sender"
-	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
 
 type testCommand struct {
-	config.Database
+	ruleSettings
 	config.Sending
 	kindFlag
 	showFlags
@@ -28,14 +31,10 @@ type testCommand struct {
 
 // Run shows the request that the rule makes of an event, and sends it if asked to.
 func (c *testCommand) Run(ctx context.Context, s *session) error {
-	if err := errors.Join(c.check(), s.settings(ctx, &c.Database, &c.Sending)); err != nil {
+	if err := errors.Join(c.check(), s.settings(ctx, append(c.groups(), &c.Sending)...)); err != nil {
 		return err
 	}
-	catalogue, err := schema.LoadCatalogue()
-	if err != nil {
-		return err
-	}
-	rules, err := s.rules(ctx, &c.Database)
+	rules, err := s.rules(ctx, &c.ruleSettings)
 	if err != nil {
 		return err
 	}
@@ -43,27 +42,37 @@ func (c *testCommand) Run(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	if e.Rule == nil {
+	switch {
+	case e.Rule == nil:
 		return fmt.Errorf("rule %d cannot be used: %s", c.ID, e.Fault)
+	case e.Hold != "":
+		return fmt.Errorf("nothing can be sent to rule %d: %s", c.ID, e.Hold)
 	}
-	message, err := testMessage(c.Event, e.Rule, catalogue)
+	message, err := testMessage(c.Event, e.Rule, rules.compiler.Catalogue)
 	if err != nil {
 		return usageError{err}
 	}
-	d := &delivery.Delivery{
-		ID:   delivery.NewID(message.Event.Source, message.Event.ID, message.Event.Type, e.Rule.Kind, e.Rule.ID, e.Rule.Created),
-		Kind: e.Rule.Kind, RuleID: e.Rule.ID, EventType: message.Event.Type, EventID: message.Event.ID, EventTime: message.Event.Time,
-		Format: e.Rule.Format, Body: message.Body(e.Rule.Format), Traceparent: message.Event.Traceparent,
-	}
 	result := testView{}
-	if result.Request, err = c.preview(ctx, s, e.Rule, d); err != nil {
+	d, err := c.delivery(e.Rule, message)
+	if err != nil {
 		return err
 	}
+	if d == nil {
+		return s.printTest(&result, c.JSON)
+	}
+	result.Wanted = true
+	daemons, closeIdle, err := c.sender(s)
+	if err != nil {
+		return err
+	}
+	defer closeIdle()
+	request, err := daemons.Preview(ctx, e.Rule, d)
+	if err != nil {
+		return fmt.Errorf("rule %d: no request can be made: %w", c.ID, err)
+	}
+	result.Request = c.view(e, request, d)
 	if c.Send {
-		attempt, err := c.send(ctx, s.build().Version, e.Rule, d)
-		if err != nil {
-			return err
-		}
+		attempt := daemons.Send(ctx, e.Rule, d, 1)
 		result.Result = viewOf(&attempt)
 	}
 	if err := s.printTest(&result, c.JSON); err != nil {
@@ -75,41 +84,59 @@ func (c *testCommand) Run(ctx context.Context, s *session) error {
 	return nil
 }
 
-// recorder keeps the request that the real sender makes and sends nothing.
-type recorder struct{ request *http.Request }
-
-// RoundTrip implements http.RoundTripper.
-func (r *recorder) RoundTrip(request *http.Request) (*http.Response, error) {
-	r.request = request
-	return &http.Response{StatusCode: http.StatusNoContent, Header: http.Header{}, Body: http.NoBody, Request: request}, nil
+// delivery returns what the rule makes of the event, nil where its filter leaves the event out.
+func (c *testCommand) delivery(r *rule.Rule, message *payload.Message) (*delivery.Delivery, error) {
+	body, format, wanted, err := dispatch.Build(r, message)
+	if err != nil {
+		return nil, fmt.Errorf("rule %d makes no body of this event: %s", r.ID, printable(err.Error()))
+	}
+	if !wanted {
+		return nil, nil
+	}
+	ev := &message.Event
+	return &delivery.Delivery{
+		ID:   delivery.NewID(ev.Source, ev.ID, ev.Type, r.Kind, r.ID, r.Created),
+		Kind: r.Kind, RuleID: r.ID, EventType: ev.Type, EventID: ev.ID, EventTime: ev.Time,
+		Format: format, Body: body, Traceparent: ev.Traceparent,
+	}, nil
 }
 
-// preview returns the request as the sender would make it now. What keeps it from making one is logged.
-func (c *testCommand) preview(ctx context.Context, s *session, r *rule.Rule, d *delivery.Delivery) (requestView, error) {
-	signer, err := sender.NewSigner(c.SigningScheme, c.SigningSecrets()...)
-	if err != nil {
-		return requestView{}, err
-	}
-	var seen recorder
-	recording, err := sender.New(sender.Options{Transport: &seen, Version: s.build().Version, Signer: signer, Logger: s.log})
-	if err != nil {
-		return requestView{}, err
-	}
-	if attempt := recording.Send(ctx, r, d, 1); seen.request == nil {
-		return requestView{}, fmt.Errorf("rule %d: no request can be made: %s", r.ID, attempt.Class)
-	}
-	v := requestView{Method: seen.request.Method, URL: r.Target, Body: string(d.Body)}
+// sender returns the sender that the daemon uses, egress guard and client certificates included.
+func (c *testCommand) sender(s *session) (_ *sender.Sender, closeIdle func(), err error) {
+	cfg := config.Default()
+	cfg.Sending = c.Sending
+	return app.NewSender(&cfg, sender.Options{Version: s.build().Version})
+}
+
+// ownHeaders are the headers that are no option of a rule, in the order to show them.
+var ownHeaders = [...]string{
+	"Content-Type", "Accept", "User-Agent", "Authorization", "Webhook-Id", "Webhook-Timestamp", "Webhook-Signature", "Traceparent",
+}
+
+// view shows a request. Of what is a rule's secret it shows the beginning at most, of credentials in the URL nothing unless asked to.
+func (c *testCommand) view(e *rule.Entry, request *http.Request, d *delivery.Delivery) *requestView {
+	r := e.Rule
+	v := &requestView{Method: request.Method, URL: r.Target, Body: string(d.Body)}
 	if c.ShowURLs {
 		v.URL = r.URL
 	}
-	for _, name := range []string{
-		"Content-Type", "Accept", "User-Agent", "Authorization", "Webhook-Id", "Webhook-Timestamp", "Webhook-Signature", "Traceparent",
-	} {
-		value := seen.request.Header.Get(name)
+	access := r.Access
+	if access == nil {
+		access = new(rule.Access)
+	}
+	names := slices.Sorted(maps.Keys(request.Header))
+	names = append(ownHeaders[:], slices.DeleteFunc(names, func(name string) bool { return slices.Contains(ownHeaders[:], name) })...)
+	for _, name := range names {
+		value := request.Header.Get(name)
 		if value == "" {
 			continue
 		}
-		if scheme, _, found := strings.Cut(value, " "); name == "Authorization" && found && !c.ShowURLs {
+		_, own := access.Header[name]
+		switch scheme, _, found := strings.Cut(value, " "); {
+		case own:
+			value = beginning(value)
+		case name != "Authorization" || !found || access.OAuth2 != nil:
+		case access.Authorization != "" || !c.ShowURLs:
 			value = scheme + " …"
 		}
 		if strings.HasPrefix(name, "Webhook-") {
@@ -117,17 +144,8 @@ func (c *testCommand) preview(ctx context.Context, s *session, r *rule.Rule, d *
 		}
 		v.Headers = append(v.Headers, headerView{name, value})
 	}
-	return v, nil
-}
-
-// send makes one attempt with the sender that the daemon uses, egress guard included.
-func (c *testCommand) send(ctx context.Context, version string, r *rule.Rule, d *delivery.Delivery) (delivery.Attempt, error) {
-	cfg := config.Default()
-	cfg.Sending = c.Sending
-	daemons, closeIdle, err := app.NewSender(&cfg, sender.Options{Version: version})
-	if err != nil {
-		return delivery.Attempt{}, err
+	if access.Certificate != nil && access.Certificate.Leaf != nil {
+		v.ClientCert = access.Certificate.Leaf.Subject.String()
 	}
-	defer closeIdle()
-	return daemons.Send(ctx, r, d, 1), nil
+	return v
 }

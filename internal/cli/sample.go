@@ -53,53 +53,11 @@ func fileMessage(path string, r *rule.Rule, catalogue *schema.Catalogue) (*paylo
 	if err != nil {
 		return nil, err
 	}
-	document, err := payload.ParseJSON(text)
+	message, err := payload.ReadMessage(text, sampleEvent(r.EventType, catalogue))
 	if err != nil {
 		return nil, fmt.Errorf("--event %s: %w", path, err)
 	}
-	if document.Kind() != payload.Object {
-		return nil, fmt.Errorf(`--event %s: write an object: {"<class path>": {…}, "event_metadata": {…}}`, path)
-	}
-	message := &payload.Message{Event: sampleEvent(r.EventType, catalogue)}
-	var keys []string
-	var items []payload.Value
-	for i := range document.Len() {
-		if document.Key(i) == "event_metadata" {
-			err = readMetadata(&message.Event, document.Item(i))
-			continue
-		}
-		keys, items = append(keys, document.Key(i)), append(items, document.Item(i))
-	}
-	if err != nil {
-		return nil, fmt.Errorf("--event %s: event_metadata: %w", path, err)
-	}
-	message.Data = payload.ObjectValue(keys, items)
 	return message, nil
-}
-
-func readMetadata(e *event.Event, metadata payload.Value) error {
-	for key, field := range map[string]*string{"event_type": &e.Type, "id": &e.ID, "source": &e.Source, "sourcehost": &e.SourceHost} {
-		if v, ok := metadata.Get(key); ok && v.Kind() == payload.String {
-			*field = v.Text()
-		}
-	}
-	if v, ok := metadata.Get("minorversion"); ok {
-		e.MinorVersion = v.Int()
-	}
-	if v, ok := metadata.Get("sourcelib"); ok && v.Kind() == payload.List {
-		e.SourceLib = nil
-		for i := range v.Len() {
-			e.SourceLib = append(e.SourceLib, v.Item(i).Int())
-		}
-	}
-	if v, ok := metadata.Get("time"); ok {
-		at, err := time.Parse("2006-01-02T15:04:05.999999999Z07:00", strings.Replace(v.Text(), " ", "T", 1))
-		if err != nil {
-			return errors.New(`the time is none; write it as in "2026-01-02 03:04:05.678901+00:00"`)
-		}
-		e.Time = at
-	}
-	return nil
 }
 
 // sampleMessage builds an event of the Avro schema that openedx-events registers for it.

@@ -14,17 +14,19 @@ type serveCommand struct {
 	config.Bus
 	config.Database
 	config.Rules
+	config.Secrets
 	config.Sending
 	config.Dispatch
 	config.Retention
 	config.HTTP
+	config.Filters
 }
 
 // Run checks all settings and runs the daemon until a signal ends ctx.
 func (c *serveCommand) Run(ctx context.Context, s *session) error {
 	cfg := &config.Config{
-		Log: *s.level, Bus: c.Bus, Database: c.Database, Rules: c.Rules, Sending: c.Sending, Dispatch: c.Dispatch,
-		Retention: c.Retention, HTTP: c.HTTP,
+		Log: *s.level, Bus: c.Bus, Database: c.Database, Rules: c.Rules, Secrets: c.Secrets, Sending: c.Sending,
+		Dispatch: c.Dispatch, Retention: c.Retention, HTTP: c.HTTP, Filters: c.Filters,
 	}
 	if err := s.settings(ctx, cfg); err != nil {
 		return err

@@ -11,8 +11,9 @@ import (
 
 // testView is what rules test shows.
 type testView struct {
-	Request requestView `json:"request"`
-	Result  *resultView `json:"result,omitempty"` // of --send
+	Wanted  bool         `json:"wanted"`           // false: the rule's filter leaves the event out
+	Request *requestView `json:"request"`          // null where the event is left out
+	Result  *resultView  `json:"result,omitempty"` // of --send
 }
 
 type requestView struct {
@@ -20,6 +21,8 @@ type requestView struct {
 	URL     string       `json:"url"` // scheme and host unless whole URLs were asked for
 	Headers []headerView `json:"headers"`
 	Body    string       `json:"body"`
+	// ClientCert is the subject of the client certificate.
+	ClientCert string `json:"client_cert,omitempty"`
 }
 
 type headerView struct {
@@ -50,6 +53,9 @@ func advice(class string) string {
 	if delivery.ErrorClass(class) == delivery.ClassEgress {
 		return " (the address is not allowed; see WEBHOOK_DISPATCHER_EGRESS_ALLOW)"
 	}
+	if delivery.ErrorClass(class) == delivery.ClassToken {
+		return " (the authorization server gave no access token; check the options of auth oauth2)"
+	}
 	return ""
 }
 
@@ -57,12 +63,19 @@ func (p *Process) printTest(v *testView, asJSON bool) error {
 	if asJSON {
 		return p.printJSON(v)
 	}
+	if !v.Wanted {
+		_, err := fmt.Fprintln(p.Stdout, "the rule's filter leaves this event out: nothing is sent")
+		return err
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s\n", v.Request.Method, v.Request.URL)
 	for _, h := range v.Request.Headers {
 		fmt.Fprintf(&b, "%s: %s\n", h.Name, h.Value)
 	}
 	fmt.Fprintf(&b, "\n%s\n", v.Request.Body)
+	if v.Request.ClientCert != "" {
+		fmt.Fprintf(&b, "\nclient certificate: %s\n", printable(v.Request.ClientCert))
+	}
 	if r := v.Result; r != nil {
 		took := time.Duration(r.DurationMS) * time.Millisecond
 		switch {

@@ -11,7 +11,7 @@ import (
 )
 
 type undecodableReplayCommand struct {
-	config.Database
+	ruleSettings
 	config.Bus
 
 	IDs    []uint64 `arg:"" optional:"" name:"id" help:"Records' ids of undecodable list."`
@@ -55,11 +55,11 @@ const maxStay = 100
 
 // Run says which records can be read now, and has their deliveries sent if asked to.
 func (c *undecodableReplayCommand) Run(ctx context.Context, s *session) error {
-	if err := errors.Join(c.check(), s.settings(ctx, &c.Database, &c.Bus)); err != nil {
+	if err := errors.Join(c.check(), s.settings(ctx, append(c.groups(), &c.Bus)...)); err != nil {
 		return err
 	}
 	return s.withStore(&c.Database, func(st *store.Store) error {
-		rules, err := readRules(ctx, st)
+		rules, err := readRules(ctx, st, &c.ruleSettings)
 		if err != nil {
 			return err
 		}

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/secret"
 )
 
 // Check completes and checks a Config that was not made by a Loader: it fills in the defaults that follow from other settings and
@@ -18,7 +20,9 @@ func (c *Config) Check() error {
 }
 
 func (c *Config) check(p *problems) {
-	for _, group := range [...]Group{&c.Log, &c.Bus, &c.Database, &c.Rules, &c.Sending, &c.Dispatch, &c.Retention, &c.HTTP} {
+	for _, group := range [...]Group{
+		&c.Log, &c.Bus, &c.Database, &c.Rules, &c.Secrets, &c.Sending, &c.Dispatch, &c.Retention, &c.HTTP, &c.Filters,
+	} {
 		group.check(p)
 	}
 	if c.HandOff >= c.Timeout && !p.seen[ownPrefix+"HAND_OFF"] && !p.seen[ownPrefix+"TIMEOUT"] {
@@ -132,10 +136,14 @@ func (b *Bus) checkTopics(p *problems) {
 	}
 }
 
-func (r *Rules) check(p *problems) {
-	if r.RulesSource == "adopted" {
-		p.add(ownPrefix+"RULES_SOURCE", r.RulesSource,
-			"this version cannot tell adopted rows yet, and taking the enabled ones would send twice: write enabled")
+func (r *Rules) check(*problems) {}
+
+func (s *Secrets) check(p *problems) {
+	if s.SecretsKey == "" {
+		return
+	}
+	if _, err := secret.ParseKeys(s.SecretsKey.Reveal()); err != nil {
+		p.add(ownPrefix+"SECRETS_KEY", "", "%s; a new one is printed by: echo k1:$(openssl rand -base64 32)", err)
 	}
 }
 

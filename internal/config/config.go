@@ -19,10 +19,12 @@ type Config struct {
 	Bus
 	Database
 	Rules
+	Secrets
 	Sending
 	Dispatch
 	Retention
 	HTTP
+	Filters
 }
 
 // Log says how to log.
@@ -70,6 +72,12 @@ type Rules struct {
 	RulesRefresh time.Duration `setting:"WEBHOOK_DISPATCHER_RULES_REFRESH" min:"100ms" max:"1h" default:"5s"`
 }
 
+// Secrets has the keys that secrets of rules are sealed with: the first seals, all open.
+type Secrets struct {
+	SecretsKey     Secret `setting:"WEBHOOK_DISPATCHER_SECRETS_KEY" placeholder:"ID:KEY,…"`
+	SecretsKeyFile string `setting:"WEBHOOK_DISPATCHER_SECRETS_KEY_FILE" placeholder:"FILE"`
+}
+
 // Sending says how a request is made.
 type Sending struct {
 	Timeout     time.Duration  `setting:"WEBHOOK_DISPATCHER_TIMEOUT" min:"100ms" max:"10m" default:"10s"`
@@ -108,6 +116,14 @@ type Retention struct {
 type HTTP struct {
 	Listen         string `setting:"WEBHOOK_DISPATCHER_LISTEN" default:":8080"`
 	MetricsPerRule bool   `setting:"WEBHOOK_DISPATCHER_METRICS_PER_RULE" default:"false"`
+}
+
+// Filters says where the LMS asks about webfilters, who may ask, and how long it waits.
+type Filters struct {
+	FilterListen     string        `setting:"WEBHOOK_DISPATCHER_FILTER_LISTEN" placeholder:"ADDRESS"`
+	FilterTokens     Secret        `setting:"WEBHOOK_DISPATCHER_FILTER_TOKENS" placeholder:"TOKEN,…"`
+	FilterTokensFile string        `setting:"WEBHOOK_DISPATCHER_FILTER_TOKENS_FILE" placeholder:"FILE"`
+	FilterDeadline   time.Duration `setting:"WEBHOOK_DISPATCHER_FILTER_DEADLINE" min:"100ms" max:"1m" default:"2s"`
 }
 
 // File is the setting that names the YAML file; it cannot stand in that file.

@@ -77,6 +77,7 @@ func TestDefaults(t *testing.T) {
 		"log":       c.LogFormat == "json" && c.LogLevel == "info",
 		"start":     c.StartOffset == "latest" && c.Listen == ":8080" && !c.MetricsPerRule,
 		"budget":    c.FetchBudget == 32<<20,
+		"filters":   c.FilterListen == "" && c.Tokens() == nil && c.FilterDeadline == 2*time.Second,
 		"retention": c.RetentionDelivered == 24*h && c.RetentionDead == 30*24*h,
 		"tls":       !c.TLSToKafka(),
 	} {
@@ -263,7 +264,7 @@ func TestDesignNamesAreKnown(t *testing.T) {
 func TestWarnings(t *testing.T) {
 	t.Parallel()
 	_, loader, err := parse(t, good("WEBHOOK_DISPATCHER_TIMOUT=hush", "WEBHOOK_DISPATCHER_QQQQQQQQQ=1",
-		"WEBHOOK_DISPATCHER_LMS_BASE_URL=http://lms",
+		"WEBHOOK_DISPATCHER_LMS_BASE_URL=http://lms", "WEBHOOK_DISPATCHER_FILTER_TOKENS=hunter2,0123456789abcdef",
 		"WEBHOOK_DISPATCHER_SERVICE_HOST=10.0.0.1", "WEBHOOK_DISPATCHER_SERVICE_PORT_HTTP=80",
 		"WEBHOOK_DISPATCHER_PORT=tcp://10.0.0.1:80",
 		"WEBHOOK_DISPATCHER_PORT_8080_TCP_ADDR=10.0.0.1", "EVENT_BUS_KAFKA_CONSUMERS_ENABLED=1", "WEBHOOK_DISPATCHER_EMPTY="))
@@ -274,6 +275,9 @@ func TestWarnings(t *testing.T) {
 		"WEBHOOK_DISPATCHER_QQQQQQQQQ is set, but no setting has that name: it has no effect",
 		"WEBHOOK_DISPATCHER_TIMOUT is set, but no setting has that name: it has no effect; did you mean WEBHOOK_DISPATCHER_TIMEOUT?",
 		"WEBHOOK_DISPATCHER_LMS_BASE_URL is set, but this version does not have its feature yet: it has no effect",
+		"WEBHOOK_DISPATCHER_FILTER_TOKENS is set, but WEBHOOK_DISPATCHER_FILTER_LISTEN is not: nothing listens for webfilters",
+		"WEBHOOK_DISPATCHER_FILTER_TOKENS has a short token, number 1 of 2: whoever guesses it can ask the filters; " +
+			"give at least 16 characters, as printed by: openssl rand -hex 24",
 	}
 	if got := loader.Warnings(); !reflect.DeepEqual(got, want) {
 		t.Errorf("warnings:\n%s", strings.Join(got, "\n"))

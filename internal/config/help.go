@@ -28,8 +28,10 @@ func helpTexts() map[string]string {
 		"WEBHOOK_DISPATCHER_MYSQL_DSN":                    "Go MySQL driver DSN, or mysql://user:pass@host:port/db.",
 		"WEBHOOK_DISPATCHER_MYSQL_DSN_FILE":               "File with the DSN.",
 		"WEBHOOK_DISPATCHER_MYSQL_CA_FILE":                "PEM file of the CAs that sign the database's certificate; turns TLS on.",
-		"WEBHOOK_DISPATCHER_RULES_SOURCE":                 "Rows that are rules: enabled; adopted is not there yet.",
+		"WEBHOOK_DISPATCHER_RULES_SOURCE":                 "Rows that are rules: enabled, or adopted: those of rules adopt.",
 		"WEBHOOK_DISPATCHER_RULES_REFRESH":                "How often the rules are read again.",
+		"WEBHOOK_DISPATCHER_SECRETS_KEY":                  "Keys for the secrets of rules, comma separated; the first seals, all open.",
+		"WEBHOOK_DISPATCHER_SECRETS_KEY_FILE":             "File with the keys.",
 		"WEBHOOK_DISPATCHER_TIMEOUT":                      "Limit over the whole exchange with an endpoint.",
 		"WEBHOOK_DISPATCHER_EGRESS_ALLOW":                 "Networks that may be dialled besides public addresses.",
 		"WEBHOOK_DISPATCHER_PROXY":                        "HTTP proxy for deliveries; none is taken from the environment.",
@@ -53,6 +55,10 @@ func helpTexts() map[string]string {
 		"WEBHOOK_DISPATCHER_RETENTION_UNDECODABLE":        "Age at which undecodable records are removed.",
 		"WEBHOOK_DISPATCHER_LISTEN":                       "Address of health and metrics.",
 		"WEBHOOK_DISPATCHER_METRICS_PER_RULE":             "Metrics with a series for each rule as well; its label is the rule's id.",
+		"WEBHOOK_DISPATCHER_FILTER_LISTEN":                "Address where the LMS asks about webfilters; needs tokens. Off if not set.",
+		"WEBHOOK_DISPATCHER_FILTER_TOKENS":                "Tokens that let the LMS ask, comma separated.",
+		"WEBHOOK_DISPATCHER_FILTER_TOKENS_FILE":           "File with the tokens.",
+		"WEBHOOK_DISPATCHER_FILTER_DEADLINE":              "Limit over all webfilter rows that are called for one request of the LMS.",
 		"WEBHOOK_DISPATCHER_CONFIG":                       "YAML file of settings.",
 	}
 }

@@ -227,8 +227,8 @@ func (l *Loader) given(s setting) bool {
 var serviceLink = regexp.MustCompile(`^WEBHOOK_DISPATCHER_([A-Z0-9_]+_)?` +
 	`(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
 
-// Warnings returns what deserves a word but stops nothing, one line each: variables that look like settings and are none, and
-// settings whose feature this version does not have. Values are not shown.
+// Warnings returns what deserves a word but stops nothing, one line each: variables that look like settings and are none,
+// settings whose feature this version does not have, and what Finish has found. Values are not shown.
 func (l *Loader) Warnings() []string {
 	known := settingsBy(func(s setting) string { return s.env })
 	var warnings []string
@@ -247,5 +247,5 @@ func (l *Loader) Warnings() []string {
 			warnings = append(warnings, s.env+" is set, but this version does not have its feature yet: it has no effect")
 		}
 	}
-	return warnings
+	return append(warnings, l.problems.warnings...)
 }

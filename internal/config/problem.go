@@ -58,9 +58,10 @@ func (e *Error) Error() string {
 
 // problems collects; a setting whose value could not be read gets no second problem for being empty.
 type problems struct {
-	list   []Problem
-	seen   map[string]bool
-	noFile bool // the settings file was named and cannot be read
+	list     []Problem
+	seen     map[string]bool
+	noFile   bool     // the settings file was named and cannot be read
+	warnings []string // of what stops nothing
 }
 
 func (p *problems) add(env, value, format string, args ...any) {
@@ -76,6 +77,11 @@ func (p *problems) missing(env, fix string) {
 	if !p.seen[env] && !p.noFile {
 		p.add(env, "", "is not set: %s", fix)
 	}
+}
+
+// warn notes what deserves a word and stops nothing.
+func (p *problems) warn(env, format string, args ...any) {
+	p.warnings = append(p.warnings, env+" "+fmt.Sprintf(format, args...))
 }
 
 func (p *problems) err() error {

@@ -10,6 +10,9 @@ import (
 	"testing"
 )
 
+// sealingKey is a good key.
+const sealingKey = "k1:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+
 // TestProblems holds every message about a wrong setting in one golden file.
 func TestProblems(t *testing.T) {
 	t.Parallel()
@@ -18,6 +21,9 @@ func TestProblems(t *testing.T) {
 	file := func(text string) string { return "WEBHOOK_DISPATCHER_CONFIG=" + writeFile(t, "settings.yaml", text) }
 	signing := func(scheme, secret string) []string {
 		return good("WEBHOOK_DISPATCHER_SIGNING_SCHEME="+scheme, "WEBHOOK_DISPATCHER_SIGNING_SECRET="+secret)
+	}
+	filters := func(listen, tokens string) []string {
+		return good("WEBHOOK_DISPATCHER_FILTER_LISTEN="+listen, "WEBHOOK_DISPATCHER_FILTER_TOKENS="+tokens)
 	}
 	cases := []struct {
 		name    string
@@ -69,7 +75,12 @@ func TestProblems(t *testing.T) {
 		{"egress", good("WEBHOOK_DISPATCHER_EGRESS_ALLOW=10.1.2.3/8"), nil},
 		{"egress address", good("WEBHOOK_DISPATCHER_EGRESS_ALLOW=10.1.2.3"), nil},
 		{"proxy", good("WEBHOOK_DISPATCHER_PROXY=socks5://u:hunter2@proxy:1080"), nil},
-		{"rules source", good("WEBHOOK_DISPATCHER_RULES_SOURCE=adopted", "WEBHOOK_DISPATCHER_ATTEMPT_LOG=none"), nil},
+		{"rules source", good("WEBHOOK_DISPATCHER_RULES_SOURCE=adoptd", "WEBHOOK_DISPATCHER_ATTEMPT_LOG=none"), nil},
+		{"secrets key without an id", good("WEBHOOK_DISPATCHER_SECRETS_KEY=hunter2hunter2hunter2hunter2hunter2hunter2="), nil},
+		{"secrets key too short", good("WEBHOOK_DISPATCHER_SECRETS_KEY=k1:hunter2hunter2=="), nil},
+		{"secrets key twice", good("WEBHOOK_DISPATCHER_SECRETS_KEY=" + sealingKey + "," + sealingKey), nil},
+		{"secrets key with an odd id", good("WEBHOOK_DISPATCHER_SECRETS_KEY=" + sealingKey + ",k 2:hunter2"), nil},
+		{"secrets key file empty", good("WEBHOOK_DISPATCHER_SECRETS_KEY_FILE=" + empty), nil},
 		{"signing scheme", good("WEBHOOK_DISPATCHER_SIGNING_SCHEME=hmac", "WEBHOOK_DISPATCHER_SIGNING_SECRET=hunter2"), nil},
 		{"signing secret alone", good("WEBHOOK_DISPATCHER_SIGNING_SECRET=hunter2"), nil},
 		{"signing scheme alone", good("WEBHOOK_DISPATCHER_SIGNING_SCHEME=sig-hmac-sha256"), nil},
@@ -82,6 +93,14 @@ func TestProblems(t *testing.T) {
 		{"signing file", good("WEBHOOK_DISPATCHER_SIGNING_SCHEME=standard", "WEBHOOK_DISPATCHER_SIGNING_SECRET_FILE="+empty), nil},
 		{"listen", good("WEBHOOK_DISPATCHER_LISTEN=8080", "WEBHOOK_DISPATCHER_LOG_LEVEL=loud", "WEBHOOK_DISPATCHER_LOG_FORMAT=xml"), nil},
 		{"listen port", good("WEBHOOK_DISPATCHER_LISTEN=:99999"), nil},
+		{"filter tokens missing", good("WEBHOOK_DISPATCHER_FILTER_LISTEN=:8081"), nil},
+		{"filter listen", filters("8081", "hunter2hunter2hunter2"), nil},
+		{"filter listen port", filters("127.0.0.1:http", "hunter2hunter2hunter2"), nil},
+		{"filter tokens empty item", filters(":8081", "hunter2hunter2hunter2,"), nil},
+		{"filter tokens space", filters(":8081", "hunter2hunter2hunter2, hunter2hunter2hunter2"), nil},
+		{"filter tokens characters", filters("", "hunter2hunter2hunter2,hunter2 hunter2,hünter2"), nil},
+		{"filter tokens file", good("WEBHOOK_DISPATCHER_FILTER_LISTEN=:8081", "WEBHOOK_DISPATCHER_FILTER_TOKENS_FILE="+empty), nil},
+		{"filter deadline", good("WEBHOOK_DISPATCHER_FILTER_DEADLINE=2m"), nil},
 		{"file missing", good("WEBHOOK_DISPATCHER_CONFIG=/does/not/exist.yaml"), nil},
 		{"file unknown keys", good(file("timout: 5s\nzzzzzzzz: hunter2\nrules: {sauce: hunter2}\nconfig: x\n")), nil},
 		{"file shapes", good(file("timeout: {a: 1}\ntopics: [[a]]\ntimeout: 5s\nlog_level: info\nlog-level: warn\n")), nil},

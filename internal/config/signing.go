@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/pkg/signature"
@@ -15,6 +16,19 @@ func (s *Sending) SigningSecrets() []string {
 		return nil
 	}
 	return strings.Split(s.SigningSecret.Reveal(), listSeparator)
+}
+
+// secretsFault says what is wrong with a list of secrets, each of which is called name; "" where nothing is.
+func secretsFault(secrets []string, name string) string {
+	for _, secret := range secrets {
+		if secret == "" {
+			return fmt.Sprintf("has an empty %s in its list: remove the comma that is too many", name)
+		}
+		if strings.TrimSpace(secret) != secret {
+			return fmt.Sprintf("has a space or a line break before or behind a %s: remove it", name)
+		}
+	}
+	return ""
 }
 
 func (s *Sending) checkSigning(p *problems) {
@@ -37,15 +51,9 @@ func (s *Sending) checkSigning(p *problems) {
 		return
 	}
 	secrets := s.SigningSecrets()
-	for _, secret := range secrets {
-		if secret == "" {
-			p.add(env, "", "has an empty secret in its list: remove the comma that is too many")
-			return
-		}
-		if strings.TrimSpace(secret) != secret {
-			p.add(env, "", "has a space or a line break before or behind a secret: remove it")
-			return
-		}
+	if fault := secretsFault(secrets, "secret"); fault != "" {
+		p.add(env, "", "%s", fault)
+		return
 	}
 	if _, err := signature.NewSigner(scheme, secrets...); err != nil {
 		// Its text names a secret by its place.

@@ -59,7 +59,12 @@ func (d *Decoder) Message(ctx context.Context, rec *bus.Record, ev event.Event) 
 	if err != nil {
 		return nil, fmt.Errorf("schema %d: %w", id, err)
 	}
-	return d.message(writer, rec.Value[prefixSize:], ev)
+	m, err := d.message(writer, rec.Value[prefixSize:], ev)
+	if err != nil {
+		return nil, err
+	}
+	m.Recorded = rec.Time
+	return m, nil
 }
 
 // message reads the Avro value alone.

@@ -13,8 +13,9 @@
 //	               leased ────────────────┤ lease run out       │
 //	                  │  │                                      │
 //	          2xx     │  │ last delay used up, 410, too large…  │
-//	                  ▼  └───────────────────────────────────► dead
+//	                  ▼  ├───────────────────────────────────► dead
 //	              delivered
+//	                     └── its filter, or a webfilter ─────► halted
 package delivery
 
 import (
@@ -65,7 +66,7 @@ const (
 	Leased    State = 1 // being sent by the holder of the lease token until due_at
 	Delivered State = 2 // ended: a 2xx answer
 	Dead      State = 3 // ended: given up; replay makes it pending again
-	Halted    State = 4 // ended: a webfilter stopped it
+	Halted    State = 4 // ended: a webfilter stopped it, or its rule's filter leaves the event out after all
 )
 
 var stateNames = [...]string{"pending", "leased", "delivered", "dead", "halted"}
@@ -101,14 +102,23 @@ type Format uint8
 const (
 	FormatJSON Format = 1 // application/json
 	FormatForm Format = 2 // application/x-www-form-urlencoded
+	// FormatEvent is no body that is sent, but the event, as a plain rule's JSON body has it: what is sent is made of it at each
+	// attempt. Rows whose body could not be made have it.
+	FormatEvent Format = 3
+	// FormatCloudEvents is a CloudEvent in structured mode, application/cloudevents+json.
+	FormatCloudEvents Format = 4
 )
 
 // ContentType returns the media type of the body.
 func (f Format) ContentType() string {
-	if f == FormatForm {
+	switch f {
+	case FormatForm:
 		return "application/x-www-form-urlencoded"
+	case FormatCloudEvents:
+		return "application/cloudevents+json"
+	default:
+		return "application/json"
 	}
-	return "application/json"
 }
 
 // ID identifies a delivery: the same event for the same rule always has the same ID.
@@ -258,7 +268,15 @@ const (
 	ClassEgress    ErrorClass = "egress_denied" // the address is not allowed
 	ClassRequest   ErrorClass = "request"       // no request can be made of the rule: its URL or a header is wrong
 	ClassCancelled ErrorClass = "cancelled"     // this process gave up, not the endpoint
-	ClassOther     ErrorClass = "other"
+	// ClassExpression: the rule's filter or transform failed; Response has its error.
+	ClassExpression ErrorClass = "expression"
+	// ClassFiltered: the rule's filter leaves the event out, which it did not, or could not say, before.
+	ClassFiltered ErrorClass = "filtered"
+	// ClassHalted: a webfilter stopped the event; Response says which way.
+	ClassHalted ErrorClass = "halted"
+	// ClassToken: the authorization server gave no access token.
+	ClassToken ErrorClass = "token"
+	ClassOther ErrorClass = "other"
 )
 
 // Reason says, bounded, why a row is where it is; it is the reason column.
@@ -285,6 +303,10 @@ const (
 	ReasonPaused       Reason = "rule_paused"   // its rule is paused until it is resumed
 	ReasonParkLimit    Reason = "park_limit"    // dead, without its body: as many rows waited as may
 	ReasonReplay       Reason = "replay"        // made a row by an operator's replay
+	ReasonExpression   Reason = "expression"    // dead: the rule's filter or transform failed; also why a rule is paused
+	ReasonFiltered     Reason = "filtered"      // halted: the rule's filter leaves the event out after all
+	ReasonHalted       Reason = "halted"        // halted: a webfilter stopped the event
+	ReasonFiltering    Reason = "filtering"     // made a row when its event, a row itself, had been through its webfilters
 )
 
 // Reasons returns every reason but ReasonNone, for metrics that start all their series at zero.
@@ -292,6 +314,7 @@ func Reasons() []Reason {
 	return []Reason{
 		ReasonHandOff, ReasonSpill, ReasonDrain, ReasonStatus, ReasonError, ReasonRetryAfter, ReasonExhausted, ReasonGone,
 		ReasonRuleDeleted, ReasonTooLarge, ReasonCrashLoop, ReasonEgressDenied, ReasonUnsendable, ReasonExpired,
-		ReasonCircuitOpen, ReasonPaused, ReasonParkLimit, ReasonReplay,
+		ReasonCircuitOpen, ReasonPaused, ReasonParkLimit, ReasonReplay, ReasonExpression, ReasonFiltered,
+		ReasonHalted, ReasonFiltering,
 	}
 }

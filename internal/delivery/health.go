@@ -17,7 +17,7 @@ const (
 // has the closed lane, and needs no breaker.
 func (a *Attempt) Sign() Sign {
 	switch a.Class {
-	case ClassCancelled, ClassRequest, ClassEgress:
+	case ClassCancelled, ClassRequest, ClassEgress, ClassExpression, ClassFiltered:
 		return SignNone
 	case "":
 	default:
@@ -43,11 +43,23 @@ type LaneHealth struct {
 	LastTaken time.Time
 	// Gone counts the answers 410 since the last answer of another kind.
 	Gone int
+	// Unbuilt counts the attempts that ended with the class expression since the last that did not.
+	Unbuilt int
 }
 
 // Note adds an attempt that ended at now. Whatever is not a delivery taken is a failure here, an endpoint that asks for time or that the
 // egress guard refuses included: what counts is that its rule gets nothing delivered. An attempt given up by this process says nothing.
 func (h *LaneHealth) Note(a *Attempt, now time.Time) {
+	switch a.Class {
+	case ClassExpression: // says nothing of the endpoint
+		h.Unbuilt++
+		return
+	case ClassFiltered:
+		return
+	case ClassCancelled:
+	default:
+		h.Unbuilt = 0
+	}
 	switch {
 	case a.OK():
 		h.LastTaken = now
@@ -72,4 +84,6 @@ func (h *LaneHealth) Note(a *Attempt, now time.Time) {
 }
 
 // Tried tells whether any attempt has been noted.
-func (h *LaneHealth) Tried() bool { return !h.LastTaken.IsZero() || !h.LastFailure.IsZero() }
+func (h *LaneHealth) Tried() bool {
+	return !h.LastTaken.IsZero() || !h.LastFailure.IsZero() || h.Unbuilt > 0
+}

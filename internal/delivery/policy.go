@@ -3,6 +3,7 @@ package delivery
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -44,9 +45,18 @@ func NewPolicy(schedule []time.Duration, random func() float64) (*Policy, error)
 	return &Policy{schedule: append([]time.Duration(nil), schedule...), random: random}, nil
 }
 
+// With returns the policy for a schedule of its own, p itself where that is empty. Its delays must be above 0: whoever reads schedules
+// checks them.
+func (p *Policy) With(schedule []time.Duration) *Policy {
+	if len(schedule) == 0 {
+		return p
+	}
+	return &Policy{schedule: slices.Clone(schedule), random: p.random}
+}
+
 // Verdict is what follows an attempt.
 type Verdict struct {
-	// State is Delivered, Pending or Dead.
+	// State is Delivered, Pending, Dead or Halted.
 	State State
 	// Delay is the time until a Pending delivery is tried again.
 	Delay time.Duration
@@ -67,6 +77,9 @@ func (p *Policy) Judge(before int, a *Attempt) Verdict {
 		return v
 	case a.Status == 410:
 		v.State, v.Reason = Dead, ReasonGone
+		return v
+	case a.Class == ClassFiltered:
+		v.State, v.Attempts, v.Counted = Halted, before, false
 		return v
 	case a.Final:
 		v.State = Dead
@@ -105,6 +118,10 @@ func reasonOf(a *Attempt) Reason {
 		return ReasonEgressDenied
 	case a.Class == ClassRequest:
 		return ReasonUnsendable
+	case a.Class == ClassExpression:
+		return ReasonExpression
+	case a.Class == ClassFiltered:
+		return ReasonFiltered
 	case a.Class != "":
 		return ReasonError
 	}

@@ -151,3 +151,27 @@ func TestPutOff(t *testing.T) {
 		}
 	}
 }
+
+// A policy with a schedule of its own goes by that one alone.
+func TestPolicyWith(t *testing.T) {
+	t.Parallel()
+	p := newPolicy(t, 0.75)
+	own := []time.Duration{10 * time.Second, 20 * time.Second}
+	with := p.With(own)
+	own[0] = time.Hour // the caller's
+	failed := &delivery.Attempt{Status: 500}
+	for before, want := range []time.Duration{11 * time.Second, 22 * time.Second} { // jitter as before
+		if v := with.Judge(before, failed); v.State != delivery.Pending || v.Delay != want {
+			t.Errorf("attempt %d: %+v, want a delay of %v", before+1, v, want)
+		}
+	}
+	if v := with.Judge(2, failed); v.State != delivery.Dead || v.Reason != delivery.ReasonExhausted {
+		t.Errorf("%+v, want dead", v)
+	}
+	if v := p.Judge(2, failed); v.State != delivery.Pending {
+		t.Errorf("%+v: the policy itself has changed", v)
+	}
+	if p.With(nil) != p {
+		t.Error("no schedule of its own is another policy")
+	}
+}

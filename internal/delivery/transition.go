@@ -40,7 +40,7 @@ func Overflow(d *Delivery, attempts, status int) Insert {
 	return in
 }
 
-// Settle (leased → delivered, pending, dead) is the result of a lease that was sent.
+// Settle (leased → delivered, pending, dead, halted) is the result of a lease that was sent.
 func Settle(r *Row, v Verdict, status int) Update {
 	u := Update{
 		ID: r.ID, Token: r.Token, State: v.State, Delay: v.Delay, Attempts: v.Attempts, Claims: r.Claims,

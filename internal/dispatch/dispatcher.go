@@ -9,12 +9,14 @@
 //
 //	               ┌──────── spill, drain, lane that may not send, paused rule ────────────┐
 //	               │                                                                       ▼
-//	queued ──► sending ── 2xx ──► released                                         row ──► released
+//	queued ──► sending ── 2xx, or left out by the filter ──► released              row ──► released
 //	  ▲            ├── failed ──► row: pending, with the next delay ──────────────────────► released
 //	  │            └── hand-off ──► row: leased ──► released; the result is written when it comes
 //	  │
 //	  └─ at the park limit, with hold: what would become a row waits, tried or not; a drain drops it, unreleased
 //	     at the park limit, with dead: the row is dead and has no body
+//
+// A delivery that has the event instead of a body is built at each attempt, before it is sent (attempt.go); what cannot be built is dead.
 //
 // A lane begins a request when all of these allow it:
 //
@@ -86,10 +88,11 @@ type Options struct {
 	Sender Sender
 	Rules  Rules
 	Queue  Queue
+	// Policy is for the rules that have no retry schedule of their own; the others share its randomness.
 	Policy *delivery.Policy
 	// HandOff is how long a first try may take before its delivery becomes a row.
 	HandOff time.Duration
-	// Timeout is the longest that one request takes; leases are made to last longer.
+	// Timeout is the longest that one request takes, where a rule has no timeout of its own; leases are made to last longer.
 	Timeout time.Duration
 	// EndpointConcurrency caps requests in flight to one rule's endpoint, Concurrency those of the process.
 	EndpointConcurrency int
@@ -241,7 +244,8 @@ func (d *Dispatcher) Room(key delivery.Lane) (room int, lease time.Duration, kno
 	if d.Rules.Active(key) == nil {
 		return 0, 0, false
 	}
-	return d.lane(key).room(time.Now()), delivery.Lease(d.Timeout), true
+	room, lease = d.lane(key).room(time.Now())
+	return room, lease, true
 }
 
 // Resend takes claimed rows over. Their leases run out at until.

@@ -1,6 +1,7 @@
 package dispatch_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,6 +38,7 @@ type world struct {
 	inactive  map[int32]bool
 	paused    map[int32]bool
 	limits    map[int32]rule.Limits
+	shaped    map[int32]rule.Rule // what is set of how bodies are made
 	urls      map[int32]string
 	full      map[int32]bool
 	sent      map[int32]int
@@ -79,7 +81,11 @@ func (w *world) Active(l delivery.Lane) *rule.Rule {
 		return nil
 	}
 	row := rule.Row{ID: l.RuleID, URL: w.urls[l.RuleID]}
-	return &rule.Rule{Row: row, Kind: l.Kind, Format: delivery.FormatJSON, Limits: w.limits[l.RuleID]}
+	shaped := w.shaped[l.RuleID]
+	return &rule.Rule{
+		Row: row, Kind: l.Kind, Format: cmp.Or(shaped.Format, delivery.FormatJSON), Limits: w.limits[l.RuleID],
+		Shape: shaped.Shape, Filter: shaped.Filter, Transform: shaped.Transform,
+	}
 }
 
 func (w *world) Paused(l delivery.Lane) bool {

@@ -55,7 +55,7 @@ func (f *flight) run() {
 	paused := r == nil && d.Rules.Paused(l.key)
 	// A rule that was paused, disabled or deleted since it was matched is not called: the row waits for what becomes of it.
 	if r != nil {
-		a = d.Sender.Send(d.ctx, r, f.delivery, 1)
+		a = d.send(r, f.delivery, 1)
 		l.note(f, &a)
 	}
 	f.mu.Lock()
@@ -81,18 +81,18 @@ func (f *flight) run() {
 func (f *flight) runClaimed() {
 	d, l := f.lane.d, f.lane
 	r := d.Rules.Active(l.key)
-	if r == nil || time.Until(f.until) < d.Timeout+leaseMargin {
+	if r == nil || time.Until(f.until) < d.limits(r).Timeout+leaseMargin {
 		d.Queue.Settle(delivery.Return(f.row, 0))
 		return
 	}
-	a := d.Sender.Send(d.ctx, r, f.delivery, f.row.Attempts+1)
+	a := d.send(r, f.delivery, f.row.Attempts+1)
 	l.note(f, &a)
 	d.settle(f.row, &a, l)
 }
 
 // settle writes the result of a row that was sent under a lease.
 func (d *Dispatcher) settle(row *delivery.Row, a *delivery.Attempt, l *lane) {
-	v := d.Policy.Judge(row.Attempts, a)
+	v := l.judge(row.Attempts, a)
 	if a.Class != delivery.ClassCancelled {
 		d.Queue.Log(*a)
 	}
@@ -106,13 +106,13 @@ func (d *Dispatcher) settle(row *delivery.Row, a *delivery.Attempt, l *lane) {
 // firstResult sees to the outcome of a first try that has no row.
 func (f *flight) firstResult(a *delivery.Attempt) {
 	d := f.lane.d
-	v := d.Policy.Judge(0, a)
+	v := f.lane.judge(0, a)
 	if a.Class != delivery.ClassCancelled && (v.State != delivery.Delivered || d.LogAll) {
 		d.Queue.Log(*a)
 	}
 	d.metrics.judged(f.lane.series, v, false)
 	switch v.State {
-	case delivery.Delivered:
+	case delivery.Delivered, delivery.Halted: // nothing is left to do, and nothing to keep
 		f.origin.landed()
 		return
 	case delivery.Dead:
@@ -132,6 +132,7 @@ func (f *flight) handOff(reason delivery.Reason) {
 	if len(f.delivery.Body) > d.Queue.MaxBody() {
 		return
 	}
+	lease := f.lane.lease()
 	f.mu.Lock()
 	if f.phase != trying {
 		f.mu.Unlock()
@@ -143,7 +144,7 @@ func (f *flight) handOff(reason delivery.Reason) {
 	token := f.row.Token
 	f.mu.Unlock()
 	d.metrics.handOffs.Inc()
-	d.Queue.Park(delivery.HandOff(f.delivery, token, delivery.Lease(d.Timeout), reason), f.stillHanding, f.handedOff)
+	d.Queue.Park(delivery.HandOff(f.delivery, token, lease, reason), f.stillHanding, f.handedOff)
 }
 
 // stillHanding is asked right before the row of a hand-off is written. A result that has come meanwhile makes the leased row

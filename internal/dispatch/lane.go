@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -25,9 +26,12 @@ type lane struct {
 	pace          pace
 	bucket        bucket
 	breaker       *breaker
-	closedUntil   time.Time // the endpoint asked for patience
-	paused        bool      // the rule was, when last looked at
-	url           string    // the rule's, when last looked at
+	closedUntil   time.Time       // the endpoint asked for patience
+	paused        bool            // the rule was, when last looked at
+	url           string          // the rule's, when last looked at
+	timeout       time.Duration   // of one request
+	schedule      []time.Duration // of retries, where the rule has one; not to be changed
+	policy        *delivery.Policy
 	fullSince     time.Time // every place has been taken since; zero where one is free
 	used          time.Time // when something last came or began
 	health        delivery.LaneHealth
@@ -50,6 +54,7 @@ func newLane(d *Dispatcher, key delivery.Lane) *lane {
 		}
 	})
 	l.bucket.set(d.EndpointRate)
+	l.timeout, l.policy = d.Timeout, d.Policy
 	l.adopt()
 	return l
 }
@@ -62,9 +67,12 @@ func (l *lane) adopt() bool {
 			l.closedUntil, l.health.Gone = time.Time{}, 0
 		}
 		l.url = r.URL
-		concurrency, perSecond := l.d.limits(r)
-		l.pace.limit = concurrency
-		l.bucket.set(perSecond)
+		limits := l.d.limits(r)
+		l.pace.limit, l.timeout = limits.Concurrency, limits.Timeout
+		l.bucket.set(limits.Rate)
+		if !slices.Equal(l.schedule, limits.RetrySchedule) {
+			l.schedule, l.policy = limits.RetrySchedule, l.d.Policy.With(limits.RetrySchedule)
+		}
 		l.paused = false
 		return true
 	}
@@ -291,10 +299,32 @@ func (l *lane) note(f *flight, a *delivery.Attempt) {
 	}
 }
 
-// room returns how many claimed rows the lane can take, and asks to be told when it can take more.
-func (l *lane) room(now time.Time) int {
+// judge returns what follows an attempt of a delivery that had `before` counted attempts.
+func (l *lane) judge(before int, a *delivery.Attempt) delivery.Verdict {
+	l.mu.Lock()
+	policy := l.policy
+	l.mu.Unlock()
+	return policy.Judge(before, a)
+}
+
+// lease returns how long the row of a delivery is invisible to others while it is sent.
+func (l *lane) lease() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return delivery.Lease(l.timeout)
+}
+
+// room returns how many claimed rows the lane can take and for how long, and asks to be told when it can take more. The rule is read again
+// here: rows that were claimed for a shorter timeout than it has by now would be given back unused.
+func (l *lane) room(now time.Time) (rows int, lease time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.adopt()
+	return l.space(now), delivery.Lease(l.timeout)
+}
+
+// space is how many claimed rows the lane can take. The caller holds mu.
+func (l *lane) space(now time.Time) int {
 	if reason, _ := l.barrier(now); reason != delivery.ReasonNone {
 		return 0
 	}
@@ -315,7 +345,7 @@ func (l *lane) claimCap(now time.Time) int {
 		places = max(1, l.pace.places()/4)
 	}
 	// What waits for a token must get it long before its lease has run out.
-	return min(places, l.bucket.within(now, delivery.Lease(l.d.Timeout)/4))
+	return min(places, l.bucket.within(now, delivery.Lease(l.timeout)/4))
 }
 
 // takeFresh takes the first tries that wait and that pick picks out of the lane.

@@ -14,10 +14,11 @@ const (
 	resultDelivered = iota
 	resultRetry
 	resultDead
+	resultHalted // the rule's filter left the event out after all
 	results
 )
 
-var resultNames = [results]string{"delivered", "retry", "dead"}
+var resultNames = [results]string{"delivered", "retry", "dead", "halted"}
 
 var breakerStates = map[gobreaker.State]string{
 	gobreaker.StateClosed: "closed", gobreaker.StateHalfOpen: "half_open", gobreaker.StateOpen: "open",
@@ -150,6 +151,8 @@ func (m *metrics) judged(s *ruleSeries, v delivery.Verdict, row bool) {
 		result = resultDelivered
 	case delivery.Dead:
 		result = resultDead
+	case delivery.Halted:
+		result = resultHalted
 	default:
 	}
 	if row {

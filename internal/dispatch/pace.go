@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"cmp"
 	"math"
 	"time"
 
@@ -103,14 +104,11 @@ func (b *bucket) within(now time.Time, d time.Duration) int {
 	return int(min(max(b.tokens.TokensAt(now), 0)+b.rate()*d.Seconds(), math.MaxInt32))
 }
 
-// limits returns what may be sent to the endpoint of a rule: how much at once, and how much a second.
-func (o *Options) limits(r *rule.Rule) (concurrency int, perSecond float64) {
-	concurrency, perSecond = o.EndpointConcurrency, o.EndpointRate
-	if r.Limits.Concurrency > 0 {
-		concurrency = r.Limits.Concurrency
-	}
-	if r.Limits.Rate > 0 {
-		perSecond = r.Limits.Rate
-	}
-	return concurrency, perSecond
+// limits returns the limits of a rule, with the settings' in place of those that it leaves open. A schedule that it leaves open stays so.
+func (o *Options) limits(r *rule.Rule) rule.Limits {
+	own := r.Limits
+	own.Concurrency = cmp.Or(own.Concurrency, o.EndpointConcurrency)
+	own.Rate = cmp.Or(own.Rate, o.EndpointRate)
+	own.Timeout = cmp.Or(own.Timeout, o.Timeout)
+	return own
 }

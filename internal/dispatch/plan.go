@@ -1,30 +1,109 @@
 package dispatch
 
 import (
+	"context"
+	"errors"
+	"fmt"
+
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/expression"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
-// Plan returns one delivery of the event for each rule. Rules of one format share their body.
+// Plan returns the deliveries of the event: one for each rule that is for events of its time and whose filter lets it through. Where the
+// body cannot be made now, be it that the rule's options cannot be read or that its filter or transform fails, the delivery has the event
+// itself (delivery.FormatEvent): it is built when it is sent, by the rule of that moment. Rules that send the same share its bytes.
 func Plan(m *payload.Message, rules []*rule.Rule) []delivery.Delivery {
 	if len(rules) == 0 {
 		return nil
 	}
-	var bodies [3][]byte // by format
-	out := make([]delivery.Delivery, len(rules))
+	b := builder{message: m}
+	out := make([]delivery.Delivery, 0, len(rules))
 	ev := &m.Event
-	for i, r := range rules {
-		if bodies[r.Format] == nil {
-			bodies[r.Format] = m.Body(r.Format)
+	for _, r := range rules {
+		if !r.Takes(ev.Time, m.Recorded) {
+			continue
 		}
-		out[i] = delivery.Delivery{
+		body, format, wanted, err := b.build(r)
+		if err != nil {
+			body, format = b.shared(payload.ShapePlugin, delivery.FormatJSON), delivery.FormatEvent
+		} else if !wanted {
+			continue
+		}
+		out = append(out, delivery.Delivery{
 			ID:   delivery.NewID(ev.Source, ev.ID, ev.Type, r.Kind, r.ID, r.Created),
 			Kind: r.Kind, RuleID: r.ID, EventType: ev.Type, EventID: ev.ID, EventTime: ev.Time,
-			Format: r.Format, Body: bodies[r.Format], Traceparent: ev.Traceparent,
-		}
+			Format: format, Body: body, Traceparent: ev.Traceparent,
+		})
 	}
 	return out
+}
+
+// Build returns what the rule sends of the event; wanted is false where its filter leaves the event out. An error says which expression
+// failed, and why. It may hold parts of the event: it must not be logged.
+func Build(r *rule.Rule, m *payload.Message) (body []byte, format delivery.Format, wanted bool, err error) {
+	b := builder{message: m}
+	return b.build(r)
+}
+
+// builder makes the bodies of one event.
+type builder struct {
+	message *payload.Message
+	input   *expression.Input
+	bodies  [shapes][formats][]byte // those that are the same for all rules
+}
+
+const (
+	shapes  = payload.ShapeStandard + 1
+	formats = delivery.FormatCloudEvents + 1
+)
+
+func (b *builder) build(r *rule.Rule) (body []byte, format delivery.Format, wanted bool, err error) {
+	if r.Unread {
+		return nil, 0, false, errors.New("the options of the rule cannot be read")
+	}
+	if r.Filter != nil {
+		// What expressions may take of the time is bounded by themselves.
+		if wanted, err = r.Filter.Test(context.Background(), b.in()); err != nil || !wanted {
+			return nil, 0, false, err
+		}
+	}
+	if r.Transform == nil {
+		return b.shared(r.Shape, r.Format), r.Format, true, nil
+	}
+	v, err := r.Transform.Apply(context.Background(), b.in())
+	if err != nil {
+		return nil, 0, false, err
+	}
+	if r.Format == delivery.FormatForm && v.Kind() != payload.Object {
+		return nil, 0, false, errors.New("the transform returned no object, and form fields are made of one: make it {…}")
+	}
+	body = payload.Encode(b.message.Wrap(r.Shape, v), r.Format)
+	if len(body) > expression.MaxOutput {
+		return nil, 0, false, fmt.Errorf("the transform makes a body of %d bytes: make it %d at most", len(body), expression.MaxOutput)
+	}
+	return body, r.Format, true, nil
+}
+
+func (b *builder) in() *expression.Input {
+	if b.input == nil {
+		b.input = expression.NewInput(b.message)
+	}
+	return b.input
+}
+
+// shared returns the body that all rules of the shape and format without a transform send.
+func (b *builder) shared(s payload.Shape, f delivery.Format) []byte {
+	body := &b.bodies[s][f]
+	switch {
+	case *body != nil:
+	case s == payload.ShapePlugin:
+		*body = b.message.Body(f)
+	default:
+		*body = payload.Encode(b.message.Shaped(s), f)
+	}
+	return *body
 }
 
 // flightOverhead is what a delivery on its way costs in memory beside its body.
@@ -33,11 +112,11 @@ const flightOverhead = 640
 // Footprint returns about how many bytes of memory the deliveries of one event, as Plan makes them, take on their way.
 func Footprint(deliveries []delivery.Delivery) int64 {
 	bytes := int64(len(deliveries)) * flightOverhead
-	var counted [3]bool // by format: these share their body
+	counted := make(map[*byte]bool) // two bodies are the same one where they begin at the same place
 	for i := range deliveries {
-		if d := &deliveries[i]; !counted[d.Format] {
-			counted[d.Format] = true
-			bytes += int64(len(d.Body))
+		if body := deliveries[i].Body; len(body) > 0 && !counted[&body[0]] {
+			counted[&body[0]] = true
+			bytes += int64(len(body))
 		}
 	}
 	return bytes

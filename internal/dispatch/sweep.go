@@ -56,7 +56,7 @@ func (d *Dispatcher) hurry(now time.Time) {
 	d.listMu.Unlock()
 	kept := lanes[:0]
 	for _, l := range lanes {
-		slow, stale, listed := l.overdue(now.Add(-d.HandOff), now.Add(d.Timeout+leaseMargin))
+		slow, stale, listed := l.overdue(now, d.HandOff)
 		if listed {
 			kept = append(kept, l)
 		}
@@ -74,11 +74,12 @@ func (d *Dispatcher) hurry(now time.Time) {
 	d.listMu.Unlock()
 }
 
-// overdue returns the first tries under way that began before `began`, and takes out the claimed rows that wait and whose leases run out
-// before `ends`. listed is false where nothing is on its way in the lane: it leaves the sweeper's list.
-func (l *lane) overdue(began, ends time.Time) (slow, stale []*flight, listed bool) {
+// overdue returns the first tries under way for handOff or longer, and takes out the claimed rows that wait and whose leases are too short
+// for a request by now. listed is false where nothing is on its way in the lane: it leaves the sweeper's list.
+func (l *lane) overdue(now time.Time, handOff time.Duration) (slow, stale []*flight, listed bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	began, ends := now.Add(-handOff), now.Add(l.timeout+leaseMargin)
 	for _, f := range l.trying {
 		if !f.started.After(began) {
 			slow = append(slow, f)

@@ -1,5 +1,5 @@
 // Package egress is the HTTP transport of everything that this system sends: a guard on the address that is dialled, and
-// limits on what a hostile or broken endpoint can cost.
+// limits on what a hostile or broken endpoint can cost. A Pool has one for each client certificate, all with the same guard.
 //
 // It promises that no TCP connection is opened to an address that is neither public unicast nor allowed by the
 // operator. The check runs on each connect, with the address that the kernel is about to be given: after name
@@ -48,7 +48,7 @@ func (e *DeniedError) Error() string {
 // An address is allowed when it is public unicast, or when a block of the allow list holds it. A cloud's metadata address,
 // public or not, is allowed only by a block that is exactly this address, so that an operator who allows
 // 169.254.0.0/16 or 0.0.0.0/0 does not hand out credentials. An IPv6 address that carries an IPv4 address (6to4, Teredo,
-// NAT64, ISATAP, IPv4-compatible) is allowed only when the IPv4 address is allowed as well; an IPv4-mapped one is the IPv4 address.
+// NAT64, SIIT, ISATAP, IPv4-compatible) is allowed only when the IPv4 address is allowed as well; an IPv4-mapped one is the IPv4 address.
 type Guard struct {
 	ranges *ranges
 	allow  []netip.Prefix
@@ -136,6 +136,7 @@ var (
 	sixToFour = netip.MustParsePrefix("2002::/16")
 	teredo    = netip.MustParsePrefix("2001::/32")
 	compat    = netip.MustParsePrefix("::/96")
+	translate = netip.MustParsePrefix("::ffff:0:0:0/96")
 )
 
 // embedded returns the IPv4 addresses that an IPv6 address carries and that some router or host on the way may take
@@ -147,7 +148,7 @@ func embedded(addr netip.Addr) []netip.Addr {
 	raw := addr.As16()
 	at := func(i int) netip.Addr { return netip.AddrFrom4([4]byte(raw[i : i+4])) }
 	switch {
-	case nat64.Contains(addr): // RFC 6052
+	case nat64.Contains(addr), translate.Contains(addr): // RFC 6052, RFC 7915
 		return []netip.Addr{at(12)}
 	case sixToFour.Contains(addr): // RFC 3056
 		return []netip.Addr{at(2)}

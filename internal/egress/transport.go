@@ -105,21 +105,26 @@ func NewTransport(options Options) (*http.Transport, error) {
 	if err := options.setDefaults(); err != nil {
 		return nil, err
 	}
-	d := &dialer{guard: options.Guard, resolver: options.Resolver}
-	d.net = net.Dialer{Timeout: options.DialTimeout, Resolver: options.Resolver}
-	if options.Proxy == nil {
+	return options.transport(), nil
+}
+
+// transport makes a transport of options that have been checked.
+func (o *Options) transport() *http.Transport {
+	d := &dialer{guard: o.Guard, resolver: o.Resolver}
+	d.net = net.Dialer{Timeout: o.DialTimeout, Resolver: o.Resolver}
+	if o.Proxy == nil {
 		// With a proxy every dial goes to the proxy, so that there is nothing to guard here; see checkTarget.
-		d.net.ControlContext = options.Guard.control
+		d.net.ControlContext = o.Guard.control
 	}
 	transport := &http.Transport{
 		DialContext:            d.DialContext,
-		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: options.RootCAs},
-		TLSHandshakeTimeout:    options.HandshakeTimeout,
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: o.RootCAs},
+		TLSHandshakeTimeout:    o.HandshakeTimeout,
 		DisableCompression:     true, // else a small answer may unpack to a huge one
-		MaxIdleConns:           options.Concurrency,
-		MaxIdleConnsPerHost:    options.Concurrency, // several rules may share a host
-		IdleConnTimeout:        options.IdleTimeout,
-		MaxResponseHeaderBytes: options.MaxHeaderBytes,
+		MaxIdleConns:           o.Concurrency,
+		MaxIdleConnsPerHost:    o.Concurrency, // several rules may share a host
+		IdleConnTimeout:        o.IdleTimeout,
+		MaxResponseHeaderBytes: o.MaxHeaderBytes,
 		ForceAttemptHTTP2:      true, // net/http does not try it by itself with a dialer of ours
 		HTTP2: &http.HTTP2Config{
 			SendPingTimeout:               pingAfter,
@@ -129,8 +134,8 @@ func NewTransport(options Options) (*http.Transport, error) {
 			MaxReceiveBufferPerConnection: connWindowBytes,
 		},
 	}
-	if options.Proxy != nil {
-		proxy := *options.Proxy
+	if o.Proxy != nil {
+		proxy := *o.Proxy
 		transport.Proxy = func(req *http.Request) (*url.URL, error) {
 			if err := d.checkTarget(req.Context(), req.URL.Hostname()); err != nil {
 				return nil, err
@@ -145,7 +150,7 @@ func NewTransport(options Options) (*http.Transport, error) {
 			return nil
 		}
 	}
-	return transport, nil
+	return transport
 }
 
 type dialer struct {

@@ -16,10 +16,12 @@ type Message struct {
 	// that the plugin would name, such as "openedx_events.learning.data.UserData", the value the data with datetimes
 	// already spelled as Python's str() does. Nothing has been redacted yet.
 	Data Value
+	// Recorded is when the bus took the event, or its sender gave it to the bus; zero where that is not known. It is in no body.
+	Recorded time.Time
 }
 
-// metadataKey is the last key of a payload.
-const metadataKey = "event_metadata"
+// MetadataKey is the last key of a payload.
+const MetadataKey = "event_metadata"
 
 var metadataKeys = []string{"event_type", "id", "minorversion", "source", "sourcehost", "time", "sourcelib"}
 
@@ -36,7 +38,7 @@ func (m *Message) Payload() Value {
 			items = append(items, redactData(data))
 		}
 	}
-	keys = append(keys, metadataKey)
+	keys = append(keys, MetadataKey)
 	items = append(items, m.metadata(&b))
 	return b.Object(keys, items)
 }
@@ -70,12 +72,15 @@ func Datetime(t time.Time) string {
 
 // Body returns the body of the plugin's request in the format: Payload as JSON or as a form. It takes no more memory than its
 // bytes: many may wait.
-func (m *Message) Body(f delivery.Format) []byte {
+func (m *Message) Body(f delivery.Format) []byte { return Encode(m.Payload(), f) }
+
+// Encode returns v in the format. It takes no more memory than its bytes.
+func Encode(v Value, f delivery.Format) []byte {
 	if f == delivery.FormatForm {
-		return bytes.Clone(AppendForm(make([]byte, 0, bodySize), m.Payload()))
+		return bytes.Clone(AppendForm(make([]byte, 0, bodySize), v))
 	}
 	var scratch [bodySize]byte // stays on the stack
-	return bytes.Clone(AppendJSON(scratch[:0], m.Payload()))
+	return bytes.Clone(AppendJSON(scratch[:0], v))
 }
 
 // bodySize is room for the body of a usual event.

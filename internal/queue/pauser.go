@@ -48,12 +48,14 @@ const (
 	markAfter     = 10 * time.Minute
 	pauseAfter    = 24 * time.Hour
 	pauseAttempts = 10
-	pauseGone     = 3 // answers 410 in a row
+	pauseGone     = 3  // answers 410 in a row
+	pauseUnbuilt  = 20 // deliveries in a row that no body could be made for
 	// noticeTime is more than the rules of this process need to notice a pause.
 	noticeTime = 2 * time.Minute
 )
 
-// Pauser pauses rules whose endpoint takes nothing any more, or says that it is gone for good.
+// Pauser pauses rules whose endpoint takes nothing any more, or says that it is gone for good, and those whose filter or transform
+// fails for one event after another: each such delivery ends dead, and would not were the rule mended first.
 //
 // An endpoint that this process cannot reach may answer another, so a mark in the lane records stands for "no replica has delivered
 // since": any that fails sets it where there is none, and any that delivers clears it. Once it is 24 h old, a replica that still fails
@@ -90,9 +92,9 @@ func NewPauser(o PauserOptions) (*Pauser, error) {
 	}
 	p := &Pauser{store: o.Store, lanes: o.Lanes, paused: o.Paused, logger: o.Logger, known: make(map[delivery.Lane]*pauseState)}
 	p.counter = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "webhook_dispatcher_rules_paused_total", Help: "Rules that this replica paused because their endpoint takes nothing, by why.",
+		Name: "webhook_dispatcher_rules_paused_total", Help: "Rules that this replica paused because nothing can be delivered, by why.",
 	}, []string{"reason"})
-	for _, r := range []delivery.Reason{delivery.ReasonFailing, delivery.ReasonGone} {
+	for _, r := range []delivery.Reason{delivery.ReasonFailing, delivery.ReasonGone, delivery.ReasonExpression} {
 		p.counter.WithLabelValues(string(r))
 	}
 	if o.Registerer != nil {
@@ -118,7 +120,7 @@ func (p *Pauser) Run(ctx context.Context) {
 	}
 }
 
-// look follows pauses from begin to end, and pauses at once what is gone.
+// look follows pauses from begin to end, and pauses at once what is gone or cannot be built.
 func (p *Pauser) look(ctx context.Context) error {
 	now := time.Now()
 	var errs []error
@@ -127,10 +129,18 @@ func (p *Pauser) look(ctx context.Context) error {
 			continue
 		}
 		s := p.state(h.Lane)
-		if !p.watched(h.Lane, s, now) || h.Gone < pauseGone {
+		if !p.watched(h.Lane, s, now) {
 			continue
 		}
-		if err := p.pause(ctx, h.Lane, s, delivery.ReasonGone, "answers 410, gone, for good"); err != nil {
+		var err error
+		switch {
+		case h.Gone >= pauseGone:
+			err = p.pause(ctx, h.Lane, s, delivery.ReasonGone, "its endpoint answers 410, gone, for good: give it another URL")
+		case h.Unbuilt >= pauseUnbuilt:
+			err = p.pause(ctx, h.Lane, s, delivery.ReasonExpression, "its filter or transform fails, as the attempts of its dead deliveries say: "+
+				"change the expression")
+		}
+		if err != nil {
 			errs = append(errs, err)
 		}
 	}
@@ -234,7 +244,7 @@ func (p *Pauser) judge(ctx context.Context, h delivery.LaneHealth, r delivery.La
 	if err != nil || n < pauseAttempts {
 		return err
 	}
-	why := fmt.Sprintf("has taken nothing from any replica for %.0f hours", r.FailingFor.Hours())
+	why := fmt.Sprintf("its endpoint has taken nothing from any replica for %.0f hours: make it work", r.FailingFor.Hours())
 	return p.pause(ctx, h.Lane, s, delivery.ReasonFailing, why)
 }
 
@@ -248,8 +258,8 @@ func (p *Pauser) pause(ctx context.Context, lane delivery.Lane, s *pauseState, r
 		return nil // another replica was first
 	}
 	p.counter.WithLabelValues(string(reason)).Inc()
-	p.logger.ErrorContext(ctx, "rule is paused, and its deliveries wait: make its endpoint work, then resume it",
-		"rule_id", lane.RuleID, "reason", string(reason), "endpoint", why,
+	p.logger.ErrorContext(ctx, "rule is paused, and its deliveries wait: mend what is wrong, then resume it",
+		"rule_id", lane.RuleID, "reason", string(reason), "why", why,
 		"resume", fmt.Sprintf("webhook-dispatcher rules set %d --resume", lane.RuleID))
 	return nil
 }

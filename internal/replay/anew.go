@@ -62,7 +62,7 @@ func (a *Anew) Search(row *store.Summary, to *rule.Rule) {
 	}
 	a.search++
 	key := eventKey{row.EventType, row.EventID}
-	a.wanted[key] = append(a.wanted[key], wanted{row.ID, to})
+	a.wanted[key] = append(a.wanted[key], wanted{row.ID, to.Always()})
 }
 
 // skew is how much older than its event a record may be: their times are of two clocks, and brokers may write their own.
@@ -135,11 +135,14 @@ func (a *Anew) look(ctx context.Context, rec *bus.Record) error {
 		return fmt.Errorf("%s, partition %d, offset %d: %w", rec.Topic, rec.Partition, rec.Offset, err)
 	default:
 		for _, w := range found {
-			for _, d := range dispatch.Plan(message, []*rule.Rule{w.rule}) {
-				d.ID = delivery.Renew(w.id, a.r.options.Run)
-				if err := a.rows.add(ctx, &d); err != nil {
-					return err
-				}
+			planned := dispatch.Plan(message, []*rule.Rule{w.rule})
+			if len(planned) == 0 {
+				a.failed = append(a.failed, Failure{w.id, "its rule's filter leaves the event out now"})
+				continue
+			}
+			planned[0].ID = delivery.Renew(w.id, a.r.options.Run)
+			if err := a.rows.add(ctx, &planned[0]); err != nil {
+				return err
 			}
 		}
 	}

@@ -89,10 +89,10 @@ func (w *world) rule() *rule.Rule {
 }
 
 func (w *world) snapshot() *rule.Snapshot {
-	return rule.NewSnapshot([]rule.Row{
+	return rule.NewSnapshot(rule.Table{Webhooks: []rule.Row{
 		{ID: 1, Created: began, Modified: began, Event: "STUDENT_REGISTRATION_COMPLETED", URL: "http://x/", Enabled: true},
 		{ID: 2, Created: began, Modified: began, Event: "STUDENT_REGISTRATION_COMPLETED", URL: "http://x/", Form: true, Enabled: true},
-	}, nil, w.catalogue)
+	}}, &rule.Compiler{Catalogue: w.catalogue})
 }
 
 // idOf is the ID of the delivery of event n to rule 1.

@@ -71,6 +71,7 @@ func (r *Replayer) FromTopics(ctx context.Context, c Choice) (*Report, error) {
 	for _, one := range ranges {
 		report.Parts = append(report.Parts, Part{Range: one, Next: one.From})
 	}
+	c.Rule = c.Rule.Always() // events of a time in which it was not the dispatcher's are asked for as well
 	rows := r.newBatch(c.Renew)
 	for i := range report.Parts {
 		if err := r.readPart(ctx, &c, rows, report, i); err != nil {

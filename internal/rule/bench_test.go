@@ -2,6 +2,7 @@ package rule
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
 	"log/slog"
 	"runtime"
@@ -31,19 +32,40 @@ func mixedRows(n int) []Row {
 	return list
 }
 
+// mixedOptions makes an option with a filter, limits and a sealed signing secret for each row, as a database does.
+func mixedOptions(list []Row) []Option {
+	options := make([]Option, len(list))
+	for i := range list {
+		options[i] = Option{
+			Kind: delivery.KindWebhook, RuleID: list[i].ID, RuleCreated: list[i].Created, Enabled: true, AdoptedAt: list[i].Created,
+			URLSum: URLSum(list[i].URL), KeyID: "k1", Version: 1,
+			Document: fmt.Sprintf(`{"filter":"$data.user.id %% 10 == %d","timeout":"5s","concurrency":8,"signing":{"scheme":"standard"}}`, i%10),
+			Sealed:   fmt.Sprintf(`{"signing":[{"secret":"whsec_%s"}]}`, base64.StdEncoding.EncodeToString(fmt.Appendf(nil, "%032d", i))),
+		}
+	}
+	return options
+}
+
+// unsealed opens what is not sealed.
+type unsealed struct{}
+
+// Open implements Opener.
+func (unsealed) Open(_ delivery.Lane, _, _ string, text []byte) ([]byte, error) { return text, nil }
+
 // given is a Source that hands out what it was given.
 type given struct {
 	rows    []Row
 	options []Option
 }
 
-func (g *given) Webhooks(context.Context) ([]Row, error)   { return g.rows, nil }
-func (g *given) Options(context.Context) ([]Option, error) { return g.options, nil }
+func (g *given) Rules(context.Context) (Table, error) {
+	return Table{Webhooks: g.rows, Options: g.options}, nil
+}
 
 func BenchmarkMatch(b *testing.B) {
 	for _, n := range []int{1, 100, 10_000} {
 		b.Run(fmt.Sprintf("rules=%d", n), func(b *testing.B) {
-			s := NewSnapshot(mixedRows(n), nil, catalogue(b))
+			s := NewSnapshot(Table{Webhooks: mixedRows(n)}, compiler(b))
 			b.ReportAllocs()
 			for b.Loop() {
 				if len(s.Match(enrollmentCreated)) == 0 {
@@ -55,7 +77,7 @@ func BenchmarkMatch(b *testing.B) {
 }
 
 func BenchmarkActive(b *testing.B) {
-	s := NewSnapshot(mixedRows(10_000), nil, catalogue(b))
+	s := NewSnapshot(Table{Webhooks: mixedRows(10_000)}, compiler(b))
 	lane := delivery.Lane{Kind: delivery.KindWebhook, RuleID: 7777}
 	b.ReportAllocs()
 	for b.Loop() {
@@ -69,7 +91,8 @@ func BenchmarkActive(b *testing.B) {
 // of its rows included.
 func BenchmarkRefresh(b *testing.B) {
 	refresher := func(b *testing.B, source *given) *Refresher {
-		r, err := New(Options{Source: source, Catalogue: catalogue(b), Logger: slog.New(slog.DiscardHandler)})
+		all := &Compiler{Catalogue: catalogue(b), Opener: unsealed{}}
+		r, err := New(Options{Source: source, Compiler: all, Logger: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -103,6 +126,36 @@ func BenchmarkRefresh(b *testing.B) {
 			refresh(b, r)
 		}
 	})
+	withOptions := func() *given {
+		list := mixedRows(10_000)
+		return &given{rows: list, options: mixedOptions(list)}
+	}
+	b.Run("options, first", func(b *testing.B) {
+		source := withOptions()
+		for b.Loop() {
+			r := refresher(b, source)
+			refresh(b, r)
+			if n := r.Current().Count(Active); n != len(source.rows) {
+				b.Fatalf("%d rules are active", n)
+			}
+		}
+	})
+	b.Run("options, unchanged", func(b *testing.B) {
+		r := refresher(b, withOptions())
+		refresh(b, r)
+		for b.Loop() {
+			refresh(b, r)
+		}
+	})
+	b.Run("options, one changed", func(b *testing.B) {
+		source := withOptions()
+		r := refresher(b, source)
+		refresh(b, r)
+		for b.Loop() {
+			source.options[5000].Version++
+			refresh(b, r)
+		}
+	})
 	b.Run("heap", func(b *testing.B) {
 		const n = 10_000
 		for b.Loop() {
@@ -124,7 +177,7 @@ func BenchmarkMatchBesideRefresh(b *testing.B) {
 	for name, refreshes := range map[string]bool{"no refresh": false, "all changed": true} {
 		b.Run(name, func(b *testing.B) {
 			source := &given{rows: mixedRows(10_000)}
-			r, err := New(Options{Source: source, Catalogue: catalogue(b)})
+			r, err := New(Options{Source: source, Compiler: compiler(b)})
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -20,28 +21,126 @@ const (
 	MaxURL   = 255
 )
 
-// Compile makes a rule of a row, or says in one line what is wrong with the row and what to do. The error may be shown and logged: of the
-// URL it holds the scheme at most.
-func Compile(row Row, catalogue *schema.Catalogue) (*Rule, error) {
-	eventType, err := eventType(row.Event, catalogue)
-	if err != nil {
-		return nil, err
+// spaces before a URL are cut off by the plugin's HTTP library too.
+const spaces = " \t\r\n"
+
+// Opener opens what a rule's secrets are sealed in. An error's text may be shown and logged.
+type Opener interface {
+	Open(lane delivery.Lane, field, keyID string, sealed []byte) ([]byte, error)
+}
+
+// SecretsField is the field of a rule that Opener opens.
+const SecretsField = "secrets"
+
+// Compiler makes rules of rows. It is immutable.
+type Compiler struct {
+	Catalogue *schema.Catalogue // required
+	// Adopted is set where only adopted rows are rules; see Entry.
+	Adopted bool
+	// Opener opens secrets; nil opens none, and holds the rules that have some.
+	Opener Opener
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// Compile makes a rule of a row and its option, which may be nil, or says in one line what is wrong with the row and what to do. The error
+// may be shown and logged: of the URL it holds the scheme at most.
+//
+// hold says in one line why nothing may be sent to the rule though the row is good, "" where all is well: its options cannot be read or
+// used, or somebody has changed the URL that its secrets were meant for. Events are matched and wait as rows meanwhile.
+func (c *Compiler) Compile(row Row, option *Option) (r *Rule, hold string, err error) {
+	var options Document
+	var unread error
+	if option != nil {
+		if options, unread = ParseDocument(option.Document); unread != nil {
+			options = matching(option.Document)
+		}
 	}
-	// The plugin's HTTP library cuts these spaces off too.
-	row.URL = strings.TrimLeft(row.URL, " \t\r\n")
+	eventType, err := c.eventType(row.Event, options.EventType)
+	if err != nil {
+		if unread != nil && strings.TrimRight(row.Event, " ") == "" {
+			err = unread // they hold the event type
+		}
+		return nil, "", oneLine(err)
+	}
+	row.URL = strings.TrimLeft(row.URL, spaces)
 	target, err := target(row.URL)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	r := &Rule{Row: row, Kind: delivery.KindWebhook, EventType: eventType, Target: target, Format: delivery.FormatJSON}
+	r = &Rule{Row: row, Kind: delivery.KindWebhook, EventType: eventType, Target: target, Format: delivery.FormatJSON}
 	if row.Form {
 		r.Format = delivery.FormatForm
 	}
-	return r, nil
+	r.windows = c.windows(&row, option, options.Earlier)
+	if option == nil {
+		return r, "", nil
+	}
+	if unread == nil {
+		unread = r.build(&options)
+	}
+	if unread != nil {
+		r.Unread = true
+		return r, oneLine(unread).Error(), nil
+	}
+	if err := r.open(c.Opener, option, &options); err != nil {
+		return r, oneLine(err).Error(), nil
+	}
+	return r, "", nil
+}
+
+// maxHold bounds what is said of a rule, in characters: parts of it may be an expression.
+const maxHold = 500
+
+// oneLine returns an error whose text can stand in a list. Errors that people have to tell apart are left as they are.
+func oneLine(err error) error {
+	text := strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(clip(err.Error(), maxHold), "\uFFFD"))
+	if text == err.Error() {
+		return err
+	}
+	return errors.New(text)
 }
 
 // dotted is how event types look. Two of them hold a hyphen or an underscore.
 var dotted = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+$`)
+
+// eventType finds the event that a row and its options name: one of the two.
+func (c *Compiler) eventType(event, option string) (string, error) {
+	if option == "" {
+		return eventType(event, c.Catalogue)
+	}
+	if strings.TrimRight(event, " ") != "" {
+		return "", fmt.Errorf("the row names the event %q, and its options the event type %q: leave one of the two empty",
+			clip(event, MaxEvent), clip(option, maxEventType))
+	}
+	if signal, ok := c.Catalogue.ByType(option); ok && !signal.OnBus {
+		return "", fmt.Errorf("the event type %s never comes: the event bus cannot serialise its data", option)
+	}
+	if len(option) > maxEventType || !dotted.MatchString(option) {
+		return "", fmt.Errorf("%q is no event type: write one such as org.openedx.learning.course.enrollment.created.v1",
+			clip(option, maxEventType))
+	}
+	return option, nil
+}
+
+// maxEventType is how many bytes the columns of our tables hold.
+const maxEventType = 191
+
+// clip cuts a text that somebody else has written.
+func clip(text string, runes int) string {
+	for i := range text {
+		if runes == 0 {
+			return text[:i] + "…"
+		}
+		runes--
+	}
+	return text
+}
 
 // eventType finds the event that a row names. The column holds a signal constant, compared without regard to case and to
 // spaces at its end as MySQL does it; an event type fits it if it is short, and need not be in the catalogue.

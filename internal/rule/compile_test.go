@@ -20,9 +20,14 @@ func catalogue(tb testing.TB) *schema.Catalogue {
 	return c
 }
 
+func compiler(tb testing.TB) *Compiler {
+	tb.Helper()
+	return &Compiler{Catalogue: catalogue(tb)}
+}
+
 func TestCompile(t *testing.T) {
 	t.Parallel()
-	events := catalogue(t)
+	events := compiler(t)
 	const event, address = "COURSE_ENROLLMENT_CREATED", "https://hooks.example.org/s3cret"
 	for _, c := range []struct {
 		name, event, url string
@@ -80,7 +85,7 @@ func TestCompile(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			r, err := Compile(Row{ID: 7, Event: c.event, URL: c.url, Enabled: true}, events)
+			r, _, err := events.Compile(Row{ID: 7, Event: c.event, URL: c.url, Enabled: true}, nil)
 			if c.fault != "" {
 				if err == nil || !strings.Contains(err.Error(), c.fault) {
 					t.Fatalf("fault %v, want one with %q", err, c.fault)
@@ -98,7 +103,7 @@ func TestCompile(t *testing.T) {
 			}
 		})
 	}
-	if r, err := Compile(Row{Event: event, URL: address, Form: true}, events); err != nil || r.Format != delivery.FormatForm {
+	if r, _, err := events.Compile(Row{Event: event, URL: address, Form: true}, nil); err != nil || r.Format != delivery.FormatForm {
 		t.Errorf("form: %+v, %v", r, err)
 	}
 }
@@ -109,9 +114,9 @@ func FuzzCompile(f *testing.F) {
 	} {
 		f.Add(seed[0], seed[1])
 	}
-	events := catalogue(f)
+	events := compiler(f)
 	f.Fuzz(func(t *testing.T, event, address string) {
-		r, err := Compile(Row{Event: event, URL: address}, events)
+		r, _, err := events.Compile(Row{Event: event, URL: address}, nil)
 		if err != nil {
 			if strings.ContainsAny(err.Error(), "\n\r\x00") {
 				t.Errorf("a fault of more than one line: %q", err)
@@ -142,7 +147,7 @@ func TestSnapshot(t *testing.T) {
 	list[2].Enabled = false
 	list[3].Event = "BADGE_AWARDED"
 	list[5].Event, list[5].Enabled = "nonsense", false
-	s := NewSnapshot(list, nil, catalogue(t))
+	s := NewSnapshot(Table{Webhooks: list}, compiler(t))
 	var got []int32
 	for _, r := range s.Match(enrollmentCreated) {
 		got = append(got, r.ID)
@@ -150,7 +155,8 @@ func TestSnapshot(t *testing.T) {
 	if len(got) != 2 || got[0] != 1 || got[1] != 5 {
 		t.Errorf("matched %v, want all good rows in id order: 1 5", got)
 	}
-	if !s.Wants("org.openedx.learning.badge.awarded.v1") || s.Wants("org.openedx.learning.badge.revoked.v1") || s.Match("x") != nil {
+	const badge = "org.openedx.learning.badge."
+	if !s.Wants(badge+"awarded.v1", time.Time{}, time.Time{}) || s.Wants(badge+"revoked.v1", time.Time{}, time.Time{}) || s.Match("x") != nil {
 		t.Error("Wants is wrong")
 	}
 	for id, want := range map[int32]Status{1: Active, 2: Faulty, 3: Disabled, 4: Active, 5: Active, 6: Faulty, 7: Absent} {
@@ -170,19 +176,19 @@ func TestSnapshot(t *testing.T) {
 			t.Errorf("entry %d: %+v", i, e)
 		}
 	}
-	if !s.same(list, nil) {
+	if !s.same(&Table{Webhooks: list}) {
 		t.Error("the same rows in another order count as a change")
 	}
 	list[5].Modified = list[5].Modified.Add(time.Second)
-	if s.same(list, nil) || s.same(list[:5], nil) {
+	if s.same(&Table{Webhooks: list}) || s.same(&Table{Webhooks: list[:5]}) {
 		t.Error("a change was not seen")
 	}
 }
 
 func TestMatchDoesNotAllocate(t *testing.T) {
-	s := NewSnapshot(rows(100), nil, catalogue(t))
+	s := NewSnapshot(Table{Webhooks: rows(100)}, compiler(t))
 	if n := testing.AllocsPerRun(100, func() {
-		if len(s.Match(enrollmentCreated)) != 100 || s.Wants("x") {
+		if len(s.Match(enrollmentCreated)) != 100 || s.Wants("x", time.Time{}, time.Time{}) {
 			t.Error("no match")
 		}
 	}); n != 0 {

@@ -15,7 +15,7 @@ func newMetrics(registerer prometheus.Registerer, age func() float64) *metrics {
 	m := &metrics{
 		rules: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "webhook_dispatcher_rules",
-			Help: "Rows of the webhook table by status: active, paused, disabled, faulty.",
+			Help: "Rows of the webhook table by status: active, released, paused, disabled, foreign, faulty.",
 		}, []string{"status"}),
 		changed:   refreshes.WithLabelValues("changed"),
 		unchanged: refreshes.WithLabelValues("unchanged"),

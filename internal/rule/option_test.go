@@ -1,7 +1,6 @@
 package rule
 
 import (
-	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -37,7 +36,7 @@ func TestPausedRules(t *testing.T) {
 		pausedSince(Row{ID: 99, Created: list[0].Created}, at),                                    // of no row
 		pausedSince(Row{ID: list[6].ID, Created: list[6].Created.In(time.FixedZone("", 60))}, at), // the same moment, written otherwise
 	}
-	s := NewSnapshot(list, options, catalogue(t))
+	s := NewSnapshot(Table{Webhooks: list, Options: options}, compiler(t))
 	var matched []int32
 	for _, r := range s.Match(enrollmentCreated) {
 		matched = append(matched, r.ID)
@@ -45,7 +44,7 @@ func TestPausedRules(t *testing.T) {
 	if !slices.Equal(matched, []int32{1, 2, 5, 6, 7}) {
 		t.Errorf("matched %v: a paused rule's events must be kept, a disabled one's not", matched)
 	}
-	if !s.Wants("org.openedx.learning.badge.awarded.v1") {
+	if !s.Wants("org.openedx.learning.badge.awarded.v1", time.Time{}, time.Time{}) {
 		t.Error("an event that a paused rule alone wants is not wanted")
 	}
 	for id, want := range map[int32]Status{
@@ -71,11 +70,11 @@ func TestPausedRules(t *testing.T) {
 		}
 	}
 	slices.Reverse(options)
-	if !s.same(list, options) {
+	if !s.same(&Table{Webhooks: list, Options: options}) {
 		t.Error("the same options in another order count as a change")
 	}
 	options[0].PausedAt = at.Add(time.Second)
-	if s.same(list, options) || s.same(list, options[1:]) {
+	if s.same(&Table{Webhooks: list, Options: options}) || s.same(&Table{Webhooks: list, Options: options[1:]}) {
 		t.Error("a change of options was not seen")
 	}
 }
@@ -83,15 +82,15 @@ func TestPausedRules(t *testing.T) {
 // What has not changed must not be compiled again, and what has must be.
 func TestUnchangedRulesAreKept(t *testing.T) {
 	t.Parallel()
-	events := catalogue(t)
+	events := compiler(t)
 	list := rows(4)
 	list[3].URL = " https://h/"
-	before := NewSnapshot(list, nil, events)
+	before := NewSnapshot(Table{Webhooks: list}, events)
 	changed := slices.Clone(list)
 	changed[1].URL = "https://other/"
 	slices.Reverse(changed)
 	options := []Option{pausedSince(list[2], time.Unix(1, 0))}
-	after := before.next(changed, options, events)
+	after := before.next(Table{Webhooks: changed, Options: options}, events)
 	for id, kept := range map[int32]bool{1: true, 2: false, 3: false, 4: true} {
 		old, _ := before.Lookup(lane(id))
 		now, _ := after.Lookup(lane(id))
@@ -102,11 +101,11 @@ func TestUnchangedRulesAreKept(t *testing.T) {
 	if r, _ := after.Lookup(lane(2)); r.Target != "https://other" {
 		t.Errorf("target %q of the changed rule", r.Target)
 	}
-	if !after.same(changed, options) || after.Count(Paused) != 1 || len(after.Match(enrollmentCreated)) != 4 {
+	if !after.same(&Table{Webhooks: changed, Options: options}) || after.Count(Paused) != 1 || len(after.Match(enrollmentCreated)) != 4 {
 		t.Error("the next snapshot differs from what it was made of")
 	}
-	gone := after.next(changed[:1], nil, events)
-	if len(gone.Entries()) != 1 || len(gone.Match(enrollmentCreated)) != 1 || !gone.same(changed[:1], nil) {
+	gone := after.next(Table{Webhooks: changed[:1]}, events)
+	if len(gone.Entries()) != 1 || len(gone.Match(enrollmentCreated)) != 1 || !gone.same(&Table{Webhooks: changed[:1]}) {
 		t.Errorf("rows that are gone are there: %+v", gone.Entries())
 	}
 	if e := gone.Entries()[0]; e.Row.URL != " https://h/" || e.Rule.URL != "https://h/" {
@@ -122,11 +121,6 @@ func TestRefresherPauses(t *testing.T) {
 		if r.Paused(lane(1)) {
 			t.Error("paused before anything was loaded")
 		}
-		source.set(func(s *table) { s.optionErr = errors.New("no options") })
-		if err := r.Refresh(t.Context()); err == nil || r.Current() != nil {
-			t.Errorf("loaded rules without their options: %v", err)
-		}
-		source.set(func(s *table) { s.optionErr = nil })
 		refresh := func() {
 			t.Helper()
 			if err := r.Refresh(t.Context()); err != nil {
@@ -151,55 +145,17 @@ func TestRefresherPauses(t *testing.T) {
 		if r.Current() != paused {
 			t.Error("unchanged options were compiled again")
 		}
-		source.set(func(s *table) { s.rows, s.optionErr = rows(5), errors.New("gone away") })
+		source.set(func(s *table) { s.rows, s.err = rows(5), errors.New("gone away") })
 		if err := r.Refresh(t.Context()); err == nil || r.Current() != paused {
 			t.Errorf("new rows came into force without their options: %v", err)
 		}
-		source.set(func(s *table) { s.options, s.optionErr = nil, nil })
+		source.set(func(s *table) { s.options, s.err = nil, nil })
 		refresh()
 		if r.Paused(lane(1)) || r.Active(lane(5)) == nil {
 			t.Error("the rule was not resumed")
 		}
-		if n := strings.Count(log.String(), "active=1 paused=1 disabled=0 faulty=0"); n != 1 {
+		if n := strings.Count(log.String(), "active=1 released=0 paused=1 disabled=0 foreign=0 faulty=0"); n != 1 {
 			t.Errorf("the pause was logged %d times:\n%s", n, log)
 		}
 	})
-}
-
-// growing is a Source where a rule with an option is made, in one transaction, between the two readings of one refresh.
-type growing struct{ made bool }
-
-func (g *growing) Webhooks(context.Context) ([]Row, error) {
-	made := g.made
-	g.made = true
-	if made {
-		return rows(1), nil
-	}
-	return nil, nil
-}
-
-func (g *growing) Options(context.Context) ([]Option, error) {
-	made := g.made
-	g.made = true
-	if made {
-		return []Option{pausedSince(rows(1)[0], time.Unix(1, 0))}, nil
-	}
-	return nil, nil
-}
-
-// A rule must never be in force without its options: those of a new one may say that what is sent is signed or filtered.
-func TestNoRuleBeforeItsOptions(t *testing.T) {
-	t.Parallel()
-	r, _, _ := newRefresher(t, &growing{})
-	for range 2 {
-		if err := r.Refresh(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		if r.Active(lane(1)) != nil {
-			t.Error("a rule is in force without its options")
-		}
-	}
-	if !r.Paused(lane(1)) {
-		t.Error("the rule never came")
-	}
 }

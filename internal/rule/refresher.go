@@ -1,32 +1,38 @@
 package rule
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
-	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
 
 // Source is where rows and their options come from. An error's text holds no secret.
 type Source interface {
-	// Webhooks returns all rows of the webhook table, disabled ones included.
-	Webhooks(ctx context.Context) ([]Row, error)
-	// Options returns all rows of the option table, one at most of a kind and a rule; none where there is no such table yet.
-	Options(ctx context.Context) ([]Option, error)
+	// Rules returns all rows and options as they were at one moment, disabled ones included: a rule that is made or adopted meanwhile is
+	// there with its options, or not at all.
+	Rules(ctx context.Context) (Table, error)
+}
+
+// Table is what there is of rules, each list in any order.
+type Table struct {
+	Webhooks   []Row
+	Webfilters []FilterRow
+	// Options are one at most of a kind and a rule; none where there is no such table yet.
+	Options []Option
 }
 
 // Options are what a Refresher needs.
 type Options struct {
-	Source    Source            // required
-	Catalogue *schema.Catalogue // required
+	Source   Source    // required
+	Compiler *Compiler // required
 	// Period is the time between refreshes, 5 s if zero. A negative one would make the ticker panic and is refused.
 	Period time.Duration
 	// QueryTimeout bounds one reading, 10 s if zero: a database that hangs must not hold up the refreshes after it for good.
@@ -46,20 +52,29 @@ type Refresher struct {
 	options Options
 	log     *slog.Logger
 	metrics *metrics
-	current atomic.Pointer[Snapshot]
+	current atomic.Pointer[reading]
 
-	// mu serialises refreshes, so that an older reading never replaces a newer one. It guards lastFailure and faults.
-	mu          sync.Mutex
+	// turn holds a token while somebody reads, so that an older reading never replaces a newer one. Who has it owns lastFailure, faults
+	// and forced.
+	turn        chan struct{}
 	lastFailure string
 	faults      map[int32]string // those logged
+	forced      spacing
 
-	failure   atomic.Pointer[string]    // why there is no first snapshot yet
-	refreshed atomic.Pointer[time.Time] // when rules were last read, with the monotonic clock
+	failure atomic.Pointer[string] // why the last reading failed, nil where it did not
+	held    atomic.Int64           // callers of Fresh whose reading has failed
+}
+
+// reading is a snapshot with the moment at which its reading began, by the monotonic clock.
+type reading struct {
+	*Snapshot
+
+	began time.Time
 }
 
 // New returns a Refresher that has read nothing yet. It starts no goroutine.
 func New(options Options) (*Refresher, error) {
-	if options.Source == nil || options.Catalogue == nil {
+	if options.Source == nil || options.Compiler == nil || options.Compiler.Catalogue == nil {
 		return nil, errors.New("rules: a source and a catalogue are needed; the first refresh would panic without")
 	}
 	if options.Period < 0 || options.QueryTimeout < 0 {
@@ -74,18 +89,23 @@ func New(options Options) (*Refresher, error) {
 	if options.Logger == nil {
 		options.Logger = slog.New(slog.DiscardHandler)
 	}
-	r := &Refresher{options: options, log: options.Logger, faults: map[int32]string{}}
+	r := &Refresher{options: options, log: options.Logger, turn: make(chan struct{}, 1), faults: map[int32]string{}}
 	r.metrics = newMetrics(options.Registerer, r.age)
 	return r, nil
 }
 
 // Current returns the last good snapshot, nil before the first. See Snapshot about nil.
-func (r *Refresher) Current() *Snapshot { return r.current.Load() }
+func (r *Refresher) Current() *Snapshot {
+	if now := r.current.Load(); now != nil {
+		return now.Snapshot
+	}
+	return nil
+}
 
 // Active returns the rule of a lane in the current snapshot, nil where it is paused, disabled, faulty, gone, or nothing has
 // been loaded.
 func (r *Refresher) Active(lane delivery.Lane) *Rule {
-	if s := r.current.Load(); s != nil {
+	if s := r.Current(); s != nil {
 		return s.Active(lane)
 	}
 	return nil
@@ -94,9 +114,12 @@ func (r *Refresher) Active(lane delivery.Lane) *Rule {
 // Paused tells whether the rule of a lane is paused in the current snapshot: matched, and not to be sent to. Before anything has been
 // loaded no rule is.
 func (r *Refresher) Paused(lane delivery.Lane) bool {
-	s := r.current.Load()
+	s := r.Current()
 	return s != nil && s.Paused(lane)
 }
+
+// Filters returns the rows that are to be called for a filter or an event; see Snapshot. Load must have returned nil before.
+func (r *Refresher) Filters(name string) []*Filter { return r.Current().Filters(name) }
 
 // Load reads the rules until that succeeds once, waiting longer after each failure, and returns nil then. It returns an
 // error only when ctx ends first; the error says why the rules could not be read.
@@ -136,68 +159,67 @@ func (r *Refresher) Run(ctx context.Context) {
 // Refresh reads the rules now; after a change through this system it makes the change count at once. On an error the
 // snapshot stays as it was.
 func (r *Refresher) Refresh(ctx context.Context) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	reading, cancel := context.WithTimeout(ctx, r.options.QueryTimeout)
+	select {
+	case r.turn <- struct{}{}:
+	case <-ctx.Done():
+		return fmt.Errorf("read the rules: %w", ctx.Err())
+	}
+	defer func() { <-r.turn }()
+	return r.refresh(ctx)
+}
+
+// refresh reads the rules. The caller has the turn.
+func (r *Refresher) refresh(ctx context.Context) error {
+	began := time.Now()
+	bounded, cancel := context.WithTimeout(ctx, r.options.QueryTimeout)
 	defer cancel()
-	rows, options, err := r.read(reading)
+	table, err := r.options.Source.Rules(bounded)
 	if err != nil {
 		if ctx.Err() == nil {
 			r.failed(err)
 		}
 		return fmt.Errorf("read the rules: %w", err)
 	}
-	now := time.Now()
-	r.refreshed.Store(&now)
 	r.failure.Store(nil)
 	if r.lastFailure != "" {
 		r.log.LogAttrs(ctx, slog.LevelInfo, "rules can be read again")
 		r.lastFailure = ""
 	}
-	before := r.current.Load()
-	if before != nil && before.same(rows, options) {
+	before := r.Current()
+	if before != nil && before.same(&table) {
+		r.current.Store(&reading{before, began})
 		r.metrics.unchanged.Inc()
 		return nil
 	}
 	var snapshot *Snapshot
 	if before == nil {
-		snapshot = NewSnapshot(rows, options, r.options.Catalogue)
+		snapshot = NewSnapshot(table, r.options.Compiler)
 	} else {
-		snapshot = before.next(rows, options, r.options.Catalogue)
+		snapshot = before.next(table, r.options.Compiler)
 	}
-	r.current.Store(snapshot)
+	r.current.Store(&reading{snapshot, began})
 	r.metrics.changed.Inc()
 	r.metrics.count(snapshot)
 	r.logChange(ctx, before, snapshot)
 	return nil
 }
 
-// read reads the rows and then the options: whoever makes a rule with options makes them together, so a row that is seen without its
-// options has none. Read the other way round, a new rule could be sent to once as if it had none.
-func (r *Refresher) read(ctx context.Context) ([]Row, []Option, error) {
-	rows, err := r.options.Source.Webhooks(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	options, err := r.options.Source.Options(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	return rows, options, nil
-}
-
-// Ready returns nil once rules have been loaded, else why they have not. Rules that are old stay good: see the metric of their age.
+// Ready returns nil once rules have been loaded, else why they have not. Rules that are old stay good, see the metric of their age, unless
+// events wait for newer ones: see Fresh.
 func (r *Refresher) Ready(context.Context) error {
-	if r.current.Load() != nil {
+	loaded, failure := r.current.Load() != nil, r.failure.Load()
+	switch {
+	case loaded && failure != nil && r.held.Load() > 0:
+		return fmt.Errorf("the rules cannot be read, and events wait that a rule adopted by now may want: %s", *failure)
+	case loaded:
 		return nil
-	}
-	if failure := r.failure.Load(); failure != nil {
+	case failure != nil:
 		return fmt.Errorf("the rules have not been loaded: %s", *failure)
 	}
 	return errors.New("the rules have not been loaded yet")
 }
 
-// failed counts a failure and logs it when it differs from the one before. mu is held.
+// failed counts a failure and logs it when it differs from the one before. The caller has the turn.
 func (r *Refresher) failed(err error) {
 	r.metrics.failed.Inc()
 	text := err.Error()
@@ -216,7 +238,7 @@ func (r *Refresher) failed(err error) {
 // maxFaultsLogged bounds the lines about faulty rows in one change.
 const maxFaultsLogged = 20
 
-// logChange says what the rules are now, and each new fault. mu is held.
+// logChange says what the rules are now, and each new fault. The caller has the turn.
 func (r *Refresher) logChange(ctx context.Context, before, now *Snapshot) {
 	counts := make([]slog.Attr, 0, len(statuses)+1)
 	for _, status := range statuses {
@@ -232,14 +254,19 @@ func (r *Refresher) logChange(ctx context.Context, before, now *Snapshot) {
 	debug := r.log.Enabled(ctx, slog.LevelDebug)
 	for i := range now.entries {
 		e := &now.entries[i]
-		switch {
-		case e.Rule == nil:
-			faults[e.Row.ID] = e.Fault
-			if r.faults[e.Row.ID] == e.Fault {
+		switch trouble := cmp.Or(e.Fault, e.Hold); {
+		case trouble != "":
+			faults[e.Row.ID] = trouble
+			if r.faults[e.Row.ID] == trouble {
 				continue
 			}
+			message := "rule is left out"
+			if e.Rule != nil {
+				message = "rule is held back"
+			}
 			if fresh++; fresh <= maxFaultsLogged {
-				r.log.LogAttrs(ctx, slog.LevelWarn, "rule is left out", slog.Int("rule_id", int(e.Row.ID)), slog.String("fault", e.Fault))
+				r.log.LogAttrs(ctx, slog.LevelWarn, message, //nolint:sloglint // one of two constants
+					slog.Int("rule_id", int(e.Row.ID)), slog.String("fault", trouble))
 			}
 		case debug:
 			r.log.LogAttrs(ctx, slog.LevelDebug, "rule", slog.Int("rule_id", int(e.Row.ID)), slog.String("status", e.Status().String()),
@@ -247,16 +274,16 @@ func (r *Refresher) logChange(ctx context.Context, before, now *Snapshot) {
 		}
 	}
 	if more := fresh - maxFaultsLogged; more > 0 {
-		r.log.LogAttrs(ctx, slog.LevelWarn, "more rules are left out; see rules list", slog.Int("rules", more))
+		r.log.LogAttrs(ctx, slog.LevelWarn, "more rules are left out or held back; see rules list", slog.Int("rules", more))
 	}
 	r.faults = faults
 }
 
-// age returns the seconds since the rules were last read, 0 before the first time.
+// age returns the seconds since the last good reading began, 0 before the first.
 func (r *Refresher) age() float64 {
-	at := r.refreshed.Load()
-	if at == nil {
+	now := r.current.Load()
+	if now == nil {
 		return 0
 	}
-	return time.Since(*at).Seconds()
+	return time.Since(now.began).Seconds()
 }

@@ -21,31 +21,24 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // table is a Source whose rows, options and errors a test sets.
 type table struct {
-	mu        sync.Mutex
-	rows      []Row
-	err       error
-	options   []Option
-	optionErr error
-	hang      bool
-	reads     int
+	mu      sync.Mutex
+	rows    []Row
+	err     error
+	options []Option
+	hang    bool
+	reads   int
 }
 
-func (s *table) Webhooks(ctx context.Context) ([]Row, error) {
+func (s *table) Rules(ctx context.Context) (Table, error) {
 	s.mu.Lock()
-	rows, err, hang := slices.Clone(s.rows), s.err, s.hang
+	read, err, hang := Table{Webhooks: slices.Clone(s.rows), Options: slices.Clone(s.options)}, s.err, s.hang
 	s.reads++
 	s.mu.Unlock()
 	if hang {
 		<-ctx.Done()
-		return nil, ctx.Err()
+		return Table{}, ctx.Err()
 	}
-	return rows, err
-}
-
-func (s *table) Options(context.Context) ([]Option, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.options), s.optionErr
+	return read, err
 }
 
 func (s *table) set(change func(*table)) {
@@ -65,7 +58,7 @@ func newRefresher(t *testing.T, source Source) (*Refresher, *bytes.Buffer, *prom
 	var log bytes.Buffer
 	registry := prometheus.NewRegistry()
 	logger := slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	r, err := New(Options{Source: source, Catalogue: catalogue(t), Logger: logger, Registerer: registry})
+	r, err := New(Options{Source: source, Compiler: compiler(t), Logger: logger, Registerer: registry})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,9 +68,9 @@ func newRefresher(t *testing.T, source Source) (*Refresher, *bytes.Buffer, *prom
 func TestNewRefusesWrongOptions(t *testing.T) {
 	t.Parallel()
 	for name, options := range map[string]Options{
-		"no source":    {Catalogue: catalogue(t)},
+		"no source":    {Compiler: compiler(t)},
 		"no catalogue": {Source: &table{}},
-		"period":       {Source: &table{}, Catalogue: catalogue(t), Period: -1},
+		"period":       {Source: &table{}, Compiler: compiler(t), Period: -1},
 	} {
 		if _, err := New(options); err == nil {
 			t.Errorf("%s: accepted", name)
@@ -110,7 +103,7 @@ func TestLoadWaitsForTheFirstSnapshot(t *testing.T) {
 		if len(r.Current().Match(enrollmentCreated)) != 2 || r.Ready(t.Context()) != nil {
 			t.Error("not loaded")
 		}
-		if n, err := testutil.GatherAndCount(registry); err != nil || n != 8 {
+		if n, err := testutil.GatherAndCount(registry); err != nil || n != 10 {
 			t.Errorf("%d series, %v", n, err)
 		}
 	})
@@ -178,12 +171,14 @@ func TestRunKeepsTheLastGoodSnapshot(t *testing.T) {
 			}
 		}
 		if err := testutil.GatherAndCompare(registry, strings.NewReader(`
-# HELP webhook_dispatcher_rules Rows of the webhook table by status: active, paused, disabled, faulty.
+# HELP webhook_dispatcher_rules Rows of the webhook table by status: active, released, paused, disabled, foreign, faulty.
 # TYPE webhook_dispatcher_rules gauge
 webhook_dispatcher_rules{status="active"} 2
 webhook_dispatcher_rules{status="disabled"} 1
 webhook_dispatcher_rules{status="faulty"} 1
+webhook_dispatcher_rules{status="foreign"} 0
 webhook_dispatcher_rules{status="paused"} 0
+webhook_dispatcher_rules{status="released"} 0
 `), "webhook_dispatcher_rules"); err != nil {
 			t.Error(err)
 		}

@@ -51,6 +51,18 @@ func classify(caller, exchange context.Context, err error) delivery.ErrorClass {
 	return delivery.ClassProtocol
 }
 
+// classifyToken names what kept a token away.
+func classifyToken(caller context.Context, err error) delivery.ErrorClass {
+	var failed *tokenError
+	switch {
+	case errors.As(err, &failed) && failed.denied:
+		return delivery.ClassEgress
+	case errors.Is(caller.Err(), context.Canceled):
+		return delivery.ClassCancelled
+	}
+	return delivery.ClassToken
+}
+
 func isTLS(err error) bool {
 	var (
 		verification *tls.CertificateVerificationError
@@ -84,13 +96,21 @@ func describe(err error) string {
 		hostname  x509.HostnameError
 		invalid   x509.CertificateInvalidError
 		dns       *net.DNSError
+		token     *tokenError
 	)
-	for _, own := range []error{errURLParse, errURLScheme, errURLHost, errURLPort, errHeader, errAuthorization, errSign, errNoStatus} {
+	for _, own := range []error{
+		errURLParse, errURLScheme, errURLHost, errURLPort, errHeader, errAuthorization, errSign, errCertificate, errNoStatus,
+	} {
 		if errors.Is(err, own) {
 			return own.Error()
 		}
 	}
+	if text := refusal(err); text != "" {
+		return text
+	}
 	switch {
+	case errors.As(err, &token):
+		return token.Error()
 	case egress.IsDenied(err):
 		return "the endpoint is not at an allowed address; if it is meant to be reached, add its CIDR block to " + egress.Setting
 	case errors.As(err, &authority):
@@ -107,6 +127,28 @@ func describe(err error) string {
 		return "the host name does not exist"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "the connection was refused"
+	}
+	return ""
+}
+
+// refusal says why the endpoint has refused a TLS connection, "" where it has not or gives no helpful reason. The alerts by which it
+// does have no exported type but that of QUIC, whose text is the same.
+func refusal(err error) string {
+	var op *net.OpError
+	if !errors.As(err, &op) || op.Op != "remote error" {
+		return ""
+	}
+	switch op.Err.Error() {
+	case tls.AlertError(116).Error(): // certificate_required
+		return "the endpoint requires a client certificate, and the rule has none: give it one"
+	case tls.AlertError(40).Error(): // handshake_failure, which is how TLS 1.2 says the same
+		return "the endpoint broke off the handshake: it requires a client certificate and the rule has none, or it speaks too old a TLS"
+	case tls.AlertError(42).Error(), tls.AlertError(43).Error(), tls.AlertError(46).Error(): // bad, unsupported, unknown certificate
+		return "the endpoint requires a client certificate: the rule has none, or one that the endpoint refuses"
+	case tls.AlertError(44).Error(), tls.AlertError(45).Error(): // certificate revoked, expired
+		return "the endpoint refuses the rule's client certificate, because it has expired or was revoked: give the rule a new one"
+	case tls.AlertError(48).Error(): // unknown_ca
+		return "the endpoint refuses the rule's client certificate, because it does not know who issued it"
 	}
 	return ""
 }

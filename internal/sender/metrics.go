@@ -13,7 +13,7 @@ var outcomes = [...]string{
 	"2xx", "3xx", "4xx", "5xx",
 	string(delivery.ClassDNS), string(delivery.ClassConnect), string(delivery.ClassTLS), string(delivery.ClassTimeout),
 	string(delivery.ClassReset), string(delivery.ClassProtocol), string(delivery.ClassEgress), string(delivery.ClassRequest),
-	string(delivery.ClassCancelled), string(delivery.ClassOther),
+	string(delivery.ClassToken), string(delivery.ClassCancelled), string(delivery.ClassOther),
 }
 
 type metrics struct {

@@ -5,20 +5,22 @@
 // one that breaks off or is still dripping at the deadline is an error, whatever its status, because its receiver may have
 // broken off as well. No redirect is followed, no cookie kept, nothing decompressed.
 //
+// A request carries what the rule's access says: headers, credentials, an access token, a signature, a client certificate. Tokens are
+// got over the same transport and kept for all deliveries of a client. Without the token that it needs, no request is made.
+//
 // It leaves out what follows from an outcome: retries, breakers and rows. Which addresses may be reached is decided by the
-// transport it is given (package egress). Signing is done by a Signer.
+// transport it is given (package egress).
 package sender
 
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -50,6 +52,8 @@ type Options struct {
 	// Transport sends the requests; see egress.NewTransport. Required: net/http's own would follow the environment's
 	// proxies and reach any address.
 	Transport http.RoundTripper
+	// Certified returns what sends requests with a client certificate; see egress.Pool. Nil: rules that have one are not sent.
+	Certified func(*tls.Certificate) http.RoundTripper
 	// Guard makes an attempt at a URL that is itself a denied address Final. Nil leaves such a URL to the dialer, whose denial
 	// is not: a name may resolve otherwise the next time.
 	Guard *egress.Guard
@@ -62,7 +66,7 @@ type Options struct {
 	MaxResponse int
 	// KeepResponse is how many of them an Attempt keeps, at most: 4096 by default.
 	KeepResponse int
-	// Signer signs requests; nil leaves them unsigned.
+	// Signer signs the requests of rules that say nothing about signing; nil leaves them unsigned.
 	Signer Signer
 	// Logger gets failures, summarised; nil discards.
 	Logger *slog.Logger
@@ -110,6 +114,7 @@ type Sender struct {
 	client    *http.Client // resty's
 	userAgent string
 	targets   targets
+	tokens    *tokens
 	metrics   *metrics
 	journal   *journal
 	buffers   sync.Pool // of *[]byte, each max(KeepResponse, readSize) long
@@ -142,12 +147,13 @@ func New(options Options) (*Sender, error) {
 		// Never reached while keepLocation hides where a redirect leads; here in case that changes.
 		SetRedirectPolicy(resty.RedirectPolicyFunc(func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse })).
 		SetCookieJar(nil).GetClient()
+	s.tokens = newTokens(s.client, s.userAgent, options.Now)
 	return s, nil
 }
 
 // Send makes attempt number (counted from 1) of d at the endpoint of r and returns what came of it. Cancelling ctx ends the attempt
 // with the class cancelled. The attempt is Final when no later one can succeed until the rule or a setting changes: the rule's URL is no
-// usable one, is itself an address that is not allowed, or holds credentials for a header that the signature needs.
+// usable one or is itself an address that is not allowed, or a header of the rule cannot be sent or is needed for two things.
 func (s *Sender) Send(ctx context.Context, r *rule.Rule, d *delivery.Delivery, number int) delivery.Attempt {
 	start := s.options.Now()
 	a := delivery.Attempt{
@@ -163,36 +169,12 @@ func (s *Sender) Send(ctx context.Context, r *rule.Rule, d *delivery.Delivery, n
 
 // exchange sends the request and reads the answer into a. It returns where a redirect leads, and the error behind a.Class.
 func (s *Sender) exchange(ctx context.Context, r *rule.Rule, d *delivery.Delivery, a *delivery.Attempt) (location string, cause error) {
-	t := s.targets.get(r.URL, s.options.Guard)
-	if t.err != nil {
-		a.Class, a.Final = delivery.ClassRequest, true
-		return "", t.err
-	}
-	if t.denied {
-		a.Class, a.Final = delivery.ClassEgress, true
-		return "", &egress.DeniedError{Host: t.host}
-	}
-	header, err := s.header(r, d, t, a.At)
-	if err != nil {
-		// A signer may have failed for a moment; a wrong header stays wrong.
-		a.Class, a.Final = delivery.ClassRequest, errors.Is(err, errHeader) || errors.Is(err, errAuthorization)
-		return "", err
-	}
-
-	exchange, cancel := context.WithTimeout(ctx, s.options.Timeout)
+	exchange, cancel := context.WithTimeout(ctx, s.timeout(r))
 	defer cancel()
-	response, err := s.client.Do(t.request(exchange, header, d.Body))
+	t := s.targets.get(r.URL, s.options.Guard)
+	response, err := s.answer(ctx, exchange, t, r, d, a)
 	if err != nil {
-		a.Class = classify(ctx, exchange, err)
 		return "", err
-	}
-	a.Status = response.StatusCode
-	a.RetryAfter = ParseRetryAfter(response.Header.Get("Retry-After"), s.options.Now())
-	if response.StatusCode < 200 {
-		// 101, or digits that are no status: the connection no longer speaks HTTP.
-		_ = response.Body.Close()
-		a.Class = delivery.ClassProtocol
-		return "", errNoStatus
 	}
 	if a.Response, err = s.read(response); err != nil {
 		a.Class = classify(ctx, exchange, err)
@@ -204,71 +186,105 @@ func (s *Sender) exchange(ctx context.Context, r *rule.Rule, d *delivery.Deliver
 	return location, nil
 }
 
+// answer sends the request and returns the answer, whose body the caller reads and closes while exchange lasts. Of a it sets Class and
+// Final, or Status and RetryAfter.
+func (s *Sender) answer(
+	ctx, exchange context.Context, t *target, r *rule.Rule, d *delivery.Delivery, a *delivery.Attempt,
+) (*http.Response, error) {
+	if t.err != nil {
+		a.Class, a.Final = delivery.ClassRequest, true
+		return nil, t.err
+	}
+	if t.denied {
+		a.Class, a.Final = delivery.ClassEgress, true
+		return nil, &egress.DeniedError{Host: t.host}
+	}
+	header, err := s.header(r, d, t, a.At)
+	if err != nil {
+		// A signer may have failed for a moment; a wrong header stays wrong.
+		a.Class, a.Final = delivery.ClassRequest, errors.Is(err, errHeader) || errors.Is(err, errAuthorization)
+		return nil, err
+	}
+	client, err := s.clientOf(r)
+	if err != nil {
+		a.Class = delivery.ClassRequest
+		return nil, err
+	}
+	token, err := s.token(exchange, r, header)
+	if err != nil {
+		a.Class = classifyToken(ctx, err)
+		return nil, err
+	}
+	response, err := client.Do(t.request(exchange, header, d.Body))
+	if err != nil {
+		a.Class = classify(ctx, exchange, err)
+		return nil, err
+	}
+	if response.StatusCode == http.StatusUnauthorized && token != "" {
+		s.tokens.refused(r.Access.OAuth2, token)
+	}
+	a.Status = response.StatusCode
+	a.RetryAfter = ParseRetryAfter(response.Header.Get("Retry-After"), s.options.Now())
+	if response.StatusCode < 200 {
+		// 101, or digits that are no status: the connection no longer speaks HTTP.
+		_ = response.Body.Close()
+		a.Class = delivery.ClassProtocol
+		return nil, errNoStatus
+	}
+	return response, nil
+}
+
+// token puts a token into the header and returns it, "" where the rule needs none.
+func (s *Sender) token(ctx context.Context, r *rule.Rule, header http.Header) (string, error) {
+	if r.Access == nil || r.Access.OAuth2 == nil {
+		return "", nil
+	}
+	token, err := s.tokens.get(ctx, r.Access.OAuth2)
+	if err == nil {
+		header["Authorization"] = []string{"Bearer " + token}
+	}
+	return token, err
+}
+
+// Preview returns the request that Send would make of d now, and sends nothing. Where Send would ask for an access token first, the
+// header Authorization says so in the token's place. An error's text may be shown.
+func (s *Sender) Preview(ctx context.Context, r *rule.Rule, d *delivery.Delivery) (*http.Request, error) {
+	t := s.targets.get(r.URL, s.options.Guard)
+	if t.err != nil {
+		return nil, t.err
+	}
+	header, err := s.header(r, d, t, s.options.Now())
+	if err != nil {
+		return nil, err
+	}
+	return t.request(ctx, header, d.Body), nil
+}
+
+// timeout returns how long an exchange with the rule's endpoint may take.
+func (s *Sender) timeout(r *rule.Rule) time.Duration {
+	if r.Limits.Timeout > 0 {
+		return r.Limits.Timeout
+	}
+	return s.options.Timeout
+}
+
+// clientOf returns what sends the rule's requests.
+func (s *Sender) clientOf(r *rule.Rule) (*http.Client, error) {
+	if r.Access == nil || r.Access.Certificate == nil {
+		return s.client, nil
+	}
+	if s.options.Certified == nil {
+		return nil, errCertificate
+	}
+	client := *s.client
+	client.Transport = &keepLocation{s.options.Certified(r.Access.Certificate)}
+	return &client, nil
+}
+
 var (
-	errNoStatus = errors.New("the answer has no final status")
-	errHeader   = errors.New("a header of the request has an invalid name or value")
-	errSign     = errors.New("the request could not be signed")
+	errNoStatus    = errors.New("the answer has no final status")
+	errCertificate = errors.New("the rule has a client certificate, and nothing here can show one")
 )
-
-// header makes the request's header. Names are in canonical form, so that no map look-up has to convert them.
-func (s *Sender) header(r *rule.Rule, d *delivery.Delivery, t *target, at time.Time) (http.Header, error) {
-	timestamp := at.Unix()
-	id := d.ID.String()
-	values := [...]string{
-		d.Format.ContentType(), "text/plain", s.userAgent, id, strconv.FormatInt(timestamp, 10),
-		d.Traceparent, t.authorization,
-	}
-	header := make(http.Header, 8) // with room for a signature
-	for i, name := range [...]string{"Content-Type", "Accept", "User-Agent", "Webhook-Id", "Webhook-Timestamp"} {
-		header[name] = values[i : i+1 : i+1]
-	}
-	// It comes from the bus: a malformed one is left out, for tracing is no reason to fail a delivery.
-	if validTraceparent(d.Traceparent) {
-		header["Traceparent"] = values[5:6:6]
-	}
-	if t.authorization != "" {
-		header["Authorization"] = values[6:7:7]
-	}
-	if s.options.Signer == nil {
-		return header, nil
-	}
-	if err := s.options.Signer.Sign(r, id, timestamp, d.Body, header); errors.Is(err, errAuthorization) {
-		return nil, errAuthorization
-	} else if err != nil {
-		return nil, errSign
-	}
-	for name, values := range header {
-		if !httpguts.ValidHeaderFieldName(name) {
-			return nil, errHeader
-		}
-		for _, value := range values {
-			if !httpguts.ValidHeaderFieldValue(value) {
-				return nil, errHeader
-			}
-		}
-	}
-	return header, nil
-}
-
-// validTraceparent tells whether v has the form of W3C Trace Context, section 3.2: 00-<32 hex>-<16 hex>-<2 hex>.
-func validTraceparent(v string) bool {
-	if len(v) != 55 {
-		return false
-	}
-	for i := range len(v) {
-		switch i {
-		case 2, 35, 52:
-			if v[i] != '-' {
-				return false
-			}
-		default:
-			if !strings.Contains("0123456789abcdef", v[i:i+1]) {
-				return false
-			}
-		}
-	}
-	return v[:2] != "ff"
-}
 
 // read reads the body of an answer up to the limit and returns its beginning. A body that ends within the limit is read to its
 // end, so that the connection can be used again; of a longer one the rest is not waited for.

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
 const trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -172,7 +173,9 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 			}))
 			out := &output{}
 			s := newSender(t, func(o *Options) { o.Logger = out.logger() })
-			a := s.Send(t.Context(), ruleFor(server.URL), sample("{}"), 1)
+			// Were it followed, these would be shown to whoever the endpoint names.
+			secret := &rule.Access{Authorization: "Bearer CANARY", Header: map[string]string{"X-Api-Key": "CANARY"}}
+			a := s.Send(t.Context(), accessed(server.URL, secret), sample("{}"), 1)
 			server.Close()
 			if a.Status != status || a.Class != "" || a.OK() {
 				t.Errorf("%d to %q: %+v", status, location, a)

@@ -13,10 +13,44 @@ import (
 // Unsigned is the name of the scheme that signs nothing.
 const Unsigned = "none"
 
-// errAuthorization ends a delivery at once: sending the credentials without the signature, or the signature without the
-// credentials, would be refused at best.
-var errAuthorization = errors.New("the rule's URL has credentials in it, and the signature needs the same header, Authorization: " +
-	"take them out of the URL, or set WEBHOOK_DISPATCHER_SIGNING_SCHEME to another scheme")
+var errSign = errors.New("the request could not be signed")
+
+// sign adds the signature that the rule asks for, or else the one of the settings.
+func (s *Sender) sign(r *rule.Rule, id string, at time.Time, body []byte, header http.Header) error {
+	if a := r.Access; a != nil && (a.Unsigned || len(a.Signings) > 0) {
+		return signAs(a, id, at, body, header)
+	}
+	if s.options.Signer == nil {
+		return nil
+	}
+	if err := s.options.Signer.Sign(r, id, at.Unix(), body, header); errors.Is(err, errAuthorization) {
+		return errAuthorization
+	} else if err != nil {
+		return errSign // not wrapped: it may hold a secret
+	}
+	return nil
+}
+
+// signAs signs as the rule's own options say.
+func signAs(a *rule.Access, id string, at time.Time, body []byte, header http.Header) error {
+	if a.Unsigned {
+		return nil
+	}
+	for i := range a.Signings {
+		signing := &a.Signings[i]
+		if !signing.Until.IsZero() && !at.Before(signing.Until) {
+			continue
+		}
+		if signing.Authorization && header["Authorization"] != nil {
+			return errAuthorization
+		}
+		if err := signing.Signer.Sign(header, id, at, body); err != nil {
+			return errSign
+		}
+		return nil
+	}
+	return errSign
+}
 
 // NewSigner returns what signs the requests of all rules by a scheme of signature.Named; nil for Unsigned or "".
 // It signs with all secrets, or with the first where the scheme has room for one signature. Its errors show no secret.

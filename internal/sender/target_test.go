@@ -1,13 +1,16 @@
 package sender
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -116,6 +119,40 @@ func TestFinal(t *testing.T) {
 		if a := s.Send(t.Context(), ruleFor(url), sample("{}"), 1); a.Class != delivery.ClassEgress || a.Final {
 			t.Errorf("%q: %+v", url, a)
 		}
+	}
+}
+
+// First tries, retries, token calls and requests with a client certificate go past the same guard, on the address that is dialled.
+func TestEveryPathIsGuarded(t *testing.T) {
+	t.Parallel()
+	var reached atomic.Int64
+	inside := raw(t, func(net.Conn) { reached.Add(1) })
+	pool, err := egress.NewPool(egress.Options{Guard: guard(t, "")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.CloseIdleConnections)
+	// No Guard: what is literal is left to the dial, too.
+	s := newSender(t, func(o *Options) { o.Transport, o.Certified = pool.Transport(nil), pool.Transport })
+	for _, host := range []string{"127.0.0.1", "localhost", "[::ffff:127.0.0.1]"} {
+		url := strings.Replace(inside, "127.0.0.1", host, 1)
+		secure := strings.Replace(url, "http:", "https:", 1)
+		for name, r := range map[string]*rule.Rule{
+			"plain":             ruleFor(url),
+			"TLS":               ruleFor(secure),
+			"token call":        accessed("http://h.test/", &rule.Access{OAuth2: &rule.OAuth2{TokenURL: url}}),
+			"token call by TLS": accessed("http://h.test/", &rule.Access{OAuth2: &rule.OAuth2{TokenURL: secure}}),
+			"certificate":       accessed(secure, &rule.Access{Certificate: &tls.Certificate{}}),
+		} {
+			for number := 1; number <= 2; number++ {
+				if a := s.Send(t.Context(), r, sample("{}"), number); a.Class != delivery.ClassEgress || len(a.Response) != 0 || a.Status != 0 {
+					t.Errorf("%s at %s, attempt %d: %+v", name, host, number, a)
+				}
+			}
+		}
+	}
+	if n := reached.Load(); n != 0 {
+		t.Errorf("%d connections", n)
 	}
 }
 

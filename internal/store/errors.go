@@ -20,6 +20,7 @@ const (
 	errAccessDenied    = 1045
 	errUnknownDatabase = 1049
 	errUnknownColumn   = 1054
+	errDuplicate       = 1062
 	errNoTable         = 1146
 	errTableDenied     = 1142
 	errColumnDenied    = 1143
@@ -148,15 +149,16 @@ const (
 	retryBase  = 5 * time.Millisecond
 )
 
-// retry runs f again after a deadlock or a lock wait, which leave nothing of f behind. Any other error is returned at
-// once: after a lost connection it is open what was done, and waiting is the caller's to decide.
+// retry runs f again after a deadlock or a lock wait, which leave nothing of f behind, and after a row that another has made since f
+// looked for it. Any other error is returned at once: after a lost connection it is open what was done, and waiting is the caller's to
+// decide.
 func (s *Store) retry(ctx context.Context, what string, f func() error) error {
 	for n := 0; ; n++ {
 		err := f()
 		if err == nil {
 			return nil
 		}
-		if n == maxRetries || !isNumber(err, errDeadlock, errLockWait, errRecordChanged) {
+		if n == maxRetries || !isNumber(err, errDeadlock, errLockWait, errRecordChanged, errDuplicate) {
 			return fmt.Errorf("%s: %w", what, clean(err))
 		}
 		s.log.DebugContext(ctx, "database statement undone by another, trying again", "what", what, "try", n+1, "error", clean(err))

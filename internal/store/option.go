@@ -2,34 +2,86 @@ package store
 
 import (
 	"context"
-	"crypto/sha256"
 	"database/sql"
-	"errors"
 	"fmt"
+	"math"
+	"strings"
 	"time"
+
+	"gorm.io/gorm"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
-// ruleOption is a row of the option table, without what is large or secret.
+// ruleOption is a row of the option table.
 type ruleOption struct {
 	Kind        uint8      `gorm:"column:kind"`
 	RuleID      int32      `gorm:"column:rule_id"`
-	RuleCreated time.Time  `gorm:"column:rule_created"`
+	Enabled     tinyint    `gorm:"column:enabled"`
+	AdoptedAt   *time.Time `gorm:"column:adopted_at"`
+	ReleasedAt  *time.Time `gorm:"column:released_at"`
 	PausedAt    *time.Time `gorm:"column:paused_at"`
+	RuleCreated time.Time  `gorm:"column:rule_created"`
+	URLSum      []byte     `gorm:"column:url_sha256"`
+	Options     string     `gorm:"column:options"`
+	Secrets     []byte     `gorm:"column:secrets"`
+	KeyID       string     `gorm:"column:key_id"`
+	Version     uint32     `gorm:"column:version"`
 }
 
 // TableName tells GORM the table.
 func (ruleOption) TableName() string { return "webhook_dispatcher_rule_option" }
 
-var optionColumns = [...]string{"kind", "rule_id", "rule_created", "paused_at"}
+var optionColumns = [...]string{
+	"kind", "rule_id", "enabled", "adopted_at", "released_at", "paused_at", "rule_created", "url_sha256", "options", "secrets", "key_id",
+	"version",
+}
+
+// noOptions is what the column holds where there are none: it takes no NULL.
+const noOptions = "{}"
+
+// option returns what the row says.
+func (o *ruleOption) option() rule.Option {
+	moment := func(t *time.Time) time.Time {
+		if t == nil {
+			return time.Time{}
+		}
+		return *t
+	}
+	option := rule.Option{
+		Kind: delivery.Kind(o.Kind), RuleID: o.RuleID, RuleCreated: o.RuleCreated, Enabled: o.Enabled != 0,
+		AdoptedAt: moment(o.AdoptedAt), ReleasedAt: moment(o.ReleasedAt), PausedAt: moment(o.PausedAt),
+		Document: o.Options, Sealed: string(o.Secrets), KeyID: o.KeyID, Version: o.Version,
+	}
+	copy(option.URLSum[:], o.URLSum)
+	return normal(option)
+}
+
+// normal returns an option as a row gives it back, so that two that mean the same are equal.
+func normal(o rule.Option) rule.Option {
+	for _, t := range [...]*time.Time{&o.RuleCreated, &o.AdoptedAt, &o.ReleasedAt} {
+		*t = t.UTC().Truncate(time.Microsecond)
+	}
+	o.PausedAt = o.PausedAt.UTC().Truncate(time.Millisecond)
+	if o.Document == noOptions {
+		o.Document = ""
+	}
+	if o.Sealed == "" {
+		o.KeyID = ""
+	}
+	return o
+}
 
 // RuleOptions returns what the option table has for rules, in no order; none where there is no such table yet. Options of rules that are
 // gone or were made anew under the same id are among them.
 func (s *Store) RuleOptions(ctx context.Context) ([]rule.Option, error) {
+	return readOptions(s.gorm.WithContext(ctx))
+}
+
+func readOptions(db *gorm.DB) ([]rule.Option, error) {
 	var found []ruleOption
-	err := s.gorm.WithContext(ctx).Select(optionColumns[:]).Find(&found).Error
+	err := db.Select(optionColumns[:]).Find(&found).Error
 	if isNumber(err, errNoTable) {
 		return nil, nil
 	}
@@ -37,108 +89,158 @@ func (s *Store) RuleOptions(ctx context.Context) ([]rule.Option, error) {
 		return nil, fmt.Errorf("read options of rules: %w", clean(err))
 	}
 	options := make([]rule.Option, len(found))
-	for i, o := range found {
-		options[i] = rule.Option{Kind: delivery.Kind(o.Kind), RuleID: o.RuleID, RuleCreated: o.RuleCreated}
-		if o.PausedAt != nil {
-			options[i].PausedAt = *o.PausedAt
-		}
+	for i := range found {
+		options[i] = found[i].option()
 	}
 	return options, nil
 }
 
-// PauseRule pauses the rule of a lane for reason, which stays in its lane record, and tells whether it did: not where the rule is
-// paused already or is gone. Of several that pause it at the same time, one is told that it did. Other options of the rule stay as they
-// are; those of an earlier rule with the same id are dropped.
-func (s *Store) PauseRule(ctx context.Context, lane delivery.Lane, reason delivery.Reason) (paused bool, err error) {
-	err = s.transaction(ctx, fmt.Sprintf("pause %s rule %d", lane.Kind, lane.RuleID), func(tx *sql.Tx) error {
-		paused = false
-		created, url, err := ruleOf(ctx, tx, lane)
-		if errors.Is(err, sql.ErrNoRows) {
-			return nil
+// ChangeOption has change make of the option of a lane's rule what it wants, and tells whether that is anything new: then the option is
+// written, with the next version. A rule without an option comes with a new one, without anything but what identifies the rule and its
+// URL; so does a rule whose id had been another's, and what was kept for that one is dropped when the option is written. The first secrets
+// of a rule are bound to the URL that its row has. Kind, RuleID, RuleCreated and Version are not change's to set.
+//
+// All is done in one transaction, under the lock of the option. What others do at the same moment can undo it: then it begins anew, and
+// change is called again, with what there is by then. An error of change ends it, nothing written, and is in the error returned. A rule
+// that is not there makes a *NoRuleError.
+func (s *Store) ChangeOption(
+	ctx context.Context, lane delivery.Lane, change func(row rule.Row, option *rule.Option) error,
+) (changed bool, err error) {
+	what := fmt.Sprintf("change the options of %s rule %d", lane.Kind, lane.RuleID)
+	return s.changeOption(ctx, what, lane, func(_ *sql.Tx, row rule.Row, option *rule.Option) error {
+		had := option.Sealed != ""
+		err := change(row, option)
+		if !had && option.Sealed != "" {
+			option.URLSum = rule.URLSum(row.URL)
 		}
-		if err != nil {
-			return err
-		}
-		// Makes the row, or else locks it, so that what is read next stays so until the end.
-		sum := sha256.Sum256([]byte(url))
-		if _, err := tx.ExecContext(ctx, `INSERT INTO webhook_dispatcher_rule_option
-  (kind, rule_id, rule_created, url_sha256, options, updated_at) VALUES (?, ?, ?, ?, '{}', UTC_TIMESTAMP(6))
-  ON DUPLICATE KEY UPDATE kind = kind`, uint8(lane.Kind), lane.RuleID, created, sum[:]); err != nil {
-			return err
-		}
-		option, err := lockOption(ctx, tx, lane)
-		if err != nil {
-			return err
-		}
-		same := option.RuleCreated.Equal(created)
-		if same && option.PausedAt != nil {
-			return nil
-		}
-		change, args := "", []any{}
-		if !same {
-			change = `, rule_created = ?, url_sha256 = ?, options = '{}', secrets = NULL, key_id = '', enabled = 1,
-  adopted_at = NULL, released_at = NULL`
-			args = append(args, created, sum[:])
-		}
-		if _, err := tx.ExecContext(ctx, `UPDATE webhook_dispatcher_rule_option
-  SET paused_at = UTC_TIMESTAMP(3), updated_at = UTC_TIMESTAMP(6), version = version + 1`+change+` WHERE kind = ? AND rule_id = ?`,
-			append(args, uint8(lane.Kind), lane.RuleID)...); err != nil {
-			return err
-		}
-		if _, err := tx.ExecContext(ctx, `INSERT INTO webhook_dispatcher_lane (kind, rule_id, pause_reason) VALUES (?, ?, ?)
-  ON DUPLICATE KEY UPDATE pause_reason = ?`, uint8(lane.Kind), lane.RuleID, string(reason), string(reason)); err != nil {
-			return err
-		}
-		paused = true
-		return nil
-	})
-	return paused && err == nil, err
-}
-
-// ResumeRule ends the pause of the rule of a lane and takes the mark of a failing endpoint away, so that the time until the next pause
-// begins anew. It tells whether the rule was paused; a rule that is gone is not.
-func (s *Store) ResumeRule(ctx context.Context, lane delivery.Lane) (resumed bool, err error) {
-	err = s.transaction(ctx, fmt.Sprintf("resume %s rule %d", lane.Kind, lane.RuleID), func(tx *sql.Tx) error {
-		resumed = false
-		created, _, err := ruleOf(ctx, tx, lane)
-		if errors.Is(err, sql.ErrNoRows) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		option, err := lockOption(ctx, tx, lane)
-		switch {
-		case errors.Is(err, sql.ErrNoRows):
-		case err != nil:
-			return err
-		case option.PausedAt != nil && option.RuleCreated.Equal(created):
-			if _, err := tx.ExecContext(ctx, `UPDATE webhook_dispatcher_rule_option
-  SET paused_at = NULL, updated_at = UTC_TIMESTAMP(6), version = version + 1 WHERE kind = ? AND rule_id = ?`,
-				uint8(lane.Kind), lane.RuleID); err != nil {
-				return err
-			}
-			resumed = true
-		}
-		_, err = tx.ExecContext(ctx, `UPDATE webhook_dispatcher_lane SET failing_since = NULL, pause_reason = ''
-  WHERE kind = ? AND rule_id = ?`, uint8(lane.Kind), lane.RuleID)
 		return err
 	})
-	return resumed && err == nil, err
 }
 
-// ruleOf reads what identifies the rule of a lane. It locks nothing: accounts may only read there.
-func ruleOf(ctx context.Context, tx *sql.Tx, lane delivery.Lane) (created time.Time, url string, err error) {
-	if lane.Kind != delivery.KindWebhook {
-		return time.Time{}, "", fmt.Errorf("a lane of kind %s has no rule", lane.Kind)
+// changeOption does what ChangeOption does; change may do more in the same transaction.
+func (s *Store) changeOption(
+	ctx context.Context, what string, lane delivery.Lane, change func(tx *sql.Tx, row rule.Row, option *rule.Option) error,
+) (changed bool, err error) {
+	err = s.transaction(ctx, what, func(tx *sql.Tx) error {
+		// The option first: what switches a rule over holds its lock until all is written, so the row read after it fits it.
+		stored, err := lockOption(ctx, tx, lane)
+		if err != nil {
+			return err
+		}
+		row, err := ruleOf(ctx, tx, lane, "")
+		if err != nil {
+			return err
+		}
+		option := stored.of(lane, &row)
+		changed, err = writeChange(ctx, tx, stored, option, func(o *rule.Option) error { return change(tx, row, o) })
+		return err
+	})
+	return changed && err == nil, err
+}
+
+// stored is an option row as it was read under its lock; nil where there is none.
+type stored struct{ rule.Option }
+
+// of returns the option of a rule: a new one where none is stored for it.
+func (s *stored) of(lane delivery.Lane, row *rule.Row) rule.Option {
+	if s != nil && s.RuleCreated.Equal(row.Created) {
+		return s.Option
 	}
-	err = tx.QueryRowContext(ctx, "SELECT created, webhook_url FROM openedx_webhooks_webhook WHERE id = ?", lane.RuleID).Scan(&created, &url)
-	return created, url, err
+	return newOption(lane, row)
 }
 
-// lockOption reads the option row of a lane and locks it.
-func lockOption(ctx context.Context, tx *sql.Tx, lane delivery.Lane) (option ruleOption, err error) {
-	err = tx.QueryRowContext(ctx, `SELECT rule_created, paused_at FROM webhook_dispatcher_rule_option
-  WHERE kind = ? AND rule_id = ? FOR UPDATE`, uint8(lane.Kind), lane.RuleID).Scan(&option.RuleCreated, &option.PausedAt)
-	return option, err
+// newOption returns the option of a rule that nothing has been said of.
+func newOption(lane delivery.Lane, row *rule.Row) rule.Option {
+	return normal(rule.Option{
+		Kind: lane.Kind, RuleID: lane.RuleID, RuleCreated: row.Created, Enabled: true, URLSum: rule.URLSum(row.URL),
+	})
+}
+
+// writeChange has change work on a copy of an option and writes it if it has become another.
+func writeChange(
+	ctx context.Context, tx *sql.Tx, stored *stored, option rule.Option, change func(*rule.Option) error,
+) (changed bool, err error) {
+	after := option
+	if err := change(&after); err != nil {
+		return false, err
+	}
+	after.Kind, after.RuleID, after.RuleCreated, after.Version = option.Kind, option.RuleID, option.RuleCreated, option.Version
+	if after = normal(after); after == option {
+		return false, nil
+	}
+	return true, writeOption(ctx, tx, &after, stored != nil)
+}
+
+// lockOption reads the option row of a lane and locks it, where there is one. Where there is none nothing is locked: of two that make it
+// the second is undone, and begins anew.
+func lockOption(ctx context.Context, tx *sql.Tx, lane delivery.Lane) (*stored, error) {
+	rows, err := tx.QueryContext(ctx, "SELECT "+strings.Join(optionColumns[:], ", ")+
+		" FROM webhook_dispatcher_rule_option WHERE kind = ? AND rule_id = ? FOR UPDATE", uint8(lane.Kind), lane.RuleID)
+	found, err := collect(rows, err, func(rows *sql.Rows, o *ruleOption) error {
+		return rows.Scan(&o.Kind, &o.RuleID, &o.Enabled, &o.AdoptedAt, &o.ReleasedAt, &o.PausedAt, &o.RuleCreated, &o.URLSum, &o.Options,
+			&o.Secrets, &o.KeyID, &o.Version)
+	})
+	if err != nil || len(found) == 0 {
+		return nil, err
+	}
+	return &stored{found[0].option()}, nil
+}
+
+// maxSealed is what the column of secrets holds.
+const maxSealed = math.MaxUint16
+
+// writeOption writes a whole option row, which is locked if it is there.
+func writeOption(ctx context.Context, tx *sql.Tx, o *rule.Option, there bool) error {
+	if len(o.Sealed) > maxSealed {
+		return own{fmt.Errorf("the secrets take %d bytes sealed, the column takes %d: give fewer or shorter ones", len(o.Sealed), maxSealed)}
+	}
+	document, secrets := o.Document, any(nil)
+	if document == "" {
+		document = noOptions
+	}
+	if o.Sealed != "" {
+		secrets = []byte(o.Sealed)
+	}
+	statement := `INSERT INTO webhook_dispatcher_rule_option SET version = 1, updated_at = UTC_TIMESTAMP(6), enabled = ?, adopted_at = ?,
+  released_at = ?, paused_at = ?, rule_created = ?, url_sha256 = ?, options = ?, secrets = ?, key_id = ?, kind = ?, rule_id = ?`
+	if there {
+		statement = `UPDATE webhook_dispatcher_rule_option SET version = version + 1, updated_at = UTC_TIMESTAMP(6), enabled = ?, adopted_at = ?,
+  released_at = ?, paused_at = ?, rule_created = ?, url_sha256 = ?, options = ?, secrets = ?, key_id = ? WHERE kind = ? AND rule_id = ?`
+	}
+	_, err := tx.ExecContext(ctx, statement, tinyintOf(o.Enabled), timeOrNull(o.AdoptedAt, time.Microsecond),
+		timeOrNull(o.ReleasedAt, time.Microsecond), timeOrNull(o.PausedAt, time.Millisecond), o.RuleCreated, o.URLSum[:], document, secrets,
+		o.KeyID, uint8(o.Kind), o.RuleID)
+	return err
+}
+
+// Reseal has change work on the option of each rule that has secrets, one transaction for each, and tells how many it changed. An option
+// that it leaves as it is, is not written. One that it returns an error for stays as it is, too, and does not keep the others from
+// theirs: its error is joined with others of this kind, each with the rule's id. Options of rules that are gone are passed over.
+func (s *Store) Reseal(ctx context.Context, change func(*rule.Option) error) (n int, err error) {
+	rows, err := s.db.QueryContext(ctx, `SELECT kind, rule_id FROM webhook_dispatcher_rule_option
+  WHERE LENGTH(secrets) > 0 ORDER BY kind, rule_id`)
+	lanes, err := collect(rows, err, func(rows *sql.Rows, l *delivery.Lane) error { return rows.Scan(&l.Kind, &l.RuleID) })
+	if err != nil {
+		return 0, fmt.Errorf("look for rules with secrets: %w", clean(err))
+	}
+	err = each(lanes, func(lane delivery.Lane) error {
+		what := fmt.Sprintf("seal the secrets of %s rule %d anew", lane.Kind, lane.RuleID)
+		changed, err := s.changeOption(ctx, what, lane, func(_ *sql.Tx, _ rule.Row, o *rule.Option) error {
+			if o.Sealed == "" {
+				return nil
+			}
+			if err := change(o); err != nil {
+				return own{err}
+			}
+			return nil
+		})
+		if changed {
+			n++
+		}
+		if isNoRule(err) {
+			return nil
+		}
+		return err
+	})
+	return n, err
 }

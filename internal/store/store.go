@@ -3,7 +3,7 @@
 //
 // It promises that each method either did all that it says or returns an error, that a method may be called again after an
 // error, and that all times are the database's, in UTC. Statements run unchanged on MariaDB from 10.6, MySQL from 8.0 and the embedded
-// database. The plugin's tables are only read, but for AddWebhook; their structure is never touched.
+// database. The plugin's tables are only read, but by what adds a rule and what switches one; their structure is never touched.
 //
 // It leaves out when to claim, retry or prune, and what a rule means. Its errors carry no values of columns: those
 // hold learners' data.

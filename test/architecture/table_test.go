@@ -23,17 +23,20 @@ const (
 	breaker    = "github.com/sony/gobreaker"
 	driver     = "github.com/go-sql-driver/mysql"
 	franz      = "github.com/twmb/franz-go"
+	gojq       = "github.com/itchyny/gojq"
 	goose      = "github.com/pressly/goose"
 	gorm       = "gorm.io"
 	kafka      = "github.com/segmentio/kafka-go"
 	kong       = "github.com/alecthomas/kong"
 	mysqlInGo  = "github.com/dolthub"
+	oauth2     = "golang.org/x/oauth2"
 	prometheus = "github.com/prometheus/client_golang"
 	registry   = "github.com/twmb/franz-go/pkg/sr"
 	resty      = "github.com/go-resty/resty"
 	yaml       = "go.yaml.in/yaml"
 	xnet       = "golang.org/x/net"
 	xsync      = "golang.org/x/sync"
+	xtext      = "golang.org/x/text"
 	xtime      = "golang.org/x/time"
 )
 
@@ -49,10 +52,17 @@ var table = []row{
 	{pkg: "internal/offset"},
 	{pkg: "internal/delivery", ours: []string{"pkg/event"}},
 	{pkg: "internal/payload", ours: []string{"internal/delivery", "pkg/event"}},
-	{pkg: "internal/rule", ours: []string{"internal/delivery", "internal/payload", "pkg/event", "schema"}, others: []string{prometheus}},
+	{pkg: "internal/expression", ours: []string{"internal/payload"}, others: []string{gojq}},
+	{
+		pkg:    "internal/rule",
+		ours:   []string{"internal/delivery", "internal/expression", "internal/payload", "pkg/event", "pkg/signature", "schema"},
+		others: []string{prometheus, xnet},
+	},
+	{pkg: "internal/recipe", ours: []string{"internal/rule"}},
+	{pkg: "internal/secret"},
 
 	// One side of the world each.
-	{pkg: "internal/config", ours: []string{"pkg/signature"}, others: []string{kong, yaml, driver}},
+	{pkg: "internal/config", ours: []string{"internal/secret", "pkg/signature"}, others: []string{kong, yaml, driver}},
 	{pkg: "internal/bus", ours: []string{"internal/offset"}, others: []string{kafka, prometheus, xsync}},
 	{
 		pkg: "internal/decode", ours: []string{"internal/bus", "internal/payload", "pkg/event", "schema"},
@@ -61,7 +71,7 @@ var table = []row{
 	{pkg: "internal/egress", others: []string{xnet}, guarded: []string{"net/http"}},
 	{
 		pkg: "internal/sender", ours: []string{"internal/delivery", "internal/egress", "internal/payload", "internal/rule", "pkg/signature"},
-		others: []string{resty, prometheus, xnet}, guarded: []string{"net/http"},
+		others: []string{resty, prometheus, xnet, oauth2}, guarded: []string{"net/http"},
 	},
 	{
 		pkg: "internal/store", ours: []string{"internal/delivery", "internal/rule", "schema"},
@@ -70,7 +80,7 @@ var table = []row{
 
 	// What decides, and reaches the world through interfaces of its own.
 	{
-		pkg: "internal/dispatch", ours: []string{"internal/delivery", "internal/payload", "internal/rule", "pkg/event"},
+		pkg: "internal/dispatch", ours: []string{"internal/delivery", "internal/expression", "internal/payload", "internal/rule", "pkg/event"},
 		others: []string{breaker, prometheus, xsync, xtime},
 	},
 	{
@@ -81,25 +91,33 @@ var table = []row{
 		},
 	},
 	{pkg: "internal/queue", ours: []string{"internal/delivery"}, others: []string{prometheus, xsync}},
+	{
+		pkg: "internal/webfilter", ours: []string{"internal/delivery", "internal/payload", "internal/rule", "internal/sender"},
+		others: []string{breaker, prometheus, xtext},
+	},
+	{
+		pkg: "internal/filtering", ours: []string{"internal/delivery", "internal/payload", "internal/webfilter"},
+		others: []string{prometheus},
+	},
 
 	// What puts it all together.
 	{
-		pkg: "internal/server", ours: []string{"internal/delivery", "internal/rule"},
-		others: []string{prometheus}, guarded: []string{"net/http"},
+		pkg: "internal/server", ours: []string{"internal/delivery", "internal/payload", "internal/rule", "internal/webfilter"},
+		others: []string{prometheus, xtime}, guarded: []string{"net/http"},
 	},
 	{
 		pkg: "internal/app",
 		ours: []string{
-			"internal/bus", "internal/config", "internal/decode", "internal/delivery", "internal/dispatch", "internal/egress", "internal/queue",
-			"internal/replay", "internal/rule", "internal/sender", "internal/server", "internal/store", "pkg/event", "schema",
+			"internal/bus", "internal/config", "internal/decode", "internal/delivery", "internal/dispatch", "internal/egress", "internal/filtering",
+			"internal/payload", "internal/queue", "internal/webfilter", "internal/replay", "internal/rule", "internal/secret", "internal/sender", "internal/server", "internal/store", "pkg/event", "schema",
 		},
 		others: []string{prometheus}, guarded: []string{"net/http"},
 	},
 	{
 		pkg: "internal/cli",
 		ours: []string{
-			"internal/app", "internal/config", "internal/delivery", "internal/payload", "internal/replay", "internal/rule", "internal/sender",
-			"internal/store", "pkg/event", "schema",
+			"internal/app", "internal/config", "internal/delivery", "internal/dispatch", "internal/payload", "internal/recipe", "internal/replay",
+			"internal/rule", "internal/sender", "internal/store", "pkg/event", "schema",
 		},
 		others: []string{kong}, guarded: []string{"net/http"},
 	},

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 )
 
 func finishTransitions(t *testing.T, b *bench) {
@@ -59,6 +60,45 @@ func finishTransitions(t *testing.T, b *bench) {
 			t.Errorf("a lease ended as %s", state)
 		}
 	}
+}
+
+// finishHalted: a row of each format keeps it through claim and end. One whose filter leaves it out keeps its body, like a dead one, waits
+// for nothing, is not replayed with the dead, and goes in the end.
+func finishHalted(t *testing.T, b *bench) {
+	formats := []delivery.Format{delivery.FormatJSON, delivery.FormatForm, delivery.FormatEvent, delivery.FormatCloudEvents}
+	rows := pendings(0, len(formats))
+	for n, f := range formats {
+		rows[n].Format = f
+	}
+	b.insert(t, rows...)
+	var updates []delivery.Update
+	for _, row := range b.claim(t, 1, 10, time.Hour, tokenOf(1)) {
+		want(t, "format, claimed", row.Format, b.get(t, row.ID).Format)
+		updates = append(updates, delivery.Update{
+			ID: row.ID, Token: tokenOf(1), State: delivery.Halted, Claims: row.Claims, Reason: delivery.ReasonFiltered,
+		})
+	}
+	lost, err := b.store.Finish(t.Context(), updates)
+	must(t, err)
+	want(t, "lost", len(lost), 0)
+	for n, f := range formats {
+		got := b.get(t, idOf(n))
+		want(t, "row", fmt.Sprint(got.State, got.Reason, got.Format, string(got.Body), got.DueAt.IsZero()),
+			fmt.Sprint(delivery.Halted, delivery.ReasonFiltered, f, string(rows[n].Body), true))
+		short, _, err := b.store.Summary(t.Context(), idOf(n))
+		must(t, err)
+		want(t, "format, listed", short.Format, f)
+	}
+	due, err := b.store.DueLanes(t.Context())
+	must(t, err)
+	want(t, "lanes with work", len(due), 0)
+	replayed, err := b.store.ReplayDead(t.Context(), store.Filter{Until: b.soon(t)})
+	must(t, err)
+	want(t, "replayed", replayed, 0)
+	b.age(t, "updated_at", 25*time.Hour, "1 = 1")
+	pruned, err := b.store.PruneEnded(t.Context(), delivery.Halted, 24*time.Hour, 10)
+	must(t, err)
+	want(t, "pruned", pruned, len(formats))
 }
 
 // finishFenced writes results that no longer fit, between two that do.

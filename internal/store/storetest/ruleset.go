@@ -1,7 +1,6 @@
 package storetest
 
 import (
-	"strings"
 	"testing"
 	"time"
 
@@ -22,20 +21,24 @@ func setEnabled(t *testing.T, b *bench) {
 	untouched := before[1]
 	since := one[time.Time](t, b.admin, "SELECT UTC_TIMESTAMP(6)")
 	for _, step := range []struct {
-		id      int32
-		to      bool
-		changed bool
+		id     int32
+		to     bool
+		result string
 	}{
-		{7, true, false}, {8, false, false}, {9, true, false}, {9, false, false}, // as they stand: 2 is true as well
-		{7, false, true}, {7, false, false}, {7, true, true}, {7, true, false},
+		{7, true, "the plugin's, on, already enabled"},
+		{8, false, "the plugin's, off, already disabled"}, // as they stand: 2 is true as well
+		{7, false, "the plugin's, off"},
+		{7, false, "the plugin's, off, already disabled"},
+		{7, true, "the plugin's, on"},
+		{7, true, "the plugin's, on, already enabled"},
 	} {
 		rows := read()
-		changed, err := b.rules.SetWebhookEnabled(t.Context(), step.id, step.to)
+		got, err := b.rules.SetEnabled(t.Context(), lane(step.id), step.to)
 		must(t, err)
-		want(t, "changed", changed, step.changed)
+		want(t, "result", shown(got), step.result)
 		after := read()
 		want(t, "the other row", after[1], untouched)
-		if !step.changed {
+		if !got.Changed {
 			want(t, "the row", after[0], rows[0])
 			continue
 		}
@@ -46,10 +49,19 @@ func setEnabled(t *testing.T, b *bench) {
 		want(t, "the row", after[0], rows[0])
 	}
 	want(t, "enabled", one[int](t, b.admin, "SELECT enabled FROM openedx_webhooks_webhook WHERE id = 7"), 1)
-	if b.target.Real {
-		_, err := b.store.SetWebhookEnabled(t.Context(), 7, false)
-		if err == nil || !strings.Contains(err.Error(), "grant UPDATE on openedx_webhooks_webhook") {
-			t.Errorf("with the grants of serve: got %v, want what to grant", err)
-		}
+	want(t, "options", b.options(t), 0)
+	_, err := b.rules.SetEnabled(t.Context(), lane(9), true)
+	noRule(t, err, lane(9))
+	b.switched(t, true, lane(7), "adopted, on")
+	row := b.row(t, lane(7))
+	for _, step := range []struct {
+		to     bool
+		result string
+	}{{true, "adopted, on, already enabled"}, {false, "adopted, off"}, {false, "adopted, off, already disabled"}, {true, "adopted, on"}} {
+		got, err := b.rules.SetEnabled(t.Context(), lane(7), step.to)
+		must(t, err)
+		want(t, "result, adopted", shown(got), step.result)
+		want(t, "enabled", b.option(t, lane(7)).Enabled, step.to)
+		want(t, "the row, adopted", b.row(t, lane(7)), row)
 	}
 }

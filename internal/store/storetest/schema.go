@@ -40,7 +40,7 @@ func (b *bench) describe(t *testing.T, table string) string {
 
 func migrateAgain(t *testing.T, b *bench) {
 	must(t, b.store.CheckSchema(t.Context()))
-	id, err := b.rules.AddWebhook(t.Context(), rule.Row{Event: "E", URL: "u"})
+	id, err := b.rules.AddWebhook(t.Context(), rule.Row{Event: "E", URL: "u"}, nil)
 	must(t, err)
 	b.insert(t, pending(1, id))
 	before := b.describe(t, "webhook_dispatcher_delivery")
@@ -158,7 +158,7 @@ use_www_form_encoding bool no -`,
 	}
 	// Tables that are there are left as they are, other columns included.
 	mustExec(t, b.admin, "ALTER TABLE openedx_webhooks_webhook ADD COLUMN later INT NOT NULL DEFAULT 3")
-	id, err := b.rules.AddWebhook(t.Context(), rule.Row{Event: "E", URL: "u", Enabled: true})
+	id, err := b.rules.AddWebhook(t.Context(), rule.Row{Event: "E", URL: "u", Enabled: true}, nil)
 	must(t, err)
 	before := b.describe(t, "openedx_webhooks_webhook")
 	b.migrate(t, store.MigrateOptions{WithPluginTables: true})
@@ -185,7 +185,7 @@ func besideDjango(t *testing.T, b *bench) {
 // grants shows that the account of serve has no right that it does not need.
 func grants(t *testing.T, b *bench) {
 	must(t, b.store.CheckSchema(t.Context()))
-	if _, err := b.store.AddWebhook(t.Context(), rule.Row{Event: "E", URL: "u"}); err == nil {
+	if _, err := b.store.AddWebhook(t.Context(), rule.Row{Event: "E", URL: "u"}, nil); err == nil {
 		t.Error("the account of serve may write rules")
 	}
 	if _, err := store.Migrate(t.Context(), store.Options{DSN: b.serveDSN}, store.MigrateOptions{}); err == nil {

@@ -67,6 +67,7 @@ func Run(t *testing.T, target Target) {
 		{"claim/skips locked", claimSkipsLocked, true},
 		{"claim/due lanes", dueLanes, false},
 		{"finish/transitions", finishTransitions, false},
+		{"finish/halted", finishHalted, false},
 		{"finish/fenced", finishFenced, false},
 		{"finish/many", finishMany, false},
 		{"kill lane", killLane, false},
@@ -82,6 +83,17 @@ func Run(t *testing.T, target Target) {
 		{"replay/waiting", waitingRows, false},
 		{"rules", rules, false},
 		{"rules/enable and disable", setEnabled, false},
+		{"rules/add with an option", addWithOption, false},
+		{"options/change", changeOption, false},
+		{"options/change of the URL", changeURL, false},
+		{"options/of an earlier rule", earlierRule, false},
+		{"options/change at once", changeAtOnce, false},
+		{"options/reseal", reseal, false},
+		{"adopt/release", adopt, false},
+		{"adopt/contested", adoptContested, false},
+		{"adopt/many", adoptMany, false},
+		{"adopt/beside others", adoptBeside, false},
+		{"adopt/beside Django", adoptBesideDjango, true},
 		{"attempts", attempts, false},
 		{"undecodable", undecodable, false},
 		{"undecodable/list", listUndecodable, false},
@@ -129,6 +141,7 @@ type bench struct {
 	admin    *sql.DB // all rights
 	adminDSN string
 	serveDSN string
+	rulesDSN string
 	store    *store.Store // as serve has it
 	rules    *store.Store // as the rules commands have it
 }
@@ -167,16 +180,16 @@ func newBench(t testing.TB, target Target, migrated bool) *bench {
 	}
 	t.Cleanup(func() { _ = b.admin.Close() })
 	b.serveDSN = b.adminDSN
-	rulesDSN := b.adminDSN
+	b.rulesDSN = b.adminDSN
 	if migrated {
 		b.migrate(t, store.MigrateOptions{WithPluginTables: true})
 		if target.Real {
 			b.serveDSN = b.account(t, root, cfg, b.database+"_serve", "SELECT")
-			rulesDSN = b.account(t, root, cfg, b.database+"_rules", "SELECT, INSERT, UPDATE")
+			b.rulesDSN = b.account(t, root, cfg, b.database+"_rules", "SELECT, INSERT, UPDATE")
 		}
 	}
 	b.store = openStore(t, b.serveDSN, nil)
-	b.rules = openStore(t, rulesDSN, nil)
+	b.rules = openStore(t, b.rulesDSN, nil)
 	return b
 }
 

@@ -22,7 +22,7 @@ func rules(t *testing.T, b *bench) {
 	want(t, "rules of an empty table", len(none), 0)
 	added := rule.Row{Event: "COURSE_ENROLLMENT_CREATED", URL: "https://example.org/'\\\"%?é", Enabled: true, Form: true}
 	before := one[time.Time](t, b.admin, "SELECT UTC_TIMESTAMP(6)")
-	id, err := b.rules.AddWebhook(t.Context(), added)
+	id, err := b.rules.AddWebhook(t.Context(), added, nil)
 	must(t, err)
 	after := one[time.Time](t, b.admin, "SELECT UTC_TIMESTAMP(6)")
 	// Rows as Django or someone by hand may write them.
@@ -51,11 +51,11 @@ func rules(t *testing.T, b *bench) {
 		want(t, fmt.Sprintf("rule of %v exists", kind), found, exists)
 	}
 	secret := "https://example.org/" + strings.Repeat("s", 255)
-	_, err = b.rules.AddWebhook(t.Context(), rule.Row{Event: "X", URL: secret})
+	_, err = b.rules.AddWebhook(t.Context(), rule.Row{Event: "X", URL: secret}, nil)
 	if err == nil || strings.Contains(err.Error(), "ssss") {
 		t.Errorf("URL too long: got %v, want an error without the URL", err)
 	}
-	if _, err = b.rules.AddWebhook(t.Context(), rule.Row{Event: strings.Repeat("E", 51), URL: "x"}); err == nil {
+	if _, err = b.rules.AddWebhook(t.Context(), rule.Row{Event: strings.Repeat("E", 51), URL: "x"}, nil); err == nil {
 		t.Error("an event of 51 characters was accepted")
 	}
 	want(t, "rules", one[int](t, b.admin, "SELECT COUNT(*) FROM openedx_webhooks_webhook"), 2)

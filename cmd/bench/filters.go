@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/egress"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/sender"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/server"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/webfilter"
+	"github.com/openedx-webhooks/webhook-dispatcher/schema"
+)
+
+const (
+	filterName  = "CourseEnrollmentStarted"
+	filterToken = "0123456789abcdef0123456789abcdef"
+)
+
+// endpointCommand is the daemon's filter endpoint in a process of its own, without bus and database. All its rows have the same receiver.
+type endpointCommand struct {
+	Receiver string
+	Rows     int
+
+	mu  sync.Mutex
+	own []time.Duration // guarded by mu
+}
+
+// ownTime is what the endpoint took for a request, without the time in which its receiver was waited for.
+type ownTime struct{ P50, P99 time.Duration }
+
+// waited is the key of a context under which the time spent in calls is kept.
+type waited struct{}
+
+// fixedRows are the endpoint's.
+type fixedRows []*rule.Filter
+
+// Filters implements webfilter.Rules.
+func (r fixedRows) Filters(string) []*rule.Filter { return r }
+
+// timed notes how long an engine waited for calls.
+type timed struct{ *webfilter.Engine }
+
+// Run implements server.Filters.
+func (t timed) Run(ctx context.Context, q *webfilter.Request) (*webfilter.Outcome, error) {
+	out, err := t.Engine.Run(ctx, q)
+	if calling, ok := ctx.Value(waited{}).(*time.Duration); ok && err == nil {
+		*calling = out.Calling
+	}
+	return out, err
+}
+
+// Run implements the command.
+func (c *endpointCommand) Run(ctx context.Context, out io.Writer) error {
+	handler, err := c.handler()
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc(statsPath, c.stats)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		began, calling := time.Now(), time.Duration(0)
+		handler.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), waited{}, &calling)))
+		c.mu.Lock()
+		c.own = append(c.own, time.Since(began)-calling)
+		c.mu.Unlock()
+	})
+	s, err := server.New(server.Options{Name: "filters", Address: "127.0.0.1:0", Handler: mux})
+	if err != nil {
+		return err
+	}
+	if err := s.Start(ctx); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "http://%s\n", s.Addr())
+	<-ctx.Done()
+	return s.Stop(context.WithoutCancel(ctx))
+}
+
+func (c *endpointCommand) handler() (http.Handler, error) {
+	guard, err := egress.NewGuard([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")})
+	if err != nil {
+		return nil, err
+	}
+	transport, err := egress.NewTransport(egress.Options{Guard: guard})
+	if err != nil {
+		return nil, err
+	}
+	catalogue, err := schema.LoadCatalogue()
+	if err != nil {
+		return nil, err
+	}
+	compiler := rule.Compiler{Catalogue: catalogue}
+	var rows fixedRows
+	for i := range c.Rows {
+		f, _, err := compiler.CompileFilter(rule.FilterRow{Row: rule.Row{ID: int32(i + 1), Event: filterName, URL: c.Receiver}}, nil)
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, f)
+	}
+	signer, err := sender.NewSigner("standard", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+	if err != nil {
+		return nil, err
+	}
+	calls, err := sender.New(sender.Options{Transport: transport, Guard: guard, Version: "bench", Signer: signer})
+	if err != nil {
+		return nil, err
+	}
+	engine, err := webfilter.New(webfilter.Options{Rules: rows, Caller: calls})
+	if err != nil {
+		return nil, err
+	}
+	return server.NewFilters(server.FilterOptions{Filters: timed{engine}, Tokens: []string{filterToken}})
+}
+
+func (c *endpointCommand) stats(w http.ResponseWriter, _ *http.Request) {
+	c.mu.Lock()
+	sorted := slices.Sorted(slices.Values(c.own))
+	c.mu.Unlock()
+	var told ownTime
+	if n := len(sorted); n > 0 {
+		told = ownTime{P50: sorted[n/2], P99: sorted[n*99/100]}
+	}
+	_ = json.NewEncoder(w).Encode(told) // whoever asks has gone
+}

@@ -1,0 +1,79 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/secret"
+)
+
+// keySetting is what errors about keys name.
+const keySetting = "WEBHOOK_DISPATCHER_SECRETS_KEY"
+
+// Keys seals and opens the secrets of rules, each for its own rule and field: moved to another it does not open. The zero Keys has no key,
+// and says which setting is missing. It is immutable and safe for concurrent use.
+type Keys struct{ ring *secret.Ring }
+
+// NewKeys returns the keys that the settings have, which may be none. Its errors hold nothing of a key.
+func NewKeys(c *config.Secrets) (*Keys, error) {
+	text := c.SecretsKey.Reveal()
+	if text == "" {
+		return &Keys{}, nil
+	}
+	ring, err := secret.ParseKeys(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", keySetting, err)
+	}
+	return &Keys{ring}, nil
+}
+
+// ID returns the name of the key that seals, "" where there is none.
+func (k *Keys) ID() string {
+	if k.ring == nil {
+		return ""
+	}
+	return k.ring.ID()
+}
+
+// Seal seals a secret of a lane's rule with the first key, and returns the key's name beside it.
+func (k *Keys) Seal(lane delivery.Lane, field string, text []byte) (keyID string, sealed []byte, err error) {
+	if k.ring == nil {
+		return "", nil, errors.New("secrets are stored sealed, and there is no key: set " + keySetting +
+			" here and for the daemon; a new key is printed by: echo k1:$(openssl rand -base64 32)")
+	}
+	keyID, sealed = k.ring.Seal(place(lane, field), text)
+	return keyID, sealed, nil
+}
+
+// Open implements rule.Opener.
+func (k *Keys) Open(lane delivery.Lane, field, keyID string, sealed []byte) ([]byte, error) {
+	if k.ring == nil {
+		return nil, fmt.Errorf("%s is not set, and they are sealed with the key %q", keySetting, keyID)
+	}
+	return k.ring.Open(place(lane, field), keyID, sealed)
+}
+
+// Reseal seals the secrets of an option with the first key, unless they are already, or there are none.
+func (k *Keys) Reseal(o *rule.Option) error {
+	if o.Sealed == "" || o.KeyID == k.ID() {
+		return nil
+	}
+	lane := delivery.Lane{Kind: o.Kind, RuleID: o.RuleID}
+	text, err := k.Open(lane, rule.SecretsField, o.KeyID, []byte(o.Sealed))
+	if err != nil {
+		return err
+	}
+	keyID, sealed, err := k.Seal(lane, rule.SecretsField, text)
+	if err != nil {
+		return err
+	}
+	o.KeyID, o.Sealed = keyID, string(sealed)
+	return nil
+}
+
+func place(lane delivery.Lane, field string) secret.Place {
+	return secret.Place{Table: "webhook_dispatcher_rule_option", Kind: uint8(lane.Kind), ID: int64(lane.RuleID), Field: field}
+}

@@ -1,0 +1,163 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/app"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
+)
+
+// draft is what a rule's options are before they are stored.
+type draft struct {
+	document rule.Document
+	secrets  rule.Secrets
+	stored   string // the secrets as they were read, as JSON
+}
+
+// draftOf reads the options of a rule.
+func draftOf(o *rule.Option, opener rule.Opener) (d draft, err error) {
+	if d.document, err = rule.ParseDocument(o.Document); err != nil {
+		return d, fmt.Errorf("%w: give them anew with --options FILE", err)
+	}
+	if d.secrets, err = openSecrets(o, opener); err != nil {
+		return d, fmt.Errorf("its secrets cannot be opened: %w", err)
+	}
+	_, d.stored, err = d.encode()
+	return d, err
+}
+
+// openSecrets opens the secrets of a rule.
+func openSecrets(o *rule.Option, opener rule.Opener) (s rule.Secrets, err error) {
+	if o.Sealed == "" {
+		return s, nil
+	}
+	opened, err := opener.Open(delivery.Lane{Kind: o.Kind, RuleID: o.RuleID}, rule.SecretsField, o.KeyID, []byte(o.Sealed))
+	if err != nil {
+		return s, err
+	}
+	return rule.ParseSecrets(opened)
+}
+
+// apply takes the steps. Secrets that nothing uses any more are dropped at the end.
+func (d *draft) apply(steps []change) error {
+	for _, step := range steps {
+		if err := step(d); err != nil {
+			return err
+		}
+	}
+	if s := d.document.Signing; s == nil || s.Scheme == none {
+		d.secrets.Signing = nil
+	}
+	if d.document.Auth == nil {
+		d.secrets.Auth = ""
+	}
+	if d.document.ClientCert == nil {
+		d.secrets.ClientCert = ""
+	}
+	return nil
+}
+
+// replace sets all options at once. Secrets stay where the new options have the same use for them.
+func (d *draft) replace(document *rule.Document, sealing bool) error {
+	old := d.document
+	d.document = *document
+	d.document.Earlier = old.Earlier // what the program itself has noted
+	d.document.Headers = nil
+	for _, name := range slices.Sorted(maps.Keys(document.Headers)) {
+		if err := d.setHeader(name, document.Headers[name], sealing); err != nil {
+			return err
+		}
+	}
+	if s := document.Signing; s == nil || old.Signing == nil || s.Scheme != old.Signing.Scheme {
+		d.secrets.Signing = nil
+	}
+	if a := document.Auth; a == nil || old.Auth == nil || a.Type != old.Auth.Type {
+		d.secrets.Auth = ""
+	}
+	if a := document.Auth; a != nil {
+		if err := checkTokenURL(a.TokenURL); err != nil {
+			return err
+		}
+	}
+	if document.ClientCert != nil && old.ClientCert != nil {
+		d.document.ClientCert = old.ClientCert // the certificate itself is not among the options
+	}
+	return nil
+}
+
+// encode returns the options as they are stored, "" for none.
+func (d *draft) encode() (document, secrets string, err error) {
+	if document, err = encode(&d.document); err != nil || d.secrets.Empty() {
+		return document, "", err
+	}
+	secrets, err = encode(&d.secrets)
+	return document, secrets, err
+}
+
+// encode writes JSON as people would, without escapes for HTML, and "" for an empty object.
+func encode(v any) (string, error) {
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(v); err != nil {
+		return "", err
+	}
+	if written := strings.TrimSpace(b.String()); written != "{}" {
+		return written, nil
+	}
+	return "", nil
+}
+
+// unsealed opens what was never sealed: a draft that is tried out.
+type unsealed struct{}
+
+// Open implements rule.Opener.
+func (unsealed) Open(_ delivery.Lane, _, _ string, sealed []byte) ([]byte, error) { return sealed, nil }
+
+// try compiles the draft as the daemon will compile what comes of it. What would be faulty or held is an error.
+func (d *draft) try(row rule.Row, compiler *rule.Compiler) (*rule.Rule, error) {
+	document, secrets, err := d.encode()
+	if err != nil {
+		return nil, err
+	}
+	trial := *compiler
+	trial.Opener = unsealed{}
+	compiled, hold, err := trial.Compile(row, &rule.Option{
+		Kind: delivery.KindWebhook, RuleID: row.ID, RuleCreated: row.Created, URLSum: rule.URLSum(row.URL),
+		Document: document, Sealed: secrets,
+	})
+	if err == nil && hold != "" {
+		err = errors.New(hold)
+	}
+	return compiled, err
+}
+
+// store puts the draft into an option. What is sealed already and has not changed stays as it is.
+func (d *draft) store(o *rule.Option, keys *app.Keys) error {
+	lane := delivery.Lane{Kind: o.Kind, RuleID: o.RuleID}
+	document, secrets, err := d.encode()
+	if err != nil {
+		return err
+	}
+	o.Document = document
+	switch secrets {
+	case d.stored:
+		return nil
+	case "":
+		o.Sealed, o.KeyID = "", ""
+		return nil
+	}
+	keyID, sealed, err := keys.Seal(lane, rule.SecretsField, []byte(secrets))
+	if err != nil {
+		return err
+	}
+	o.Sealed, o.KeyID = string(sealed), keyID
+	return nil
+}

@@ -1,0 +1,168 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"regexp"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
+)
+
+// maxInput is how many bytes of a file or of standard input are read. A rule's secrets have to fit a column of 64 KiB.
+const maxInput = 1 << 20
+
+// inputs reads what flags name, each thing once.
+type inputs struct {
+	stdin io.Reader
+	taken string // the flag that standard input was read for
+	// sealing is set where secrets can be sealed: the settings have a key.
+	sealing bool
+}
+
+func (in *inputs) readStdin(flag string) ([]byte, error) {
+	if in.taken != "" {
+		return nil, usagef("--%s: standard input was read for --%s already: name a file", flag, in.taken)
+	}
+	in.taken = flag
+	if in.stdin == nil {
+		return nil, usagef("--%s: there is no standard input", flag)
+	}
+	return readAll(flag, in.stdin)
+}
+
+// readFile reads a file. Its errors do not hold the name: what was meant as the content may stand in its place.
+func (in *inputs) readFile(flag, path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, usagef("--%s: the file that it names cannot be read: %w", flag, bare(err))
+	}
+	defer f.Close() //nolint:errcheck // it was only read
+	return readAll(flag, f)
+}
+
+func readAll(flag string, from io.Reader) ([]byte, error) {
+	content, err := io.ReadAll(io.LimitReader(from, maxInput+1))
+	switch {
+	case err != nil:
+		return nil, usagef("--%s: what it names cannot be read: %w", flag, bare(err))
+	case len(content) > maxInput:
+		return nil, usagef("--%s: what it names is larger than %d bytes", flag, maxInput)
+	}
+	return content, nil
+}
+
+// bare takes the name of the file out of an error.
+func bare(err error) error {
+	if path, ok := errors.AsType[*fs.PathError](err); ok {
+		return path.Err
+	}
+	return err
+}
+
+// secret returns what the value of a secret's flag means: @FILE a file without the line break at its end, - standard input, anything
+// else itself.
+func (in *inputs) secret(flag, value string) (string, error) {
+	var content []byte
+	var err error
+	switch {
+	case value == "-":
+		content, err = in.readStdin(flag)
+	case strings.HasPrefix(value, "@"):
+		content, err = in.readFile(flag, value[1:])
+	default:
+		content = []byte(value)
+	}
+	if err != nil {
+		return "", err
+	}
+	secret := strings.TrimRight(string(content), "\r\n")
+	switch {
+	case secret == "" && value != "":
+		return "", usagef("--%s: what it names is empty", flag)
+	case !utf8.ValidString(secret):
+		return "", usagef("--%s: the value is not UTF-8", flag)
+	}
+	return secret, nil
+}
+
+// document reads the JSON of options.
+func (in *inputs) document(path string) (d rule.Document, err error) {
+	var content []byte
+	if path == "-" {
+		content, err = in.readStdin("options")
+	} else {
+		content, err = in.readFile("options", path)
+	}
+	if err != nil {
+		return d, err
+	}
+	if !utf8.Valid(content) {
+		return d, usagef("--options: what it names is not UTF-8")
+	}
+	if d, err = rule.ParseDocument(string(content)); err != nil {
+		return d, usagef("--options: %w", err)
+	}
+	return d, nil
+}
+
+// headers reads the flags of headers. Their errors hold the name alone: a value is often a secret.
+func (in *inputs) headers(flags []string) (steps []change, err error) {
+	for _, given := range flags {
+		name, value, found := strings.Cut(given, ":")
+		name, value = strings.TrimSpace(name), strings.TrimSpace(value)
+		if !found || name == "" {
+			return nil, usagef("--header: a colon is missing behind the name: write 'Name: value' (not shown, it may be a secret)")
+		}
+		if strings.HasPrefix(value, "@") {
+			if value, err = in.secret("header", value); err != nil {
+				return nil, err
+			}
+		}
+		if !utf8.ValidString(value) {
+			return nil, usagef("--header: the value of %q is not UTF-8", name)
+		}
+		steps = append(steps, func(d *draft) error { return d.setHeader(name, value, in.sealing) })
+	}
+	return steps, nil
+}
+
+// credential matches names of headers whose values are likely to be secret.
+var credential = regexp.MustCompile(`(?i)authorization|cookie|token|key|secret|auth|password|signature|session|credential`)
+
+// setHeader sets a header, or takes it away where there is no value. Values are sealed where that can be done.
+func (d *draft) setHeader(name, value string, sealing bool) error {
+	for _, headers := range []map[string]string{d.document.Headers, d.secrets.Headers} {
+		for other := range headers {
+			if strings.EqualFold(other, name) {
+				delete(headers, other)
+			}
+		}
+	}
+	switch {
+	case value == "":
+		return nil
+	case sealing:
+		put(&d.secrets.Headers, name, value)
+	case credential.MatchString(name):
+		return usagef("the value of the header %q looks like a secret, and cannot be sealed: %w", name, errNoKey)
+	default:
+		put(&d.document.Headers, name, value)
+	}
+	return nil
+}
+
+func put(headers *map[string]string, name, value string) {
+	if *headers == nil {
+		*headers = make(map[string]string)
+	}
+	(*headers)[name] = value
+}
+
+// errNoKey says how to make secrets possible.
+var errNoKey = fmt.Errorf("WEBHOOK_DISPATCHER_SECRETS_KEY is not set: make a key with `echo k1:$(openssl rand -base64 32)`, " +
+	"and give it to this command and to every daemon")

@@ -1,0 +1,193 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
+)
+
+// switchFlags choose the rules that are to be adopted or released.
+type switchFlags struct {
+	ruleSettings
+	kindFlag
+
+	IDs []int32 `arg:"" optional:"" name:"id" help:"The rules' ids."`
+}
+
+func (c *switchFlags) check(all bool) error {
+	switch {
+	case all && len(c.IDs) > 0:
+		return usagef("write either ids or --all")
+	case !all && len(c.IDs) == 0:
+		return usagef("write the ids of the rules, or --all")
+	}
+	return c.kindFlag.check()
+}
+
+type adoptCommand struct {
+	switchFlags
+
+	All bool `help:"All rules that are not adopted yet, disabled ones included."`
+}
+
+type releaseCommand struct {
+	switchFlags
+
+	All bool `help:"All rules that are adopted, disabled ones included."`
+}
+
+// Run adopts the rules.
+func (c *adoptCommand) Run(ctx context.Context, s *session) error {
+	if err := errors.Join(c.check(c.All), s.settings(ctx, c.groups()...)); err != nil {
+		return err
+	}
+	return s.withStore(&c.Database, func(st *store.Store) error {
+		chosen, err := c.choose(ctx, st, func(e *rule.Entry) bool { return c.All && !e.Option.Adopted() })
+		if err != nil {
+			return err
+		}
+		good, failed := s.usableOf(chosen)
+		if err := s.settle(ctx, st, good); err != nil {
+			return err
+		}
+		err = s.switchOver(ctx, st.Adopt, good, failed)
+		if len(good) > 0 && !c.adopted() {
+			fmt.Fprintln(s.Stderr, "webhook-dispatcher: note: daemons make use of it only with WEBHOOK_DISPATCHER_RULES_SOURCE=adopted; with "+
+				"enabled, as it is set here, they send the adopted rows and all enabled ones, as before")
+		}
+		return err
+	})
+}
+
+// Run releases the rules.
+func (c *releaseCommand) Run(ctx context.Context, s *session) error {
+	if err := errors.Join(c.check(c.All), s.settings(ctx, c.groups()...)); err != nil {
+		return err
+	}
+	return s.withStore(&c.Database, func(st *store.Store) error {
+		chosen, err := c.choose(ctx, st, func(e *rule.Entry) bool { return c.All && e.Option.Adopted() })
+		if err != nil {
+			return err
+		}
+		return s.switchOver(ctx, st.Release, chosen, 0)
+	})
+}
+
+// choose returns the rules that were named, or all that are meant.
+func (c *switchFlags) choose(ctx context.Context, st *store.Store, meant func(*rule.Entry) bool) (chosen []*rule.Entry, err error) {
+	rules, err := readRules(ctx, st, &c.ruleSettings)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range c.IDs {
+		e, err := rules.entry(id)
+		if err != nil {
+			return nil, err
+		}
+		chosen = append(chosen, e)
+	}
+	for i := range rules.Entries() {
+		if e := &rules.Entries()[i]; meant(e) {
+			chosen = append(chosen, e)
+		}
+	}
+	return chosen, nil
+}
+
+// usableOf leaves out the rules that the dispatcher could not send: nobody would send their events any more.
+func (s *session) usableOf(chosen []*rule.Entry) (good []*rule.Entry, failed int) {
+	for _, e := range chosen {
+		if e.Rule != nil {
+			good = append(good, e)
+			continue
+		}
+		failed++
+		fmt.Fprintf(s.Stdout, "rule %d is not adopted, because it is faulty: %s\n", e.Row.ID, e.Fault)
+	}
+	return good, failed
+}
+
+// settleTime is the longest that a running daemon takes to read a row that was made or changed, with a refresh of 5 s and room for one that
+// failed. A daemon that does not know a row yet cannot tell that its adoption may be under way.
+const settleTime = 10 * time.Second
+
+// settle waits until running daemons have read the rows.
+func (s *session) settle(ctx context.Context, st *store.Store, chosen []*rule.Entry) error {
+	now, err := st.Now(ctx)
+	if err != nil {
+		return err
+	}
+	var longest time.Duration
+	var youngest int32
+	for _, e := range chosen {
+		if wait := settleTime - age(e, now); wait > longest {
+			longest, youngest = wait, e.Row.ID
+		}
+	}
+	if longest <= 0 {
+		return nil
+	}
+	fmt.Fprintf(s.Stderr, "webhook-dispatcher: waiting %s: rule %d was made or changed a moment ago, "+
+		"and running daemons may not have read it yet\n", longest.Round(time.Second), youngest)
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(longest):
+		return nil
+	}
+}
+
+// age returns for how long a row has been as it is, switches of ours left out: around these no event is lost. It is not below 0: clocks
+// differ.
+func age(e *rule.Entry, now time.Time) time.Duration {
+	since := e.Row.Created
+	o := e.Option
+	ours := o != nil && (e.Row.Modified.Equal(o.AdoptedAt) || e.Row.Modified.Equal(o.ReleasedAt))
+	if !ours && e.Row.Modified.After(since) {
+		since = e.Row.Modified
+	}
+	return max(now.Sub(since), 0)
+}
+
+// switchOver switches the rules and prints a line for each. failed is how many were left out before.
+func (s *session) switchOver(
+	ctx context.Context, do func(context.Context, []delivery.Lane) ([]store.Switched, error), chosen []*rule.Entry, failed int,
+) error {
+	if len(chosen) == 0 && failed == 0 {
+		_, err := fmt.Fprintln(s.Stdout, "there is no such rule: nothing was done")
+		return err
+	}
+	lanes := make([]delivery.Lane, len(chosen))
+	for i, e := range chosen {
+		lanes[i] = laneOf(e.Row.ID)
+	}
+	done, err := do(ctx, lanes)
+	for i := range done {
+		fmt.Fprintln(s.Stdout, line(&done[i]))
+	}
+	if err == nil && failed > 0 {
+		err = fmt.Errorf("%s not adopted", counted(failed, "rule was", "rules were"))
+	}
+	return err
+}
+
+// line says how a rule stands after a switch.
+func line(done *store.Switched) string {
+	id := done.Lane.RuleID
+	if !done.Changed {
+		return fmt.Sprintf("rule %d: nothing was changed: %s", id, done.Why)
+	}
+	whose, state := "released: the plugin sends its events", "enabled"
+	if done.Adopted {
+		whose = "adopted: the dispatcher sends its events"
+	}
+	if !done.Enabled {
+		state = "disabled"
+	}
+	return fmt.Sprintf("rule %d is %s, %s", id, whose, state)
+}

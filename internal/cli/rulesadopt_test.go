@@ -1,0 +1,41 @@
+package cli
+
+import (
+	"testing"
+	"time"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
+)
+
+// A row that running daemons may not know is waited for before it is adopted; one that only this program has switched is not.
+func TestAgeOfRow(t *testing.T) {
+	t.Parallel()
+	if got := age(&rule.Entry{Row: &rule.Row{Created: time.Unix(1, 0), Modified: time.Unix(5, 0)}}, time.Unix(7, 0)); got != 2*time.Second {
+		t.Errorf("a row without options: %v", got)
+	}
+	now := time.Date(2026, time.March, 1, 10, 0, 0, 0, time.UTC)
+	ago := func(d time.Duration) time.Time { return now.Add(-d) }
+	const second = time.Second
+	for _, c := range []struct {
+		name              string
+		created, modified time.Time
+		adopted, released time.Time
+		want              time.Duration
+	}{
+		{"changed in Django", ago(time.Hour), ago(3 * second), time.Time{}, time.Time{}, 3 * second},
+		{"made in Django", ago(2 * second), ago(2 * second), time.Time{}, time.Time{}, 2 * second},
+		{"old", ago(time.Hour), ago(time.Minute), time.Time{}, time.Time{}, time.Minute},
+		{"released", ago(time.Hour), ago(second), ago(time.Minute), ago(second), time.Hour},
+		{"released while disabled", ago(time.Hour), ago(4 * second), ago(4 * second), ago(second), time.Hour},
+		{"changed after its release", ago(time.Hour), ago(second), ago(time.Minute), ago(2 * second), second},
+		{"born adopted", ago(3 * second), ago(3 * second), ago(3 * second), ago(second), 3 * second},
+		{"Django's clock is ahead", ago(time.Hour), now.Add(time.Minute), time.Time{}, time.Time{}, 0},
+	} {
+		e := &rule.Entry{
+			Row: &rule.Row{Created: c.created, Modified: c.modified}, Option: &rule.Option{AdoptedAt: c.adopted, ReleasedAt: c.released},
+		}
+		if got := age(e, now); got != c.want {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}

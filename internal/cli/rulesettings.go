@@ -1,0 +1,107 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/app"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
+	"github.com/openedx-webhooks/webhook-dispatcher/schema"
+)
+
+// ruleSettings are the settings that say what the rules are. They must be those of the daemons.
+type ruleSettings struct {
+	config.Database
+	config.Rules
+	config.Secrets
+}
+
+func (r *ruleSettings) groups() []config.Group {
+	return []config.Group{&r.Database, &r.Rules, &r.Secrets}
+}
+
+// adopted tells whether only adopted rows are rules.
+func (r *ruleSettings) adopted() bool { return r.RulesSource == "adopted" }
+
+// sealing tells whether secrets can be sealed.
+func (r *ruleSettings) sealing() bool { return r.SecretsKey != "" }
+
+// compiler builds what makes rules of rows as the daemon does.
+func (r *ruleSettings) compiler() (*rule.Compiler, error) {
+	catalogue, err := schema.LoadCatalogue()
+	if err != nil {
+		return nil, err
+	}
+	return app.NewCompiler(&r.Rules, &r.Secrets, catalogue)
+}
+
+// withStore runs use on an open store.
+func (s *session) withStore(c *config.Database, use func(*store.Store) error) error {
+	options, err := storeOptions(c, s.log)
+	if err != nil {
+		return err
+	}
+	opened, err := store.Open(options)
+	if err != nil {
+		return err
+	}
+	return errors.Join(use(opened), opened.Close())
+}
+
+// ruleSet is all rules with what else commands show of them.
+type ruleSet struct {
+	*rule.Snapshot
+	compiler *rule.Compiler
+	reasons  map[delivery.Lane]delivery.Reason // of pauses
+}
+
+// readRules reads and compiles all rows.
+func readRules(ctx context.Context, st *store.Store, settings *ruleSettings) (*ruleSet, error) {
+	compiler, err := settings.compiler()
+	if err != nil {
+		return nil, err
+	}
+	table, err := st.Rules(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r := &ruleSet{Snapshot: rule.NewSnapshot(table, compiler), compiler: compiler}
+	if !slices.ContainsFunc(r.Entries(), func(e rule.Entry) bool { return !e.PausedAt().IsZero() }) {
+		return r, nil
+	}
+	records, err := st.LaneRecords(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r.reasons = make(map[delivery.Lane]delivery.Reason)
+	for i := range records {
+		r.reasons[records[i].Lane] = records[i].PauseReason
+	}
+	return r, nil
+}
+
+// rules reads and compiles all rows.
+func (s *session) rules(ctx context.Context, settings *ruleSettings) (read *ruleSet, err error) {
+	err = s.withStore(&settings.Database, func(st *store.Store) error {
+		read, err = readRules(ctx, st, settings)
+		return err
+	})
+	return read, err
+}
+
+// entry finds one rule.
+func (r *ruleSet) entry(id int32) (*rule.Entry, error) {
+	for i := range r.Entries() {
+		if e := &r.Entries()[i]; e.Row.ID == id {
+			return e, nil
+		}
+	}
+	return nil, fmt.Errorf("there is no webhook rule %d; see rules list", id)
+}
+
+func laneOf(id int32) delivery.Lane { return delivery.Lane{Kind: delivery.KindWebhook, RuleID: id} }

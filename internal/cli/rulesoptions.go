@@ -1,0 +1,209 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/app"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
+)
+
+// rotateFlags replace a secret that receivers know by another, with a time in which both are good.
+type rotateFlags struct {
+	RotateSecret text `placeholder:"SECRET" help:"New secret that signs from now on; the ones before sign beside it for a while."`
+	KeepPrevious text `placeholder:"D" help:"With --rotate-secret: for how long, 24h by default; 0 for not at all."`
+
+	secret string
+	keep   time.Duration
+}
+
+// maxSecrets is how many secrets a rule keeps, the newest included.
+const maxSecrets = 5
+
+func (f *rotateFlags) check(in *inputs, signing *signingFlags) (err error) {
+	if !f.RotateSecret.given {
+		if f.KeepPrevious.given {
+			return usagef("--keep-previous comes with --rotate-secret")
+		}
+		return nil
+	}
+	if signing.Secret.given || signing.Scheme.given {
+		return usagef("--rotate-secret does not go with --secret or --scheme: these replace secrets at once")
+	}
+	if f.secret, err = in.secret("rotate-secret", f.RotateSecret.value); err != nil {
+		return err
+	}
+	if f.secret == "" {
+		return usagef("--rotate-secret: write the new secret")
+	}
+	f.keep = 24 * time.Hour
+	if f.KeepPrevious.given {
+		f.keep, err = config.ParseDuration(f.KeepPrevious.value)
+		if f.KeepPrevious.value == "0" {
+			f.keep, err = 0, nil
+		}
+		if err != nil || f.keep < 0 {
+			return usagef("--keep-previous: %q is no time to keep secrets for: write one such as 24h or 7d, or 0", f.KeepPrevious.value)
+		}
+	}
+	return nil
+}
+
+// rotate makes the new secret the first, and gives those before it an end.
+func (f *rotateFlags) rotate(d *draft, now time.Time) error {
+	if d.document.Signing == nil || len(d.secrets.Signing) == 0 {
+		return usagef("--rotate-secret: the rule has no secret of its own that signs: give it one with --scheme and --secret")
+	}
+	if d.secrets.Signing[0].Secret == f.secret {
+		return usagef("--rotate-secret: the secret is the rule's already: make a new one")
+	}
+	end := now.Add(f.keep)
+	secrets := []rule.SigningSecret{{Secret: f.secret}}
+	for _, s := range d.secrets.Signing {
+		if s.Until.IsZero() {
+			s.Until = end
+		}
+		if s.Until.After(now) && s.Secret != f.secret {
+			secrets = append(secrets, s)
+		}
+	}
+	d.secrets.Signing = secrets[:min(len(secrets), maxSecrets)]
+	return nil
+}
+
+// setOptions changes options and secrets, and confirms the URL, all at once.
+func (c *setCommand) setOptions(ctx context.Context, s *session, st *store.Store, _ *rule.Entry) error {
+	compiler, err := c.compiler()
+	if err != nil {
+		return err
+	}
+	keys, err := app.NewKeys(&c.Secrets)
+	if err != nil {
+		return err
+	}
+	now, err := st.Now(ctx)
+	if err != nil {
+		return err
+	}
+	var said []string
+	changed, err := st.ChangeOption(ctx, laneOf(c.ID), func(row rule.Row, o *rule.Option) error {
+		said = nil
+		if c.ConfirmURL {
+			said = append(said, c.confirm(&row, o))
+		}
+		if len(c.steps) == 0 && !c.RotateSecret.given {
+			return nil
+		}
+		more, err := c.changeOption(row, o, now, compiler, keys)
+		said = append(said, more...)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if len(c.steps) > 0 || c.RotateSecret.given {
+		state := "changed"
+		if !changed {
+			state = "as it was: it has these options already"
+		}
+		said = append([]string{"is " + state}, said...)
+	}
+	for _, line := range said {
+		if _, err := fmt.Fprintf(s.Stdout, "rule %d %s\n", c.ID, line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// confirm binds the secrets to the URL that the row has, and says what came of it.
+func (c *setCommand) confirm(row *rule.Row, o *rule.Option) string {
+	sum := rule.URLSum(row.URL)
+	switch {
+	case o.Sealed == "":
+		return "has no secrets: there is nothing to confirm"
+	case o.URLSum == sum:
+		return "has the URL that its secrets are for: there is nothing to confirm"
+	}
+	o.URLSum = sum
+	shown := row.URL
+	if !c.ShowURLs {
+		shown = schemeAndHost(row.URL)
+	}
+	return "sends its secrets to " + printable(shown) + " from now on"
+}
+
+func (c *setCommand) changeOption(
+	row rule.Row, o *rule.Option, now time.Time, compiler *rule.Compiler, keys *app.Keys,
+) (said []string, err error) {
+	before := *o
+	if c.Options.given { // replaces what may not be readable
+		if _, err := rule.ParseDocument(o.Document); err != nil {
+			before.Document = ""
+		}
+	}
+	d, err := draftOf(&before, keys)
+	if err != nil {
+		return nil, err
+	}
+	recipe := d.document.Recipe
+	if err := d.apply(c.steps); err != nil {
+		return nil, err
+	}
+	if c.RotateSecret.given {
+		if err := c.rotate(&d, now); err != nil {
+			return nil, err
+		}
+		said = append(said, d.rotated())
+	}
+	compiled, err := d.try(row, compiler)
+	if err != nil {
+		return nil, usagef("the change is refused: %w", err)
+	}
+	if d.document.Recipe != recipe || len(c.parameters()) > 0 {
+		if err := fits(d.document.Recipe, compiled, compiler.Catalogue); err != nil {
+			return nil, err
+		}
+	}
+	if !d.secrets.Empty() && !c.sealing() {
+		return nil, usagef("the change is refused: the rule has secrets, and they cannot be sealed: %w", errNoKey)
+	}
+	if err := d.store(o, keys); err != nil {
+		return nil, err
+	}
+	if before.Sealed != "" && o.Sealed != "" && o.Sealed != before.Sealed && o.URLSum != rule.URLSum(row.URL) {
+		return nil, usagef("somebody has changed the URL of the rule since its secrets were given: if %s is right, add --confirm-url; "+
+			"rules show %d --show-urls shows all of it", compiled.Target, row.ID)
+	}
+	return said, nil
+}
+
+// rotated says what receivers must know of it.
+func (d *draft) rotated() string {
+	previous := len(d.secrets.Signing) - 1
+	switch {
+	case d.document.Signing.Scheme != "standard":
+		return fmt.Sprintf("is signed with the new secret alone from now on: %s has room for one signature, so the receiver must know the new "+
+			"secret already, and keep the old one until what is under way has arrived", d.document.Signing.Scheme)
+	case previous == 0:
+		return "is signed with the new secret alone from now on: the receiver must know it already"
+	}
+	end := slices.MaxFunc(d.secrets.Signing, func(a, b rule.SigningSecret) int { return a.Until.Compare(b.Until) }).Until
+	return fmt.Sprintf("is signed with the new secret, and with %s until %s at the latest: give the receiver the new one by then",
+		counted(previous, "previous one", "previous ones"), moment(end))
+}
+
+// schemeAndHost returns what may be shown of a URL.
+func schemeAndHost(raw string) string {
+	u, err := url.Parse(strings.TrimSpace(raw))
+	if err != nil || u.Host == "" {
+		return "its new URL"
+	}
+	return u.Scheme + "://" + u.Host
+}

@@ -1,0 +1,39 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/app"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
+)
+
+type rotateCommand struct {
+	config.Database
+	config.Secrets
+}
+
+// Run seals the secrets of all rules with the first key.
+func (c *rotateCommand) Run(ctx context.Context, s *session) error {
+	if err := s.settings(ctx, &c.Database, &c.Secrets); err != nil {
+		return err
+	}
+	keys, err := app.NewKeys(&c.Secrets)
+	if err != nil {
+		return err
+	}
+	if keys.ID() == "" {
+		return usagef("there is no key to seal with: %w", errNoKey)
+	}
+	return s.withStore(&c.Database, func(st *store.Store) error {
+		n, err := st.Reseal(ctx, keys.Reseal)
+		fmt.Fprintf(s.Stdout, "the secrets of %s sealed anew, with the key %s\n", counted(n, "rule were", "rules were"), keys.ID())
+		if err != nil {
+			return fmt.Errorf("some secrets stay as they are, and need their old key: %w", err)
+		}
+		_, err = fmt.Fprintf(s.Stdout, "all secrets are sealed with the key %s: other keys can be removed from WEBHOOK_DISPATCHER_SECRETS_KEY "+
+			"wherever it is set\n", keys.ID())
+		return err
+	})
+}

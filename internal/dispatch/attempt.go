@@ -1,0 +1,45 @@
+package dispatch
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/expression"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
+)
+
+// send makes one attempt of a delivery. One that has the event itself is built first, by the rule of this moment; what is built is sent
+// and not kept, so that the next attempt builds it anew.
+func (d *Dispatcher) send(r *rule.Rule, out *delivery.Delivery, number int) delivery.Attempt {
+	if out.Format != delivery.FormatEvent {
+		return d.Sender.Send(d.ctx, r, out, number)
+	}
+	begin := time.Now()
+	failed := func(class delivery.ErrorClass, text string) delivery.Attempt {
+		return delivery.Attempt{
+			ID: out.ID, Kind: out.Kind, RuleID: out.RuleID, EventType: out.EventType, Number: number, At: begin, Duration: time.Since(begin),
+			Class: class, Response: []byte(text), Final: true,
+		}
+	}
+	m, err := payload.ParseMessage(out.Body)
+	if err != nil {
+		return failed(delivery.ClassExpression, fmt.Sprintf("the event that this row keeps cannot be read: %v", err))
+	}
+	m.Event.Traceparent = out.Traceparent
+	body, format, wanted, err := Build(r, m)
+	if errors.Is(err, expression.ErrTooLong) { // processors that are busy can do that, and a mistake does it again
+		body, format, wanted, err = Build(r, m)
+	}
+	switch {
+	case err != nil:
+		return failed(delivery.ClassExpression, err.Error())
+	case !wanted:
+		return failed(delivery.ClassFiltered, "")
+	}
+	built := *out
+	built.Body, built.Format = body, format
+	return d.Sender.Send(d.ctx, r, &built, number)
+}

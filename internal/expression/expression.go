@@ -1,0 +1,198 @@
+// Package expression runs the jq expressions of rules on events: filters, which say whether a rule fires, and transforms, whose
+// result is what it sends.
+//
+// It promises that an expression is compiled once, that the same event gives the same result whenever and wherever it runs (what
+// depends on the clock, the zone, the environment or other inputs is refused when it is compiled), that a run takes about MaxTime
+// at most (more only for what has hardly begun by then: see budget.go), that a result takes MaxOutput bytes at most, and that whatever
+// goes wrong is an error: a panic within gojq, too.
+//
+// Numbers: integers are exact whatever their size, and what is a float in the event stays one: 1.0 comes out as 1.0. What jq computes
+// follows jq: 4/2 is 2, 3/2 is 1.5, and floor and round give floats, so `3.7 | floor` comes out as 3.0 (with `| tostring | tonumber`
+// after it as 3). NaN comes out as null, and infinities as the largest doubles, as jq prints them. Objects come out with sorted keys.
+//
+// It is no security boundary: expressions come from operators, and the limits are for mistakes. The time is looked at between two steps
+// of gojq. A step may sort, print or search what was made before, so that a run can end late: by half a second where an event holds a
+// megabyte of text. Memory is not limited as such. What a slip can do in one step is refused: a text repeated to more than MaxOutput,
+// such as a price that is text times 1e9, and an array index above MaxIndex, such as an id taken for one, that would make an array as
+// long; and regular expressions do not go over a text once for each match (see match.go). In 50 ms of steps a list grows to some ten
+// megabytes, and a text that is added to itself again and again to a hundred. What is left takes intent: a list that holds itself
+// twice, thirty levels deep, is small until tojson prints it or == compares it, and then takes all memory or time there is.
+package expression
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/itchyny/gojq"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
+)
+
+// Limits of one run.
+const (
+	MaxTime   = 50 * time.Millisecond
+	MaxOutput = 1 << 20 // bytes of the result as JSON
+	MaxIndex  = 1 << 18 // of an array
+)
+
+// MaxText is how long an expression may be, in bytes.
+const MaxText = 16 << 10
+
+// maxError is how many characters of an error are kept: what failed may be as large as the event.
+const maxError = 500
+
+// Program is a compiled expression. It is immutable and safe for concurrent use.
+type Program struct {
+	code   *gojq.Code
+	params any
+}
+
+// Compile compiles an expression. Its input is what a plain rule sends, redacted; $event is its event_metadata, $data the data
+// of the event, and $params the parameters of the rule, an Object or Null. The error may be shown: it holds the expression at most.
+func Compile(text string, params payload.Value) (*Program, error) {
+	if len(text) > MaxText {
+		return nil, fmt.Errorf("the expression has %d bytes: write %d at most", len(text), MaxText)
+	}
+	query, err := gojq.Parse(text)
+	if err != nil {
+		if parse, ok := errors.AsType[*gojq.ParseError](err); ok {
+			return nil, cut("the expression does not parse: ", fmt.Errorf("%w, at byte %d", err, parse.Offset))
+		}
+		return nil, cut("the expression does not parse: ", err)
+	}
+	if err := prepare(query); err != nil {
+		return nil, cut("", err)
+	}
+	code, err := gojq.Compile(query, options()...)
+	if err != nil {
+		return nil, cut("the expression does not compile: ", err)
+	}
+	return &Program{code: code, params: toJQ(params)}, nil
+}
+
+// Input is an event made ready for programs. It is for one goroutine at a time.
+type Input struct {
+	message           *payload.Message
+	made              bool
+	body, event, data any
+}
+
+// NewInput returns the input that programs get of the event. It is cheap: what programs read is made when the first of them runs, and
+// shared by all. gojq changes none of it.
+func NewInput(m *payload.Message) *Input { return &Input{message: m} }
+
+func (in *Input) make() {
+	if in.made {
+		return
+	}
+	body := in.message.Payload()
+	all := toJQ(body).(map[string]any)
+	in.made, in.body, in.event = true, all, all[payload.MetadataKey]
+	if body.Len() == 2 {
+		in.data = all[body.Key(0)]
+		return
+	}
+	data := make(map[string]any, len(all))
+	for key, v := range all {
+		if key != payload.MetadataKey {
+			data[key] = v
+		}
+	}
+	in.data = data
+}
+
+// Test runs a filter: true only for the result true; false, null and no result are false, anything else is an error. An error may hold
+// parts of the event: it must not be logged.
+func (p *Program) Test(ctx context.Context, in *Input) (bool, error) {
+	v, results, err := p.run(ctx, in)
+	switch {
+	case err != nil:
+		return false, cut("the filter failed: ", err)
+	case results > 1:
+		return false, errors.New("the filter returned more than one result: make it one, such as any(.roles[]; . == \"staff\")")
+	case results == 0 || v == nil:
+		return false, nil
+	}
+	fires, ok := v.(bool)
+	if !ok {
+		return false, fmt.Errorf("the filter returned %s: make it true or false, such as $data.course.display_name != \"\"", described(v))
+	}
+	return fires, nil
+}
+
+// Apply runs a transform and returns its one result. No result, or more than one, is an error. An error may hold parts of the
+// event: it must not be logged.
+func (p *Program) Apply(ctx context.Context, in *Input) (payload.Value, error) {
+	v, results, err := p.run(ctx, in)
+	switch {
+	case err != nil:
+		return payload.Value{}, cut("the transform failed: ", err)
+	case results == 0:
+		return payload.Value{}, errors.New("the transform returned no result: make it one, or leave events out with a filter")
+	case results > 1:
+		return payload.Value{}, errors.New("the transform returned more than one result: make it one, such as a list of them: [ … ]")
+	}
+	out := output{left: MaxOutput}
+	made, err := out.value(v, 0)
+	if err != nil {
+		return payload.Value{}, cut("the transform failed: ", err)
+	}
+	return made, nil
+}
+
+// run returns the first result, and how many there are: 0, 1, or 2 for more.
+func (p *Program) run(ctx context.Context, in *Input) (first any, results int, err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			first, results, err = nil, 0, fmt.Errorf("gojq panicked: %v", cause)
+		}
+	}()
+	in.make()
+	iter := p.code.RunWithContext(newBudget(ctx), in.body, in.event, in.data, p.params)
+	for results < 2 {
+		v, ok := iter.Next()
+		if !ok {
+			break
+		}
+		if failed, ok := v.(error); ok {
+			return nil, 0, cut("", failed) // its text is made here, where a panic is caught
+		}
+		if results++; results == 1 {
+			first = v
+		}
+	}
+	return first, results, nil
+}
+
+func described(v any) string {
+	switch v := v.(type) {
+	case string:
+		return "a string"
+	case []any:
+		return "a list"
+	case map[string]any:
+		return "an object"
+	default:
+		return "a " + gojq.TypeOf(v)
+	}
+}
+
+// cut returns the error with prefix before it, as valid UTF-8 of maxError characters at most.
+func cut(prefix string, err error) error {
+	if errors.Is(err, ErrTooLong) {
+		return fmt.Errorf("%s%w", prefix, err)
+	}
+	text := prefix + err.Error()
+	if len(text) > maxError*utf8.UTFMax {
+		text = text[:maxError*utf8.UTFMax] // which may break a character
+	}
+	text = strings.ToValidUTF8(text, "\ufffd")
+	if utf8.RuneCountInString(text) > maxError {
+		text = string([]rune(text)[:maxError-1]) + "…"
+	}
+	return errors.New(text)
+}

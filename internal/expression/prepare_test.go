@@ -1,0 +1,243 @@
+package expression
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/itchyny/gojq"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
+)
+
+// places are all the places of an expression in which another may stand.
+var places = []string{
+	"X", "(X)", "[X]", "{a: X}", "{(X): 1}", `{"a\(X)": 1}`, `"a\(X)b"`, `@sh "\(X)"`, `@base64 "a\("b\(X)")"`, ".[X]", ".[X:]", ".[:X]",
+	".a[X]", ".a.[X]",
+	`."a\(X)"`, `.a."b\(X)"`, "X.a", "X[0]", "X[]", "X?", "-X", "X | .", ". | X", "X, 1", "1, X", "X + 1", "1 + X", "X * 2", "2 * X",
+	". *= X", "X *= 2",
+	"X // 1", "1 // X", "X and true", "true or X", "X == 1", ".a = X", "(X) = 1", ".a |= X", ".a += X", ".a //= X", "if X then 1 else 2 end",
+	"if . then X else 2 end", "if . then 1 else X end", "if . then 1 elif X then 2 end", "if . then 1 elif . then X end", "try X",
+	"try X catch 1", "try 1 catch X",
+	"reduce X as $x (1; 2)", "reduce . as $x (X; 2)", "reduce . as $x (1; X)", "foreach X as $x (1; 2)", "foreach . as $x (X; 2)",
+	"foreach . as $x (1; X)",
+	"foreach . as $x (1; 2; X)", "label $f | X", "X as $x | 1", ". as $x | X", ". as {a: $x} | X", ". as {(X): $x} | 1",
+	`. as {"a\(X)": $x} | 1`,
+	". as [$x, {b: {(X): $y}}] | 1", ". as [$x] ?// {(X): $x} | 1", "def f: X; 1", "def f: def g: X; g; f", "def f(x): x; f(X)",
+	"def f($x): $x; f(X)",
+	"map(X)", "limit(X; 1)", "limit(1; X)", "first(X)", "path(X)", "setpath([X]; 1)", "setpath([]; X)", "getpath([X])", "test(X)",
+	`test("a"; X)`,
+	`gsub("a"; X)`, "strptime(X)", "range(X)",
+}
+
+// What depends on more than the event is refused, wherever it stands.
+func TestRefused(t *testing.T) {
+	t.Parallel()
+	used := map[string]string{ // an expression that uses it, where the name alone is none
+		"getenv": `getenv("A")`, "debug": `debug("a")`, "halt_error": "halt_error(1)", "strflocaltime": `strflocaltime("%c")`,
+	}
+	for name := range refused {
+		for _, use := range []string{name, used[name]} {
+			for _, place := range places {
+				if use == "" {
+					continue
+				}
+				expression := strings.Replace(place, "X", use, 1)
+				if _, err := gojq.Parse(expression); err != nil {
+					t.Fatalf("%s: %v", expression, err)
+				}
+				_, err := Compile(expression, payload.Value{})
+				if err == nil || !strings.HasPrefix(err.Error(), name+" is not allowed: it ") {
+					t.Errorf("%s: %v, want an error that %s is not allowed", expression, err, name)
+				}
+			}
+		}
+	}
+	for expression, want := range map[string]string{
+		`{$ENV}`:                           "$ENV is not allowed",
+		`{$__loc__}`:                       "$__loc__ is not allowed",
+		`$__prog_name`:                     "$__prog_name is not allowed",
+		`import "a" as a; .`:               "module, import and include are not allowed",
+		`include "a"; .`:                   "module, import and include are not allowed",
+		`import "a" as $a; .`:              "module, import and include are not allowed",
+		`module {a: 1}; .`:                 "module, import and include are not allowed",
+		`def now: 1; now`:                  "now is not allowed",
+		``:                                 "the expression does not compile: missing query",
+		`.a.`:                              "the expression does not parse: unexpected EOF, at byte 3",
+		`.a | nothing`:                     "the expression does not compile: function not defined: nothing/0",
+		`$nothing`:                         "the expression does not compile: variable not defined: $nothing",
+		strings.Repeat(" ", MaxText) + ".": "the expression has 16385 bytes: write 16384 at most",
+		`.[1e9] = 1`:                       "the array index 1000000000 is above 262144",
+		"\"" + strings.Repeat("\xff", 10) + "\"(": "the expression does not parse: ",
+	} {
+		if _, err := Compile(expression, payload.Value{}); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%.40s: %v, want the error %s…", expression, err, want)
+		}
+	}
+}
+
+// Every function that gojq has by itself has been looked at: one that a later version adds may not be pure.
+func TestEveryFunctionOfGojqIsKnown(t *testing.T) {
+	t.Parallel()
+	code, err := gojq.Compile(must(gojq.Parse("[builtins[] | split(\"/\")[0]] | unique")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, _ := code.Run(nil).Next()
+	names, _ := v.([]any)
+	var unknown []string
+	for _, name := range names {
+		name := name.(string)
+		if _, ok := refused[name]; !ok && !slices.Contains(strings.Fields(pure), name) {
+			unknown = append(unknown, name)
+		}
+	}
+	if len(names) < 150 || len(unknown) > 0 {
+		t.Errorf("%d functions, among them unknown ones: see what they depend on, and put them into refused or pure:\n%s",
+			len(names), strings.Join(unknown, " "))
+	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// pure are the functions of gojq whose results depend on nothing but what they are given; of strptime see checkFormat.
+const pure = `
+IN INDEX JOIN abs acos acosh add all any arrays ascii_downcase ascii_upcase asin asinh atan atan2 atanh booleans bsearch capture
+cbrt ceil combinations contains copysign cos cosh del delpaths drem empty endswith erf erfc error exp exp10 exp2 explode expm1
+fabs fdim finites first flatten floor fma fmax fmin fmod format frexp from_entries fromdate fromdateiso8601 fromjson fromstream
+gamma getpath gmtime group_by gsub has hypot implode in index indices infinite inside isempty isfinite isinfinite isnan isnormal
+iterables j0 j1 jn join keys last ldexp length lgamma limit log log10 log1p log2 logb ltrim ltrimstr map map_values match max
+max_by min min_by mktime modf nan nearbyint nextafter nexttoward normals not nth nulls numbers objects path paths pick pow range
+recurse remainder repeat reverse rindex rint round rtrim rtrimstr scalars scalb scalbln scan select setpath significand sin sinh
+skip sort sort_by split splits sqrt startswith strftime strings strptime sub tan tanh test tgamma to_entries toboolean todate
+todateiso8601 tojson tonumber tostream tostring transpose trim trimstr trunc truncate_stream type unique unique_by until
+utf8bytelength values walk while with_entries y0 y1 yn`
+
+// What stands in for gojq's own does the same.
+func TestStandInsDoTheSame(t *testing.T) {
+	t.Parallel()
+	for _, expression := range []string{
+		`[(1, 2) * (10, 20)]`, `"ab" * 3`, `3 * "ab"`, `"ab" * 0`, `"ab" * -1`, `{a: {b: 1}} * {a: {c: 2}}`, `1.5 * 2`, `null * 1`,
+		`[1] * 2`, `.n *= 5`,
+		`.n *= (.n, 2)`, `[.n *= (2, 3)]`, `.l[] *= 2`, `.n as $x | .n *= $x * $x`, `(.n, .m) *= 2`, `.n *= error("x")`, `1 * error("x")`,
+		`(.n *= 2) *= 3`,
+		`.l[.n]`, `.l[.n, .m]`, `[.l[(0, 1)]]`, `.l[.n] = 5`, `.l[.n] |= . + 1`, `.o[.k]`, `.o[.k] = 1`, `path(.l[.n])`, `[paths]`,
+		`.l[null]`, `.l[-1]`, `.l[1.7]`,
+		`.l[.n:]`, `.l[.l]`, `.o["x\(.n)"]`, `.o[.k]?`, `try .l[.k] catch .`, `del(.l[.n])`, `to_entries`, `.l | .[length - 1]`,
+		`.l as [$a, $b] | $a + $b`,
+		`setpath(["o", "z"]; 1)`, `setpath(["l", 5]; 1)`, `getpath(["o", "x"])`, `getpath(["l", 0]) = 7`, `[getpath(["a"], ["o"])]`,
+		`path(getpath(["o", "x"]))`,
+		`"2015-03-05" | strptime("%Y-%m-%d")`, `"2015-03-05T23:51:47Z" | fromdate`, `"x" | strptime("%Y")`,
+		`"2015-03-05T01:02:03+01:00" | strptime("%Y-%m-%dT%H:%M:%S%z")`,
+		`.t | test("B"; "i")`, `.t | test(["B", "i"])`, `.t | [test("B"), test("B"; "i"), test("B")]`, `[.t | match("[a-zé]+"; "g")]`,
+		`.t | [match("(?<x>a)(?<y>z)?"; "g")]`,
+		`.t | capture("(?<x>a)(?<y>z)?b")`,
+		`[.t | scan("[a-z]")]`, `[.t | scan("([a-z])(.)")]`, `[.t | scan("A"; "i")]`, `.t | split(", *"; null)`, `[.t | splits("x")]`,
+		`[.t | splits("É"; "i")]`,
+		`.t | sub("(?<x>[a-z])"; "<\(.x)>")`, `.t | gsub("(?<x>[a-z])"; "<\(.x)>")`, `.t | gsub("é"; "e", "ee")`, `.t | gsub("A"; "_"; "i")`,
+		`.t | sub("zz"; "y")`,
+		`.t | gsub("^"; "> ")`, `.t | gsub("$"; "!")`, `.t | [match(""; "g").offset]`, `.t | sub("(?<x>é)?b"; "\(.x)")`,
+		`.t | test("a.b"; "m")`, `.t | split(" ")`,
+		`.t | ascii_downcase | test("é\\b")`, `[.t | match("b.*?é"; "gm")]`, `.t | gsub("\\s+"; " ")`, `[.t | capture("(?<w>[a-z]+)"; "g")]`,
+		`"" | gsub("x"; "y")`,
+	} {
+		const input = `{"n": 1, "m": 2, "l": [1, 2, 3], "o": {"x": 1}, "k": "x", "t": "ab é\nabc É, ab"}`
+		want := results(t, must(gojq.Compile(must(gojq.Parse(expression)))), input)
+		p, err := Compile(expression, payload.Value{})
+		if err != nil {
+			t.Errorf("%s: %v", expression, err)
+			continue
+		}
+		if got := results(t, p.code, input, nil, nil, nil); got != want {
+			t.Errorf("%s:\n got %s\nwant %s", expression, got, want)
+		}
+	}
+}
+
+func results(t *testing.T, code *gojq.Code, input string, variables ...any) string {
+	t.Helper()
+	var all strings.Builder
+	iter := code.Run(toJQ(parsed(t, input)), variables...)
+	for {
+		v, ok := iter.Next()
+		if !ok {
+			return all.String()
+		}
+		if err, ok := v.(error); ok {
+			return all.String() + "error: " + err.Error()
+		}
+		text, err := gojq.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.Write(append(text, '\n'))
+	}
+}
+
+// What a slip can do in one step is stopped before it is done.
+func TestSteps(t *testing.T) {
+	t.Parallel()
+	m := message(t, `{"id": 12345678, "price": "9.99", "path": ["a", 12345678], "text": "`+strings.Repeat("ab é", 100_000)+`"}`)
+	for expression, want := range map[string]string{
+		`"x" * 1e9`:                             "a text of 1 bytes is repeated 1000000000 times",
+		`$data.price * $data.id`:                "a text of 4 bytes is repeated 12345678 times",
+		`$data.id * $data.price`:                "a text of 4 bytes is repeated 12345678 times",
+		`$data | .price *= 1e6`:                 "a text of 4 bytes is repeated 1000000 times",
+		`"x" * infinite`:                        "a text of 1 bytes is repeated +Inf times",
+		`[][$data.id] = 1`:                      "the array index 12345678 is above 262144",
+		`null | .[$data.id] |= 1`:               "the array index 12345678 is above 262144",
+		`null | .a[$data.id].b += 1`:            "the array index 12345678 is above 262144",
+		`reduce $data.id as $i ([]; .[$i] = 1)`: "the array index 12345678 is above 262144",
+		`null | setpath($data.path; 1)`:         "the array index 12345678 is above 262144",
+		`null | getpath($data.path) = 1`:        "the array index 12345678 is above 262144",
+		`"UTC" | strptime("%Z")`:                "strptime with %Z depends on the zone of the process",
+		`"UTC" | strptime("%H%%%-Z")`:           "strptime with %Z depends on the zone of the process",
+	} {
+		if got, err := apply(t, expression, "", m); err == nil || !strings.HasPrefix(err.Error(), "the transform failed: "+want) {
+			t.Errorf("%s: %.40s, %v; want the error %s…", expression, got, err, want)
+		}
+	}
+	// 500 kB take most of a minute with gojq's own.
+	p, err := Compile(`$data.text | gsub("b"; "_")`, payload.Value{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	if _, err := p.Apply(context.Background(), NewInput(m)); err == nil || time.Since(begin) > 20*time.Second {
+		t.Errorf("%v after %v", err, time.Since(begin))
+	}
+}
+
+// Patterns that come from events are not kept for good.
+func TestPatternsAreForgotten(t *testing.T) {
+	t.Parallel()
+	var p patterns
+	for i := range 10 * maxPatterns {
+		if found := p.findAll("xx", []any{strings.Repeat("x", 1+i), nil, true}); found != (i < 2) {
+			t.Fatalf("%d: %v", i, found)
+		}
+		if len(p.known) > maxPatterns {
+			t.Fatalf("%d patterns are kept", len(p.known))
+		}
+	}
+}
+
+func TestTooManyMatches(t *testing.T) {
+	t.Parallel()
+	var p patterns
+	if err, ok := p.findAll(strings.Repeat("a", maxMatches+1), []any{"a", "g", false}).(error); !ok {
+		t.Error("no error for one match too many")
+	} else if want := "the regular expression matches more than 100000 times"; err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+	if found, ok := p.findAll(strings.Repeat("a", maxMatches), []any{"a", "g", false}).([]any); !ok || len(found) != maxMatches {
+		t.Errorf("%d matches", len(found))
+	}
+}

@@ -1,0 +1,106 @@
+package payload
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/pkg/event"
+)
+
+// ParseMessage reads an event back out of the JSON body that a plain rule sends of it. Every body that is made of the result, in each
+// shape and format, has the bytes of one made of the event itself; only the trace context is not in it, and left to the caller.
+// An error tells what is wrong, and never quotes the body.
+func ParseMessage(body []byte) (*Message, error) {
+	m, metadata, err := readBody(body)
+	if err != nil {
+		return nil, err
+	}
+	if err = complete(metadata); err == nil {
+		err = readMetadata(&m.Event, metadata)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", MetadataKey, err)
+	}
+	return m, nil
+}
+
+// ReadMessage is ParseMessage for what people write: what is missing of the metadata, or of another type than it should be, is taken
+// from defaults.
+func ReadMessage(body []byte, defaults event.Event) (*Message, error) {
+	m, metadata, err := readBody(body)
+	if err != nil {
+		return nil, err
+	}
+	m.Event = defaults
+	if err := readMetadata(&m.Event, metadata); err != nil {
+		return nil, fmt.Errorf("%s: %w", MetadataKey, err)
+	}
+	return m, nil
+}
+
+func readBody(body []byte) (m *Message, metadata Value, err error) {
+	document, err := ParseJSON(body)
+	if err != nil {
+		return nil, Value{}, err
+	}
+	if document.kind != Object {
+		return nil, Value{}, errors.New(`write an object: {"<class path>": {…}, "event_metadata": {…}}`)
+	}
+	var keys []string
+	var items []Value
+	for i, item := range document.list() {
+		if key := document.Key(i); key != MetadataKey {
+			keys, items = append(keys, key), append(items, item)
+			continue
+		}
+		metadata = item
+	}
+	return &Message{Data: ObjectValue(keys, items)}, metadata, nil
+}
+
+// metadataKinds are what the values of metadataKeys are.
+var metadataKinds = [...]Kind{String, String, Int, String, String, String, List}
+
+// complete says what of the metadata is missing, or no metadata.
+func complete(metadata Value) error {
+	for i, key := range metadataKeys {
+		if v, ok := metadata.Get(key); !ok || v.kind != metadataKinds[i] {
+			return fmt.Errorf("%s is missing, or of another type than it should be", key)
+		}
+	}
+	library, _ := metadata.Get("sourcelib")
+	for _, n := range library.list() {
+		if n.kind != Int {
+			return errors.New("sourcelib holds something that is no integer of 64 bits")
+		}
+	}
+	return nil
+}
+
+// readMetadata reads what Payload writes. What is missing or of another type stays in e as it is.
+func readMetadata(e *event.Event, metadata Value) error {
+	for key, field := range map[string]*string{"event_type": &e.Type, "id": &e.ID, "source": &e.Source, "sourcehost": &e.SourceHost} {
+		if v, _ := metadata.Get(key); v.kind == String {
+			*field = v.text
+		}
+	}
+	if v, _ := metadata.Get("minorversion"); v.kind == Int {
+		e.MinorVersion = v.Int()
+	}
+	if v, _ := metadata.Get("sourcelib"); v.kind == List {
+		e.SourceLib = nil
+		for _, n := range v.list() {
+			e.SourceLib = append(e.SourceLib, n.Int())
+		}
+	}
+	if v, ok := metadata.Get("time"); ok {
+		at, err := time.Parse("2006-01-02T15:04:05.999999999Z07:00", strings.Replace(v.text, " ", "T", 1))
+		if err != nil {
+			return errors.New(`the time is none; write it as in "2026-01-02 03:04:05.678901+00:00"`)
+		}
+		e.Time = at.UTC()
+	}
+	return nil
+}

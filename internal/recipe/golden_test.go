@@ -1,0 +1,146 @@
+package recipe_test
+
+import (
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/dispatch"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/recipe"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
+	"github.com/openedx-webhooks/webhook-dispatcher/schema"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// Every recipe has a folder in testdata: what people give in each CASE.values.json and the options that come of it in CASE.options.golden,
+// what a plain rule sends in each EVENT.event.json, and for each two of them the body that a rule of the recipe sends in
+// CASE-EVENT.golden; empty where its filter keeps the event out.
+func TestBodies(t *testing.T) {
+	t.Parallel()
+	all, err := recipe.All()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range all {
+		folder := filepath.Join("testdata", r.Name)
+		cases, events := glob(t, folder, ".values.json"), glob(t, folder, ".event.json")
+		for _, given := range cases {
+			options, made := ruleOf(t, &r, filepath.Join(folder, given+".values.json"))
+			compare(t, filepath.Join(folder, given+".options.golden"), options+"\n")
+			for _, name := range events {
+				t.Run(r.Name+"/"+given+"-"+name, func(t *testing.T) {
+					t.Parallel()
+					body := "\n"
+					if d := dispatch.Plan(message(t, filepath.Join(folder, name+".event.json")), []*rule.Rule{made}); len(d) > 0 {
+						body = string(d[0].Body) + "\n"
+						if d[0].Format != delivery.FormatJSON {
+							t.Errorf("the body's format is %v", d[0].Format)
+						}
+					}
+					compare(t, filepath.Join(folder, given+"-"+name+".golden"), body)
+				})
+			}
+		}
+	}
+}
+
+// glob returns the names of the folder's files of that kind, one at least.
+func glob(t *testing.T, folder, kind string) []string {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(folder, "*"+kind))
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no *%s in %s: %v", kind, folder, err)
+	}
+	for i, path := range paths {
+		paths[i] = strings.TrimSuffix(filepath.Base(path), kind)
+	}
+	return paths
+}
+
+// ruleOf makes the options and the rule that somebody gets who gives the values of the file.
+func ruleOf(t *testing.T, r *recipe.Recipe, given string) (options string, made *rule.Rule) {
+	t.Helper()
+	values := make(map[string]string)
+	read(t, given, &values)
+	document, err := r.Document(values)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	catalogue, err := schema.LoadCatalogue()
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := rule.Row{ID: 1, Created: time.Unix(1, 0), Event: r.Event, URL: "https://receiver.example.org/", Enabled: true}
+	option := &rule.Option{RuleID: 1, RuleCreated: row.Created, Document: string(text), URLSum: rule.URLSum(row.URL)}
+	if r.Secret != "" {
+		option.Sealed, option.KeyID = "sealed", "k1"
+	}
+	compiler := rule.Compiler{Catalogue: catalogue, Opener: opener{}}
+	made, hold, err := compiler.Compile(row, option)
+	if err != nil || hold != "" {
+		t.Fatalf("%v, held: %s", err, hold)
+	}
+	if signal, ok := catalogue.ByConstant(r.Event); !ok || signal.Type != made.EventType || signal.Constant != r.Event {
+		t.Errorf("the recipe's event %q is no signal constant", r.Event)
+	}
+	return string(text), made
+}
+
+// message reads what a plain rule sends.
+func message(t *testing.T, path string) *payload.Message {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := payload.ParseMessage(text)
+	if err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+	return m
+}
+
+// opener has a secret for every rule.
+type opener struct{}
+
+func (opener) Open(delivery.Lane, string, string, []byte) ([]byte, error) {
+	return []byte(`{"signing": [{"secret": "a secret"}]}`), nil
+}
+
+func read(t *testing.T, path string, into any) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(text, into); err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+}
+
+func compare(t *testing.T, path, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s: the body is\n%swant\n%s", path, got, want)
+	}
+}

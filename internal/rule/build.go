@@ -1,0 +1,129 @@
+package rule
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/expression"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
+)
+
+// Bounds of options.
+const (
+	minTimeout     = 100 * time.Millisecond
+	maxTimeout     = 10 * time.Minute
+	maxConcurrency = 65536
+	minRate        = 0.001
+	maxRate        = 1_000_000
+	maxRetryDelay  = 11 * 24 * time.Hour // with its jitter a row must be tried again before it expires, after 14 days
+	maxRetries     = 50
+)
+
+// build takes over what the options say and no secret has a part in.
+func (r *Rule) build(o *Document) error {
+	shape, err := payload.ParseShape(o.Shape)
+	if err != nil {
+		return err
+	}
+	if shape != payload.ShapePlugin && r.Format == delivery.FormatForm {
+		return fmt.Errorf("the shape %s is JSON, and the row asks for form fields: choose one of the two", shape)
+	}
+	if r.Shape = shape; shape == payload.ShapeCloudEvents {
+		r.Format = delivery.FormatCloudEvents
+	}
+	if err := r.compile(o); err != nil {
+		return err
+	}
+	return r.limit(o)
+}
+
+func (r *Rule) compile(o *Document) (err error) {
+	var params payload.Value
+	if len(o.Params) > 0 {
+		if params, err = payload.ParseJSON(o.Params); err != nil || params.Kind() != payload.Object {
+			return errors.New("params is not a JSON object: write one such as {\"name\": \"value\"}")
+		}
+	}
+	if o.Filter != "" {
+		if r.Filter, err = expression.Compile(o.Filter, params); err != nil {
+			return fmt.Errorf("the filter: %w", err)
+		}
+	}
+	if o.Transform != "" {
+		if r.Transform, err = expression.Compile(o.Transform, params); err != nil {
+			return fmt.Errorf("the transform: %w", err)
+		}
+	}
+	return nil
+}
+
+func (r *Rule) limit(o *Document) error {
+	timeout := time.Duration(o.Timeout)
+	switch {
+	case timeout != 0 && (timeout < minTimeout || timeout > maxTimeout):
+		return fmt.Errorf("the timeout %s is out of range: write %s to %s", timeout, minTimeout, maxTimeout)
+	case o.Concurrency < 0 || o.Concurrency > maxConcurrency:
+		return fmt.Errorf("the concurrency %d is out of range: write 1 to %d", o.Concurrency, maxConcurrency)
+	case o.Rate != 0 && (o.Rate < minRate || o.Rate > maxRate):
+		return fmt.Errorf("the rate %g is out of range: write %g to %d requests a second", o.Rate, minRate, maxRate)
+	case len(o.RetrySchedule) > maxRetries:
+		return fmt.Errorf("the retry schedule has %d delays: write %d at most", len(o.RetrySchedule), maxRetries)
+	}
+	r.Limits = Limits{Concurrency: o.Concurrency, Rate: o.Rate, Timeout: timeout}
+	for _, d := range o.RetrySchedule {
+		delay := time.Duration(d)
+		if delay <= 0 || delay > maxRetryDelay {
+			return fmt.Errorf("the delay %s of the retry schedule is out of range: write delays above 0s and up to %.0fh",
+				delay, maxRetryDelay.Hours())
+		}
+		r.Limits.RetrySchedule = append(r.Limits.RetrySchedule, delay)
+	}
+	return nil
+}
+
+// ErrURLChanged holds a rule whose URL is not the one that its secrets were given for.
+var ErrURLChanged = errors.New("its URL was changed, and it has secrets: if the new URL is right, run rules set ID --confirm-url")
+
+// open opens the secrets and makes the rule's access of them and of the options.
+func (r *Rule) open(opener Opener, option *Option, o *Document) error {
+	secrets, err := option.open(r.Lane(), opener)
+	if err != nil {
+		return err
+	}
+	if !secrets.Empty() && URLSum(r.URL) != option.URLSum {
+		return ErrURLChanged
+	}
+	access, err := NewAccess(o, &secrets)
+	if err != nil {
+		return err
+	}
+	if access != nil && access.claims() > 0 && hasCredentials(r.URL) {
+		return errors.New("its URL has credentials in it, and its options need the same header, Authorization: take them out of one of the two")
+	}
+	r.Access = access
+	return nil
+}
+
+func (o *Option) open(lane delivery.Lane, opener Opener) (Secrets, error) {
+	if o.Sealed == "" {
+		return Secrets{}, nil
+	}
+	if opener == nil {
+		return Secrets{}, fmt.Errorf("its secrets cannot be opened: WEBHOOK_DISPATCHER_SECRETS_KEY is not set, and they need its key %q",
+			clip(o.KeyID, 60))
+	}
+	text, err := opener.Open(lane, SecretsField, o.KeyID, []byte(o.Sealed))
+	if err != nil {
+		return Secrets{}, fmt.Errorf("its secrets cannot be opened: %w", err)
+	}
+	return ParseSecrets(text)
+}
+
+// URLSum returns what Option.URLSum has for a URL; spaces before it do not count.
+func URLSum(raw string) [sha256.Size]byte {
+	return sha256.Sum256([]byte(strings.TrimLeft(raw, spaces)))
+}

@@ -1,0 +1,192 @@
+package rule
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"path"
+	"regexp"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+)
+
+// FilterPath is what the path of the dispatcher's filter endpoint begins with; the name of the filter follows.
+const FilterPath = "/filters/v1/"
+
+// HopHeader marks the requests that the dispatcher makes for a filter. Its filter endpoint takes none that has it: a row whose URL leads
+// back there would call itself without end.
+const HopHeader = "X-Webhook-Dispatcher-Hop"
+
+// FilterRow is a row of openedx_webhooks_webfilter as it is stored. Its Event is the name of a filter, or a signal constant.
+type FilterRow struct {
+	Row
+	Description string
+	FilterFlags
+}
+
+// FilterFlags are the columns that only webfilter rows have. The redirects are URLs, or empty.
+type FilterFlags struct {
+	DisableFiltering           bool // data of answers is left out
+	DisableHalt                bool // exceptions of answers are left out
+	HaltOn4xx                  bool
+	RedirectOn4xx              string
+	HaltOn5xx                  bool
+	RedirectOn5xx              string
+	HaltOnRequestException     bool
+	RedirectOnRequestException string
+}
+
+// Filter is a webfilter row that can be called. It is immutable. Its Kind is delivery.KindEvent, its EventType the name of the filter as
+// the plugin 22 spells it, or an event's dotted type. Its requests carry HopHeader.
+type Filter struct {
+	*Rule
+	FilterFlags
+	// Hold says why the row must not be called, "" where it may be. The plugin would fail to send to such a row, which may halt: so
+	// must whoever goes through rows take it for one that gave no answer, and not for one that is not there.
+	Hold string
+}
+
+// CompileFilter makes a filter of a row and its option, which may be nil, or says in one line what is wrong with the row's event, the only
+// fault for which there is no filter. The error may be shown and logged.
+//
+// hold, which is the filter's Hold, says in one line why nothing may be sent to it: its URL is none that can be sent to or leads back to
+// the dispatcher, its options cannot be read or used, or somebody has changed the URL that its secrets were meant for.
+func (c *Compiler) CompileFilter(row FilterRow, option *Option) (f *Filter, hold string, err error) {
+	event, err := c.filterEvent(row.Event)
+	if err != nil {
+		return nil, "", oneLine(err)
+	}
+	row.URL = strings.TrimLeft(row.URL, spaces)
+	f = &Filter{
+		Rule:        &Rule{Row: row.Row, Kind: delivery.KindEvent, EventType: event, Format: delivery.FormatJSON},
+		FilterFlags: row.FilterFlags,
+	}
+	if row.Form {
+		f.Format = delivery.FormatForm
+	}
+	if err := f.prepare(c.Opener, option); err != nil {
+		f.Hold = oneLine(err).Error()
+	}
+	return f, f.Hold, nil
+}
+
+// prepare takes over URL and options.
+func (f *Filter) prepare(opener Opener, option *Option) (err error) {
+	if f.Target, err = target(f.URL); err != nil {
+		return err
+	}
+	if f.leadsBack() {
+		return errors.New("its URL is the filter endpoint of a dispatcher, which would call the row again: give the URL of the service " +
+			"that shall answer")
+	}
+	if option != nil {
+		document, err := ParseDocument(option.Document)
+		if err == nil {
+			err = document.fitsFilter()
+		}
+		if err == nil {
+			err = f.limit(&document)
+		}
+		if err == nil {
+			err = f.open(opener, option, &document)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	access := Access{}
+	if f.Access != nil {
+		access = *f.Access
+	}
+	access.Header = maps.Clone(access.Header)
+	if access.Header == nil {
+		access.Header = make(map[string]string, 1)
+	}
+	access.Header[HopHeader] = "1"
+	f.Access = &access
+	return nil
+}
+
+// fitsFilter says which option has no meaning for a filter, whose caller waits for the answer. A filter that ignored it would send what
+// the operator did not want sent, or more often.
+func (d *Document) fitsFilter() error {
+	for _, o := range [...]struct {
+		name string
+		set  bool
+	}{
+		{"filter", d.Filter != ""},
+		{"transform", d.Transform != ""},
+		{"shape", d.Shape != "" && d.Shape != "plugin"},
+		{"event_type", d.EventType != ""},
+		{"rate", d.Rate != 0},
+		{"concurrency", d.Concurrency != 0},
+		{"retry_schedule", len(d.RetrySchedule) > 0},
+	} {
+		if o.set {
+			return fmt.Errorf("the option %s is for webhooks, and has no meaning for a webfilter: remove it", o.name)
+		}
+	}
+	return nil
+}
+
+// leadsBack tells whether the URL has the path of a filter endpoint. The host is not looked at: a dispatcher does not know all names that
+// lead to it, and what this lets through HopHeader stops.
+func (f *Filter) leadsBack() bool {
+	u, err := url.Parse(f.URL)
+	if err != nil {
+		return false
+	}
+	name, found := strings.CutPrefix(path.Clean(u.Path), FilterPath)
+	return found && (isFilterName(name) || strings.EqualFold(name, f.EventType))
+}
+
+// filterName is how filters are called: by the name of a Python class.
+var filterName = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)
+
+// filterEvent finds what a row names: a filter, or an event of the bus.
+func (c *Compiler) filterEvent(event string) (string, error) {
+	event = strings.TrimRight(event, " ")
+	switch {
+	case event == "":
+		return "", errors.New("the event is empty: write the name of a filter, such as CourseEnrollmentStarted")
+	case utf8.RuneCountInString(event) > MaxEvent:
+		return "", fmt.Errorf("the event has more than %d characters: write the name of a filter", MaxEvent)
+	}
+	signal, ok := c.Catalogue.ByConstant(event)
+	switch {
+	case ok && !signal.OnBus:
+		return "", fmt.Errorf("the event %s never comes: the event bus cannot serialise its data", signal.Constant)
+	case ok:
+		return signal.Type, nil
+	case !filterName.MatchString(event):
+		return "", fmt.Errorf("%q is no name of a filter: write one such as CourseEnrollmentStarted", event)
+	}
+	return FilterName(event), nil
+}
+
+// renamed are the names that the plugin offered before its release 22, and those that they have now. Others were changed in case alone.
+var renamed = map[string]string{
+	"studentsettingsrenderstarted":     "AccountSettingsRenderStarted",
+	"xblockrenderstarted":              "RenderXBlockStarted",
+	"coursehomepageurlcreationstarted": "CourseHomeUrlCreationStarted",
+	"homeenrollmentapirendered":        "CourseEnrollmentAPIRenderStarted",
+	"homecourserunapirenderedstarted":  "CourseRunAPIRenderStarted",
+	"authoringlmspageurlrequested":     "LMSPageURLRequested",
+}
+
+// FilterName returns the name of a filter as the plugin 22 spells it: case does not count, as in MySQL, and the names of releases before
+// 22 are known. A name that the plugin does not know comes back as it is.
+func FilterName(name string) string {
+	if now, ok := renamed[strings.ToLower(name)]; ok {
+		return now
+	}
+	for known := range strings.FieldsSeq(filterNames) { // today's names come before old ones
+		if strings.EqualFold(known, name) {
+			return known
+		}
+	}
+	return name
+}

@@ -1,0 +1,132 @@
+package rule
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+)
+
+// FilterEntry is a row of the webfilter table with what became of it.
+type FilterEntry struct {
+	// Row is the row as it is stored. It must not be changed.
+	Row FilterRow
+	// Filter is nil where the row is faulty.
+	Filter *Filter
+	// Fault says what is wrong with the row, "" where nothing is.
+	Fault string
+	// Option is what the row's own table has no column for; nil where there is nothing.
+	Option *Option
+
+	owner owner
+	on    bool
+}
+
+// OnBus tells whether the row filters events of the bus; else it is called in the request.
+func (e *FilterEntry) OnBus() bool {
+	return e.Filter != nil && strings.Contains(e.Filter.EventType, ".")
+}
+
+// Status returns what the row may be used for. In the request only adopted rows are called, wherever rules come from: for
+// the others the plugin calls the endpoint itself. Released is no status of a filter.
+func (e *FilterEntry) Status() Status {
+	switch {
+	case e.Filter == nil:
+		return Faulty
+	case e.OnBus() && e.owner == contested, !e.OnBus() && e.Row.Enabled, e.owner == plugins, e.owner == released:
+		if e.Row.Enabled || e.on {
+			return Foreign
+		}
+		return Disabled
+	case !e.on:
+		return Disabled
+	case e.Filter.Hold != "" || e.Option != nil && !e.Option.PausedAt.IsZero():
+		return Paused
+	}
+	return Active
+}
+
+// called tells whether the row is to be called. One that is held is, and then counts as one that gave no answer.
+func (e *FilterEntry) called() bool {
+	status := e.Status()
+	return status == Active || status == Paused
+}
+
+// filterSet is all webfilter rows at one moment. It is immutable.
+type filterSet struct {
+	entries []FilterEntry // in id order
+	byEvent map[string][]*Filter
+}
+
+// next returns the set of what f has become.
+func (f *filterSet) next(rows []FilterRow, s *Snapshot, c *Compiler) filterSet {
+	rows = sorted(rows, func(a, b FilterRow) int { return cmp.Compare(a.ID, b.ID) })
+	n := filterSet{entries: make([]FilterEntry, len(rows)), byEvent: make(map[string][]*Filter)}
+	for i := range rows {
+		option := s.optionOf(delivery.Lane{Kind: delivery.KindEvent, RuleID: rows[i].ID}, &rows[i].Row)
+		e := &n.entries[i]
+		if old := f.entry(rows[i].ID); old != nil && old.Row.same(&rows[i]) && old.Option.same(option) {
+			*e = *old
+			e.Option = option
+		} else {
+			*e = c.filterEntry(rows[i], option)
+		}
+		if e.called() {
+			n.byEvent[e.Filter.EventType] = append(n.byEvent[e.Filter.EventType], e.Filter)
+		}
+	}
+	return n
+}
+
+// filterEntry compiles a row.
+func (c *Compiler) filterEntry(row FilterRow, option *Option) FilterEntry {
+	e := FilterEntry{Row: row, Option: option}
+	filter, _, err := c.CompileFilter(row, option)
+	if err != nil {
+		e.Fault = err.Error()
+		return e
+	}
+	e.Filter = filter
+	// In the request only adopted rows are called; on the bus those that the source of rules names.
+	whose := *c
+	whose.Adopted = c.Adopted || !e.OnBus()
+	e.owner, e.on = whose.possession(&row.Row, option)
+	return e
+}
+
+func (f *filterSet) entry(id int32) *FilterEntry {
+	i, found := slices.BinarySearchFunc(f.entries, id, func(e FilterEntry, id int32) int { return cmp.Compare(e.Row.ID, id) })
+	if !found {
+		return nil
+	}
+	return &f.entries[i]
+}
+
+// same tells whether the set was made of these rows.
+func (f *filterSet) same(rows []FilterRow) bool {
+	if len(rows) != len(f.entries) {
+		return false
+	}
+	for i := range rows {
+		if e := f.entry(rows[i].ID); e == nil || !e.Row.same(&rows[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// same tells whether two rows say the same.
+func (r *FilterRow) same(other *FilterRow) bool {
+	return r.Row.same(&other.Row) && r.FilterFlags == other.FilterFlags && r.Description == other.Description
+}
+
+// Filters returns the rows that are to be called for a filter, by its name as FilterName has it, or for an event of the bus, by its type:
+// in id order, those that are held among them. The slice must not be changed.
+func (s *Snapshot) Filters(name string) []*Filter { return s.filters.byEvent[name] }
+
+// FilterEntries returns all rows of the webfilter table in id order. The slice must not be changed.
+func (s *Snapshot) FilterEntries() []FilterEntry { return s.filters.entries }
+
+// FilterEntry returns a row of the webfilter table, nil where there was none.
+func (s *Snapshot) FilterEntry(id int32) *FilterEntry { return s.filters.entry(id) }

@@ -1,0 +1,72 @@
+package rule
+
+import "time"
+
+// Skew is how far the clocks of the LMS and of the database may differ around a switch. Events of this time before an adoption, and
+// after a release, are sent by both.
+const Skew = time.Minute
+
+// owner is whose a row is: who sends its events now.
+type owner uint8
+
+const (
+	dispatchers owner = iota
+	released          // the plugin's by now
+	contested         // adopted, and enabled for the plugin as well
+	plugins           // never the dispatcher's
+)
+
+// possession tells whose a row is, and whether it is switched on.
+//
+// Where the enabled rows are rules, an adopted one is a rule as before: the plugin leaves it alone, and this is all that adopting
+// changes. Where only adopted rows are, an adopted row's own switch is in its option, because the plugin's must be off; a released one's
+// is the option's still, for the events of its time.
+func (c *Compiler) possession(row *Row, o *Option) (whose owner, on bool) {
+	switch {
+	case !c.Adopted:
+		return dispatchers, row.Enabled || o.Adopted() && o.Enabled
+	case o == nil || o.AdoptedAt.IsZero():
+		return plugins, row.Enabled
+	case !o.ReleasedAt.IsZero():
+		return released, o.Enabled
+	case row.Enabled:
+		return contested, o.Enabled
+	}
+	return dispatchers, o.Enabled
+}
+
+func (c *Compiler) now() time.Time {
+	if c.Now == nil {
+		return time.Now()
+	}
+	return c.Now()
+}
+
+// windows returns the times whose events are the dispatcher's, nil for all. Earlier are those of former adoptions.
+func (c *Compiler) windows(row *Row, o *Option, earlier []Window) []Window {
+	whose, _ := c.possession(row, o)
+	if !c.Adopted || whose == plugins {
+		return nil
+	}
+	now := Window{From: o.AdoptedAt.Add(-Skew)}
+	switch whose {
+	case dispatchers, plugins:
+	case released:
+		now.Until = o.ReleasedAt.Add(Skew)
+	case contested:
+		// Django notes the time of a change. What changes rows without it leaves no trace of when, but it cannot be later than now.
+		now.Until = row.Modified.Add(Skew)
+		if !row.Modified.After(o.AdoptedAt) {
+			now.Until = c.now().Add(Skew)
+		}
+	}
+	windows := make([]Window, 0, len(earlier)+1)
+	for _, w := range earlier {
+		w.From = w.From.Add(-Skew)
+		if !w.Until.IsZero() {
+			w.Until = w.Until.Add(Skew)
+		}
+		windows = append(windows, w)
+	}
+	return append(windows, now)
+}

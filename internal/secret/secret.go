@@ -1,0 +1,137 @@
+// Package secret seals secrets for a table, so that whoever reads the database learns nothing of them, and whoever writes it cannot
+// move one to another row.
+//
+// It promises AES-256-GCM with a nonce of its own for each secret, and that a sealed secret opens only at the place it was sealed
+// for. It leaves out where the keys come from and what the secrets are.
+package secret
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// MaxKeyID is how many bytes the name of a key has at most: it stands in a column.
+const MaxKeyID = 32
+
+// keySize is the size of a key of AES-256 in bytes.
+const keySize = 32
+
+// version is the first byte of what is sealed, and authenticated with it: what follows is a nonce of 12 bytes and what AES-256-GCM makes.
+const version = 1
+
+// Place is where a secret belongs. It is authenticated, not stored.
+type Place struct {
+	Table string
+	Kind  uint8
+	ID    int64
+	Field string
+}
+
+// data is the same for no two places: texts have their length before them, numbers a fixed one.
+func (p Place) data() []byte {
+	data := []byte{version}
+	for _, part := range [...]string{p.Table, p.Field} {
+		data = binary.BigEndian.AppendUint32(data, uint32(len(part)))
+		data = append(data, part...)
+	}
+	data = append(data, p.Kind)
+	return binary.BigEndian.AppendUint64(data, uint64(p.ID))
+}
+
+// Ring is a list of keys: the first seals, all open. It is immutable and safe for concurrent use.
+type Ring struct{ keys []key }
+
+type key struct {
+	id   string
+	aead cipher.AEAD
+}
+
+// ParseKeys reads keys as ID:BASE64, separated by commas; the base64 is standard, of 32 bytes. Its errors hold ids, and nothing of a key.
+func ParseKeys(text string) (*Ring, error) {
+	var r Ring
+	for i, part := range strings.Split(text, ",") {
+		id, encoded, found := strings.Cut(strings.TrimSpace(part), ":")
+		if !found || id == "" {
+			return nil, fmt.Errorf("key %d has no id: write ID:KEY, the key as base64 of 32 bytes", i+1)
+		}
+		if !validID(id) {
+			return nil, fmt.Errorf("the id of key %d is not 1 to %d letters, digits, dots, hyphens or underscores", i+1, MaxKeyID)
+		}
+		for _, k := range r.keys {
+			if k.id == id {
+				return nil, fmt.Errorf("the id %q stands twice", id)
+			}
+		}
+		raw, err := base64.StdEncoding.Strict().DecodeString(encoded)
+		if err != nil || len(raw) != keySize {
+			return nil, fmt.Errorf("the key %q is not standard base64 of %d bytes", id, keySize)
+		}
+		block, err := aes.NewCipher(raw)
+		if err != nil {
+			return nil, fmt.Errorf("the key %q: %w", id, err)
+		}
+		aead, err := cipher.NewGCM(block)
+		if err != nil {
+			return nil, fmt.Errorf("the key %q: %w", id, err)
+		}
+		r.keys = append(r.keys, key{id, aead})
+	}
+	return &r, nil
+}
+
+func validID(id string) bool {
+	if len(id) > MaxKeyID {
+		return false
+	}
+	for i := range len(id) {
+		c := id[i]
+		if (c|0x20 < 'a' || c|0x20 > 'z') && (c < '0' || c > '9') && c != '.' && c != '-' && c != '_' {
+			return false
+		}
+	}
+	return true
+}
+
+// ID returns the name of the key that seals.
+func (r *Ring) ID() string { return r.keys[0].id }
+
+// Seal seals a secret for a place with the first key, and returns the key's name beside it.
+func (r *Ring) Seal(place Place, text []byte) (keyID string, sealed []byte) {
+	k := r.keys[0]
+	sealed = make([]byte, 1+k.aead.NonceSize(), 1+k.aead.NonceSize()+len(text)+k.aead.Overhead())
+	sealed[0] = version
+	nonce := sealed[1:]
+	_, _ = rand.Read(nonce) // never fails, as documented
+	return k.id, k.aead.Seal(sealed, nonce, text, place.data())
+}
+
+// Open opens what was sealed for a place with the named key. Its errors hold nothing of the secret.
+func (r *Ring) Open(place Place, keyID string, sealed []byte) ([]byte, error) {
+	for _, k := range r.keys {
+		if k.id != keyID {
+			continue
+		}
+		size := k.aead.NonceSize()
+		if len(sealed) < 1+size+k.aead.Overhead() || sealed[0] != version {
+			return nil, errors.New("what is sealed is damaged, or of a later version")
+		}
+		text, err := k.aead.Open(nil, sealed[1:1+size], sealed[1+size:], place.data())
+		if err != nil {
+			return nil, fmt.Errorf("the key %q does not open it: it was changed, or moved from another rule, or the key is another one", keyID)
+		}
+		return text, nil
+	}
+	return nil, fmt.Errorf("the key %q is not among the keys: add it", keyID)
+}
+
+// String keeps keys out of logs.
+func (r Ring) String() string { return fmt.Sprintf("secret.Ring of %d keys", len(r.keys)) }
+
+// GoString is String.
+func (r Ring) GoString() string { return r.String() }

@@ -1,0 +1,119 @@
+package sender
+
+import (
+	"errors"
+	"net/http"
+	"net/textproto"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
+)
+
+var (
+	errHeader = errors.New("a header of the request has a name or value that cannot be sent, or is reserved")
+	// errAuthorization ends a delivery at once: sending one of the two would be refused at best, and shown to the wrong one at worst.
+	errAuthorization = errors.New("two of URL, options and signature need the same header, Authorization: if the rule's URL has " +
+		"credentials in it, take them out of the URL; if the signature needs the header, give the rule another scheme, or set " +
+		"WEBHOOK_DISPATCHER_SIGNING_SCHEME to another one")
+)
+
+// tokenToCome stands in the header Authorization until there is a token.
+const tokenToCome = "Bearer … (fetched when sent)"
+
+// header makes the request's header. Names are in canonical form, so that no map look-up has to convert them. Where the rule's
+// authorization is a token, the header Authorization is tokenToCome.
+func (s *Sender) header(r *rule.Rule, d *delivery.Delivery, t *target, at time.Time) (http.Header, error) {
+	timestamp := at.Unix()
+	id := d.ID.String()
+	values := [...]string{
+		d.Format.ContentType(), "text/plain", s.userAgent, id, strconv.FormatInt(timestamp, 10),
+		d.Traceparent, t.authorization,
+	}
+	header := make(http.Header, 8) // with room for a signature
+	for i, name := range [...]string{"Content-Type", "Accept", "User-Agent", "Webhook-Id", "Webhook-Timestamp"} {
+		header[name] = values[i : i+1 : i+1]
+	}
+	// It comes from the bus: a malformed one is left out, for tracing is no reason to fail a delivery.
+	if validTraceparent(d.Traceparent) {
+		header["Traceparent"] = values[5:6:6]
+	}
+	if t.authorization != "" {
+		header["Authorization"] = values[6:7:7]
+	}
+	if r.Access == nil && s.options.Signer == nil {
+		return header, nil // nothing of anybody else's is in it
+	}
+	if r.Access != nil {
+		if err := addAccess(header, r.Access); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.sign(r, id, at, d.Body, header); err != nil {
+		return nil, err
+	}
+	for name, values := range header {
+		if !httpguts.ValidHeaderFieldName(name) {
+			return nil, errHeader
+		}
+		for _, value := range values {
+			if !httpguts.ValidHeaderFieldValue(value) {
+				return nil, errHeader
+			}
+		}
+	}
+	return header, nil
+}
+
+// addAccess adds headers and credentials of a rule. What cannot be sent, or would stand in for a header of ours, was refused when the rule
+// was compiled, and is refused again here, where it would do harm.
+func addAccess(header http.Header, a *rule.Access) error {
+	add := func(name, value string) error {
+		if name == "Authorization" && header[name] != nil {
+			return errAuthorization
+		}
+		header[name] = []string{value}
+		return nil
+	}
+	for name, value := range a.Header {
+		if rule.CheckHeader(name, value) != nil {
+			return errHeader
+		}
+		if err := add(textproto.CanonicalMIMEHeaderKey(name), value); err != nil {
+			return err
+		}
+	}
+	if a.Authorization != "" {
+		if err := add("Authorization", a.Authorization); err != nil {
+			return err
+		}
+	}
+	if a.OAuth2 != nil {
+		return add("Authorization", tokenToCome)
+	}
+	return nil
+}
+
+// validTraceparent tells whether v has the form of W3C Trace Context, section 3.2: 00-<32 hex>-<16 hex>-<2 hex>.
+func validTraceparent(v string) bool {
+	if len(v) != 55 {
+		return false
+	}
+	for i := range len(v) {
+		switch i {
+		case 2, 35, 52:
+			if v[i] != '-' {
+				return false
+			}
+		default:
+			if !strings.Contains("0123456789abcdef", v[i:i+1]) {
+				return false
+			}
+		}
+	}
+	return v[:2] != "ff"
+}

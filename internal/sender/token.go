@@ -1,0 +1,252 @@
+package sender
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/oauth2"
+	"golang.org/x/oauth2/clientcredentials"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/egress"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
+)
+
+const (
+	// tokenTimeout bounds a token call, beside the deadline of the attempt that makes it.
+	tokenTimeout = 5 * time.Second
+	// tokenEarly is how long before its end a token is no longer used, or half of its time if that is less.
+	tokenEarly = 30 * time.Second
+	// tokenLeast is how long a token is used at least, whatever is said of its end.
+	tokenLeast = time.Second
+	// tokenLife is how long a token is used whose end is not said.
+	tokenLife = time.Hour
+	// tokenRefetch is the least time between two token calls of one client when endpoints refuse its tokens.
+	tokenRefetch = 10 * time.Second
+	// tokenFailed is how long a failure stands for all who need the token: an authorization server that is down is not asked once a delivery.
+	tokenFailed = 5 * time.Second
+	// tokenUnused is how long a client's token is kept that nobody asks for.
+	tokenUnused = time.Hour
+	// maxTokens bounds the clients whose tokens are kept.
+	maxTokens = 4096
+	// maxTokenAnswer is how much of an authorization server's answer is read, in bytes.
+	maxTokenAnswer = 64 << 10
+	// maxToken is the length of the longest token that is taken: common servers take headers of 8 KiB in all.
+	maxToken = 16 << 10
+)
+
+// tokenError says why there is no token. Its text is ours alone: what oauth2 makes of an answer holds the answer's body.
+type tokenError struct {
+	text   string
+	denied bool // by the egress guard
+}
+
+func (e *tokenError) Error() string { return e.text }
+
+var (
+	errTokenTime   = &tokenError{text: "the authorization server did not answer in time"}
+	errTokenAnswer = &tokenError{text: "the authorization server gave no access token that can be used"}
+)
+
+// tokens gets access tokens, and keeps each for all rules and deliveries of the same client.
+type tokens struct {
+	client *http.Client
+	now    func() time.Time
+
+	mu     sync.Mutex
+	grants map[rule.OAuth2]*grant // guarded by mu
+}
+
+// grant is what a client got last. The tokens' mu guards it.
+type grant struct {
+	token   string
+	failed  error         // instead of a token
+	fetched time.Time     // when the call ended
+	until   time.Time     // what is here, token or failure, is used until then
+	used    time.Time     // when somebody asked last
+	calling chan struct{} // closed when the call under way ends; nil while there is none
+}
+
+// newTokens returns tokens that are got by a client that follows no redirects.
+func newTokens(client *http.Client, userAgent string, now func() time.Time) *tokens {
+	own := *client
+	own.Transport = &tokenTransport{next: client.Transport, userAgent: userAgent}
+	return &tokens{client: &own, now: now, grants: make(map[rule.OAuth2]*grant)}
+}
+
+// get returns a token. While one is being fetched, whoever needs the same waits for it until ctx ends. An error is a *tokenError.
+func (t *tokens) get(ctx context.Context, o *rule.OAuth2) (string, error) {
+	for {
+		t.mu.Lock()
+		g, now := t.grant(o), t.now()
+		g.used = now
+		if now.Before(g.until) {
+			token, failed := g.token, g.failed
+			t.mu.Unlock()
+			return token, failed
+		}
+		if g.calling == nil {
+			g.calling = make(chan struct{})
+			t.mu.Unlock()
+			return t.call(ctx, o, g)
+		}
+		calling := g.calling
+		t.mu.Unlock()
+		select {
+		case <-calling:
+		case <-ctx.Done():
+			return "", errTokenTime
+		}
+	}
+}
+
+// call fetches a token for all who wait for it.
+func (t *tokens) call(ctx context.Context, o *rule.OAuth2, g *grant) (string, error) {
+	token, life, err := t.fetch(ctx, o)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := t.now()
+	switch {
+	case err == nil:
+		g.token, g.failed, g.fetched, g.until = token, nil, now, now.Add(life)
+	case ctx.Err() == nil:
+		g.token, g.failed, g.fetched, g.until = "", err, now, now.Add(tokenFailed)
+	default: // this attempt has ended, which says nothing about the server: the next one that waits makes a call
+	}
+	close(g.calling)
+	g.calling = nil
+	return token, err
+}
+
+// refused notes that an endpoint answered 401 to a token: the next attempt gets another. An endpoint that refuses every token
+// costs a call each tokenRefetch, and no more.
+func (t *tokens) refused(o *rule.OAuth2, token string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if g := t.grants[*o]; g != nil && g.token == token {
+		if again := g.fetched.Add(tokenRefetch); again.Before(g.until) {
+			g.until = again
+		}
+	}
+}
+
+// grant returns what the client has, and makes room for it. The lock is held.
+func (t *tokens) grant(o *rule.OAuth2) *grant {
+	if g := t.grants[*o]; g != nil {
+		return g
+	}
+	now := t.now()
+	for key, g := range t.grants {
+		if g.calling == nil && now.Sub(g.used) >= tokenUnused {
+			delete(t.grants, key)
+		}
+	}
+	for key, g := range t.grants {
+		if len(t.grants) < maxTokens {
+			break
+		}
+		if g.calling == nil {
+			delete(t.grants, key)
+		}
+	}
+	g := &grant{}
+	t.grants[*o] = g
+	return g
+}
+
+// fetch makes a token call and returns the token with the time for which it is to be used.
+func (t *tokens) fetch(ctx context.Context, o *rule.OAuth2) (string, time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, tokenTimeout)
+	defer cancel()
+	config := clientcredentials.Config{
+		ClientID: o.ClientID, ClientSecret: o.Secret, TokenURL: o.TokenURL, Scopes: strings.Fields(o.Scopes),
+		AuthStyle: oauth2.AuthStyleInHeader, // said, because finding it out takes two calls
+	}
+	if o.InBody {
+		config.AuthStyle = oauth2.AuthStyleInParams
+	}
+	if o.Audience != "" {
+		config.EndpointParams = url.Values{"audience": {o.Audience}}
+	}
+	answer, err := config.Token(context.WithValue(ctx, oauth2.HTTPClient, t.client))
+	if err != nil {
+		return "", 0, explain(ctx, err)
+	}
+	if !usable(answer) {
+		return "", 0, errTokenAnswer
+	}
+	if answer.Expiry.IsZero() {
+		return answer.AccessToken, tokenLife, nil
+	}
+	life := time.Until(answer.Expiry) // by the clock that oauth2 has made it with
+	return answer.AccessToken, max(life-min(tokenEarly, life/2), tokenLeast), nil
+}
+
+// usable tells whether the token can stand in a header.
+func usable(t *oauth2.Token) bool {
+	odd := func(r rune) bool { return r <= ' ' || r >= 0x7f }
+	return t.Type() == "Bearer" && len(t.AccessToken) <= maxToken && !strings.ContainsFunc(t.AccessToken, odd)
+}
+
+// explain makes an error that can be logged of what oauth2 and the transport say.
+func explain(ctx context.Context, err error) *tokenError {
+	var answer *oauth2.RetrieveError
+	switch {
+	case egress.IsDenied(err):
+		return &tokenError{denied: true, text: "the authorization server is not at an allowed address; if it is meant to be reached, " +
+			"add its CIDR block to " + egress.Setting}
+	case errors.As(err, &answer):
+		return &tokenError{text: explainAnswer(answer)}
+	case ctx.Err() != nil:
+		return errTokenTime
+	}
+	if detail := describe(err); detail != "" {
+		return &tokenError{text: "the authorization server gave no access token: " + detail}
+	}
+	return errTokenAnswer
+}
+
+// explainAnswer says what an authorization server has against a client. Of its own words only those of RFC 6749 are repeated.
+func explainAnswer(answer *oauth2.RetrieveError) string {
+	const refused = "the authorization server refuses the client: "
+	switch answer.ErrorCode {
+	case "invalid_client", "unauthorized_client":
+		return refused + answer.ErrorCode + "; check client id, secret and style of the rule's auth"
+	case "invalid_scope":
+		return refused + answer.ErrorCode + "; check the scopes of the rule's auth"
+	case "invalid_request", "invalid_grant", "unsupported_grant_type":
+		return refused + answer.ErrorCode
+	}
+	status := answer.Response.StatusCode
+	if status >= 300 && status <= 399 {
+		return "the authorization server redirects, which is not followed: change the token URL of the rule's auth"
+	}
+	return "the authorization server gave no access token, and answered with status " + strconv.Itoa(status)
+}
+
+// tokenTransport makes token calls look like ours, and bounds their answers.
+type tokenTransport struct {
+	next      http.RoundTripper
+	userAgent string
+}
+
+func (t *tokenTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	req = req.Clone(req.Context())
+	req.Header.Set("User-Agent", t.userAgent)
+	req.Header.Set("Accept", "application/json")
+	response, err := t.next.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	response.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.LimitReader(response.Body, maxTokenAnswer), response.Body}
+	return response, nil
+}

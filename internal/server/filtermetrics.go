@@ -1,0 +1,74 @@
+package server
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/webfilter"
+)
+
+// What came of a request of the plugin.
+const (
+	filterEmpty     = "empty"     // no row said anything
+	filterData      = "data"      // data, and no exception
+	filterException = "exception" // an exception that a row's answer names
+	filterHalted    = "halted"    // a row halted
+	filterCancelled = "cancelled" // whoever asked went away
+)
+
+// filterRefusals are the outcomes of requests that were refused.
+var filterRefusals = map[int]string{
+	http.StatusBadRequest:            "invalid",
+	http.StatusUnauthorized:          "unauthorized",
+	http.StatusRequestEntityTooLarge: "too_large",
+	http.StatusTooManyRequests:       "rate_limited",
+	http.StatusLoopDetected:          "loop",
+}
+
+type filterMetrics struct {
+	requests *prometheus.CounterVec
+	duration prometheus.Histogram
+	own      prometheus.Histogram
+}
+
+func newFilterMetrics(registerer prometheus.Registerer) (*filterMetrics, error) {
+	m := &filterMetrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "webhook_dispatcher_filter_requests_total",
+			Help: "Requests of the plugin for a filter by the filter's name (other: not one of the plugin's) and outcome.",
+		}, []string{"filter", "outcome"}),
+		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "webhook_dispatcher_filter_request_duration_seconds",
+			Help:    "Time from the header of a request of the plugin until its answer was written.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 1.5, 2, 2.5, 5, 10},
+		}),
+		own: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "webhook_dispatcher_filter_own_duration_seconds",
+			Help:    "The same without the time in which the endpoints of rows were waited for.",
+			Buckets: []float64{.00005, .0001, .00025, .0005, .001, .0015, .002, .005, .01, .025, .1},
+		}),
+	}
+	// Empty is there from the start, so that a filter which nobody asks for can be seen.
+	for _, name := range webfilter.Names() {
+		m.requests.WithLabelValues(name, filterEmpty)
+	}
+	if registerer == nil {
+		return m, nil
+	}
+	for _, collector := range []prometheus.Collector{m.requests, m.duration, m.own} {
+		if err := registerer.Register(collector); err != nil {
+			return nil, fmt.Errorf("filter endpoint: register metrics: %w", err)
+		}
+	}
+	return m, nil
+}
+
+// observe takes down a request that took some time, and waited for calls for a part of it.
+func (m *filterMetrics) observe(filter, outcome string, took, calling time.Duration) {
+	m.requests.WithLabelValues(webfilter.Label(filter), outcome).Inc()
+	m.duration.Observe(took.Seconds())
+	m.own.Observe((took - calling).Seconds())
+}

@@ -1,0 +1,49 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
+)
+
+// PauseRule pauses the rule of a lane for reason, which stays in its lane record, and tells whether it did: not where the rule is
+// paused already or is gone. Of several that pause it at the same time, one is told that it did. Other options of the rule stay as they
+// are; those of an earlier rule with the same id are dropped.
+func (s *Store) PauseRule(ctx context.Context, lane delivery.Lane, reason delivery.Reason) (paused bool, err error) {
+	what := fmt.Sprintf("pause %s rule %d", lane.Kind, lane.RuleID)
+	paused, err = s.changeOption(ctx, what, lane, func(tx *sql.Tx, _ rule.Row, o *rule.Option) error {
+		if !o.PausedAt.IsZero() {
+			return nil
+		}
+		if err := tx.QueryRowContext(ctx, "SELECT UTC_TIMESTAMP(3)").Scan(&o.PausedAt); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, `INSERT INTO webhook_dispatcher_lane (kind, rule_id, pause_reason) VALUES (?, ?, ?)
+  ON DUPLICATE KEY UPDATE pause_reason = ?`, uint8(lane.Kind), lane.RuleID, string(reason), string(reason))
+		return err
+	})
+	if isNoRule(err) {
+		return false, nil
+	}
+	return paused, err
+}
+
+// ResumeRule ends the pause of the rule of a lane and takes the mark of a failing endpoint away, so that the time until the next pause
+// begins anew. It tells whether the rule was paused; a rule that is gone is not.
+func (s *Store) ResumeRule(ctx context.Context, lane delivery.Lane) (resumed bool, err error) {
+	what := fmt.Sprintf("resume %s rule %d", lane.Kind, lane.RuleID)
+	resumed, err = s.changeOption(ctx, what, lane, func(tx *sql.Tx, _ rule.Row, o *rule.Option) error {
+		o.PausedAt = time.Time{}
+		_, err := tx.ExecContext(ctx, `UPDATE webhook_dispatcher_lane SET failing_since = NULL, pause_reason = ''
+  WHERE kind = ? AND rule_id = ?`, uint8(lane.Kind), lane.RuleID)
+		return err
+	})
+	if isNoRule(err) {
+		return false, nil
+	}
+	return resumed, err
+}

@@ -1,0 +1,79 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
+)
+
+// webfilter is a row of the plugin's table. Its columns are named in every statement: a later version of the plugin may add some.
+type webfilter struct {
+	ID                         int32     `gorm:"column:id;primaryKey;autoIncrement"`
+	Created                    time.Time `gorm:"column:created"`
+	Modified                   time.Time `gorm:"column:modified"`
+	Description                string    `gorm:"column:description"`
+	Event                      string    `gorm:"column:event"`
+	URL                        string    `gorm:"column:webhook_url"`
+	Enabled                    tinyint   `gorm:"column:enabled"`
+	DisableFiltering           tinyint   `gorm:"column:disable_filtering"`
+	DisableHalt                tinyint   `gorm:"column:disable_halt"`
+	HaltOn4xx                  tinyint   `gorm:"column:halt_on_4xx"`
+	RedirectOn4xx              string    `gorm:"column:redirect_on_4xx"`
+	HaltOn5xx                  tinyint   `gorm:"column:halt_on_5xx"`
+	RedirectOn5xx              string    `gorm:"column:redirect_on_5xx"`
+	HaltOnRequestException     tinyint   `gorm:"column:halt_on_request_exception"`
+	RedirectOnRequestException string    `gorm:"column:redirect_on_request_exception"`
+	Form                       tinyint   `gorm:"column:use_www_form_encoding"`
+}
+
+// TableName tells GORM the table.
+func (webfilter) TableName() string { return "openedx_webhooks_webfilter" }
+
+var webfilterColumns = [...]string{
+	"id", "created", "modified", "description", "event", "webhook_url", "enabled", "disable_filtering", "disable_halt",
+	"halt_on_4xx", "redirect_on_4xx", "halt_on_5xx", "redirect_on_5xx", "halt_on_request_exception", "redirect_on_request_exception",
+	"use_www_form_encoding",
+}
+
+func (w *webfilter) row() rule.FilterRow {
+	return rule.FilterRow{
+		Row: rule.Row{
+			ID: w.ID, Created: w.Created, Modified: w.Modified, Event: w.Event, URL: w.URL, Enabled: w.Enabled != 0, Form: w.Form != 0,
+		},
+		Description: w.Description,
+		FilterFlags: rule.FilterFlags{
+			DisableFiltering: w.DisableFiltering != 0, DisableHalt: w.DisableHalt != 0,
+			HaltOn4xx: w.HaltOn4xx != 0, RedirectOn4xx: w.RedirectOn4xx, HaltOn5xx: w.HaltOn5xx != 0, RedirectOn5xx: w.RedirectOn5xx,
+			HaltOnRequestException: w.HaltOnRequestException != 0, RedirectOnRequestException: w.RedirectOnRequestException,
+		},
+	}
+}
+
+// Rules returns the rows of the plugin's tables and their options, as they were at one moment: in a transaction that reads a snapshot, so
+// that a rule which is made or adopted meanwhile is there with its options or not at all.
+func (s *Store) Rules(ctx context.Context) (table rule.Table, err error) {
+	err = s.gorm.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+		if table.Webhooks, err = readWebhooks(tx); err != nil {
+			return err
+		}
+		var filters []webfilter
+		if err := tx.Select(webfilterColumns[:]).Order("id").Find(&filters).Error; err != nil {
+			return fmt.Errorf("read webfilter rules: %w", clean(err))
+		}
+		table.Webfilters = make([]rule.FilterRow, len(filters))
+		for i := range filters {
+			table.Webfilters[i] = filters[i].row()
+		}
+		table.Options, err = readOptions(tx)
+		return err
+	}, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
+	if err != nil {
+		return rule.Table{}, clean(err)
+	}
+	return table, nil
+}

@@ -1,0 +1,120 @@
+package webfilter
+
+import (
+	"bytes"
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/text/encoding/htmlindex"
+	"golang.org/x/text/encoding/unicode"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/sender"
+)
+
+// merged is what the rows have said so far.
+type merged struct{ data, exceptions payload.Entries }
+
+// add takes over what a row answered, as its flags say. What is no JSON object says nothing.
+func (m *merged) add(f *rule.Filter, answer *sender.Answer) {
+	text := decode(answer.Body, answer.ContentType)
+	if strings.HasPrefix(text, byteOrderMark) { // which ParseJSON takes
+		return
+	}
+	said, err := payload.ParseJSON([]byte(text))
+	if err != nil {
+		return
+	}
+	if data, ok := said.Get("data"); ok && !f.DisableFiltering {
+		merge(&m.data, data)
+	}
+	if exceptions, ok := said.Get("exception"); ok && !f.DisableHalt {
+		merge(&m.exceptions, exceptions)
+	}
+}
+
+// merge is Python's dict.update. What is no Object has no entries.
+func merge(into *payload.Entries, from payload.Value) {
+	if from.Kind() != payload.Object {
+		return
+	}
+	for i := range from.Len() {
+		into.Set(from.Key(i), from.Item(i))
+	}
+}
+
+const (
+	// latin1 is one of the names of ISO 8859-1 that Python knows; htmlindex has Windows-1252 for it, as browsers do.
+	latin1   = "iso-8859-1"
+	utf8Name = "utf-8"
+	// guessed stands for what requests finds out by looking at the bytes.
+	guessed = ""
+)
+
+// byteOrderMark is left in the text by Python, for which it then is no JSON, unless it has guessed the charset or was told of it.
+const byteOrderMark = "\ufeff"
+
+// decode returns the text that Python's requests makes of a body: by the charset of its Content-Type, where there is none by the type,
+// bytes that do not fit replaced. What requests would guess is UTF-8 here.
+func decode(body []byte, contentType string) string {
+	charset := charsetOf(contentType)
+	switch charset {
+	case latin1, "iso8859-1", "iso_8859-1", "latin-1", "latin1", "l1":
+		return eachByte(body, func(c byte) rune { return rune(c) })
+	case "ascii", "us-ascii":
+		return eachByte(body, func(c byte) rune {
+			if c >= utf8.RuneSelf {
+				return utf8.RuneError
+			}
+			return rune(c)
+		})
+	}
+	encoding, err := htmlindex.Get(charset)
+	switch {
+	case charset == "utf-16" || charset == "utf16": // the one that a mark at its begin says how to read
+		encoding = unicode.UTF16(unicode.LittleEndian, unicode.UseBOM)
+	case err != nil:
+		encoding = unicode.UTF8 // as requests does with a charset that it does not know
+	}
+	text, err := encoding.NewDecoder().Bytes(body)
+	if err != nil {
+		return ""
+	}
+	if charset == guessed || charset == "utf-8-sig" {
+		text = bytes.TrimPrefix(text, []byte(byteOrderMark))
+	}
+	return string(text)
+}
+
+// eachByte makes a character of each byte.
+func eachByte(body []byte, of func(byte) rune) string {
+	runes := make([]rune, len(body))
+	for i, c := range body {
+		runes[i] = of(c)
+	}
+	return string(runes)
+}
+
+// charsetOf returns a charset in lower case. It reads the header as requests does, mistakes included.
+func charsetOf(contentType string) string {
+	media, parameters, _ := strings.Cut(contentType, ";")
+	charset, found := "", false
+	for parameter := range strings.SplitSeq(parameters, ";") {
+		name, value, ok := strings.Cut(parameter, "=")
+		if ok && strings.EqualFold(strings.Trim(name, "\"' "), "charset") {
+			charset, found = strings.ToLower(strings.Trim(value, "\"' ")), true
+		}
+	}
+	switch {
+	case found && charset != "":
+		return charset
+	case found: // empty: requests takes its own default
+		return utf8Name
+	case strings.Contains(media, "text"):
+		return latin1
+	case strings.Contains(media, "application/json"):
+		return utf8Name
+	}
+	return guessed
+}

@@ -1,0 +1,197 @@
+package webfilter
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/sender"
+)
+
+// DefaultDeadline bounds a chain of calls where Options say nothing: people wait for it, in front of a page that does not come.
+const DefaultDeadline = 2 * time.Second
+
+// maxAnswer is how many bytes the body of a row's answer may have.
+const maxAnswer = 1 << 20
+
+// Rules are the rows as they are now.
+type Rules interface {
+	// Filters returns the rows of a filter that are to be called, in id order, those that are held among them. The slice must not be
+	// changed afterwards. The name is one of rule.FilterName, or an event's type.
+	Filters(name string) []*rule.Filter
+}
+
+// Caller makes one request. An error is a *sender.CallError.
+type Caller interface {
+	Call(ctx context.Context, r *rule.Rule, id delivery.ID, format delivery.Format, body []byte, limit int) (sender.Answer, error)
+}
+
+// Options of New.
+type Options struct {
+	Rules  Rules  // required
+	Caller Caller // required; a *sender.Sender
+	// Deadline bounds all calls of a chain together, 2 s if zero.
+	Deadline time.Duration
+	// Registerer gets the metrics; nil leaves them unregistered.
+	Registerer prometheus.Registerer
+}
+
+// Engine calls filters. It is safe for concurrent use and holds no goroutine.
+type Engine struct {
+	options Options
+	gates   gates
+	metrics *metrics
+}
+
+// New returns an engine.
+func New(options Options) (*Engine, error) {
+	switch {
+	case options.Rules == nil || options.Caller == nil:
+		return nil, errors.New("webfilter: Rules or Caller is nil")
+	case options.Deadline < 0:
+		return nil, fmt.Errorf("webfilter: the deadline %s is negative: no row would ever be called", options.Deadline)
+	case options.Deadline == 0:
+		options.Deadline = DefaultDeadline
+	}
+	metrics, err := newMetrics(options.Registerer)
+	if err != nil {
+		return nil, err
+	}
+	return &Engine{options: options, metrics: metrics}, nil
+}
+
+// Outcome is what the rows of a filter said together.
+type Outcome struct {
+	// Data and Exceptions are Objects: what the answers' "data" and "exception" come to. Both are empty where a row halted.
+	Data, Exceptions payload.Value
+	// Halt is set where a row stopped the chain.
+	Halt *Halt
+	// Calling is how long was waited for answers.
+	Calling time.Duration
+}
+
+// Halt is why a row stopped the chain.
+type Halt struct {
+	Row        int32 // the id of the row
+	Message    string
+	RedirectTo string
+	Status     int // of the answer, 0 where there was none
+}
+
+// Run calls the rows of the request's filter, one after another. It returns an error only when ctx ends: whoever asked is gone, and the
+// call under way has been given up.
+func (e *Engine) Run(ctx context.Context, q *Request) (*Outcome, error) {
+	none := payload.ObjectValue(nil, nil)
+	out := &Outcome{Data: none, Exceptions: none}
+	filters := e.options.Rules.Filters(q.Filter)
+	if len(filters) == 0 {
+		return out, nil
+	}
+	chain, cancel := context.WithTimeout(ctx, e.options.Deadline)
+	defer cancel()
+	body := bodies{request: q}
+	var said merged
+	for _, f := range filters {
+		began := time.Now()
+		answer, result := e.call(chain, f, body.in(f.Format))
+		out.Calling += time.Since(began)
+		if err := ctx.Err(); err != nil {
+			return nil, fmt.Errorf("call the rows of a webfilter: %w", err)
+		}
+		if out.Halt = halt(f, q, answer, result); out.Halt != nil {
+			return out, nil
+		}
+		if answer != nil {
+			said.add(f, answer)
+		}
+	}
+	out.Data, out.Exceptions = said.data.Object(), said.exceptions.Object()
+	return out, nil
+}
+
+// call calls a row and returns its answer, or nil and why there is none. chain ends with the deadline.
+func (e *Engine) call(chain context.Context, f *rule.Filter, body []byte) (*sender.Answer, outcome) {
+	var leave func(delivery.Sign)
+	var refused outcome
+	switch {
+	case f.Hold != "":
+		refused = outcomeHeld
+	case chain.Err() != nil:
+		refused = outcomeDeadline
+	default:
+		leave, refused = e.gates.of(f.ID, f.URL).enter()
+	}
+	if refused != "" {
+		e.metrics.count(refused)
+		return nil, refused
+	}
+	sign := delivery.SignNone
+	defer func() { leave(sign) }()
+	var id delivery.ID
+	_, _ = rand.Read(id[:]) // it never fails; see crypto/rand
+	began := time.Now()
+	answer, err := e.options.Caller.Call(chain, f.Rule, id, f.Format, body, maxAnswer)
+	took := time.Since(began)
+	if err == nil {
+		sign = delivery.SignWorks
+		result := ofStatus(answer.Status)
+		e.metrics.called(result, took)
+		return &answer, result
+	}
+	class := delivery.ClassOther
+	if failed, ok := errors.AsType[*sender.CallError](err); ok {
+		class = failed.Class
+	}
+	sign = (&delivery.Attempt{Class: class}).Sign()
+	// Rows before it may have left it next to no time.
+	if chain.Err() != nil && took < e.options.Deadline/2 {
+		sign = delivery.SignNone
+	}
+	e.metrics.called(outcome(class), took)
+	return nil, outcome(class)
+}
+
+// halt says how a row stops the chain, nil where it does not. The message of a status is the plugin's, with the URL of the row in it. Where
+// there is no answer, the plugin's is Python's own text, and this one ours.
+func halt(f *rule.Filter, q *Request, answer *sender.Answer, result outcome) *Halt {
+	switch {
+	case !q.Halting:
+		return nil
+	case answer == nil:
+		if !f.HaltOnRequestException {
+			return nil
+		}
+		why, known := failures[result]
+		if !known {
+			why = failures[outcomeOther]
+		}
+		return &Halt{
+			Row:        f.ID,
+			Message:    fmt.Sprintf("Request of webfilter %d after webhook event %s failed: %s", f.ID, f.EventType, why),
+			RedirectTo: f.RedirectOnRequestException,
+		}
+	}
+	redirect := ""
+	switch {
+	case answer.Status >= 400 && answer.Status <= 499 && f.HaltOn4xx:
+		redirect = f.RedirectOn4xx
+	case answer.Status >= 500 && answer.Status <= 599 && f.HaltOn5xx:
+		redirect = f.RedirectOn5xx
+	default:
+		return nil
+	}
+	return &Halt{
+		Row: f.ID,
+		Message: fmt.Sprintf("Request to %s after webhook event %s returned status code %d (%s)",
+			f.URL, f.EventType, answer.Status, answer.Reason),
+		RedirectTo: redirect,
+		Status:     answer.Status,
+	}
+}
