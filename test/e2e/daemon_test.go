@@ -217,6 +217,24 @@ func (d *daemon) metricIs(series string, value float64, limit time.Duration) {
 	})
 }
 
+// notices does something that changes the rules, and waits until the daemon has read them.
+func (d *daemon) notices(change func()) {
+	d.t.Helper()
+	const changes = `webhook_dispatcher_rule_refreshes_total{result="changed"}`
+	before, err := d.metric(changes)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	change()
+	eventually(d.t, 10*time.Second, "the daemon to read the rules", func() error {
+		now, err := d.metric(changes)
+		if err == nil && now == before {
+			err = errors.New("it has not")
+		}
+		return err
+	})
+}
+
 func (d *daemon) signal(s syscall.Signal) {
 	d.t.Helper()
 	if err := d.cmd.Process.Signal(s); err != nil {

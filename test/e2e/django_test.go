@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // django returns a command of the stand-in for the LMS, on a database of the shared MariaDB, or database@port of another one.
@@ -42,16 +43,17 @@ func (s *site) lms(args ...string) *exec.Cmd {
 
 // published is what the real publisher tells about an event: the broker has acknowledged it.
 type published struct {
-	Number    int    `json:"number"`
-	ID        string `json:"id"`
-	Type      string `json:"type"`
-	Label     string `json:"label"`
-	Topic     string `json:"topic"`
-	Partition int32  `json:"partition"`
-	Offset    int64  `json:"offset"`
-	Error     string `json:"error"`
-	JSON      string `json:"json"` // with --bodies: what the plugin would send
-	Form      string `json:"form"`
+	Number    int       `json:"number"`
+	ID        string    `json:"id"`
+	Type      string    `json:"type"`
+	Time      time.Time `json:"time"`
+	Label     string    `json:"label"`
+	Topic     string    `json:"topic"`
+	Partition int32     `json:"partition"`
+	Offset    int64     `json:"offset"`
+	Error     string    `json:"error"`
+	JSON      string    `json:"json"` // with --bodies: what the plugin would send
+	Form      string    `json:"form"`
 }
 
 // publisher is a running real publisher.

@@ -33,6 +33,7 @@ type received struct {
 type reply struct {
 	status int
 	header map[string]string
+	body   string
 	after  <-chan struct{} // nil: at once
 }
 
@@ -111,6 +112,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		w.Header().Set(name, value)
 	}
 	w.WriteHeader(response.status)
+	_, _ = io.WriteString(w, response.body) // who asked may have gone away
 	r.mu.Lock()
 	got.Status = response.status
 	r.mu.Unlock()

@@ -123,6 +123,7 @@ type listedRule struct {
 	ID         int
 	Event, URL string
 	Enabled    bool
+	Status     string
 	Fault      string
 }
 

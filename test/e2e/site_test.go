@@ -37,6 +37,7 @@ type site struct {
 	database string
 	db       *sql.DB // with all rights
 	producer *producer
+	settings []string // of all commands and daemons of the site
 }
 
 // newSite returns a site whose schema is migrated. Servers of its own are given where the test restarts them.
@@ -124,7 +125,7 @@ func (s *site) dsn(account string) string {
 
 // environment returns the settings of the daemon on this site, under one of its accounts; more come last and win.
 func (s *site) environment(account string, more ...string) []string {
-	return append([]string{
+	return append(append([]string{
 		"PATH=" + os.Getenv("PATH"),
 		"EVENT_BUS_KAFKA_BOOTSTRAP_SERVERS=" + s.kafka.address(),
 		"EVENT_BUS_KAFKA_SCHEMA_REGISTRY_URL=" + s.registry,
@@ -135,7 +136,7 @@ func (s *site) environment(account string, more ...string) []string {
 		"WEBHOOK_DISPATCHER_EGRESS_ALLOW=127.0.0.0/8",
 		"WEBHOOK_DISPATCHER_LISTEN=127.0.0.1:0",
 		"WEBHOOK_DISPATCHER_RULES_REFRESH=500ms",
-	}, more...)
+	}, s.settings...), more...)
 }
 
 // try runs a command of the daemon's binary to its end, under one of the accounts.

@@ -1,9 +1,21 @@
-"""What the plugin itself would send for an event, made by its own code."""
+"""The plugin at work: its receivers, and what it would send for an event."""
+import importlib
 from unittest import mock
 
 import requests
 from openedx_webhooks import receivers
+from openedx_webhooks.apps import signals
 from openedx_webhooks.models import Webhook
+
+
+def receiver(signal):
+    """The plugin's own receiver of a signal."""
+    for app, constants in signals.items():
+        module = importlib.import_module(f"openedx_events.{app}.signals")
+        for constant in constants:
+            if getattr(module, constant, None) is signal:
+                return getattr(receivers, f"{constant.lower()}_receiver")
+    raise LookupError(f"the plugin has no receiver of {signal.event_type}")
 
 
 def bodies(metadata, data):

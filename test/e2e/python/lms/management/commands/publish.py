@@ -5,6 +5,7 @@ import signal as signals
 import sys
 import threading
 import time
+from datetime import datetime, timedelta, timezone
 
 from confluent_kafka.admin import AdminClient, NewTopic
 from django.conf import settings
@@ -55,7 +56,7 @@ class Reporter:
 
 
 class Command(BaseCommand):
-    help = """Sends events and prints a JSON object for each one when the broker has acknowledged it: number, id, type,
+    help = """Sends events and prints a JSON object for each one when the broker has acknowledged it: number, id, time, type,
 label, topic, partition, offset; the last line has the sums. Event number n is about learner n of course n modulo 97.
 SIGTERM and SIGINT end it after what was sent has been acknowledged. Exits 1 when an event was not."""
     requires_system_checks = []
@@ -72,6 +73,11 @@ SIGTERM and SIGINT end it after what was sent has been acknowledged. Exits 1 whe
         parser.add_argument("--topic", metavar="BASE", help="base topic for all, without the prefix")
         parser.add_argument("--bodies", action="store_true",
                             help="also print as json and form the bodies that the plugin would send for the event")
+        parser.add_argument("--plugin", action="store_true",
+                            help="the webhooks plugin sends, too, as it does in an LMS: after the event bus")
+        parser.add_argument("--slow", type=float, default=0, metavar="SECONDS", help="with --plugin: what another app's handler takes, "
+                            "between the event bus's and the plugin's, of every twentieth event")
+        parser.add_argument("--ahead", type=float, default=0, metavar="SECONDS", help="how far the events' times lie ahead, or behind")
         parser.add_argument("--create-topics", type=int, metavar="PARTITIONS", help="create the topics that are missing")
 
     def handle(self, *args, **options):
@@ -90,20 +96,24 @@ SIGTERM and SIGINT end it after what was sent has been acknowledged. Exits 1 whe
         for signal, (base, key) in routes.items():
             settings.EVENT_BUS_PRODUCER_CONFIG[signal.event_type] = {base: {"event_key_field": key, "enabled": True}}
             signal.connect(general_signal_handler)
+            if options["plugin"]:
+                # Handlers are called in the order in which they were connected: in an LMS the event bus is installed before plugins.
+                signal.connect(slow_handler(options["slow"]), weak=False)
+                signal.connect(plugin.receiver(signal))
         producer = get_producer()
         if not hasattr(producer, "producer"):
             raise CommandError("no producer: set EVENT_BUS_KAFKA_BOOTSTRAP_SERVERS and EVENT_BUS_KAFKA_SCHEMA_REGISTRY_URL")
         producer.producer = reporter = Reporter(producer.producer)
 
         count = len(kinds) if options["count"] is None else options["count"]
-        sent = self.send(kinds, reporter, count, options["first"], options["rate"], options["bodies"])
+        sent = self.send(kinds, reporter, count, options["first"], options["rate"], options["bodies"], options["ahead"])
         producer.prepare_for_shutdown()
         failed = sent - reporter.acknowledged
         print(json.dumps({"sent": sent, "acknowledged": reporter.acknowledged, "failed": failed}), flush=True)
         if failed:
             sys.exit(1)
 
-    def send(self, kinds, reporter, count, first, rate, bodies):
+    def send(self, kinds, reporter, count, first, rate, bodies, ahead):
         """Sends count events, or until a signal comes, and returns how many it sent."""
         stopped = []
         for name in (signals.SIGTERM, signals.SIGINT):
@@ -115,8 +125,10 @@ SIGTERM and SIGINT end it after what was sent has been acknowledged. Exits 1 whe
             if rate:
                 time.sleep(max(0, start + sent / rate - time.monotonic()))
             label, signal, data = kinds[sent % len(kinds)]
-            metadata = EventsMetadata(event_type=signal.event_type, minorversion=signal.minor_version)
-            reporter.about = {"number": first + sent, "id": str(metadata.id), "type": signal.event_type, "label": label}
+            at = datetime.now(timezone.utc) + timedelta(seconds=ahead)
+            metadata = EventsMetadata(event_type=signal.event_type, minorversion=signal.minor_version, time=at)
+            reporter.about = {"number": first + sent, "id": str(metadata.id), "type": signal.event_type, "label": label,
+                              "time": at.isoformat()}
             arguments = data(first + sent)
             if bodies:
                 reporter.about |= plugin.bodies(metadata, *arguments.values())
@@ -126,6 +138,17 @@ SIGTERM and SIGINT end it after what was sent has been acknowledged. Exits 1 whe
             if reporter.handed_over == before:  # the producer swallows what goes wrong before Kafka, and logs it
                 with reporter.lock:
                     print(json.dumps({**reporter.about, "error": "not sent; the log says why"}), flush=True)
+
+
+def slow_handler(seconds):
+    """A handler that takes its time with every twentieth event."""
+    calls = itertools.count()
+
+    def handle(**kwargs):
+        if next(calls) % 20 == 10:
+            time.sleep(seconds)
+
+    return handle
 
 
 def create_topics(names, partitions):

@@ -1,0 +1,364 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// authority is a certificate authority of a test, whose certificate is in a file.
+type authority struct {
+	t    *testing.T
+	key  *ecdsa.PrivateKey
+	cert *x509.Certificate
+	file string
+}
+
+func newAuthority(t *testing.T) *authority {
+	t.Helper()
+	a := &authority{t: t, file: filepath.Join(t.TempDir(), "ca.pem")}
+	a.key, a.cert = a.issue(&x509.Certificate{Subject: pkix.Name{CommonName: "test CA"}, IsCA: true, BasicConstraintsValid: true})
+	a.write(a.file, "CERTIFICATE", a.cert.Raw)
+	return a
+}
+
+func (a *authority) issue(template *x509.Certificate) (*ecdsa.PrivateKey, *x509.Certificate) {
+	a.t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	template.SerialNumber = big.NewInt(time.Now().UnixNano())
+	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	parent, signer := a.cert, a.key
+	if parent == nil {
+		parent, signer = template, key
+	}
+	raw, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(raw)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return key, cert
+}
+
+func (a *authority) write(file, kind string, raw []byte) {
+	a.t.Helper()
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: raw}), 0o600); err != nil {
+		a.t.Fatal(err)
+	}
+}
+
+// client writes a certificate of a client and its key into files.
+func (a *authority) client(name string) (certFile, keyFile string) {
+	a.t.Helper()
+	key, cert := a.issue(&x509.Certificate{
+		Subject: pkix.Name{CommonName: name}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	})
+	raw, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	dir := a.t.TempDir()
+	certFile, keyFile = filepath.Join(dir, "client.pem"), filepath.Join(dir, "client.key")
+	a.write(certFile, "CERTIFICATE", cert.Raw)
+	a.write(keyFile, "PRIVATE KEY", raw)
+	return certFile, keyFile
+}
+
+// serve starts the site's receiver a second time, with TLS, for clients that have a certificate of the authority's.
+func (a *authority) serve(s *site) string {
+	a.t.Helper()
+	key, cert := a.issue(&x509.Certificate{DNSNames: []string{"localhost"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
+	pool := x509.NewCertPool()
+	pool.AddCert(a.cert)
+	server := httptest.NewUnstartedServer(s.receiver)
+	server.TLS = &tls.Config{
+		Certificates: []tls.Certificate{{Certificate: [][]byte{cert.Raw}, PrivateKey: key}}, ClientCAs: pool,
+		ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS12,
+	}
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	a.t.Cleanup(server.Close)
+	return strings.Replace(server.URL, "127.0.0.1", "localhost", 1) + "/" + secretPath + "/"
+}
+
+// TestClientCertificate has an endpoint that asks for a certificate: a rule that has one is served, beside one that has none and is not.
+func TestClientCertificate(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	ca := newAuthority(t)
+	s.settings = []string{"WEBHOOK_DISPATCHER_SECRETS_KEY=" + firstKey, "SSL_CERT_FILE=" + ca.file}
+	base := ca.serve(s)
+	cert, key := ca.client("dispatcher")
+	add := func(hook string, flags ...string) string {
+		return s.run("rules", append([]string{"rules", "add", "--event", registrationRule, "--url", base + hook}, flags...)...)
+	}
+	known := add("known", "--client-cert", cert, "--client-key", key)
+	stranger := add("stranger")
+	s.producer.create(registrations, 1)
+	d := s.serve()
+	s.delivers("known", s.producer.publish(registrations, 1, 1, 20), 20*time.Second)
+	eventually(t, 20*time.Second, "the other rule's rows", func() error {
+		return want("rows", s.rows("rule_id = ? AND reason = 'error'", stranger), 20)
+	})
+	if s.count("stranger") != 0 {
+		t.Error("the endpoint took a request without a certificate")
+	}
+	if shown := s.run("rules", "rules", "show", known); !strings.Contains(shown, "CN=dispatcher") || strings.Contains(shown, "PRIVATE") {
+		t.Errorf("rules show prints of the certificate:\n%s", shown)
+	}
+	d.terminate()
+}
+
+// tokenServer is an authorization server whose tokens end when the test says so.
+type tokenServer struct {
+	*httptest.Server
+
+	calls, generation atomic.Int64
+}
+
+const clientSecret = "canary-client-secret-4be1"
+
+func newTokenServer(t *testing.T, address string) *tokenServer {
+	t.Helper()
+	a := &tokenServer{}
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a.calls.Add(1)
+		id, secret, _ := r.BasicAuth()
+		if id != "dispatcher" || secret != clientSecret || r.FormValue("grant_type") != "client_credentials" || r.FormValue("scope") != "hooks write" {
+			w.WriteHeader(http.StatusUnauthorized)
+			fmt.Fprintf(w, `{"error": "invalid_client", "error_description": "%s"}`, secret)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(map[string]any{"access_token": a.token(), "token_type": "Bearer", "expires_in": 3600})
+	}))
+	_ = a.Listener.Close()
+	a.Listener = l
+	a.Start()
+	t.Cleanup(a.Close)
+	return a
+}
+
+func (a *tokenServer) token() string {
+	return fmt.Sprintf("canary-access-token-%d", a.generation.Load())
+}
+
+// TestOAuth2 has an endpoint that takes tokens of an authorization server, which revokes them in the middle.
+func TestOAuth2(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.settings = []string{"WEBHOOK_DISPATCHER_SECRETS_KEY=" + firstKey}
+	server := newTokenServer(t, "127.0.0.1:0")
+	s.on("hook", func(_ int, got *received) reply {
+		if got.Header.Get("Authorization") != "Bearer "+server.token() {
+			return reply{status: http.StatusUnauthorized}
+		}
+		return reply{status: http.StatusOK}
+	})
+	oauth := func(secret string) []string {
+		return []string{
+			"--auth", "oauth2", "--auth-token-url", server.URL + "/token", "--auth-client-id", "dispatcher", "--auth-client-secret", secret,
+			"--auth-scope", "hooks,write", "--retry-schedule", "1s,2s,4s,8s,16s",
+		}
+	}
+	s.rule("hook", oauth(clientSecret)...)
+	wrong := s.rule("wrong", oauth("canary-wrong-secret")...)
+	s.producer.create(registrations, 2)
+	d := s.serve()
+	ids := s.producer.publish(registrations, 2, 1, 50)
+	s.delivers("hook", ids, 20*time.Second)
+	calls := server.calls.Load()
+	server.generation.Add(1)
+	ids = append(ids, s.producer.publish(registrations, 2, 51, 100)...)
+	s.delivers("hook", ids, 40*time.Second)
+	eventually(t, 20*time.Second, "attempts without a token", func() error {
+		return atLeast(s.mustNumber("SELECT COUNT(*) FROM webhook_dispatcher_attempt WHERE rule_id = ? AND error_class = 'token'", wrong), 1)
+	})
+	if s.count("wrong") != 0 {
+		t.Error("a request was sent without a token")
+	}
+	d.terminate()
+	figure(t, "50 deliveries took %d token calls, the other rule's refused ones included", calls)
+}
+
+// TestTokenServerThatIsNotAllowed has an endpoint at an address that is allowed, and its authorization server at one that is not.
+func TestTokenServerThatIsNotAllowed(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.settings = []string{"WEBHOOK_DISPATCHER_SECRETS_KEY=" + firstKey, "WEBHOOK_DISPATCHER_EGRESS_ALLOW=127.0.0.1/32"}
+	server := newTokenServer(t, "127.0.0.2:0")
+	id := s.rule("hook", "--auth", "oauth2", "--auth-token-url", server.URL, "--auth-client-id", "dispatcher", "--auth-client-secret", clientSecret,
+		"--auth-scope", "hooks,write")
+	s.producer.create(registrations, 1)
+	d := s.serve()
+	s.producer.publish(registrations, 1, 1, 1)
+	eventually(t, 20*time.Second, "the row", func() error { // DNS may be wrong for a moment
+		return want("row", s.row(id), row{state: "pending", attempts: 1, reason: "egress_denied"})
+	})
+	if _, stderr, code := s.try("rules", nil, "rules", "test", id, "--send"); code != 1 {
+		t.Errorf("rules test --send: exit code %d, want 1: %s", code, stderr)
+	}
+	if n := server.calls.Load(); n != 0 || s.count("hook") != 0 {
+		t.Errorf("%d token calls went to an address that is not allowed", n)
+	}
+	d.terminate()
+}
+
+// TestSecretsAreNotShown puts a canary into every option that is secret, uses them all, and searches everything that comes out.
+func TestSecretsAreNotShown(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.settings = []string{
+		"WEBHOOK_DISPATCHER_SECRETS_KEY=" + firstKey, "WEBHOOK_DISPATCHER_LOG_LEVEL=debug", "WEBHOOK_DISPATCHER_ATTEMPT_LOG=all",
+		"WEBHOOK_DISPATCHER_METRICS_PER_RULE=true", "WEBHOOK_DISPATCHER_SIGNING_SCHEME=standard",
+		"WEBHOOK_DISPATCHER_SIGNING_SECRET=" + canarySecret("signing-setting"),
+	}
+	server := newTokenServer(t, "127.0.0.1:0")
+	var outputs []string
+	run := func(args ...string) string {
+		stdout, stderr, _ := s.try("rules", nil, args...)
+		outputs = append(outputs, strings.Join(args[:2], " ")+": "+stdout+stderr)
+		return strings.TrimSpace(stdout)
+	}
+	add := func(hook string, flags ...string) string {
+		return run(append([]string{"rules", "add", "--event", registrationRule, "--url", s.url(hook)}, flags...)...)
+	}
+	ca := newAuthority(t)
+	cert, key := ca.client("canary")
+	rules := []string{
+		add("a", "--scheme", "standard", "--secret", canarySecret("signing-option")),
+		add("b", "--auth", "bearer", "--auth-token", "canary-bearer-token"),
+		add("c", "--auth", "basic", "--auth-user", "lms", "--auth-password", "canary-basic-password"),
+		add("d", "--auth", "oauth2", "--auth-token-url", server.URL, "--auth-client-id", "dispatcher", "--auth-client-secret", clientSecret,
+			"--auth-scope", "hooks,write"),
+		add("e", "--header", "X-Api-Key: canary-header-value", "--client-cert", cert, "--client-key", key),
+		add("f", "--scheme", "sig-hmac-sha256", "--secret", "canary-hmac-secret"),
+	}
+	for _, hook := range []string{"a", "b", "c"} {
+		s.on(hook, answers(500, 200))
+	}
+	// What is refused must not be repeated either.
+	add("x", "--scheme", "standard", "--secret", "canary-no-whsec")
+	add("x", "--auth", "bearer", "--auth-token", "canary bearer with spaces")
+	add("x", "--header", "X-Key: canary-line\r\nbreak")
+	add("x", "--auth", "basic", "--auth-user", "a:b", "--auth-password", "canary-refused-password")
+	run("rules", "set", rules[0], "--rotate-secret", "canary-no-whsec-either")
+	run("rules", "set", rules[0], "--rotate-secret", canarySecret("signing-rotated"))
+
+	s.producer.create(registrations, 1)
+	d := s.serve("WEBHOOK_DISPATCHER_RETRY_SCHEDULE=1s,1s")
+	s.producer.publish(registrations, 1, 1, 5)
+	for _, hook := range []string{"b", "c", "d", "e", "f"} {
+		eventually(t, 30*time.Second, hook, func() error { return atLeast(len(s.taken(hook)), 5) })
+	}
+	eventually(t, 30*time.Second, "a", func() error { return atLeast(len(s.taken("a")), 5) })
+	for _, id := range rules {
+		run("rules", "show", id)
+		run("rules", "show", id, "--json")
+		run("rules", "test", id)
+		run("rules", "test", id, "--json", "--send")
+	}
+	run("rules", "list")
+	run("rules", "list", "--json", "--show-urls")
+	run("deliveries", "list", "--json")
+	run("secrets", "rotate")
+	for _, path := range []string{"/metrics", "/readyz", "/livez"} {
+		_, body, err := d.get(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		outputs = append(outputs, path+": "+body)
+	}
+	d.terminate()
+	outputs = append(outputs, "the daemon's log: "+d.log.String())
+	for _, table := range []string{"rule_option", "delivery", "attempt", "lane", "topic"} {
+		outputs = append(outputs, "the table "+table+": "+s.dump("webhook_dispatcher_"+table))
+	}
+	private, err := os.ReadFile(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hidden := []string{
+		canarySecret("signing-setting"), canarySecret("signing-option"), canarySecret("signing-rotated"), clientSecret, "canary-bearer-token",
+		"canary-basic-password", "canary-access-token", "canary-header-value", "canary-hmac-secret", "canary-no-whsec", "canary bearer",
+		"canary-line", "canary-refused-password", base64.StdEncoding.EncodeToString([]byte("lms:canary-basic-password")),
+		base64.StdEncoding.EncodeToString([]byte("dispatcher:" + clientSecret)), strings.Split(string(private), "\n")[1],
+		strings.Split(firstKey, ":")[1],
+	}
+	for _, secret := range hidden {
+		for _, form := range []string{secret, hex.EncodeToString([]byte(secret)), base64.StdEncoding.EncodeToString([]byte(secret))} {
+			for _, output := range outputs {
+				if at := strings.Index(output, form); at >= 0 {
+					name, _, _ := strings.Cut(output, ":")
+					t.Errorf("%q stands in the output of %s: %s", secret, name, output[max(0, at-100):min(len(output), at+60)])
+				}
+			}
+		}
+	}
+}
+
+// canarySecret returns a secret of Standard Webhooks that belongs to a name.
+func canarySecret(name string) string {
+	return "whsec_" + base64.StdEncoding.EncodeToString([]byte("canary "+name+" 0123456789abcdef"))
+}
+
+// dump returns everything that stands in a table, as text.
+func (s *site) dump(table string) string {
+	s.t.Helper()
+	rows, err := s.db.Query("SELECT * FROM " + table)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer func() { _ = rows.Close() }()
+	columns, err := rows.Columns()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var text strings.Builder
+	for rows.Next() {
+		values := make([]any, len(columns))
+		for i := range values {
+			values[i] = new([]byte)
+		}
+		if err := rows.Scan(values...); err != nil {
+			s.t.Fatal(err)
+		}
+		for i, value := range values {
+			fmt.Fprintf(&text, "%s=%s ", columns[i], *value.(*[]byte))
+		}
+		text.WriteByte('\n')
+	}
+	if err := rows.Err(); err != nil {
+		s.t.Fatal(err)
+	}
+	return text.String()
+}

@@ -1,0 +1,184 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// filterRow makes a row of the webfilter table, whose columns are those of the plugin; more are set as the text says.
+func (s *site) filterRow(event, url string, enabled bool, more string) int64 {
+	s.t.Helper()
+	result, err := s.db.Exec(`INSERT INTO openedx_webhooks_webfilter SET created = UTC_TIMESTAMP(6), modified = UTC_TIMESTAMP(6), description = '',
+  event = ?, webhook_url = ?, enabled = ?, disable_filtering = 0, disable_halt = 0, halt_on_4xx = 0, redirect_on_4xx = '', halt_on_5xx = 0,
+  redirect_on_5xx = '', halt_on_request_exception = 0, redirect_on_request_exception = '', use_www_form_encoding = 0`, event, url, enabled)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	id, err := result.LastInsertId()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if more != "" {
+		if _, err := s.db.Exec("UPDATE openedx_webhooks_webfilter SET "+more+" WHERE id = ?", id); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	return id
+}
+
+// says returns a script that answers 200 with a body.
+func says(body string) script {
+	return func(int, *received) reply { return reply{status: http.StatusOK, body: body} }
+}
+
+const userData = "openedx_events.learning.data.UserData"
+
+// TestFiltersOnTheBus has filters that change events, that stop them, that cannot be reached and that are slow.
+func TestFiltersOnTheBus(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.rule("hook")
+	s.rule("other", "--filter", "$data.changed == true")
+	s.filterRow(registrationRule, s.url("change"), true, "")
+	s.filterRow(registrationRule, "http://127.0.0.1:1/"+secretPath, true, "") // nobody listens there
+	s.filterRow(registrationRule, s.url("stop"), true, "halt_on_4xx = 1")
+	s.on("change", func(_ int, got *received) reply {
+		n := learner(got.Event)
+		if n%3 == 1 {
+			return reply{status: http.StatusOK, body: "<html>"}
+		}
+		return reply{status: http.StatusOK, body: fmt.Sprintf(`{"data": {"%s": {"number": %d, "changed": true}}}`, userData, n)}
+	})
+	s.on("stop", func(_ int, got *received) reply {
+		if learner(got.Event)%5 == 0 {
+			return reply{status: http.StatusForbidden}
+		}
+		return reply{status: http.StatusOK, body: "{}"}
+	})
+	s.producer.create(registrations, 2)
+	d := s.serve()
+	ids := s.producer.publish(registrations, 2, 1, 30)
+	var through, changed []string
+	for i, id := range ids {
+		if n := i + 1; n%5 != 0 {
+			through = append(through, id)
+			if n%3 != 1 {
+				changed = append(changed, id)
+			}
+		}
+	}
+	s.delivers("hook", through, 30*time.Second)
+	s.delivers("other", changed, 30*time.Second)
+	eventually(t, 10*time.Second, "offsets", func() error { return s.producer.allCommitted(registrations) })
+	for _, got := range s.got("hook") {
+		n := learner(got.Event)
+		if want := fmt.Sprintf(`{"%s": {"number": %d, "changed": true}, "event_metadata": {`, userData, n); strings.HasPrefix(got.Body, want) != (n%3 != 1) {
+			t.Errorf("event %d came as %s", n, got.Body)
+		}
+	}
+	d.metricIs(`webhook_dispatcher_filtered_events_total{result="halted"}`, 6, 10*time.Second)
+	eventually(t, 10*time.Second, "the attempt log", func() error {
+		return want("halts", s.mustNumber("SELECT COUNT(*) FROM webhook_dispatcher_attempt WHERE kind = 2 AND error_class = 'halted' AND status = 403"), 6)
+	})
+	if n := s.rows("1 = 1"); n != 0 {
+		t.Errorf("%d rows were written though everything was quick", n)
+	}
+	d.terminate()
+}
+
+// TestSlowFilter has a filter that takes longer than the hand-off time, under a daemon that is killed in the middle: events become rows,
+// and each is delivered with what the filter made of it. Events without a filter do not wait.
+func TestSlowFilter(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.rule("hook")
+	s.filterRow(registrationRule, s.url("slow"), true, "")
+	s.on("slow", func(int, *received) reply {
+		return reply{status: http.StatusOK, body: `{"data": {"` + userData + `": "seen"}}`, after: passed(1200 * time.Millisecond)}
+	})
+	s.producer.create(registrations, 2)
+	d := s.serve()
+	ids := s.producer.publish(registrations, 2, 1, 40)
+	eventually(t, 20*time.Second, "rows of events", func() error { return atLeast(s.rows("kind = 2"), 10) })
+	eventually(t, 10*time.Second, "offsets", func() error { return s.producer.allCommitted(registrations) })
+	d.kill()
+	d = s.serve()
+	s.delivers("hook", ids, 100*time.Second) // the leases of the killed daemon run out after a minute
+	for _, got := range s.got("hook") {
+		if !strings.HasPrefix(got.Body, `{"`+userData+`": "seen", `) {
+			t.Errorf("an event came past its filter: %s", got.Body)
+		}
+	}
+	eventually(t, 20*time.Second, "the end of all rows", func() error { return want("rows", s.rows("state IN (0, 1) OR kind = 2"), 0) })
+	d.terminate()
+}
+
+// TestFilterEndpoint asks the daemon as the plugin does, for rows that are adopted. It goes on without its database.
+func TestFilterEndpoint(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	const token = "canary-filter-token-0123456789"
+	adopted := func(url, more string) {
+		id := s.filterRow("CourseEnrollmentStarted", url, false, more)
+		if _, err := s.db.Exec(`INSERT INTO webhook_dispatcher_rule_option (kind, rule_id, enabled, adopted_at, rule_created, url_sha256, options,
+  updated_at) SELECT 2, id, 1, UTC_TIMESTAMP(6), created, REPEAT('x', 32), '{}', UTC_TIMESTAMP(6) FROM openedx_webhooks_webfilter WHERE id = ?`,
+			id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	adopted(s.url("first"), "")
+	adopted(s.url("second"), "halt_on_4xx = 1, redirect_on_4xx = 'https://campus.example/no'")
+	s.filterRow("CourseEnrollmentStarted", s.url("plugins"), true, "") // the plugin calls this one itself
+	s.on("first", says(`{"data": {"mode": "honor"}}`))
+	s.on("second", says(`{"data": {"mode": "verified", "x": 1}, "exception": {"PreventEnrollment": "no"}}`))
+	s.producer.create(registrations, 1)
+	d := s.serve("WEBHOOK_DISPATCHER_FILTER_LISTEN=127.0.0.1:0", "WEBHOOK_DISPATCHER_FILTER_TOKENS=another-token-987654321,"+token)
+	match := regexp.MustCompile(`"component":"filters","address":"([^"]+)"`).FindStringSubmatch(d.log.String())
+	if match == nil {
+		t.Fatal("the log does not say where the filter endpoint listens")
+	}
+	ask := func(token, body string) (int, string) {
+		t.Helper()
+		url := "http://dispatcher:" + token + "@" + match[1] + "/filters/v1/CourseEnrollmentStarted"
+		response, err := http.Post(url, "application/json", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = response.Body.Close() }()
+		answer, err := io.ReadAll(response.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return response.StatusCode, string(answer)
+	}
+	const body = `{"user": {"id": 4}, "mode": "audit", "event_metadata": {"event_type": "CourseEnrollmentStarted", "time": "2026-01-01T00:00:00+00:00"}}`
+	status, answer := ask(token, body)
+	if answer != `{"data": {"mode": "verified", "x": 1}, "exception": {"PreventEnrollment": "no"}}` || status != http.StatusOK {
+		t.Errorf("the answer is %d %s", status, answer)
+	}
+	if got := s.got("first"); len(got) != 1 || got[0].Body != body {
+		t.Errorf("the first row got %+v", got)
+	}
+	if s.count("plugins") != 0 {
+		t.Error("a row was called that is the plugin's")
+	}
+	s.on("second", answers(403))
+	if _, answer := ask(token, body); !strings.Contains(answer, `{"exception": {"PreventEnrollment": {"message": "Request to http://`) ||
+		!strings.Contains(answer, `"redirect_to": "https://campus.example/no", "status_code": 403}}}`) {
+		t.Errorf("the answer of a halt is %s", answer)
+	}
+	if status, _ := ask("wrong", body); status != http.StatusUnauthorized {
+		t.Errorf("a wrong token got %d", status)
+	}
+	if strings.Contains(d.log.String(), token) {
+		t.Error("the log holds the token")
+	}
+	d.terminate()
+}
