@@ -1,0 +1,109 @@
+//go:build e2e
+
+package richie
+
+import (
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/dispatch"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
+)
+
+// callers call the portal one after another, as long as the test runs.
+const callers = 3
+
+// call is a call that has ended.
+type call struct {
+	caller int
+	step   int64 // when it began
+	status int
+	answer string
+}
+
+// stream is calls without a pause.
+type stream struct {
+	step  atomic.Int64
+	calls chan call
+}
+
+// startCalls repeats a call until the test ends.
+func startCalls(t *testing.T, do func() (status int, answer string)) *stream {
+	t.Helper()
+	c := &stream{calls: make(chan call)}
+	var running sync.WaitGroup
+	for caller := range callers {
+		running.Go(func() {
+			for t.Context().Err() == nil { // ended before the cleanups
+				step := c.step.Load()
+				status, answer := do()
+				select {
+				case c.calls <- call{caller, step, status, answer}:
+				case <-t.Context().Done():
+				}
+			}
+		})
+	}
+	t.Cleanup(running.Wait)
+	return c
+}
+
+// expect waits until each caller has ended three calls that began after it was called. A call meanwhile that has another status fails the
+// test, one that began before included.
+func (c *stream) expect(t *testing.T, what string, status int) {
+	t.Helper()
+	step := c.step.Add(1)
+	var ended [callers]int
+	for wanting := callers; wanting > 0; {
+		got := <-c.calls
+		if got.status != status {
+			t.Errorf("%s: a call was answered with %d, %s, want %d", what, got.status, got.answer, status)
+		}
+		if got.step == step {
+			if ended[got.caller]++; ended[got.caller] == 3 {
+				wanting--
+			}
+		}
+	}
+}
+
+// settle waits until each caller has ended a call that began after it was called, whatever the answers.
+func (c *stream) settle() {
+	step := c.step.Add(1)
+	var ended [callers]bool
+	for ended != [callers]bool{true, true, true} {
+		if got := <-c.calls; got.step == step {
+			ended[got.caller] = true
+		}
+	}
+}
+
+// The steps of the documentation, with requests under way all the time.
+func TestRotation(t *testing.T) {
+	t.Parallel()
+	p := startPortal(t, []string{"DemoX"}, "old")
+	s, m := newSender(t), published(t, "course-v1:edX+DemoX+2023", schedule{})
+	var current atomic.Pointer[rule.Rule]
+	current.Store(ruleFor(t, p.endpoint(), given, rule.SigningSecret{Secret: "old"}))
+	calls := startCalls(t, func() (int, string) {
+		r := current.Load()
+		d := dispatch.Plan(m, []*rule.Rule{r})[0]
+		a := s.Send(t.Context(), r, &d, 1)
+		return a.Status, string(a.Response)
+	})
+	calls.expect(t, "before", 200)
+	p.knows(t, "new", "old")
+	calls.expect(t, "the portal knows both", 200)
+	current.Store(ruleFor(t, p.endpoint(), given,
+		rule.SigningSecret{Secret: "new"}, rule.SigningSecret{Secret: "old", Until: time.Now().Add(24 * time.Hour)}))
+	calls.expect(t, "the rule has the new one", 200)
+	p.knows(t, "new")
+	calls.expect(t, "the portal knows the new one", 200)
+
+	// In another order calls are refused: what was expected above could have failed.
+	p.knows(t, "newer")
+	calls.settle()
+	calls.expect(t, "the portal knows another one", 401)
+}
