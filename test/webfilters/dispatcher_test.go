@@ -1,0 +1,154 @@
+//go:build e2e
+
+package webfilters
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/egress"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/sender"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/server"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/webfilter"
+	"github.com/openedx-webhooks/webhook-dispatcher/schema"
+)
+
+// token is what the plugin's row has in its URL.
+const token = "0123456789abcdef~t"
+
+// dispatcher is the filter endpoint of a dispatcher whose rows are those of the case.
+type dispatcher struct {
+	t        *testing.T
+	compiler *rule.Compiler
+	server   *httptest.Server
+
+	mu      sync.Mutex // guards what follows
+	lastID  int32
+	filter  string
+	rules   []*rule.Filter
+	answers []string // status and body of each answer
+	wrong   []string // what went wrong before an answer
+}
+
+func startDispatcher(t *testing.T) *dispatcher {
+	t.Helper()
+	catalogue, err := schema.LoadCatalogue()
+	if err != nil {
+		t.Fatal(err)
+	}
+	allowed, err := egress.ParseAllow("127.0.0.0/8")
+	if err != nil {
+		t.Fatal(err)
+	}
+	guard, err := egress.NewGuard(allowed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport, err := egress.NewTransport(egress.Options{Guard: guard})
+	if err != nil {
+		t.Fatal(err)
+	}
+	calls, err := sender.New(sender.Options{Transport: transport, Guard: guard, Version: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &dispatcher{t: t, compiler: &rule.Compiler{Catalogue: catalogue}}
+	engine, err := webfilter.New(webfilter.Options{Rules: d, Caller: calls, Deadline: deadline})
+	if err != nil {
+		t.Fatal(err)
+	}
+	endpoint, err := server.NewFilters(server.FilterOptions{Filters: engine, Tokens: []string{"another-" + token, token}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.server = httptest.NewServer(d.watch(endpoint))
+	t.Cleanup(func() {
+		d.server.Close()
+		transport.CloseIdleConnections() // the receiver waits for the end of its connections
+	})
+	return d
+}
+
+// deadline bounds a chain of calls: more than the row timeouts of any case together.
+const deadline = 8 * time.Second
+
+// watch remembers what the endpoint answers.
+func (d *dispatcher) watch(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		kept := httptest.NewRecorder()
+		next.ServeHTTP(kept, r)
+		d.mu.Lock()
+		d.answers = append(d.answers, fmt.Sprintf("%d %s", kept.Code, kept.Body))
+		d.mu.Unlock()
+		maps.Copy(w.Header(), kept.Header())
+		w.WriteHeader(kept.Code)
+		_, _ = w.Write(kept.Body.Bytes()) // the plugin is still there, or its outcome says so
+	})
+}
+
+// url is what the plugin's row has.
+func (d *dispatcher) url(filter string) string {
+	return fmt.Sprintf("http://dispatcher:%s@%s%s%s", token, d.server.Listener.Addr(), rule.FilterPath, filter)
+}
+
+// serve gives the dispatcher rows, instead of those that it had.
+func (d *dispatcher) serve(filter string, rows []columns, timeout time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.filter, d.rules, d.answers, d.wrong = filter, nil, nil, nil
+	var option *rule.Option
+	if timeout > 0 {
+		option = &rule.Option{Kind: delivery.KindEvent, Document: fmt.Sprintf(`{"timeout": %q}`, timeout)}
+	}
+	for _, c := range rows {
+		d.lastID++
+		one, hold, err := d.compiler.CompileFilter(rule.FilterRow{
+			Row: rule.Row{
+				ID: d.lastID, Created: time.Unix(1, 0), Modified: time.Unix(1, 0), Event: filter, URL: c["webhook_url"].(string),
+				Enabled: true, Form: c["use_www_form_encoding"].(bool),
+			},
+			FilterFlags: rule.FilterFlags{
+				DisableFiltering: c["disable_filtering"].(bool), DisableHalt: c["disable_halt"].(bool),
+				HaltOn4xx: c["halt_on_4xx"].(bool), RedirectOn4xx: c["redirect_on_4xx"].(string),
+				HaltOn5xx: c["halt_on_5xx"].(bool), RedirectOn5xx: c["redirect_on_5xx"].(string),
+				HaltOnRequestException:     c["halt_on_request_exception"].(bool),
+				RedirectOnRequestException: c["redirect_on_request_exception"].(string),
+			},
+		}, option)
+		if err != nil || hold != "" {
+			d.wrong = append(d.wrong, fmt.Sprintf("the row %s: %s%v", c["webhook_url"], hold, err))
+		}
+		if one != nil {
+			d.rules = append(d.rules, one)
+		}
+	}
+}
+
+// Filters is how the engine asks for the rows.
+func (d *dispatcher) Filters(name string) []*rule.Filter {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if name != d.filter {
+		d.wrong = append(d.wrong, "the engine asked for the rows of "+name)
+		return nil
+	}
+	return d.rules
+}
+
+// problems tells what is wrong however equal the outcomes are: the endpoint must have been asked once, and have answered well.
+func (d *dispatcher) problems() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	list := d.wrong
+	if len(d.answers) != 1 || d.answers[0][:3] != "200" {
+		list = append(list, fmt.Sprintf("the dispatcher answered %d times: %.200q", len(d.answers), d.answers))
+	}
+	return list
+}
