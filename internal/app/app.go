@@ -1,8 +1,8 @@
 // Package app wires the daemon together: what is built from which settings, what starts after what, and how it all ends. It
 // is the only package that knows all others, and decides nothing that one of them could.
 //
-// The order of start: health server, database, rules, filter endpoint, queue, lanes, bus; so that nothing is consumed before there are rules
-// and somewhere to keep what fails. The order of stop is the reverse: stop fetching, hand off what is in flight, commit,
+// The order of start: health server, database, rules, filter endpoint, queue, lanes, bus; so that nothing is consumed before there are
+// rules and somewhere to keep what fails. The order of stop is the reverse: stop fetching, hand off what is in flight, commit,
 // leave the group, let requests end, write their results.
 package app
 
@@ -161,7 +161,8 @@ func (a *App) build(o Options) error {
 	if err := a.buildFilters(send, registry); err != nil {
 		return err
 	}
-	a.claimer, err = queue.NewClaimer(a.store, lanes{a.dispatcher, a.filters}, a.writer.Settle, a.logger.With("component", "claimer"), registry, a.gauge)
+	claimed := lanes{a.dispatcher, a.filters}
+	a.claimer, err = queue.NewClaimer(a.store, claimed, a.writer.Settle, a.logger.With("component", "claimer"), registry, a.gauge)
 	if err != nil {
 		return err
 	}

@@ -83,7 +83,8 @@ func (a *App) buildBus(catalogue *schema.Catalogue, registerer prometheus.Regist
 		return err
 	}
 	a.intake = &intake{
-		decoder: decoder, rules: a.rules, filters: a.filters, dispatcher: a.dispatcher, plan: a.plan, keep: a.store.InsertUndecodable, everything: cfg.AllTopics(),
+		decoder: decoder, rules: a.rules, filters: a.filters, dispatcher: a.dispatcher, plan: a.plan,
+		keep: a.store.InsertUndecodable, everything: cfg.AllTopics(),
 		logger: a.logger.With("component", "intake"), metrics: newIntakeMetrics(registerer),
 	}
 

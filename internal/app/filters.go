@@ -42,7 +42,7 @@ func (a *App) buildFilters(send *sender.Sender, registerer prometheus.Registerer
 		return nil
 	}
 	endpoint, err := server.NewFilters(server.FilterOptions{
-		Filters: engine, Tokens: a.cfg.Filters.Tokens(), Logger: a.logger, Registerer: registerer,
+		Filters: engine, Tokens: a.cfg.Tokens(), Logger: a.logger, Registerer: registerer,
 	})
 	if err != nil {
 		return err

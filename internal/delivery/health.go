@@ -32,6 +32,9 @@ func (a *Attempt) Sign() Sign {
 	return SignWorks
 }
 
+// unbuiltRest is how long after it a failed expression no longer counts with the next.
+const unbuiltRest = time.Hour
+
 // LaneHealth is what one process knows of the endpoint of a lane. The zero LaneHealth knows of no failure.
 type LaneHealth struct {
 	Lane Lane
@@ -43,8 +46,10 @@ type LaneHealth struct {
 	LastTaken time.Time
 	// Gone counts the answers 410 since the last answer of another kind.
 	Gone int
-	// Unbuilt counts the attempts that ended with the class expression since the last that did not.
-	Unbuilt int
+	// Unbuilt counts the attempts that ended with the class expression since the last that did not. After unbuiltRest without one it begins
+	// anew: what a filter leaves out makes no attempt, and so is not seen here.
+	Unbuilt     int
+	lastUnbuilt time.Time
 }
 
 // Note adds an attempt that ended at now. Whatever is not a delivery taken is a failure here, an endpoint that asks for time or that the
@@ -52,9 +57,14 @@ type LaneHealth struct {
 func (h *LaneHealth) Note(a *Attempt, now time.Time) {
 	switch a.Class {
 	case ClassExpression: // says nothing of the endpoint
+		if now.Sub(h.lastUnbuilt) > unbuiltRest {
+			h.Unbuilt = 0
+		}
 		h.Unbuilt++
+		h.lastUnbuilt = now
 		return
 	case ClassFiltered:
+		h.Unbuilt = 0
 		return
 	case ClassCancelled:
 	default:

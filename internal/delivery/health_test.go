@@ -43,10 +43,41 @@ func TestSign(t *testing.T) {
 		{"denied by the guard", delivery.Attempt{Class: delivery.ClassEgress}, none},
 		{"denied literal", delivery.Attempt{Class: delivery.ClassEgress, Final: true}, none},
 		{"no request can be made", delivery.Attempt{Class: delivery.ClassRequest, Final: true}, none},
+		{"no access token", delivery.Attempt{Class: delivery.ClassToken}, fails},
+		{"its expression fails", delivery.Attempt{Class: delivery.ClassExpression, Final: true}, none},
+		{"left out by its filter", delivery.Attempt{Class: delivery.ClassFiltered}, none},
 		{"given up by us", delivery.Attempt{Class: delivery.ClassCancelled}, none},
 	} {
 		if got := tc.a.Sign(); got != tc.want {
 			t.Errorf("%s: %d, want %d", tc.name, got, tc.want)
+		}
+	}
+}
+
+func TestUnbuilt(t *testing.T) {
+	t.Parallel()
+	var h delivery.LaneHealth
+	now := time.Unix(0, 0)
+	for i, step := range []struct {
+		class delivery.ErrorClass
+		after time.Duration
+		want  int
+	}{
+		{delivery.ClassExpression, 0, 1},
+		{delivery.ClassExpression, time.Hour, 2},
+		{delivery.ClassCancelled, 0, 2}, // says nothing
+		{delivery.ClassExpression, time.Hour + 1, 1},
+		{delivery.ClassExpression, time.Second, 2},
+		{delivery.ClassFiltered, 0, 0}, // its filter works
+		{delivery.ClassExpression, time.Second, 1},
+		{delivery.ClassTimeout, 0, 0},
+		{delivery.ClassExpression, time.Second, 1},
+		{"", 0, 0},
+	} {
+		now = now.Add(step.after)
+		h.Note(&delivery.Attempt{Class: step.class, Status: 200}, now)
+		if h.Unbuilt != step.want {
+			t.Errorf("step %d: %d unbuilt, want %d", i, h.Unbuilt, step.want)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -213,6 +214,51 @@ func TestTimeoutOfARule(t *testing.T) {
 		pass(2 * time.Second)
 		if ups := w.settled()[settled+1:]; len(ups) != 1 || ups[0].State != delivery.Delivered {
 			t.Errorf("updates %+v, want one delivered", ups)
+		}
+	})
+}
+
+// The row of a request that began right after the rule's timeout was raised is leased for as long as the request may take.
+func TestTimeoutThatWasJustRaised(t *testing.T) {
+	t.Parallel()
+	const long = 5 * time.Minute
+	run(t, func(t *testing.T, w *world, d *dispatch.Dispatcher) {
+		w.endpoints[1] = answers(200, 10*time.Millisecond)
+		w.event(d, 1, 1)
+		pass(5100 * time.Millisecond) // the lanes have just been looked at
+		w.set(func() {
+			w.limits[1] = rule.Limits{Timeout: long}
+			w.endpoints[1] = answers(200, time.Minute)
+		})
+		w.event(d, 2, 1)
+		// Lowered again while the request is under way: it has what it began with.
+		pass(20 * time.Millisecond)
+		w.set(func() { w.limits[1] = rule.Limits{} })
+		pass(2 * time.Second)
+		if rows := w.stored(); len(rows) != 1 || rows[0].Delay != delivery.Lease(long) {
+			t.Errorf("rows %+v, want one leased for %v", rows, delivery.Lease(long))
+		}
+	})
+}
+
+// A rule's limits hold from the first request after its pause on, also where the lane has never seen them.
+func TestLimitsAfterAPause(t *testing.T) {
+	t.Parallel()
+	run(t, func(t *testing.T, w *world, d *dispatch.Dispatcher) {
+		w.endpoints[1] = answers(200, time.Second)
+		w.limits[1] = rule.Limits{Concurrency: 1}
+		w.paused[1] = true
+		w.event(d, 1, 1)
+		synctest.Wait()
+		w.set(func() { w.paused[1] = false })
+		for n := range 20 {
+			w.event(d, 2+n, 1)
+		}
+		synctest.Wait()
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.inFlight != 1 {
+			t.Errorf("%d requests under way, want 1", w.inFlight)
 		}
 	})
 }

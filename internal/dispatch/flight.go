@@ -31,10 +31,12 @@ type flight struct {
 	place   int       // in lane.trying; guarded by lane.mu
 	round   uint32    // of the lane's breaker, when the flight began; guarded by lane.mu
 
-	mu     sync.Mutex
-	phase  phase
-	row    *delivery.Row
-	result *delivery.Attempt // came while the row was on its way
+	mu    sync.Mutex
+	phase phase
+	// timeout is what the request under way may take: the rule may have been changed since the lane last looked at it.
+	timeout time.Duration
+	row     *delivery.Row
+	result  *delivery.Attempt // came while the row was on its way
 }
 
 // leaseMargin is what must be left of a lease beyond the request's timeout to begin a request under it: time to write the result.
@@ -55,6 +57,9 @@ func (f *flight) run() {
 	paused := r == nil && d.Rules.Paused(l.key)
 	// A rule that was paused, disabled or deleted since it was matched is not called: the row waits for what becomes of it.
 	if r != nil {
+		f.mu.Lock()
+		f.timeout = d.limits(r).Timeout
+		f.mu.Unlock()
 		a = d.send(r, f.delivery, 1)
 		l.note(f, &a)
 	}
@@ -138,6 +143,7 @@ func (f *flight) handOff(reason delivery.Reason) {
 		f.mu.Unlock()
 		return
 	}
+	lease = max(lease, delivery.Lease(f.timeout))
 	f.phase = handing
 	f.row = &delivery.Row{Delivery: *f.delivery, State: delivery.Leased, Claims: 1, Reason: reason}
 	_, _ = rand.Read(f.row.Token[:]) // never fails, as documented

@@ -12,7 +12,7 @@ import (
 // lane is open. The caller holds mu.
 func (l *lane) barrier(now time.Time) (delivery.Reason, time.Duration) {
 	if l.paused {
-		if l.paused = l.d.Rules.Paused(l.key); l.paused {
+		if l.adopt(); l.paused { // with what the rule says of its limits, where the pause is over
 			return delivery.ReasonPaused, 0
 		}
 	}

@@ -24,6 +24,7 @@ var refused = map[string]string{
 	"debug":             "writes to the log of the process",
 	"stderr":            "writes to the log of the process",
 	"input_debug":       "writes to the log of the process",
+	"fromstream":        "can make an array of any size in one step",
 	"halt":              "ends the process in jq",
 	"halt_error":        "ends the process in jq; write error(…)",
 	"now":               "depends on when it runs; the time of the event is $event.time",

@@ -37,6 +37,7 @@ func TestRefused(t *testing.T) {
 	t.Parallel()
 	used := map[string]string{ // an expression that uses it, where the name alone is none
 		"getenv": `getenv("A")`, "debug": `debug("a")`, "halt_error": "halt_error(1)", "strflocaltime": `strflocaltime("%c")`,
+		"fromstream": "fromstream(.[])",
 	}
 	for name := range refused {
 		for _, use := range []string{name, used[name]} {
@@ -111,7 +112,7 @@ func must[T any](v T, err error) T {
 const pure = `
 IN INDEX JOIN abs acos acosh add all any arrays ascii_downcase ascii_upcase asin asinh atan atan2 atanh booleans bsearch capture
 cbrt ceil combinations contains copysign cos cosh del delpaths drem empty endswith erf erfc error exp exp10 exp2 explode expm1
-fabs fdim finites first flatten floor fma fmax fmin fmod format frexp from_entries fromdate fromdateiso8601 fromjson fromstream
+fabs fdim finites first flatten floor fma fmax fmin fmod format frexp from_entries fromdate fromdateiso8601 fromjson
 gamma getpath gmtime group_by gsub has hypot implode in index indices infinite inside isempty isfinite isinfinite isnan isnormal
 iterables j0 j1 jn join keys last ldexp length lgamma limit log log10 log1p log2 logb ltrim ltrimstr map map_values match max
 max_by min min_by mktime modf nan nearbyint nextafter nexttoward normals not nth nulls numbers objects path paths pick pow range

@@ -245,8 +245,8 @@ func (p *pass) late() {
 	}
 }
 
-// handOff makes a row of an event that waits too long for its filters: leased where they are being called. One whose body fits no row stays:
-// its filters end within the deadline.
+// handOff makes a row of an event that waits too long for its filters: leased where they are being called. One whose body fits no row
+// stays: its filters end within the deadline.
 func (p *pass) handOff(reason delivery.Reason) {
 	s := p.s
 	s.mu.Lock()

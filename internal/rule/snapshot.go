@@ -121,7 +121,8 @@ type Snapshot struct {
 	contended map[string]bool
 }
 
-// NewSnapshot compiles rows with their options; the lists may be in any order. A row that cannot be compiled becomes an entry with its fault and harms no other.
+// NewSnapshot compiles rows with their options; the lists may be in any order. A row that cannot be compiled becomes an entry with its
+// fault and harms no other.
 // An option that was made for another row of the same id is left out.
 func NewSnapshot(table Table, c *Compiler) *Snapshot {
 	var none Snapshot

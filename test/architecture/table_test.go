@@ -109,7 +109,8 @@ var table = []row{
 		pkg: "internal/app",
 		ours: []string{
 			"internal/bus", "internal/config", "internal/decode", "internal/delivery", "internal/dispatch", "internal/egress", "internal/filtering",
-			"internal/payload", "internal/queue", "internal/webfilter", "internal/replay", "internal/rule", "internal/secret", "internal/sender", "internal/server", "internal/store", "pkg/event", "schema",
+			"internal/payload", "internal/queue", "internal/webfilter", "internal/replay", "internal/rule", "internal/secret",
+			"internal/sender", "internal/server", "internal/store", "pkg/event", "schema",
 		},
 		others: []string{prometheus}, guarded: []string{"net/http"},
 	},

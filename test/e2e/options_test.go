@@ -34,7 +34,8 @@ func TestRulesThatDoMore(t *testing.T) {
 	s.rule("standard", "--shape", "standard", "--scheme", "standard", "--secret", standard)
 	s.rule("generic", "--scheme", "generic", "--secret", generic, "--signature-header", "X-Sum", "--signature-prefix", "sha512=",
 		"--signature-encoding", "base64", "--signature-hash", "sha512")
-	s.rule("headers", "--header", "X-Tenant: campus-7", "--header", "X-Api-Key: api-key-1234567890", "--auth", "bearer", "--auth-token", "token-1")
+	s.rule("headers", "--header", "X-Tenant: campus-7", "--header", "X-Api-Key: api-key-1234567890",
+		"--auth", "bearer", "--auth-token", "token-1")
 	s.rule("basic", "--auth", "basic", "--auth-user", "lms", "--auth-password", "open sesame")
 	s.rule("slow", "--timeout", "300ms", "--retry-schedule", "1s,1s", "--concurrency", "2", "--rate", "50")
 	release := make(chan struct{})
@@ -87,9 +88,11 @@ func TestRulesThatDoMore(t *testing.T) {
 		}
 	}
 	verifyAll(t, s.got("standard"), signature.Standard{}, standard)
-	verifyAll(t, s.got("generic"), signature.HMAC{Header: "X-Sum", Prefix: "sha512=", Encoding: signature.Base64, Hash: signature.SHA512}, generic)
+	sum := signature.HMAC{Header: "X-Sum", Prefix: "sha512=", Encoding: signature.Base64, Hash: signature.SHA512}
+	verifyAll(t, s.got("generic"), sum, generic)
 	for _, got := range s.got("headers") {
-		if h := got.Header; h.Get("X-Tenant") != "campus-7" || h.Get("X-Api-Key") != "api-key-1234567890" || h.Get("Authorization") != "Bearer token-1" {
+		if h := got.Header; h.Get("X-Tenant") != "campus-7" || h.Get("X-Api-Key") != "api-key-1234567890" ||
+			h.Get("Authorization") != "Bearer token-1" {
 			t.Errorf("the headers are %v", h)
 		}
 	}

@@ -153,7 +153,8 @@ func newTokenServer(t *testing.T, address string) *tokenServer {
 	a.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		a.calls.Add(1)
 		id, secret, _ := r.BasicAuth()
-		if id != "dispatcher" || secret != clientSecret || r.FormValue("grant_type") != "client_credentials" || r.FormValue("scope") != "hooks write" {
+		if id != "dispatcher" || secret != clientSecret || r.FormValue("grant_type") != "client_credentials" ||
+			r.FormValue("scope") != "hooks write" {
 			w.WriteHeader(http.StatusUnauthorized)
 			fmt.Fprintf(w, `{"error": "invalid_client", "error_description": "%s"}`, secret)
 			return
@@ -216,8 +217,8 @@ func TestTokenServerThatIsNotAllowed(t *testing.T) {
 	s := newSite(t)
 	s.settings = []string{"WEBHOOK_DISPATCHER_SECRETS_KEY=" + firstKey, "WEBHOOK_DISPATCHER_EGRESS_ALLOW=127.0.0.1/32"}
 	server := newTokenServer(t, "127.0.0.2:0")
-	id := s.rule("hook", "--auth", "oauth2", "--auth-token-url", server.URL, "--auth-client-id", "dispatcher", "--auth-client-secret", clientSecret,
-		"--auth-scope", "hooks,write")
+	id := s.rule("hook", "--auth", "oauth2", "--auth-token-url", server.URL, "--auth-client-id", "dispatcher",
+		"--auth-client-secret", clientSecret, "--auth-scope", "hooks,write")
 	s.producer.create(registrations, 1)
 	d := s.serve()
 	s.producer.publish(registrations, 1, 1, 1)

@@ -15,8 +15,9 @@ import (
 // filterRow makes a row of the webfilter table, whose columns are those of the plugin; more are set as the text says.
 func (s *site) filterRow(event, url string, enabled bool, more string) int64 {
 	s.t.Helper()
-	result, err := s.db.Exec(`INSERT INTO openedx_webhooks_webfilter SET created = UTC_TIMESTAMP(6), modified = UTC_TIMESTAMP(6), description = '',
-  event = ?, webhook_url = ?, enabled = ?, disable_filtering = 0, disable_halt = 0, halt_on_4xx = 0, redirect_on_4xx = '', halt_on_5xx = 0,
+	result, err := s.db.Exec(`INSERT INTO openedx_webhooks_webfilter SET created = UTC_TIMESTAMP(6), modified = UTC_TIMESTAMP(6),
+  description = '', event = ?, webhook_url = ?, enabled = ?, disable_filtering = 0, disable_halt = 0, halt_on_4xx = 0,
+  redirect_on_4xx = '', halt_on_5xx = 0,
   redirect_on_5xx = '', halt_on_request_exception = 0, redirect_on_request_exception = '', use_www_form_encoding = 0`, event, url, enabled)
 	if err != nil {
 		s.t.Fatal(err)
@@ -79,13 +80,15 @@ func TestFiltersOnTheBus(t *testing.T) {
 	eventually(t, 10*time.Second, "offsets", func() error { return s.producer.allCommitted(registrations) })
 	for _, got := range s.got("hook") {
 		n := learner(got.Event)
-		if want := fmt.Sprintf(`{"%s": {"number": %d, "changed": true}, "event_metadata": {`, userData, n); strings.HasPrefix(got.Body, want) != (n%3 != 1) {
+		want := fmt.Sprintf(`{"%s": {"number": %d, "changed": true}, "event_metadata": {`, userData, n)
+		if strings.HasPrefix(got.Body, want) != (n%3 != 1) {
 			t.Errorf("event %d came as %s", n, got.Body)
 		}
 	}
 	d.metricIs(`webhook_dispatcher_filtered_events_total{result="halted"}`, 6, 10*time.Second)
 	eventually(t, 10*time.Second, "the attempt log", func() error {
-		return want("halts", s.mustNumber("SELECT COUNT(*) FROM webhook_dispatcher_attempt WHERE kind = 2 AND error_class = 'halted' AND status = 403"), 6)
+		return want("halts", s.mustNumber(`SELECT COUNT(*) FROM webhook_dispatcher_attempt
+  WHERE kind = 2 AND error_class = 'halted' AND status = 403`), 6)
 	})
 	if n := s.rows("1 = 1"); n != 0 {
 		t.Errorf("%d rows were written though everything was quick", n)
@@ -128,7 +131,8 @@ func TestFilterEndpoint(t *testing.T) {
 	adopted := func(url, more string) {
 		id := s.filterRow("CourseEnrollmentStarted", url, false, more)
 		if _, err := s.db.Exec(`INSERT INTO webhook_dispatcher_rule_option (kind, rule_id, enabled, adopted_at, rule_created, url_sha256, options,
-  updated_at) SELECT 2, id, 1, UTC_TIMESTAMP(6), created, REPEAT('x', 32), '{}', UTC_TIMESTAMP(6) FROM openedx_webhooks_webfilter WHERE id = ?`,
+  updated_at) SELECT 2, id, 1, UTC_TIMESTAMP(6), created, REPEAT('x', 32), '{}', UTC_TIMESTAMP(6)
+  FROM openedx_webhooks_webfilter WHERE id = ?`,
 			id); err != nil {
 			t.Fatal(err)
 		}
@@ -136,7 +140,7 @@ func TestFilterEndpoint(t *testing.T) {
 	adopted(s.url("first"), "")
 	adopted(s.url("second"), "halt_on_4xx = 1, redirect_on_4xx = 'https://campus.example/no'")
 	s.filterRow("CourseEnrollmentStarted", s.url("plugins"), true, "") // the plugin calls this one itself
-	s.on("first", says(`{"data": {"mode": "honor"}}`))
+	s.on("first", says(`{"data": {"mode": "free"}}`))
 	s.on("second", says(`{"data": {"mode": "verified", "x": 1}, "exception": {"PreventEnrollment": "no"}}`))
 	s.producer.create(registrations, 1)
 	d := s.serve("WEBHOOK_DISPATCHER_FILTER_LISTEN=127.0.0.1:0", "WEBHOOK_DISPATCHER_FILTER_TOKENS=another-token-987654321,"+token)
@@ -147,7 +151,12 @@ func TestFilterEndpoint(t *testing.T) {
 	ask := func(token, body string) (int, string) {
 		t.Helper()
 		url := "http://dispatcher:" + token + "@" + match[1] + "/filters/v1/CourseEnrollmentStarted"
-		response, err := http.Post(url, "application/json", strings.NewReader(body))
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Content-Type", "application/json")
+		response, err := (&http.Client{Timeout: 10 * time.Second}).Do(request)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -158,7 +167,8 @@ func TestFilterEndpoint(t *testing.T) {
 		}
 		return response.StatusCode, string(answer)
 	}
-	const body = `{"user": {"id": 4}, "mode": "audit", "event_metadata": {"event_type": "CourseEnrollmentStarted", "time": "2026-01-01T00:00:00+00:00"}}`
+	const body = `{"user": {"id": 4}, "mode": "audit", "event_metadata": {"event_type": "CourseEnrollmentStarted", ` +
+		`"time": "2026-01-01T00:00:00+00:00"}}`
 	status, answer := ask(token, body)
 	if answer != `{"data": {"mode": "verified", "x": 1}, "exception": {"PreventEnrollment": "no"}}` || status != http.StatusOK {
 		t.Errorf("the answer is %d %s", status, answer)
