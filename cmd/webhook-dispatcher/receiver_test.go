@@ -28,6 +28,9 @@ func receive(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(http.StatusUnauthorized)
 			return
 		}
+	case "/filter":
+		fmt.Fprint(w, `{"data": {"mode": "audit\u001b[31m"}, "exception": {"PreventEnrollment": "no"}, "other": 1}`)
+		return
 	case "/no":
 		w.WriteHeader(http.StatusTeapot)
 	}

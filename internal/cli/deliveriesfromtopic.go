@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/replay"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
@@ -53,7 +54,7 @@ func (c *deliveriesReplayCommand) fromTopic(ctx context.Context, s *session, st 
 	if err != nil {
 		return err
 	}
-	e, err := rules.entry(*c.Rule)
+	e, err := rules.entry(delivery.Lane{Kind: delivery.KindWebhook, RuleID: *c.Rule})
 	if err != nil {
 		return err
 	}
@@ -87,7 +88,7 @@ func (c *deliveriesReplayCommand) fromTopic(ctx context.Context, s *session, st 
 			return errors.Join(s.printJSON(c.viewTopics(&choice, report, waiting, err == nil)), c.stopped(report, err))
 		}
 		c.printTopics(s, &choice, report, waiting)
-		if e.Status() == rule.Paused {
+		if e.status == rule.Paused {
 			fmt.Fprintf(s.Stdout, "rule %d is paused: its rows wait until webhook-dispatcher rules set %d --resume\n", to.ID, to.ID)
 		}
 		if !c.Yes && err == nil && report.Inserted+report.Revived > 0 {

@@ -122,17 +122,26 @@ type unsealed struct{}
 func (unsealed) Open(_ delivery.Lane, _, _ string, sealed []byte) ([]byte, error) { return sealed, nil }
 
 // try compiles the draft as the daemon will compile what comes of it. What would be faulty or held is an error.
-func (d *draft) try(row rule.Row, compiler *rule.Compiler) (*rule.Rule, error) {
+func (d *draft) try(kind delivery.Kind, row rule.Row, compiler *rule.Compiler) (*rule.Rule, error) {
 	document, secrets, err := d.encode()
 	if err != nil {
 		return nil, err
 	}
 	trial := *compiler
 	trial.Opener = unsealed{}
-	compiled, hold, err := trial.Compile(row, &rule.Option{
-		Kind: delivery.KindWebhook, RuleID: row.ID, RuleCreated: row.Created, URLSum: rule.URLSum(row.URL),
-		Document: document, Sealed: secrets,
-	})
+	option := &rule.Option{
+		Kind: kind, RuleID: row.ID, RuleCreated: row.Created, URLSum: rule.URLSum(row.URL), Document: document, Sealed: secrets,
+	}
+	var compiled *rule.Rule
+	var hold string
+	if kind == delivery.KindEvent {
+		var f *rule.Filter
+		if f, hold, err = trial.CompileFilter(rule.FilterRow{Row: row}, option); f != nil {
+			compiled = f.Rule
+		}
+	} else {
+		compiled, hold, err = trial.Compile(row, option)
+	}
 	if err == nil && hold != "" {
 		err = errors.New(hold)
 	}

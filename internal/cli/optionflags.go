@@ -65,6 +65,14 @@ type optionFlags struct {
 	Parameters kong.Plugins `embed:""`
 }
 
+// check refuses what has no meaning for rules of a kind. What of the options has none is said by those who compile them.
+func (f *optionFlags) check(k kindFlag) error {
+	if k.filters() && (f.Recipe.given || len(f.parameters()) > 0) {
+		return usagef("--recipe and its parameters are for webhooks, and have no meaning for a webfilter: leave them out")
+	}
+	return nil
+}
+
 // flag is a flag with its name.
 type flag struct {
 	name string

@@ -2,26 +2,11 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"text/tabwriter"
 	"time"
-
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
-
-// kindFlag chooses the table. Rows of filters are known by name only in this version.
-type kindFlag struct {
-	Kind string `enum:"webhook,webfilter" default:"webhook" help:"Kind of rule: webhook or webfilter."`
-}
-
-func (k kindFlag) check() error {
-	if k.Kind != delivery.KindWebhook.String() {
-		return usagef("--kind %s: this version does not know filters yet; leave the flag out", k.Kind)
-	}
-	return nil
-}
 
 // showFlags say how rules are shown.
 type showFlags struct {
@@ -45,16 +30,17 @@ type showCommand struct {
 
 // Run lists the rules.
 func (c *listCommand) Run(ctx context.Context, s *session) error {
-	if err := errors.Join(c.check(), s.settings(ctx, c.groups()...)); err != nil {
+	if err := s.settings(ctx, c.groups()...); err != nil {
 		return err
 	}
 	rules, err := s.rules(ctx, &c.ruleSettings)
 	if err != nil {
 		return err
 	}
-	views, paused := make([]ruleView, len(rules.Entries())), 0
-	for i := range rules.Entries() {
-		views[i] = rules.view(&rules.Entries()[i], c.ShowURLs)
+	list := rules.list(c.kind())
+	views, paused := make([]ruleView, len(list)), 0
+	for i, e := range list {
+		views[i] = rules.view(e, c.ShowURLs)
 		if views[i].PausedAt != nil {
 			paused++
 		}
@@ -63,11 +49,19 @@ func (c *listCommand) Run(ctx context.Context, s *session) error {
 		return s.printJSON(views)
 	}
 	table := tabwriter.NewWriter(s.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "ID\tKIND\tEVENT\tEVENT TYPE\tURL\tSTATUS\tFORMAT\tENABLED\tPAUSED SINCE\tFAULT")
+	special := "PAUSED SINCE" // filters are never paused
+	if c.filters() {
+		special = "FLAGS"
+	}
+	fmt.Fprintf(table, "ID\tKIND\tEVENT\tEVENT TYPE\tURL\tSTATUS\tFORMAT\tENABLED\t%s\tFAULT\n", special)
 	for i := range views {
 		v := &views[i]
+		special = optional(v.PausedAt)
+		if c.filters() {
+			special = v.flags()
+		}
 		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", v.ID, v.Kind, cell(v.Event), cell(v.EventType), cell(v.URL),
-			v.Status, v.Format, yesNo(v.Enabled), cell(optional(v.PausedAt)), cell(v.wrong()))
+			v.Status, v.Format, yesNo(v.Enabled), cell(special), cell(v.wrong()))
 	}
 	if paused > 0 {
 		fmt.Fprintf(s.Stderr, "webhook-dispatcher: %s paused: once the endpoint is well, run webhook-dispatcher rules set ID --resume\n",
@@ -78,14 +72,14 @@ func (c *listCommand) Run(ctx context.Context, s *session) error {
 
 // Run shows one rule.
 func (c *showCommand) Run(ctx context.Context, s *session) error {
-	if err := errors.Join(c.check(), s.settings(ctx, c.groups()...)); err != nil {
+	if err := s.settings(ctx, c.groups()...); err != nil {
 		return err
 	}
 	rules, err := s.rules(ctx, &c.ruleSettings)
 	if err != nil {
 		return err
 	}
-	e, err := rules.entry(c.ID)
+	e, err := rules.entry(c.lane(c.ID))
 	if err != nil {
 		return err
 	}
@@ -114,7 +108,10 @@ func (v *ruleView) pairs() [][2]string {
 			[2]string{"released", optional(v.ReleasedAt)},
 			[2]string{"enabled for the plugin", yesNo(v.PluginEnabled)})
 	}
-	pairs = append(pairs, [2]string{"paused since", optional(v.PausedAt)})
+	if v.filterView == nil {
+		pairs = append(pairs, [2]string{"paused since", optional(v.PausedAt)})
+	}
+	pairs = append(pairs, v.columns()...)
 	if v.PausedAt != nil {
 		pairs = append(pairs,
 			[2]string{"paused because", v.PauseReason},

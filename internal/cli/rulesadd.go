@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/app"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/recipe"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
@@ -17,8 +16,9 @@ type addCommand struct {
 	ruleSettings
 	kindFlag
 	optionFlags
+	filterFlags `group:"Flags of a webfilter row (--kind webfilter), such as --halt-on-4xx, or --halt-on-4xx=false:"`
 
-	Event    string `placeholder:"CONSTANT" help:"Signal constant, such as COURSE_ENROLLMENT_CREATED. A recipe has its own."`
+	Event    string `placeholder:"EVENT" help:"Signal constant, such as COURSE_ENROLLMENT_CREATED; for a webfilter also a filter's name."`
 	URL      string `required:"" placeholder:"URL" name:"url" help:"Where to send the events: http:// or https://."`
 	Form     bool   `help:"Send form fields instead of JSON."`
 	Disabled bool   `help:"Add the rule switched off."`
@@ -27,10 +27,10 @@ type addCommand struct {
 
 // Run adds the rule. What would be faulty or held is refused before the database is asked.
 func (c *addCommand) Run(ctx context.Context, s *session) error {
-	if err := errors.Join(c.check(), s.settings(ctx, c.groups()...)); err != nil {
+	if err := errors.Join(c.filterFlags.check(c.kindFlag), c.optionFlags.check(c.kindFlag), s.settings(ctx, c.groups()...)); err != nil {
 		return err
 	}
-	row, d, err := c.rule(s)
+	row, adopted, d, err := c.rule(s)
 	if err != nil {
 		return err
 	}
@@ -43,8 +43,8 @@ func (c *addCommand) Run(ctx context.Context, s *session) error {
 		return err
 	}
 	option := func(id int32, created time.Time) (*rule.Option, error) {
-		o := &rule.Option{Kind: delivery.KindWebhook, RuleID: id, Enabled: !c.Disabled}
-		if c.adopted() {
+		o := &rule.Option{Kind: c.kind(), RuleID: id, Enabled: !c.Disabled}
+		if adopted {
 			o.AdoptedAt = created
 		} else if document == "" && secrets == "" {
 			return nil, nil
@@ -53,7 +53,11 @@ func (c *addCommand) Run(ctx context.Context, s *session) error {
 	}
 	err = s.withStore(&c.Database, func(st *store.Store) error {
 		var err error
-		row.ID, err = st.AddWebhook(ctx, row, option)
+		if c.filters() {
+			row.ID, err = st.AddWebfilter(ctx, row, option)
+		} else {
+			row.ID, err = st.AddWebhook(ctx, row.Row, option)
+		}
 		return err
 	})
 	if err != nil {
@@ -63,50 +67,65 @@ func (c *addCommand) Run(ctx context.Context, s *session) error {
 		return s.printJSON(struct {
 			ID   int32  `json:"id"`
 			Kind string `json:"kind"`
-		}{row.ID, delivery.KindWebhook.String()})
+		}{row.ID, c.Kind})
 	}
 	_, err = fmt.Fprintln(s.Stdout, row.ID)
 	return err
 }
 
-// rule returns the row and the options that the flags describe, tried out. An adopted row is switched off for the plugin.
-func (c *addCommand) rule(s *session) (row rule.Row, d draft, err error) {
+// rule returns the row and the options that the flags describe, tried out, and whether the row is to be adopted: one that is called in
+// requests always is, since daemons call no other. An adopted row is switched off for the plugin.
+func (c *addCommand) rule(s *session) (row rule.FilterRow, adopted bool, d draft, err error) {
 	steps, err := c.changes(&inputs{stdin: s.Stdin, sealing: c.sealing()})
 	if err != nil {
-		return row, d, err
+		return row, false, d, err
 	}
 	if err := d.apply(steps); err != nil {
-		return row, d, err
+		return row, false, d, err
 	}
 	if c.Event != "" && c.Options.given && !c.EventType.given {
 		d.document.EventType = "" // flags win
 	}
-	event := c.Event
-	if d.document.Recipe != "" && event == "" && d.document.EventType == "" {
-		r, err := recipe.ByName(d.document.Recipe)
-		if err != nil {
-			return row, d, usageError{err}
-		}
-		event = r.Event
-	}
-	if event == "" && d.document.EventType == "" {
-		return row, d, usagef("no event is given: write --event CONSTANT, such as COURSE_ENROLLMENT_CREATED, or --event-type TYPE")
+	event, err := c.event(&d.document)
+	if err != nil {
+		return row, false, d, err
 	}
 	compiler, err := c.compiler()
 	if err != nil {
-		return row, d, err
+		return row, false, d, err
 	}
-	row = rule.Row{Event: event, URL: c.URL, Enabled: !c.Disabled && !c.adopted(), Form: c.Form}
-	compiled, err := d.try(row, compiler)
+	row.Row = rule.Row{Event: event, URL: c.URL, Form: c.Form}
+	compiled, err := d.try(c.kind(), row.Row, compiler)
 	if err != nil {
-		return row, d, usagef("the rule is refused: %w", err)
+		return row, false, d, usagef("the rule is refused: %w", err)
 	}
 	if !d.secrets.Empty() && !c.sealing() {
-		return row, d, usagef("the rule is refused: it has secrets, and they cannot be sealed: %w", errNoKey)
+		return row, false, d, usagef("the rule is refused: it has secrets, and they cannot be sealed: %w", errNoKey)
 	}
+	adopted = c.adopted() || inRequest(compiled)
+	row.URL, row.Enabled = compiled.URL, !c.Disabled && !adopted
 	if signal, ok := compiler.Catalogue.ByConstant(event); ok {
 		row.Event = signal.Constant // as Django's admin offers it
+	} else if inRequest(compiled) {
+		row.Event = compiled.EventType
 	}
-	row.URL = compiled.URL
-	return row, d, nil
+	c.fill(&row)
+	return row, adopted, d, nil
+}
+
+// event returns what the row's column of this name is to have. It is empty where the options name an event type.
+func (c *addCommand) event(d *rule.Document) (string, error) {
+	switch {
+	case c.Event != "" || d.EventType != "":
+		return c.Event, nil
+	case c.filters():
+		return "", usagef("no event is given: write --event NAME, the name of a filter such as CourseEnrollmentStarted, or a signal's constant")
+	case d.Recipe == "":
+		return "", usagef("no event is given: write --event CONSTANT, such as COURSE_ENROLLMENT_CREATED, or --event-type TYPE")
+	}
+	r, err := recipe.ByName(d.Recipe)
+	if err != nil {
+		return "", usageError{err}
+	}
+	return r.Event, nil
 }

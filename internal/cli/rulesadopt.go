@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
@@ -26,7 +27,7 @@ func (c *switchFlags) check(all bool) error {
 	case !all && len(c.IDs) == 0:
 		return usagef("write the ids of the rules, or --all")
 	}
-	return c.kindFlag.check()
+	return nil
 }
 
 type adoptCommand struct {
@@ -47,16 +48,22 @@ func (c *adoptCommand) Run(ctx context.Context, s *session) error {
 		return err
 	}
 	return s.withStore(&c.Database, func(st *store.Store) error {
-		chosen, err := c.choose(ctx, st, func(e *rule.Entry) bool { return c.All && !e.Option.Adopted() })
+		chosen, err := c.choose(ctx, st, func(e *ruleEntry) bool { return c.All && !e.option.Adopted() })
 		if err != nil {
 			return err
 		}
 		good, failed := s.usableOf(chosen)
-		if err := s.settle(ctx, st, good); err != nil {
+		if err := s.settle(ctx, st, good, c.settleTime()); err != nil {
 			return err
 		}
-		err = s.switchOver(ctx, st.Adopt, good, failed)
-		if len(good) > 0 && !c.adopted() {
+		seen := make(map[delivery.Lane]rule.Row, len(good))
+		for _, e := range good {
+			seen[e.lane] = *e.row
+		}
+		err = s.switchOver(ctx, func(ctx context.Context, lanes []delivery.Lane) ([]store.Switched, error) {
+			return st.AdoptUnchanged(ctx, lanes, seen)
+		}, good, failed)
+		if !c.adopted() && slices.ContainsFunc(good, func(e *ruleEntry) bool { return !e.inRequest() }) {
 			fmt.Fprintln(s.Stderr, "webhook-dispatcher: note: daemons make use of it only with WEBHOOK_DISPATCHER_RULES_SOURCE=adopted; with "+
 				"enabled, as it is set here, they send the adopted rows and all enabled ones, as before")
 		}
@@ -70,7 +77,7 @@ func (c *releaseCommand) Run(ctx context.Context, s *session) error {
 		return err
 	}
 	return s.withStore(&c.Database, func(st *store.Store) error {
-		chosen, err := c.choose(ctx, st, func(e *rule.Entry) bool { return c.All && e.Option.Adopted() })
+		chosen, err := c.choose(ctx, st, func(e *ruleEntry) bool { return c.All && e.option.Adopted() })
 		if err != nil {
 			return err
 		}
@@ -79,20 +86,20 @@ func (c *releaseCommand) Run(ctx context.Context, s *session) error {
 }
 
 // choose returns the rules that were named, or all that are meant.
-func (c *switchFlags) choose(ctx context.Context, st *store.Store, meant func(*rule.Entry) bool) (chosen []*rule.Entry, err error) {
+func (c *switchFlags) choose(ctx context.Context, st *store.Store, meant func(*ruleEntry) bool) (chosen []*ruleEntry, err error) {
 	rules, err := readRules(ctx, st, &c.ruleSettings)
 	if err != nil {
 		return nil, err
 	}
 	for _, id := range c.IDs {
-		e, err := rules.entry(id)
+		e, err := rules.entry(c.lane(id))
 		if err != nil {
 			return nil, err
 		}
 		chosen = append(chosen, e)
 	}
-	for i := range rules.Entries() {
-		if e := &rules.Entries()[i]; meant(e) {
+	for _, e := range rules.list(c.kind()) {
+		if meant(e) {
 			chosen = append(chosen, e)
 		}
 	}
@@ -100,39 +107,42 @@ func (c *switchFlags) choose(ctx context.Context, st *store.Store, meant func(*r
 }
 
 // usableOf leaves out the rules that the dispatcher could not send: nobody would send their events any more.
-func (s *session) usableOf(chosen []*rule.Entry) (good []*rule.Entry, failed int) {
+func (s *session) usableOf(chosen []*ruleEntry) (good []*ruleEntry, failed int) {
 	for _, e := range chosen {
-		if e.Rule != nil {
+		if e.rule != nil {
 			good = append(good, e)
 			continue
 		}
 		failed++
-		fmt.Fprintf(s.Stdout, "rule %d is not adopted, because it is faulty: %s\n", e.Row.ID, e.Fault)
+		fmt.Fprintf(s.Stdout, "%s is not adopted, because it is faulty: %s\n", label(e.lane), e.fault)
 	}
 	return good, failed
 }
 
-// settleTime is the longest that a running daemon takes to read a row that was made or changed, with a refresh of 5 s and room for one that
-// failed. A daemon that does not know a row yet cannot tell that its adoption may be under way.
-const settleTime = 10 * time.Second
+// leastSettleTime is for daemons whose refresh is another than the one that is set here.
+const leastSettleTime = 10 * time.Second
 
-// settle waits until running daemons have read the rows.
-func (s *session) settle(ctx context.Context, st *store.Store, chosen []*rule.Entry) error {
+// settleTime is the longest that a running daemon takes to read a row that was made or changed, with room for a reading that failed. A
+// daemon that does not know a row yet cannot tell that its adoption may be under way.
+func (r *ruleSettings) settleTime() time.Duration { return max(leastSettleTime, 2*r.RulesRefresh) }
+
+// settle waits until rows have been as they are for some time, so that running daemons have read them.
+func (s *session) settle(ctx context.Context, st *store.Store, chosen []*ruleEntry, settleTime time.Duration) error {
 	now, err := st.Now(ctx)
 	if err != nil {
 		return err
 	}
 	var longest time.Duration
-	var youngest int32
+	var youngest string
 	for _, e := range chosen {
 		if wait := settleTime - age(e, now); wait > longest {
-			longest, youngest = wait, e.Row.ID
+			longest, youngest = wait, label(e.lane)
 		}
 	}
 	if longest <= 0 {
 		return nil
 	}
-	fmt.Fprintf(s.Stderr, "webhook-dispatcher: waiting %s: rule %d was made or changed a moment ago, "+
+	fmt.Fprintf(s.Stderr, "webhook-dispatcher: waiting %s: %s was made or changed a moment ago, "+
 		"and running daemons may not have read it yet\n", longest.Round(time.Second), youngest)
 	select {
 	case <-ctx.Done():
@@ -144,19 +154,19 @@ func (s *session) settle(ctx context.Context, st *store.Store, chosen []*rule.En
 
 // age returns for how long a row has been as it is, switches of ours left out: around these no event is lost. It is not below 0: clocks
 // differ.
-func age(e *rule.Entry, now time.Time) time.Duration {
-	since := e.Row.Created
-	o := e.Option
-	ours := o != nil && (e.Row.Modified.Equal(o.AdoptedAt) || e.Row.Modified.Equal(o.ReleasedAt))
-	if !ours && e.Row.Modified.After(since) {
-		since = e.Row.Modified
+func age(e *ruleEntry, now time.Time) time.Duration {
+	since := e.row.Created
+	o := e.option
+	ours := o != nil && (e.row.Modified.Equal(o.AdoptedAt) || e.row.Modified.Equal(o.ReleasedAt))
+	if !ours && e.row.Modified.After(since) {
+		since = e.row.Modified
 	}
 	return max(now.Sub(since), 0)
 }
 
 // switchOver switches the rules and prints a line for each. failed is how many were left out before.
 func (s *session) switchOver(
-	ctx context.Context, do func(context.Context, []delivery.Lane) ([]store.Switched, error), chosen []*rule.Entry, failed int,
+	ctx context.Context, do func(context.Context, []delivery.Lane) ([]store.Switched, error), chosen []*ruleEntry, failed int,
 ) error {
 	if len(chosen) == 0 && failed == 0 {
 		_, err := fmt.Fprintln(s.Stdout, "there is no such rule: nothing was done")
@@ -164,7 +174,7 @@ func (s *session) switchOver(
 	}
 	lanes := make([]delivery.Lane, len(chosen))
 	for i, e := range chosen {
-		lanes[i] = laneOf(e.Row.ID)
+		lanes[i] = e.lane
 	}
 	done, err := do(ctx, lanes)
 	for i := range done {
@@ -178,16 +188,18 @@ func (s *session) switchOver(
 
 // line says how a rule stands after a switch.
 func line(done *store.Switched) string {
-	id := done.Lane.RuleID
 	if !done.Changed {
-		return fmt.Sprintf("rule %d: nothing was changed: %s", id, done.Why)
+		return fmt.Sprintf("%s: nothing was changed: %s", label(done.Lane), done.Why)
 	}
-	whose, state := "released: the plugin sends its events", "enabled"
+	whose, does, state := "released: the plugin", "sends its events", "enabled"
 	if done.Adopted {
-		whose = "adopted: the dispatcher sends its events"
+		whose = "adopted: the dispatcher"
+	}
+	if done.Lane.Kind == delivery.KindEvent {
+		does = "calls it"
 	}
 	if !done.Enabled {
 		state = "disabled"
 	}
-	return fmt.Sprintf("rule %d is %s, %s", id, whose, state)
+	return fmt.Sprintf("%s is %s %s, %s", label(done.Lane), whose, does, state)
 }

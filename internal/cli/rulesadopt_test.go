@@ -4,13 +4,26 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
+
+func TestSettleTime(t *testing.T) {
+	t.Parallel()
+	for refresh, want := range map[time.Duration]time.Duration{
+		100 * time.Millisecond: 10 * time.Second, 5 * time.Second: 10 * time.Second, 6 * time.Second: 12 * time.Second, time.Hour: 2 * time.Hour,
+	} {
+		settings := ruleSettings{Rules: config.Rules{RulesRefresh: refresh}}
+		if got := settings.settleTime(); got != want {
+			t.Errorf("with a refresh of %s: %s, want %s", refresh, got, want)
+		}
+	}
+}
 
 // A row that running daemons may not know is waited for before it is adopted; one that only this program has switched is not.
 func TestAgeOfRow(t *testing.T) {
 	t.Parallel()
-	if got := age(&rule.Entry{Row: &rule.Row{Created: time.Unix(1, 0), Modified: time.Unix(5, 0)}}, time.Unix(7, 0)); got != 2*time.Second {
+	if got := age(&ruleEntry{row: &rule.Row{Created: time.Unix(1, 0), Modified: time.Unix(5, 0)}}, time.Unix(7, 0)); got != 2*time.Second {
 		t.Errorf("a row without options: %v", got)
 	}
 	now := time.Date(2026, time.March, 1, 10, 0, 0, 0, time.UTC)
@@ -31,8 +44,8 @@ func TestAgeOfRow(t *testing.T) {
 		{"born adopted", ago(3 * second), ago(3 * second), ago(3 * second), ago(second), 3 * second},
 		{"Django's clock is ahead", ago(time.Hour), now.Add(time.Minute), time.Time{}, time.Time{}, 0},
 	} {
-		e := &rule.Entry{
-			Row: &rule.Row{Created: c.created, Modified: c.modified}, Option: &rule.Option{AdoptedAt: c.adopted, ReleasedAt: c.released},
+		e := &ruleEntry{
+			row: &rule.Row{Created: c.created, Modified: c.modified}, option: &rule.Option{AdoptedAt: c.adopted, ReleasedAt: c.released},
 		}
 		if got := age(e, now); got != c.want {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)

@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/app"
@@ -93,15 +92,3 @@ func (s *session) rules(ctx context.Context, settings *ruleSettings) (read *rule
 	})
 	return read, err
 }
-
-// entry finds one rule.
-func (r *ruleSet) entry(id int32) (*rule.Entry, error) {
-	for i := range r.Entries() {
-		if e := &r.Entries()[i]; e.Row.ID == id {
-			return e, nil
-		}
-	}
-	return nil, fmt.Errorf("there is no webhook rule %d; see rules list", id)
-}
-
-func laneOf(id int32) delivery.Lane { return delivery.Lane{Kind: delivery.KindWebhook, RuleID: id} }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/url"
 	"slices"
@@ -78,7 +79,7 @@ func (f *rotateFlags) rotate(d *draft, now time.Time) error {
 }
 
 // setOptions changes options and secrets, and confirms the URL, all at once.
-func (c *setCommand) setOptions(ctx context.Context, s *session, st *store.Store, _ *rule.Entry) error {
+func (c *setCommand) setOptions(ctx context.Context, s *session, st *store.Store, e *ruleEntry) error {
 	compiler, err := c.compiler()
 	if err != nil {
 		return err
@@ -92,7 +93,7 @@ func (c *setCommand) setOptions(ctx context.Context, s *session, st *store.Store
 		return err
 	}
 	var said []string
-	changed, err := st.ChangeOption(ctx, laneOf(c.ID), func(row rule.Row, o *rule.Option) error {
+	changed, err := st.ChangeOption(ctx, e.lane, func(row rule.Row, o *rule.Option) error {
 		said = nil
 		if c.ConfirmURL {
 			said = append(said, c.confirm(&row, o))
@@ -115,7 +116,7 @@ func (c *setCommand) setOptions(ctx context.Context, s *session, st *store.Store
 		said = append([]string{"is " + state}, said...)
 	}
 	for _, line := range said {
-		if _, err := fmt.Fprintf(s.Stdout, "rule %d %s\n", c.ID, line); err != nil {
+		if _, err := fmt.Fprintf(s.Stdout, "%s %s\n", label(e.lane), line); err != nil {
 			return err
 		}
 	}
@@ -145,7 +146,9 @@ func (c *setCommand) changeOption(
 	before := *o
 	if c.Options.given { // replaces what may not be readable
 		if _, err := rule.ParseDocument(o.Document); err != nil {
-			before.Document = ""
+			if before.Document, err = windowsOf(o.Document); err != nil {
+				return nil, err
+			}
 		}
 	}
 	d, err := draftOf(&before, keys)
@@ -162,7 +165,7 @@ func (c *setCommand) changeOption(
 		}
 		said = append(said, d.rotated())
 	}
-	compiled, err := d.try(row, compiler)
+	compiled, err := d.try(c.kind(), row, compiler)
 	if err != nil {
 		return nil, usagef("the change is refused: %w", err)
 	}
@@ -177,11 +180,23 @@ func (c *setCommand) changeOption(
 	if err := d.store(o, keys); err != nil {
 		return nil, err
 	}
-	if before.Sealed != "" && o.Sealed != "" && o.Sealed != before.Sealed && o.URLSum != rule.URLSum(row.URL) {
+	// Taking them away is asked about as well: those that came next would be bound to the new URL without a word.
+	if before.Sealed != "" && o.Sealed != before.Sealed && o.URLSum != rule.URLSum(row.URL) {
 		return nil, usagef("somebody has changed the URL of the rule since its secrets were given: if %s is right, add --confirm-url; "+
-			"rules show %d --show-urls shows all of it", compiled.Target, row.ID)
+			"%s shows all of it", compiled.Target, command("show", c.lane(row.ID), " --show-urls"))
 	}
 	return said, nil
+}
+
+// windowsOf returns a document that has nothing but what an unreadable one says of former adoptions: events of these times may still come.
+func windowsOf(document string) (string, error) {
+	var kept struct {
+		Earlier []rule.Window `json:"earlier"`
+	}
+	if err := json.Unmarshal([]byte(document), &kept); err != nil {
+		return "", fmt.Errorf("read what the options say of former adoptions: %w", err)
+	}
+	return encode(&rule.Document{Earlier: kept.Earlier})
 }
 
 // rotated says what receivers must know of it.

@@ -78,7 +78,7 @@ func (f *optionFlags) recipeChange() (change, error) {
 			if d.document.Recipe == "" {
 				return usagef("--%s is a parameter of a recipe: add --recipe NAME; rules recipes lists them", anyKey(given))
 			}
-			return d.applyRecipe(d.document.Recipe, given)
+			return d.setParameters(d.document.Recipe, given)
 		}, nil
 	}
 	if _, err := recipe.ByName(f.Recipe.value); err != nil {
@@ -96,21 +96,45 @@ func anyKey(m map[string]string) (key string) {
 	return key
 }
 
-func (d *draft) applyRecipe(name string, given map[string]string) error {
+// setParameters changes parameters of the rule's recipe, and nothing else that the recipe, or somebody since, has set.
+func (d *draft) setParameters(name string, given map[string]string) error {
+	document, err := d.recipeWith(name, given)
+	if err != nil {
+		return err
+	}
+	d.document.Params = document.Params
+	return nil
+}
+
+// recipeWith returns what a recipe makes of the parameters that the rule has and of those given.
+func (d *draft) recipeWith(name string, given map[string]string) (document rule.Document, err error) {
 	r, err := recipe.ByName(name)
 	if err != nil {
-		return usageError{err}
+		return document, usageError{err}
 	}
 	values := make(map[string]string)
 	if d.document.Recipe == name {
 		if values, err = parametersOf(r, d.document.Params); err != nil {
-			return err
+			return document, err
 		}
 	}
 	maps.Copy(values, given)
-	document, err := r.Document(values)
+	if document, err = r.Document(values); err != nil {
+		return document, usageError{err}
+	}
+	return document, nil
+}
+
+// applyRecipe lays a recipe over the rule's options.
+func (d *draft) applyRecipe(name string, given map[string]string) error {
+	document, err := d.recipeWith(name, given)
 	if err != nil {
-		return usageError{err}
+		return err
+	}
+	for header := range document.Headers { // one of the rule's own, under whatever spelling, would be there twice
+		for _, own := range [...]map[string]string{d.document.Headers, d.secrets.Headers} {
+			maps.DeleteFunc(own, func(name, _ string) bool { return strings.EqualFold(name, header) })
+		}
 	}
 	laid, err := encode(&document)
 	if err != nil {

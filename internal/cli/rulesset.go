@@ -13,6 +13,7 @@ type setCommand struct {
 	ruleSettings
 	kindFlag
 	optionFlags
+	filterFlags `group:"Flags of a webfilter row (--kind webfilter), such as --halt-on-4xx, or --halt-on-4xx=false:"`
 	rotateFlags
 
 	ID         int32 `arg:"" help:"The rule's id."`
@@ -30,12 +31,17 @@ type setCommand struct {
 // check refuses a call that would change nothing, and flags that mean nothing without another.
 func (c *setCommand) check(s *session) (err error) {
 	switch {
+	case c.filters() && (c.Resume || c.ReplayDead || c.Yes):
+		return usagef("--resume and --replay-dead are for webhooks: a webfilter is never paused, and nothing of it waits")
 	case c.ReplayDead && !c.Resume:
 		return usagef("--replay-dead comes with --resume; to replay alone, run deliveries replay --state dead --rule %d", c.ID)
 	case c.Yes && !c.ReplayDead:
 		return usagef("--yes comes with --replay-dead; what else rules set does needs no confirmation")
 	case c.ShowURLs && !c.ConfirmURL:
 		return usagef("--show-urls comes with --confirm-url")
+	}
+	if err := errors.Join(c.optionFlags.check(c.kindFlag), c.filterFlags.check(c.kindFlag)); err != nil {
+		return err
 	}
 	in := &inputs{stdin: s.Stdin, sealing: c.sealing()}
 	if c.steps, err = c.changes(in); err != nil {
@@ -44,7 +50,7 @@ func (c *setCommand) check(s *session) (err error) {
 	if err := c.rotateFlags.check(in, &c.signingFlags); err != nil {
 		return err
 	}
-	if len(c.steps) == 0 && !c.RotateSecret.given && !c.ConfirmURL && !c.Enable && !c.Disable && !c.Resume {
+	if len(c.steps) == 0 && !c.RotateSecret.given && !c.ConfirmURL && !c.Enable && !c.Disable && !c.Resume && c.given() == "" {
 		return usagef("write what to change: --enable, --disable, --resume, --confirm-url, --rotate-secret, or an option of the rule; " +
 			"see rules set --help")
 	}
@@ -53,7 +59,7 @@ func (c *setCommand) check(s *session) (err error) {
 
 // Run changes the rule.
 func (c *setCommand) Run(ctx context.Context, s *session) error {
-	if err := errors.Join(c.kindFlag.check(), s.settings(ctx, c.groups()...)); err != nil {
+	if err := s.settings(ctx, c.groups()...); err != nil {
 		return err
 	}
 	if err := c.check(s); err != nil {
@@ -64,15 +70,16 @@ func (c *setCommand) Run(ctx context.Context, s *session) error {
 		if err != nil {
 			return err
 		}
-		e, err := rules.entry(c.ID)
+		e, err := rules.entry(c.lane(c.ID))
 		if err != nil {
 			return err
 		}
 		for _, step := range []struct {
 			asked bool
-			do    func(context.Context, *session, *store.Store, *rule.Entry) error
+			do    func(context.Context, *session, *store.Store, *ruleEntry) error
 		}{
 			{len(c.steps) > 0 || c.RotateSecret.given || c.ConfirmURL, c.setOptions},
+			{c.given() != "", c.setFlags},
 			{c.Enable || c.Disable, c.setEnabled},
 			{c.Resume, c.resume},
 			{c.ReplayDead, c.replayDead},
@@ -86,7 +93,7 @@ func (c *setCommand) Run(ctx context.Context, s *session) error {
 			if rules, err = readRules(ctx, st, &c.ruleSettings); err != nil {
 				return err
 			}
-			if e, err = rules.entry(c.ID); err != nil {
+			if e, err = rules.entry(c.lane(c.ID)); err != nil {
 				return err
 			}
 		}
@@ -94,10 +101,10 @@ func (c *setCommand) Run(ctx context.Context, s *session) error {
 	})
 }
 
-func (c *setCommand) setEnabled(ctx context.Context, s *session, st *store.Store, e *rule.Entry) error {
-	switched, err := st.SetEnabled(ctx, laneOf(c.ID), c.Enable)
+func (c *setCommand) setEnabled(ctx context.Context, s *session, st *store.Store, e *ruleEntry) error {
+	switched, err := st.SetEnabled(ctx, e.lane, c.Enable)
 	if err == nil && switched.Changed && c.Enable { // what it failed before does not count: nothing was tried meanwhile
-		err = st.ClearFailing(ctx, laneOf(c.ID))
+		err = st.ClearFailing(ctx, e.lane)
 	}
 	if err != nil {
 		return err
@@ -105,23 +112,27 @@ func (c *setCommand) setEnabled(ctx context.Context, s *session, st *store.Store
 	state, already, but := "disabled", "", ""
 	if c.Enable {
 		state = "enabled"
-		if c.adopted() && !switched.Adopted {
-			but = fmt.Sprintf(" for the plugin inside the LMS, which sends its events: it is not adopted; see rules adopt %d", c.ID)
+		if (c.adopted() || e.inRequest()) && !switched.Adopted {
+			does := "sends its events"
+			if c.filters() {
+				does = "calls it"
+			}
+			but = fmt.Sprintf(" for the plugin inside the LMS, which %s: it is not adopted; see %s", does, command("adopt", e.lane, ""))
 		}
-		if !e.PausedAt().IsZero() && !c.Resume {
-			but = fmt.Sprintf(", but paused since %s, so nothing is sent: once its endpoint is well, run rules set %d --resume",
-				moment(e.PausedAt()), c.ID)
+		if !e.pausedAt().IsZero() && !c.Resume && !c.filters() {
+			but = fmt.Sprintf(", but paused since %s, so nothing is sent: once its endpoint is well, run %s",
+				moment(e.pausedAt()), command("set", e.lane, " --resume"))
 		}
 	}
 	if !switched.Changed {
 		already = " already"
 	}
-	_, err = fmt.Fprintf(s.Stdout, "rule %d is %s%s%s\n", c.ID, state, already, but)
+	_, err = fmt.Fprintf(s.Stdout, "%s is %s%s%s\n", label(e.lane), state, already, but)
 	return err
 }
 
-func (c *setCommand) resume(ctx context.Context, s *session, st *store.Store, e *rule.Entry) error {
-	resumed, err := st.ResumeRule(ctx, laneOf(c.ID))
+func (c *setCommand) resume(ctx context.Context, s *session, st *store.Store, e *ruleEntry) error {
+	resumed, err := st.ResumeRule(ctx, e.lane)
 	if err != nil {
 		return err
 	}
@@ -130,14 +141,14 @@ func (c *setCommand) resume(ctx context.Context, s *session, st *store.Store, e 
 		state = "is resumed"
 	}
 	switch {
-	case e.Hold != "":
-		but = ", but nothing is sent to it: " + e.Hold
+	case e.hold != "":
+		but = ", but nothing is sent to it: " + e.hold
 	case !resumed:
-	case e.Rule == nil:
-		but = ", but faulty, so nothing is sent: " + e.Fault
-	case e.Status() == rule.Disabled:
+	case e.rule == nil:
+		but = ", but faulty, so nothing is sent: " + e.fault
+	case e.status == rule.Disabled:
 		but = fmt.Sprintf(", but disabled, so nothing is sent: run rules set %d --enable", c.ID)
-	case e.Status() == rule.Foreign:
+	case e.status == rule.Foreign:
 		but = fmt.Sprintf(", but not adopted, so nothing is sent: run rules adopt %d", c.ID)
 	}
 	_, err = fmt.Fprintf(s.Stdout, "rule %d %s%s\n", c.ID, state, but)
@@ -145,7 +156,7 @@ func (c *setCommand) resume(ctx context.Context, s *session, st *store.Store, e 
 }
 
 // replayDead does what deliveries replay does with the rule's dead deliveries.
-func (c *setCommand) replayDead(ctx context.Context, s *session, st *store.Store, _ *rule.Entry) error {
+func (c *setCommand) replayDead(ctx context.Context, s *session, st *store.Store, _ *ruleEntry) error {
 	replay := deliveriesReplayCommand{choiceFlags: choiceFlags{Rule: &c.ID}, Yes: c.Yes}
 	return replay.replayDead(ctx, s, st)
 }

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -31,29 +30,31 @@ type testCommand struct {
 
 // Run shows the request that the rule makes of an event, and sends it if asked to.
 func (c *testCommand) Run(ctx context.Context, s *session) error {
-	if err := errors.Join(c.check(), s.settings(ctx, append(c.groups(), &c.Sending)...)); err != nil {
+	if err := s.settings(ctx, append(c.groups(), &c.Sending)...); err != nil {
 		return err
 	}
 	rules, err := s.rules(ctx, &c.ruleSettings)
 	if err != nil {
 		return err
 	}
-	e, err := rules.entry(c.ID)
+	e, err := rules.entry(c.lane(c.ID))
 	if err != nil {
 		return err
 	}
 	switch {
-	case e.Rule == nil:
-		return fmt.Errorf("rule %d cannot be used: %s", c.ID, e.Fault)
-	case e.Hold != "":
-		return fmt.Errorf("nothing can be sent to rule %d: %s", c.ID, e.Hold)
+	case e.rule == nil:
+		return fmt.Errorf("%s cannot be used: %s", label(e.lane), e.fault)
+	case e.hold != "":
+		return fmt.Errorf("nothing can be sent to %s: %s", label(e.lane), e.hold)
+	case c.filters():
+		return c.testFilter(ctx, s, e, rules.compiler.Catalogue)
 	}
-	message, err := testMessage(c.Event, e.Rule, rules.compiler.Catalogue)
+	message, err := testMessage(c.Event, e.rule, rules.compiler.Catalogue)
 	if err != nil {
 		return usageError{err}
 	}
 	result := testView{}
-	d, err := c.delivery(e.Rule, message)
+	d, err := c.delivery(e.rule, message)
 	if err != nil {
 		return err
 	}
@@ -66,20 +67,20 @@ func (c *testCommand) Run(ctx context.Context, s *session) error {
 		return err
 	}
 	defer closeIdle()
-	request, err := daemons.Preview(ctx, e.Rule, d)
+	request, err := daemons.Preview(ctx, e.rule, d)
 	if err != nil {
 		return fmt.Errorf("rule %d: no request can be made: %w", c.ID, err)
 	}
 	result.Request = c.view(e, request, d)
 	if c.Send {
-		attempt := daemons.Send(ctx, e.Rule, d, 1)
+		attempt := daemons.Send(ctx, e.rule, d, 1)
 		result.Result = viewOf(&attempt)
 	}
 	if err := s.printTest(&result, c.JSON); err != nil {
 		return err
 	}
 	if r := result.Result; r != nil && !r.OK {
-		return fmt.Errorf("rule %d: %s did not take the delivery", c.ID, e.Rule.Target)
+		return fmt.Errorf("rule %d: %s did not take the delivery", c.ID, e.rule.Target)
 	}
 	return nil
 }
@@ -114,8 +115,8 @@ var ownHeaders = [...]string{
 }
 
 // view shows a request. Of what is a rule's secret it shows the beginning at most, of credentials in the URL nothing unless asked to.
-func (c *testCommand) view(e *rule.Entry, request *http.Request, d *delivery.Delivery) *requestView {
-	r := e.Rule
+func (c *testCommand) view(e *ruleEntry, request *http.Request, d *delivery.Delivery) *requestView {
+	r := e.rule
 	v := &requestView{Method: request.Method, URL: r.Target, Body: string(d.Body)}
 	if c.ShowURLs {
 		v.URL = r.URL
@@ -133,7 +134,7 @@ func (c *testCommand) view(e *rule.Entry, request *http.Request, d *delivery.Del
 		}
 		_, own := access.Header[name]
 		switch scheme, _, found := strings.Cut(value, " "); {
-		case own:
+		case own && name != rule.HopHeader:
 			value = beginning(value)
 		case name != "Authorization" || !found || access.OAuth2 != nil:
 		case access.Authorization != "" || !c.ShowURLs:

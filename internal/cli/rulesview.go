@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
@@ -36,6 +35,7 @@ type ruleView struct {
 	Secrets       *secretsView    `json:"secrets"` // null for none
 	Created       time.Time       `json:"created"`
 	Modified      time.Time       `json:"modified"`
+	*filterView                   // of webfilters alone
 }
 
 // secretsView shows of secrets which they are.
@@ -140,29 +140,29 @@ func viewOptions(o *rule.Option) json.RawMessage {
 	return json.RawMessage(o.Document) // of a later version
 }
 
-func (r *ruleSet) view(e *rule.Entry, showURL bool) ruleView {
+func (r *ruleSet) view(e *ruleEntry, showURL bool) ruleView {
 	v := ruleView{
-		ID: e.Row.ID, Kind: e.Kind.String(), Event: e.Row.Event, Format: "json", Enabled: e.Row.Enabled, Status: e.Status().String(),
-		PausedAt: orNull(e.PausedAt()), Fault: e.Fault, Hold: e.Hold, PluginEnabled: e.Row.Enabled, Options: viewOptions(e.Option),
-		Secrets: viewSecrets(e.Option, r.compiler.Opener), Created: e.Row.Created, Modified: e.Row.Modified,
+		ID: e.row.ID, Kind: kindName(e.lane.Kind), Event: e.row.Event, Format: "json", Enabled: e.row.Enabled, Status: e.status.String(),
+		PausedAt: orNull(e.pausedAt()), Fault: e.fault, Hold: e.hold, PluginEnabled: e.row.Enabled, Options: viewOptions(e.option),
+		Secrets: viewSecrets(e.option, r.compiler.Opener), Created: e.row.Created, Modified: e.row.Modified, filterView: viewFilter(e),
 	}
 	if v.PausedAt != nil {
-		v.PauseReason = string(r.reasons[delivery.Lane{Kind: e.Kind, RuleID: e.Row.ID}])
+		v.PauseReason = string(r.reasons[e.lane])
 	}
-	if e.Row.Form {
+	if e.row.Form {
 		v.Format = "form"
 	}
-	if o := e.Option; o != nil {
+	if o := e.option; o != nil {
 		v.AdoptedAt, v.ReleasedAt = orNull(o.AdoptedAt), orNull(o.ReleasedAt)
 		if o.Adopted() {
 			v.Enabled = o.Enabled
 		}
 	}
-	if e.Rule != nil {
-		v.EventType, v.URL = e.Rule.EventType, e.Rule.Target
+	if e.rule != nil {
+		v.EventType, v.URL = e.rule.EventType, e.rule.Target
 	}
 	if showURL {
-		v.URL = e.Row.URL
+		v.URL = e.row.URL
 	}
 	return v
 }

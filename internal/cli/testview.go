@@ -36,6 +36,7 @@ type resultView struct {
 	Error      string `json:"error"`  // why none came, or not all of it, or ""
 	DurationMS int64  `json:"duration_ms"`
 	Response   string `json:"response"` // the beginning of the answer's body
+	*filterAnswer
 }
 
 // maxShown is how many bytes of an answer are shown.
@@ -44,7 +45,7 @@ const maxShown = 1024
 func viewOf(a *delivery.Attempt) *resultView {
 	return &resultView{
 		OK: a.OK(), Status: a.Status, Error: string(a.Class), DurationMS: a.Duration.Milliseconds(),
-		Response: strings.ToValidUTF8(string(a.Response[:min(len(a.Response), maxShown)]), "\uFFFD"),
+		Response: responseOf(a.Response),
 	}
 }
 
@@ -89,6 +90,7 @@ func (p *Process) printTest(v *testView, asJSON bool) error {
 		if r.Response != "" {
 			fmt.Fprintln(&b, printable(r.Response))
 		}
+		b.WriteString(r.said())
 	}
 	_, err := p.Stdout.Write([]byte(b.String()))
 	return err

@@ -25,7 +25,7 @@ func Plan(m *payload.Message, rules []*rule.Rule) []delivery.Delivery {
 		if !r.Takes(ev.Time, m.Recorded) {
 			continue
 		}
-		body, format, wanted, err := b.build(r)
+		body, format, wanted, err := b.plan(r)
 		if err != nil {
 			body, format = b.shared(payload.ShapePlugin, delivery.FormatJSON), delivery.FormatEvent
 		} else if !wanted {
@@ -39,6 +39,16 @@ func Plan(m *payload.Message, rules []*rule.Rule) []delivery.Delivery {
 	}
 	return out
 }
+
+// plan is build for an event that is not sent now.
+func (b *builder) plan(r *rule.Rule) (body []byte, format delivery.Format, wanted bool, err error) {
+	if r.Resting {
+		return nil, 0, false, errResting
+	}
+	return b.build(r)
+}
+
+var errResting = errors.New("the rule is paused because its expressions fail")
 
 // Build returns what the rule sends of the event; wanted is false where its filter leaves the event out. An error says which expression
 // failed, and why. It may hold parts of the event: it must not be logged.

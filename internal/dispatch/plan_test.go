@@ -65,6 +65,23 @@ const (
 )
 
 // What one rule sends of an event: the body and its format, "" where it sends nothing. Whatever fails is the event itself, for later.
+// A rule that is paused because its expressions fail costs nothing more: its events are kept as they are.
+func TestPlanForARuleThatRests(t *testing.T) {
+	t.Parallel()
+	r := made(t, 1, payload.ShapePlugin, delivery.FormatJSON, "def f: f; f", "")
+	r.Resting = true
+	begun := time.Now()
+	for range 20 {
+		planned := dispatch.Plan(userMessage(t), []*rule.Rule{r})
+		if len(planned) != 1 || planned[0].Format != delivery.FormatEvent || string(planned[0].Body) != plainBody {
+			t.Fatalf("planned %+v, want the event itself", planned)
+		}
+	}
+	if took := time.Since(begun); took > 500*time.Millisecond { // one run takes 50 ms
+		t.Errorf("it took %s", took)
+	}
+}
+
 func TestPlan(t *testing.T) {
 	t.Parallel()
 	const (

@@ -83,6 +83,7 @@ func (c *Compiler) Compile(row Row, option *Option) (r *Rule, hold string, err e
 		r.Unread = true
 		return r, oneLine(unread).Error(), nil
 	}
+	r.Resting = !option.PausedAt.IsZero() && option.PauseReason == delivery.ReasonExpression
 	if err := r.open(c.Opener, option, &options); err != nil {
 		return r, oneLine(err).Error(), nil
 	}

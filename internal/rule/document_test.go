@@ -316,3 +316,21 @@ func FuzzParseDocument(f *testing.F) {
 		}
 	})
 }
+
+// A rule that was paused because its expressions fail is spared them; one that was paused for its endpoint is not, for its filter still
+// says what is to wait.
+func TestResting(t *testing.T) {
+	t.Parallel()
+	for reason, want := range map[delivery.Reason]bool{delivery.ReasonExpression: true, delivery.ReasonGone: false, "": false} {
+		for _, paused := range []bool{true, false} {
+			option := optionOfRow1(Option{Enabled: true, Document: `{"filter":"true"}`, PauseReason: reason})[0]
+			if paused {
+				option.PausedAt = at(1)
+			}
+			r, hold, err := compiler(t).Compile(rows(1)[0], &option)
+			if err != nil || hold != "" || r.Resting != (want && paused) {
+				t.Errorf("%q, paused %v: resting %v, %q, %v", reason, paused, r.Resting, hold, err)
+			}
+		}
+	}
+}

@@ -118,7 +118,7 @@ func (f *filterSet) same(rows []FilterRow) bool {
 
 // same tells whether two rows say the same.
 func (r *FilterRow) same(other *FilterRow) bool {
-	return r.Row.same(&other.Row) && r.FilterFlags == other.FilterFlags && r.Description == other.Description
+	return r.Same(&other.Row) && r.FilterFlags == other.FilterFlags && r.Description == other.Description
 }
 
 // Filters returns the rows that are to be called for a filter, by its name as FilterName has it, or for an event of the bus, by its type:

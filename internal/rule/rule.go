@@ -32,8 +32,8 @@ type Row struct {
 	Form     bool // use_www_form_encoding
 }
 
-// same tells whether two rows say the same; times are compared as moments.
-func (r *Row) same(other *Row) bool {
+// Same tells whether two rows say the same; times are compared as moments.
+func (r *Row) Same(other *Row) bool {
 	a, b := *r, *other
 	if !a.Created.Equal(b.Created) || !a.Modified.Equal(b.Modified) {
 		return false
@@ -59,6 +59,8 @@ type Rule struct {
 	Filter *expression.Program
 	// Transform makes the body, or its data; nil: the event's own.
 	Transform *expression.Program
+	// Resting is set while the rule is paused because its expressions fail: its events are kept as they are, and nothing is spent on them.
+	Resting bool
 	// Unread is set where the options could not be read: what is sent of an event is not known now, so the event itself is kept.
 	Unread bool
 	// Limits are the rule's own.
@@ -82,14 +84,11 @@ func (r *Rule) Takes(at, recorded time.Time) bool {
 		return true
 	}
 	earliest, latest := at, at
-	switch {
-	case recorded.IsZero():
-	case recorded.Sub(at) > mostDelay: // then at is no time of an emission
-		earliest, latest = recorded, recorded
-	case recorded.Before(at):
-		earliest = recorded
-	default:
+	if recorded.After(at) {
 		latest = recorded
+		if recorded.Sub(at) > mostDelay { // then at is no time of an emission
+			earliest = recorded
+		}
 	}
 	for _, w := range r.windows {
 		if !latest.Before(w.From) && (w.Until.IsZero() || earliest.Before(w.Until)) {
@@ -134,6 +133,8 @@ type Option struct {
 	AdoptedAt, ReleasedAt time.Time
 	// PausedAt is since when the rule is paused; zero: it is not.
 	PausedAt time.Time
+	// PauseReason is why the dispatcher itself has paused the rule; "" where it has not.
+	PauseReason delivery.Reason
 	// URLSum is the SHA-256 of the URL that the secrets are meant for.
 	URLSum [sha256.Size]byte
 	// Document is the JSON of a Document, "" for none.

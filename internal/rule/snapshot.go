@@ -146,7 +146,7 @@ func (s *Snapshot) next(table Table, c *Compiler) *Snapshot {
 		lane := delivery.Lane{Kind: delivery.KindWebhook, RuleID: rows[i].ID}
 		option := n.optionOf(lane, &rows[i])
 		e := &n.entries[i]
-		if old := s.byLane[lane]; old != nil && old.Row.same(&rows[i]) && old.Option.same(option) {
+		if old := s.byLane[lane]; old != nil && old.Row.Same(&rows[i]) && old.Option.same(option) {
 			*e = *old
 			e.Option = option // equal, but the old one would keep all of the old options alive
 		} else {
@@ -248,7 +248,7 @@ func (s *Snapshot) same(table *Table) bool {
 	}
 	rows := sorted(table.Webhooks, compareRows)
 	for i := range rows {
-		if !rows[i].same(s.entries[i].Row) {
+		if !rows[i].Same(s.entries[i].Row) {
 			return false
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -32,10 +33,19 @@ type Switched struct {
 // options cannot be read keeps no other from its switch; such errors are joined. Any other ends it: what was switched before stays so, and
 // a second call goes on. It needs an account that may UPDATE the plugin's tables.
 func (s *Store) Adopt(ctx context.Context, lanes []delivery.Lane) ([]Switched, error) {
+	return s.AdoptUnchanged(ctx, lanes, nil)
+}
+
+// AdoptUnchanged is Adopt for rows as they were seen: one that was changed since is left alone, with an error. Daemons may not know yet
+// what it is now, and so not that an event may wait for its adoption.
+func (s *Store) AdoptUnchanged(ctx context.Context, lanes []delivery.Lane, seen map[delivery.Lane]rule.Row) ([]Switched, error) {
 	return s.switchAll(ctx, lanes, switching{"adopt", "already adopted", func(row *rule.Row, o *rule.Option, now time.Time) error {
 		contested := o.Adopted() && row.Enabled
 		if o.Adopted() && !contested {
 			return nil
+		}
+		if then, ok := seen[delivery.Lane{Kind: o.Kind, RuleID: o.RuleID}]; ok && !then.Same(row) {
+			return errors.New("somebody has changed its row meanwhile: run it again")
 		}
 		if !o.AdoptedAt.IsZero() {
 			document, err := withEarlier(o.Document, rule.Window{From: o.AdoptedAt, Until: possessedUntil(row, o, now)}, now)
@@ -59,6 +69,9 @@ func (s *Store) Release(ctx context.Context, lanes []delivery.Lane) ([]Switched,
 			return nil
 		}
 		o.ReleasedAt = possessedUntil(row, o, now)
+		if row.Enabled && o.ReleasedAt.Equal(row.Modified) {
+			o.ReleasedAt = o.ReleasedAt.Add(time.Microsecond) // the same time says that a switch of ours was the row's last change
+		}
 		row.Enabled = row.Enabled || o.Enabled
 		return nil
 	}})
@@ -72,8 +85,8 @@ func possessedUntil(row *rule.Row, o *rule.Option, now time.Time) time.Time {
 		return o.ReleasedAt
 	case !row.Enabled || row.Modified.After(now):
 		return now
-	case row.Modified.Before(o.AdoptedAt): // not noted by whoever changed it
-		return o.AdoptedAt
+	case !row.Modified.After(o.AdoptedAt): // not noted by whoever changed it, so it may have been just now
+		return now
 	}
 	return row.Modified
 }
@@ -119,8 +132,9 @@ func (s *Store) SetEnabled(ctx context.Context, lane delivery.Lane, on bool) (Sw
 		case !o.Adopted():
 			row.Enabled = on
 		case row.Enabled:
-			return fmt.Errorf("it is adopted, and somebody has enabled its row for the plugin, too: run rules adopt %d, or rules release %d, first",
-				row.ID, row.ID)
+			kind := kindFlag(lane)
+			return fmt.Errorf("it is adopted, and somebody has enabled its row for the plugin, too: run rules adopt %d%s, or rules release %d%s, "+
+				"first", row.ID, kind, row.ID, kind)
 		default:
 			o.Enabled = on
 		}
@@ -161,17 +175,22 @@ func (s *Store) switchRule(ctx context.Context, lane delivery.Lane, to switching
 	if err != nil {
 		return Switched{}, fmt.Errorf("%s: %w", to.verb, err)
 	}
-	err = s.transaction(ctx, fmt.Sprintf("%s %s rule %d", to.verb, lane.Kind, lane.RuleID), func(tx *sql.Tx) error {
+	err = s.transaction(ctx, to.verb+" "+named(lane), func(tx *sql.Tx) error {
 		result, err = to.one(ctx, tx, lane, table)
 		return err
 	})
-	if isNumber(err, errTableDenied, errColumnDenied) && strings.Contains(err.Error(), table) {
-		err = fmt.Errorf("%w: GRANT SELECT, UPDATE ON %s TO the account", err, table)
-	}
 	if err != nil {
-		return Switched{}, err
+		return Switched{}, grantUpdate(err, table)
 	}
 	return result, nil
+}
+
+// grantUpdate adds to an error which right on one of the plugin's tables is missing, if that is what is wrong.
+func grantUpdate(err error, table string) error {
+	if isNumber(err, errTableDenied, errColumnDenied) && strings.Contains(err.Error(), table) {
+		return fmt.Errorf("%w: GRANT SELECT, UPDATE ON %s TO the account", err, table)
+	}
+	return err
 }
 
 // one locks the row of a lane's rule and then its option, and changes them. Whoever locks both locks them in this order.

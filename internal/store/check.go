@@ -42,10 +42,16 @@ func (s *Store) CheckSchema(ctx context.Context) error {
 	return s.checkPlugin(ctx)
 }
 
-// checkPlugin asks for no row: the statement fails if the table or one of its columns is missing, or may not be read.
 func (s *Store) checkPlugin(ctx context.Context) error {
-	table := webhook{}.TableName()
-	err := s.db.QueryRowContext(ctx, "SELECT "+strings.Join(webhookColumns[:], ", ")+" FROM "+table+" LIMIT 0").Scan()
+	if err := s.checkTable(ctx, webhook{}.TableName(), webhookColumns[:]); err != nil {
+		return err
+	}
+	return s.checkTable(ctx, webfilter{}.TableName(), webfilterColumns[:])
+}
+
+// checkTable asks for no row: the statement fails if the table or one of its columns is missing, or may not be read.
+func (s *Store) checkTable(ctx context.Context, table string, columns []string) error {
+	err := s.db.QueryRowContext(ctx, "SELECT "+strings.Join(columns, ", ")+" FROM "+table+" LIMIT 0").Scan()
 	if errors.Is(err, sql.ErrNoRows) {
 		err = nil
 	}

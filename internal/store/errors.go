@@ -52,7 +52,11 @@ type serverError struct {
 // Error implements error.
 func (e *serverError) Error() string {
 	if !slices.Contains(plainErrors[:], e.cause.Number) {
-		return fmt.Sprintf("Error %d (%s)", e.cause.Number, e.cause.SQLState[:])
+		text := fmt.Sprintf("Error %d (%s)", e.cause.Number, e.cause.SQLState[:])
+		if e.cause.Number == errIncorrectString {
+			text += ": a character is none that the table's character set has: write another"
+		}
+		return text
 	}
 	if fix := e.fix(); fix != "" && !e.bare {
 		return e.cause.Error() + ": " + fix

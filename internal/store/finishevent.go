@@ -8,8 +8,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
-// FinishEvent removes the row of an event whose filters have spoken and makes the rows of its deliveries, of which there may be none, in one
-// transaction. It returns false, and has done nothing, where the row is not leased with the token (any more). A delivery that has a
+// FinishEvent removes the row of an event whose filters have spoken and makes the rows of its deliveries, of which there may be none, in
+// one transaction. It returns false, and has done nothing, where the row is not leased with the token (any more). A delivery that has a
 // row, in any state, keeps it. Where a row does not fit nothing is done, and the error is a *delivery.RejectedError.
 func (s *Store) FinishEvent(ctx context.Context, id delivery.ID, token delivery.Token, rows []delivery.Insert) (done bool, err error) {
 	for i := range rows {
@@ -27,13 +27,8 @@ func (s *Store) FinishEvent(ctx context.Context, id delivery.ID, token delivery.
 		if done = leased && row.token == token && token != (delivery.Token{}); err != nil || !done {
 			return err
 		}
-		for rest := pick; len(rest) > 0; {
-			n := fittingStatement(rows, rest, s.maxPacket()/2)
-			statement, args := insertStatement(rows, rest[:n])
-			if _, err := tx.ExecContext(ctx, statement, args...); err != nil {
-				return err
-			}
-			rest = rest[n:]
+		if err := s.insertIn(ctx, tx, rows, pick); err != nil {
+			return err
 		}
 		_, err = tx.ExecContext(ctx, "DELETE FROM webhook_dispatcher_delivery WHERE id = ?", row.row)
 		return err

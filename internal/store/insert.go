@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"slices"
@@ -121,6 +122,19 @@ func insertStatement(rows []delivery.Insert, pick []int) (string, []any) {
 	// Not INSERT IGNORE, which would cut values to fit.
 	statement.WriteString(" ON DUPLICATE KEY UPDATE id = id")
 	return statement.String(), args
+}
+
+// insertIn inserts the picked rows as a part of a transaction. Nothing is left of them where one is refused.
+func (s *Store) insertIn(ctx context.Context, tx *sql.Tx, rows []delivery.Insert, pick []int) error {
+	for len(pick) > 0 {
+		n := fittingStatement(rows, pick, s.maxPacket()/2)
+		statement, args := insertStatement(rows, pick[:n])
+		if _, err := tx.ExecContext(ctx, statement, args...); err != nil {
+			return err
+		}
+		pick = pick[n:]
+	}
+	return nil
 }
 
 // insertChunk inserts the picked rows with one statement. A server that refuses a value gets the rows in halves, so that one row

@@ -28,6 +28,7 @@ type ruleOption struct {
 	Secrets     []byte     `gorm:"column:secrets"`
 	KeyID       string     `gorm:"column:key_id"`
 	Version     uint32     `gorm:"column:version"`
+	PauseReason *string    `gorm:"column:pause_reason"` // of the lane; only where rules are read
 }
 
 // TableName tells GORM the table.
@@ -53,6 +54,9 @@ func (o *ruleOption) option() rule.Option {
 		Kind: delivery.Kind(o.Kind), RuleID: o.RuleID, RuleCreated: o.RuleCreated, Enabled: o.Enabled != 0,
 		AdoptedAt: moment(o.AdoptedAt), ReleasedAt: moment(o.ReleasedAt), PausedAt: moment(o.PausedAt),
 		Document: o.Options, Sealed: string(o.Secrets), KeyID: o.KeyID, Version: o.Version,
+	}
+	if o.PauseReason != nil {
+		option.PauseReason = delivery.Reason(*o.PauseReason)
 	}
 	copy(option.URLSum[:], o.URLSum)
 	return normal(option)
@@ -81,7 +85,9 @@ func (s *Store) RuleOptions(ctx context.Context) ([]rule.Option, error) {
 
 func readOptions(db *gorm.DB) ([]rule.Option, error) {
 	var found []ruleOption
-	err := db.Select(optionColumns[:]).Find(&found).Error
+	err := db.Table(ruleOption{}.TableName() + " AS o").Select("o." + strings.Join(optionColumns[:], ", o.") + ", l.pause_reason").
+		Joins("LEFT JOIN webhook_dispatcher_lane AS l ON l.kind = o.kind AND l.rule_id = o.rule_id AND o.paused_at IS NOT NULL").
+		Find(&found).Error
 	if isNumber(err, errNoTable) {
 		return nil, nil
 	}
@@ -106,7 +112,7 @@ func readOptions(db *gorm.DB) ([]rule.Option, error) {
 func (s *Store) ChangeOption(
 	ctx context.Context, lane delivery.Lane, change func(row rule.Row, option *rule.Option) error,
 ) (changed bool, err error) {
-	what := fmt.Sprintf("change the options of %s rule %d", lane.Kind, lane.RuleID)
+	what := "change the options of " + named(lane)
 	return s.changeOption(ctx, what, lane, func(_ *sql.Tx, row rule.Row, option *rule.Option) error {
 		had := option.Sealed != ""
 		err := change(row, option)
@@ -224,7 +230,7 @@ func (s *Store) Reseal(ctx context.Context, change func(*rule.Option) error) (n 
 		return 0, fmt.Errorf("look for rules with secrets: %w", clean(err))
 	}
 	err = each(lanes, func(lane delivery.Lane) error {
-		what := fmt.Sprintf("seal the secrets of %s rule %d anew", lane.Kind, lane.RuleID)
+		what := "seal the secrets of " + named(lane) + " anew"
 		changed, err := s.changeOption(ctx, what, lane, func(_ *sql.Tx, _ rule.Row, o *rule.Option) error {
 			if o.Sealed == "" {
 				return nil

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"database/sql"
-	"fmt"
 	"time"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
@@ -14,7 +13,7 @@ import (
 // paused already or is gone. Of several that pause it at the same time, one is told that it did. Other options of the rule stay as they
 // are; those of an earlier rule with the same id are dropped.
 func (s *Store) PauseRule(ctx context.Context, lane delivery.Lane, reason delivery.Reason) (paused bool, err error) {
-	what := fmt.Sprintf("pause %s rule %d", lane.Kind, lane.RuleID)
+	what := "pause " + named(lane)
 	paused, err = s.changeOption(ctx, what, lane, func(tx *sql.Tx, _ rule.Row, o *rule.Option) error {
 		if !o.PausedAt.IsZero() {
 			return nil
@@ -35,7 +34,7 @@ func (s *Store) PauseRule(ctx context.Context, lane delivery.Lane, reason delive
 // ResumeRule ends the pause of the rule of a lane and takes the mark of a failing endpoint away, so that the time until the next pause
 // begins anew. It tells whether the rule was paused; a rule that is gone is not.
 func (s *Store) ResumeRule(ctx context.Context, lane delivery.Lane) (resumed bool, err error) {
-	what := fmt.Sprintf("resume %s rule %d", lane.Kind, lane.RuleID)
+	what := "resume " + named(lane)
 	resumed, err = s.changeOption(ctx, what, lane, func(tx *sql.Tx, _ rule.Row, o *rule.Option) error {
 		o.PausedAt = time.Time{}
 		_, err := tx.ExecContext(ctx, `UPDATE webhook_dispatcher_lane SET failing_since = NULL, pause_reason = ''

@@ -174,13 +174,8 @@ func (s *Store) Redeliver(ctx context.Context, record uint64, rows []delivery.In
 		if done = len(ids) > 0; err != nil || !done {
 			return err
 		}
-		for rest := pick; len(rest) > 0; {
-			n := fittingStatement(rows, rest, s.maxPacket()/2)
-			statement, args := insertStatement(rows, rest[:n])
-			if _, err := tx.ExecContext(ctx, statement, args...); err != nil {
-				return err
-			}
-			rest = rest[n:]
+		if err := s.insertIn(ctx, tx, rows, pick); err != nil {
+			return err
 		}
 		_, err = tx.ExecContext(ctx, "DELETE FROM webhook_dispatcher_undecodable WHERE id = ?", record)
 		return err

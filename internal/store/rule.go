@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"gorm.io/gorm"
 
@@ -41,12 +40,6 @@ func (webhook) TableName() string { return "openedx_webhooks_webhook" }
 
 var webhookColumns = [...]string{"id", "created", "modified", "event", "webhook_url", "enabled", "use_www_form_encoding"}
 
-// Lengths of the plugin's columns, in characters.
-const (
-	maxEvent = 50
-	maxURL   = 255
-)
-
 // Webhooks returns all rows of the plugin's webhook table, enabled or not, by id.
 func (s *Store) Webhooks(ctx context.Context) ([]rule.Row, error) {
 	return readWebhooks(s.gorm.WithContext(ctx))
@@ -70,66 +63,32 @@ func (w *webhook) row() rule.Row {
 	}
 }
 
-// AddWebhook makes a row of the plugin's webhook table and returns its id. The row's ID, Created and Modified are not looked at: both
-// times are the database's, in UTC. option, where it is not nil, makes the rule's option, or returns nil for none; row and option are
-// written in one transaction. It may be called again with another id, when what others do at the same moment undid the first; its error
-// ends it, nothing written, and is in the error returned. The option's Kind, RuleID, RuleCreated, URLSum and Version are the store's to
-// set. It needs an account that may INSERT into the plugin's table.
-func (s *Store) AddWebhook(
-	ctx context.Context, row rule.Row, option func(id int32, created time.Time) (*rule.Option, error),
-) (id int32, err error) {
-	const what = "add webhook rule"
-	if n := utf8.RuneCountInString(row.Event); n > maxEvent || !utf8.ValidString(row.Event) {
-		return 0, fmt.Errorf("%s: the event %q has %d characters, the column takes %d", what, valid(shorten(row.Event, 60)), n, maxEvent)
-	}
-	if n := utf8.RuneCountInString(row.URL); n > maxURL || !utf8.ValidString(row.URL) {
-		return 0, fmt.Errorf("%s: the URL has %d characters, the column takes %d of valid UTF-8", what, n, maxURL)
-	}
-	err = s.transaction(ctx, what, func(tx *sql.Tx) error {
-		if row.ID, row.Created, err = insertWebhook(ctx, tx, &row); err != nil || option == nil {
-			return err
-		}
-		made, err := option(row.ID, row.Created)
-		if err != nil || made == nil {
-			return err
-		}
-		lane := delivery.Lane{Kind: delivery.KindWebhook, RuleID: row.ID}
-		o, identity := *made, newOption(lane, &row)
-		o.Kind, o.RuleID, o.RuleCreated, o.URLSum = identity.Kind, identity.RuleID, identity.RuleCreated, identity.URLSum
-		stored, err := lockOption(ctx, tx, lane) // of an earlier rule
-		if err != nil {
-			return err
-		}
-		o = normal(o)
-		return writeOption(ctx, tx, &o, stored != nil)
-	})
-	if err != nil {
-		return 0, err
-	}
-	return row.ID, nil
-}
-
-func insertWebhook(ctx context.Context, tx *sql.Tx, row *rule.Row) (id int32, created time.Time, err error) {
-	if err := tx.QueryRowContext(ctx, "SELECT UTC_TIMESTAMP(6)").Scan(&created); err != nil {
-		return 0, time.Time{}, err
-	}
-	created = created.Truncate(time.Microsecond) // the embedded database's clock is finer than asked for
-	result, err := tx.ExecContext(ctx, `INSERT INTO openedx_webhooks_webhook
-  (created, modified, event, webhook_url, enabled, use_www_form_encoding) VALUES (?, ?, ?, ?, ?, ?)`,
-		created, created, row.Event, row.URL, tinyintOf(row.Enabled), tinyintOf(row.Form))
-	if err != nil {
-		return 0, time.Time{}, err
-	}
-	last, err := result.LastInsertId()
-	return int32(last), created, err
-}
-
-// ruleTable returns the plugin's table that the rule of a lane is a row of.
+// ruleTable returns the plugin's table that the rule of a lane is a row of. All of them have the columns of a webhook.
 func ruleTable(lane delivery.Lane) (string, error) {
-	if lane.Kind != delivery.KindWebhook {
-		return "", fmt.Errorf("a lane of kind %s has no rule", lane.Kind)
+	switch {
+	case lane.Kind == delivery.KindWebhook:
+		return webhook{}.TableName(), nil
+	case lane.Kind == delivery.KindEvent && lane.RuleID > 0: // lane 0 is the queue of events
+		return webfilter{}.TableName(), nil
 	}
-	return webhook{}.TableName(), nil
+	return "", fmt.Errorf("a lane of kind %s has no rule", lane.Kind)
+}
+
+// named returns what people call the rule of a lane.
+func named(lane delivery.Lane) string {
+	kind := lane.Kind.String()
+	if lane.Kind == delivery.KindEvent {
+		kind = "webfilter"
+	}
+	return fmt.Sprintf("%s rule %d", kind, lane.RuleID)
+}
+
+// kindFlag returns what commands need beside the id of a lane's rule.
+func kindFlag(lane delivery.Lane) string {
+	if lane.Kind == delivery.KindEvent {
+		return " --kind webfilter"
+	}
+	return ""
 }
 
 // ruleOf reads the row of a lane's rule. Without a lock clause it locks nothing, and the account need not be one that may write there.
@@ -152,7 +111,7 @@ type NoRuleError struct{ Lane delivery.Lane }
 
 // Error implements error.
 func (e *NoRuleError) Error() string {
-	return fmt.Sprintf("there is no %s rule %d; see rules list", e.Lane.Kind, e.Lane.RuleID)
+	return fmt.Sprintf("there is no %s; see rules list%s", named(e.Lane), kindFlag(e.Lane))
 }
 
 func isNoRule(err error) bool {
@@ -185,12 +144,14 @@ func each(lanes []delivery.Lane, do func(delivery.Lane) error) error {
 // RuleExists looks in the database whether the rule of a lane is there, enabled or not. Lanes that belong to no rule of
 // the plugin always are.
 func (s *Store) RuleExists(ctx context.Context, lane delivery.Lane) (bool, error) {
-	if lane.Kind != delivery.KindWebhook {
-		return true, nil
+	table, err := ruleTable(lane)
+	if err != nil {
+		return true, nil //nolint:nilerr // there is no row that could be missing
 	}
-	var found []webhook
-	if err := s.gorm.WithContext(ctx).Select("id").Where("id = ?", lane.RuleID).Limit(1).Find(&found).Error; err != nil {
-		return false, fmt.Errorf("look up webhook rule %d: %w", lane.RuleID, clean(err))
+	rows, err := s.db.QueryContext(ctx, "SELECT id FROM "+table+" WHERE id = ?", lane.RuleID)
+	found, err := collect(rows, err, scanID)
+	if err != nil {
+		return false, fmt.Errorf("look up %s: %w", named(lane), clean(err))
 	}
 	return len(found) > 0, nil
 }

@@ -15,9 +15,7 @@ import (
 // row returns the row of a lane's rule.
 func (b *bench) row(t *testing.T, l delivery.Lane) rule.Row {
 	t.Helper()
-	rows, err := b.store.Webhooks(t.Context())
-	must(t, err)
-	for _, row := range rows {
+	for _, row := range b.rows(t) {
 		if row.ID == l.RuleID {
 			return row
 		}
@@ -65,7 +63,7 @@ func shown(s store.Switched) string {
 // django switches a row as Django's admin does it, at some time.
 func (b *bench) django(t *testing.T, l delivery.Lane, enabled bool, modified time.Time) {
 	t.Helper()
-	mustExec(t, b.admin, "UPDATE openedx_webhooks_webhook SET enabled = ?, modified = ? WHERE id = ?", enabled, modified, l.RuleID)
+	mustExec(t, b.admin, "UPDATE "+b.table()+" SET enabled = ?, modified = ? WHERE id = ?", enabled, modified, l.RuleID)
 }
 
 func (b *bench) earlier(t *testing.T, l delivery.Lane) []rule.Window {
@@ -150,16 +148,17 @@ func adoptContested(t *testing.T, b *bench) {
 	contested = contest(time.Microsecond)
 	b.switched(t, false, l, "the plugin's, on")
 	want(t, "enabled for the plugin, released", b.row(t, l).Enabled, true)
+	contested = contested.Add(time.Microsecond) // not the time of the row, which a switch of ours would have
 	want(t, "released at", b.option(t, l).ReleasedAt, contested)
 	b.switched(t, true, l, "adopted, on")
 	windows = append(windows, rule.Window{From: second, Until: contested})
 	want(t, "windows, released and adopted", fmt.Sprint(b.earlier(t, l)), fmt.Sprint(windows))
 
-	// Times that cannot be true.
+	// Times that cannot be true: nobody has noted when the row was enabled, so it may have been just now.
 	third := b.option(t, l).AdoptedAt
 	contest(-time.Hour)
 	b.switched(t, true, l, "adopted, on")
-	windows = append(windows, rule.Window{From: third, Until: third})
+	windows = append(windows, rule.Window{From: third, Until: b.option(t, l).AdoptedAt})
 	want(t, "windows, a time before it was adopted", fmt.Sprint(b.earlier(t, l)), fmt.Sprint(windows))
 	_, err = b.rules.SetEnabled(t.Context(), l, false)
 	must(t, err)
@@ -180,8 +179,8 @@ func adoptMany(t *testing.T, b *bench) {
 	none, err := b.rules.Adopt(t.Context(), nil)
 	must(t, err)
 	want(t, "of none", len(none), 0)
-	gone := lane(lanes[3].RuleID + 1)
-	mustExec(t, b.admin, "DELETE FROM openedx_webhooks_webhook WHERE id = ?", lanes[1].RuleID)
+	gone := b.lane(lanes[3].RuleID + 1)
+	mustExec(t, b.admin, "DELETE FROM "+b.table()+" WHERE id = ?", lanes[1].RuleID)
 	list := func(switched []store.Switched) string {
 		var text []string
 		for _, s := range switched {
@@ -193,6 +192,14 @@ func adoptMany(t *testing.T, b *bench) {
 	noRule(t, err, lanes[1])
 	says(t, "both that are not there", err, fmt.Sprintf("rule %d", gone.RuleID))
 	want(t, "adopted", list(got), "0 adopted, on; 3 adopted, on")
+	// A row that was changed since somebody looked at it is left alone, beside one that was not.
+	rows := b.rows(t)
+	seen := map[delivery.Lane]rule.Row{lanes[2]: rows[1]}
+	mustExec(t, b.admin, "UPDATE "+b.table()+" SET event = 'F' WHERE id = ?", lanes[2].RuleID)
+	got, err = b.rules.AdoptUnchanged(t.Context(), lanes[2:], seen)
+	says(t, "a row that was changed", err, "changed its row meanwhile", fmt.Sprintf("rule %d", lanes[2].RuleID))
+	want(t, "adopted", list(got), "3 adopted, on, already adopted")
+	mustExec(t, b.admin, "UPDATE "+b.table()+" SET event = 'E' WHERE id = ?", lanes[2].RuleID)
 	// An option of a later version can be adopted, but nothing can be added to what is not understood.
 	b.change(t, lanes[2], true, func(o *rule.Option) { o.Document = `{"of_a_later_version":1}` })
 	got, err = b.rules.Adopt(t.Context(), lanes[2:])
@@ -211,7 +218,7 @@ func adoptMany(t *testing.T, b *bench) {
 		t.Error("a lane without a rule was adopted")
 	}
 	// The id of an adopted rule is used again.
-	mustExec(t, b.admin, "UPDATE openedx_webhooks_webhook SET created = '2024-01-01', enabled = 1 WHERE id = ?", lanes[0].RuleID)
+	mustExec(t, b.admin, "UPDATE "+b.table()+" SET created = '2024-01-01', enabled = 1 WHERE id = ?", lanes[0].RuleID)
 	b.switched(t, false, lanes[0], "the plugin's, on, not adopted")
 	b.switched(t, true, lanes[0], "adopted, on")
 	want(t, "windows", len(b.earlier(t, lanes[0])), 0)
@@ -222,7 +229,7 @@ func adoptMany(t *testing.T, b *bench) {
 			"release": func() error { _, err := b.store.Release(t.Context(), lanes[3:]); return err },
 			"disable": func() error { _, err := b.store.SetEnabled(t.Context(), plugins, false); return err },
 		} {
-			says(t, what+" with the grants of serve", do(), "GRANT SELECT, UPDATE ON openedx_webhooks_webhook")
+			says(t, what+" with the grants of serve", do(), "GRANT SELECT, UPDATE ON "+b.table())
 		}
 		want(t, "the plugin's row, denied", b.row(t, plugins).Enabled, true)
 		ofPlugins := one[int](t, b.admin, "SELECT COUNT(*) FROM webhook_dispatcher_rule_option WHERE rule_id = ?", plugins.RuleID)

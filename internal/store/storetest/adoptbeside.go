@@ -106,8 +106,8 @@ func adoptBesideDjango(t *testing.T, b *bench) {
 	} {
 		tx, err := b.admin.BeginTx(t.Context(), nil)
 		must(t, err)
-		_, err = tx.ExecContext(t.Context(), `UPDATE openedx_webhooks_webhook SET enabled = ?, webhook_url = ?, modified = UTC_TIMESTAMP(6)
-  WHERE id = ?`, c.enabled, c.result, l.RuleID)
+		_, err = tx.ExecContext(t.Context(), "UPDATE "+b.table()+`
+  SET enabled = ?, webhook_url = ?, modified = UTC_TIMESTAMP(6) WHERE id = ?`, c.enabled, c.result, l.RuleID)
 		must(t, err)
 		var got store.Switched
 		done := make(chan error, 1)

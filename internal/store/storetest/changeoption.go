@@ -36,13 +36,13 @@ func noRule(t *testing.T, err error, l delivery.Lane) {
 	if !errors.As(err, &missing) || missing.Lane != l {
 		t.Errorf("got %v, want that rule %d is not there", err, l.RuleID)
 	}
-	says(t, "a rule that is not there", err, fmt.Sprintf("there is no webhook rule %d", l.RuleID))
+	says(t, "a rule that is not there", err, fmt.Sprintf("there is no %s rule %d", kindName(l.Kind), l.RuleID))
 }
 
 // changeOption sets all that an option has, and finds it again.
 func changeOption(t *testing.T, b *bench) {
 	l, created := b.addRule(t, "https://h/1")
-	gone := lane(l.RuleID + 1)
+	gone := b.lane(l.RuleID + 1)
 	_, err := b.rules.ChangeOption(t.Context(), gone, func(rule.Row, *rule.Option) error {
 		t.Error("change was called for a rule that is not there")
 		return nil
@@ -52,7 +52,7 @@ func changeOption(t *testing.T, b *bench) {
 		t.Error("a lane without a rule has an option")
 	}
 	fresh := rule.Option{
-		Kind: delivery.KindWebhook, RuleID: l.RuleID, RuleCreated: created, Enabled: true, URLSum: rule.URLSum("https://h/1"),
+		Kind: b.kind, RuleID: l.RuleID, RuleCreated: created, Enabled: true, URLSum: rule.URLSum("https://h/1"),
 	}
 	b.change(t, l, false, func(o *rule.Option) { want(t, "a new option", *o, fresh) })
 	b.change(t, l, false, func(o *rule.Option) { o.Document, o.KeyID = "{}", "k1" }) // a key without secrets is none
@@ -68,7 +68,7 @@ func changeOption(t *testing.T, b *bench) {
 	})
 	utc := at.UTC()
 	full := rule.Option{
-		Kind: delivery.KindWebhook, RuleID: l.RuleID, RuleCreated: created, AdoptedAt: utc.Truncate(time.Microsecond),
+		Kind: b.kind, RuleID: l.RuleID, RuleCreated: created, AdoptedAt: utc.Truncate(time.Microsecond),
 		ReleasedAt: utc.Add(time.Hour).Truncate(time.Microsecond), PausedAt: utc.Add(2 * time.Hour).Truncate(time.Millisecond),
 		URLSum: rule.URLSum("https://h/1"), Document: `{"filter":"'\"%?é\\"}`, Sealed: "\x00'\xff", KeyID: "k1", Version: 1,
 	}
@@ -110,7 +110,7 @@ func changeOption(t *testing.T, b *bench) {
 // changeURL: secrets are bound to the URL that the rule has when they come, and to no other without a word.
 func changeURL(t *testing.T, b *bench) {
 	l, _ := b.addRule(t, "https://h/1")
-	move := func(url string) { mustExec(t, b.admin, "UPDATE openedx_webhooks_webhook SET webhook_url = ?", url) }
+	move := func(url string) { mustExec(t, b.admin, "UPDATE "+b.table()+" SET webhook_url = ?", url) }
 	bound := func(url string) {
 		t.Helper()
 		want(t, "bound to "+url, b.option(t, l).URLSum, rule.URLSum(url))
@@ -137,19 +137,19 @@ func changeURL(t *testing.T, b *bench) {
 func earlierRule(t *testing.T, b *bench) {
 	l, created := b.addRule(t, "https://h/1")
 	insert := `INSERT INTO webhook_dispatcher_rule_option (kind, rule_id, enabled, adopted_at, released_at, paused_at, rule_created,
-  url_sha256, options, secrets, key_id, version, updated_at) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 7, '2024-01-01 00:00:00')`
+  url_sha256, options, secrets, key_id, version, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 7, '2024-01-01 00:00:00')`
 	old, hash := created.Add(-time.Hour), strings.Repeat("h", 32)
-	mustExec(t, b.admin, insert, l.RuleID, 0, old, old, old, old, hash, `{"filter":"false"}`, "sealed", "k1")
+	mustExec(t, b.admin, insert, b.kind, l.RuleID, 0, old, old, old, old, hash, `{"filter":"false"}`, "sealed", "k1")
 	b.change(t, l, false, func(o *rule.Option) { want(t, "its former rule's", o.Document+o.Sealed+o.KeyID, "") })
 	want(t, "kept while nothing changes", b.option(t, l).Document, `{"filter":"false"}`)
 	b.change(t, l, true, func(o *rule.Option) { o.Document = `{"shape":"standard"}` })
 	want(t, "the option", b.option(t, l), rule.Option{
-		Kind: delivery.KindWebhook, RuleID: l.RuleID, RuleCreated: created, Enabled: true, URLSum: rule.URLSum("https://h/1"),
+		Kind: b.kind, RuleID: l.RuleID, RuleCreated: created, Enabled: true, URLSum: rule.URLSum("https://h/1"),
 		Document: `{"shape":"standard"}`, Version: 8,
 	})
 	for _, none := range []string{"", "{}"} {
 		mustExec(t, b.admin, "DELETE FROM webhook_dispatcher_rule_option")
-		mustExec(t, b.admin, insert, l.RuleID, 2, nil, nil, created.Truncate(time.Millisecond), created, hash, none, nil, "")
+		mustExec(t, b.admin, insert, b.kind, l.RuleID, 2, nil, nil, created.Truncate(time.Millisecond), created, hash, none, nil, "")
 		o := b.option(t, l)
 		want(t, "document", o.Document, "")
 		want(t, "enabled", o.Enabled, true)
@@ -186,40 +186,38 @@ func changeAtOnce(t *testing.T, b *bench) {
 func addWithOption(t *testing.T, b *bench) {
 	row := rule.Row{Event: "E", URL: "https://h/1"}
 	refused := errors.New("refused")
-	_, err := b.rules.AddWebhook(t.Context(), row, func(int32, time.Time) (*rule.Option, error) { return nil, refused })
+	_, err := b.add(t.Context(), b.rules, row, func(int32, time.Time) (*rule.Option, error) { return nil, refused })
 	if !errors.Is(err, refused) {
 		t.Errorf("got %v, want the option's error", err)
 	}
-	want(t, "rules, refused", one[int](t, b.admin, "SELECT COUNT(*) FROM openedx_webhooks_webhook"), 0)
-	first, err := b.rules.AddWebhook(t.Context(), row, func(int32, time.Time) (*rule.Option, error) { return nil, nil })
+	want(t, "rules, refused", one[int](t, b.admin, "SELECT COUNT(*) FROM "+b.table()), 0)
+	first, err := b.add(t.Context(), b.rules, row, func(int32, time.Time) (*rule.Option, error) { return nil, nil })
 	must(t, err)
 	want(t, "options, none asked for", b.options(t), 0)
 	// What an earlier rule of the next id left.
 	mustExec(t, b.admin, `INSERT INTO webhook_dispatcher_rule_option (kind, rule_id, paused_at, rule_created, url_sha256, options, updated_at)
-  VALUES (1, ?, '2024-01-01', '2024-01-01', '', '{}', '2024-01-01')`, first+1)
+  VALUES (?, ?, '2024-01-01', '2024-01-01', '', '{}', '2024-01-01')`, b.kind, first+1)
 	var given int32
 	var at time.Time
-	id, err := b.rules.AddWebhook(t.Context(), row, func(id int32, created time.Time) (*rule.Option, error) {
+	id, err := b.add(t.Context(), b.rules, row, func(id int32, created time.Time) (*rule.Option, error) {
 		given, at = id, created
 		return &rule.Option{RuleID: 99, AdoptedAt: created, Document: `{"filter":"true"}`, Sealed: "s", KeyID: "k", Version: 99}, nil
 	})
 	must(t, err)
 	want(t, "id that the option was made for", given, id)
 	want(t, "id", id, first+1)
-	want(t, "the option", b.option(t, lane(id)), rule.Option{
-		Kind: delivery.KindWebhook, RuleID: id, RuleCreated: at, AdoptedAt: at, URLSum: rule.URLSum(row.URL), Document: `{"filter":"true"}`,
+	want(t, "the option", b.option(t, b.lane(id)), rule.Option{
+		Kind: b.kind, RuleID: id, RuleCreated: at, AdoptedAt: at, URLSum: rule.URLSum(row.URL), Document: `{"filter":"true"}`,
 		Sealed: "s", KeyID: "k", Version: 2,
 	})
-	rows, err := b.store.Webhooks(t.Context())
-	must(t, err)
-	want(t, "the row", rows[1], rule.Row{ID: id, Created: at, Modified: at, Event: "E", URL: "https://h/1"})
+	want(t, "the row", b.rows(t)[1], rule.Row{ID: id, Created: at, Modified: at, Event: "E", URL: "https://h/1"})
 	if b.target.Real {
 		mustExec(t, b.admin, fmt.Sprintf("REVOKE INSERT ON %s.webhook_dispatcher_rule_option FROM '%s_rules'@'%%'", b.database, b.database))
-		_, err = openStore(t, b.rulesDSN, nil).AddWebhook(t.Context(), row, func(int32, time.Time) (*rule.Option, error) {
+		_, err = b.add(t.Context(), openStore(t, b.rulesDSN, nil), row, func(int32, time.Time) (*rule.Option, error) {
 			return &rule.Option{Document: `{"filter":"true"}`}, nil
 		})
 		says(t, "an option that cannot be written", err, "webhook_dispatcher_rule_option", "GRANT")
-		want(t, "rules, without the one whose option failed", one[int](t, b.admin, "SELECT COUNT(*) FROM openedx_webhooks_webhook"), 2)
+		want(t, "rules, without the one whose option failed", one[int](t, b.admin, "SELECT COUNT(*) FROM "+b.table()), 2)
 	}
 }
 
@@ -236,8 +234,9 @@ func reseal(t *testing.T, b *bench) {
 			}
 		})
 	}
-	mustExec(t, b.admin, "DELETE FROM openedx_webhooks_webhook WHERE id = ?", lanes[3].RuleID)
-	mustExec(t, b.admin, "UPDATE openedx_webhooks_webhook SET created = '2024-01-01' WHERE id = ?", lanes[4].RuleID) // another rule by now
+	mustExec(t, b.admin, "DELETE FROM "+b.table()+" WHERE id = ?", lanes[3].RuleID)
+	// another rule by now
+	mustExec(t, b.admin, "UPDATE "+b.table()+" SET created = '2024-01-01' WHERE id = ?", lanes[4].RuleID)
 	var seen []string
 	n, err := b.store.Reseal(t.Context(), func(o *rule.Option) error {
 		seen = append(seen, o.Sealed)

@@ -17,9 +17,9 @@ import (
 // addRule makes a rule and returns its lane and when it was made.
 func (b *bench) addRule(t *testing.T, url string) (delivery.Lane, time.Time) {
 	t.Helper()
-	id, err := b.rules.AddWebhook(t.Context(), rule.Row{Event: "E", URL: url, Enabled: true}, nil)
+	id, err := b.add(t.Context(), b.rules, rule.Row{Event: "E", URL: url, Enabled: true}, nil)
 	must(t, err)
-	return lane(id), one[time.Time](t, b.admin, "SELECT created FROM openedx_webhooks_webhook WHERE id = ?", id)
+	return b.lane(id), one[time.Time](t, b.admin, "SELECT created FROM "+b.table()+" WHERE id = ?", id)
 }
 
 // option returns the option of a lane's rule.
@@ -84,7 +84,7 @@ func pauseRule(t *testing.T, b *bench) {
 	b.pause(t, b.store, l, delivery.ReasonFailing, true)
 	want(t, "reason of the second pause", b.record(t, l).PauseReason, delivery.ReasonFailing)
 
-	gone := lane(l.RuleID + 1)
+	gone := b.lane(l.RuleID + 1)
 	b.pause(t, b.store, gone, delivery.ReasonFailing, false)
 	b.resume(t, b.store, gone, false)
 	want(t, "options", one[int](t, b.admin, "SELECT COUNT(*) FROM webhook_dispatcher_rule_option"), 1)
@@ -98,9 +98,9 @@ func pauseKeepsOptions(t *testing.T, b *bench) {
 	l, created := b.addRule(t, "u")
 	insert := `INSERT INTO webhook_dispatcher_rule_option
   (kind, rule_id, enabled, adopted_at, paused_at, rule_created, url_sha256, options, secrets, key_id, version, updated_at)
-  VALUES (1, ?, 0, ?, ?, ?, ?, '{"a": 1}', 'sealed', 'k1', 7, '2024-01-01 00:00:00')`
+  VALUES (?, ?, 0, ?, ?, ?, ?, '{"a": 1}', 'sealed', 'k1', 7, '2024-01-01 00:00:00')`
 	hash := strings.Repeat("h", 32)
-	mustExec(t, b.admin, insert, l.RuleID, created, nil, created, hash)
+	mustExec(t, b.admin, insert, b.kind, l.RuleID, created, nil, created, hash)
 	kept := func() string {
 		return one[string](t, b.admin, `SELECT CONCAT_WS('|', options, secrets, key_id, enabled, adopted_at IS NULL, url_sha256 = ?, version)
   FROM webhook_dispatcher_rule_option WHERE rule_id = ?`, hash, l.RuleID)
@@ -113,7 +113,7 @@ func pauseKeepsOptions(t *testing.T, b *bench) {
 
 	// The rule's id was used before. That pause is none of this rule's, and neither are the options.
 	mustExec(t, b.admin, "DELETE FROM webhook_dispatcher_rule_option")
-	mustExec(t, b.admin, insert, l.RuleID, created, created, created.Add(-time.Microsecond), hash)
+	mustExec(t, b.admin, insert, b.kind, l.RuleID, created, created, created.Add(-time.Microsecond), hash)
 	b.resume(t, b.rules, l, false)
 	want(t, "the row of an earlier rule, resumed", kept(), `{"a": 1}|sealed|k1|0|0|1|7`)
 	b.pause(t, b.store, l, delivery.ReasonFailing, true)

@@ -9,14 +9,10 @@ import (
 
 // setEnabled switches rules on and off. Only enabled and modified of the one row may change, and those only when there is something to do.
 func setEnabled(t *testing.T, b *bench) {
-	mustExec(t, b.admin, `INSERT INTO openedx_webhooks_webhook (id, created, modified, event, webhook_url, enabled, use_www_form_encoding)
+	mustExec(t, b.admin, b.insertInto(`(id, created, modified, event, webhook_url, enabled, use_www_form_encoding)
   VALUES (7, '2023-01-31 20:28:10.976084', '2024-01-01 00:00:00', 'E', 'https://h/7', 2, 1),
-    (8, '2023-01-31 20:28:10.976084', '2024-01-01 00:00:00', 'E', 'https://h/8', 0, 0)`)
-	read := func() []rule.Row {
-		rows, err := b.store.Webhooks(t.Context())
-		must(t, err)
-		return rows
-	}
+    (8, '2023-01-31 20:28:10.976084', '2024-01-01 00:00:00', 'E', 'https://h/8', 0, 0)`))
+	read := func() []rule.Row { return b.rows(t) }
 	before := read()
 	untouched := before[1]
 	since := one[time.Time](t, b.admin, "SELECT UTC_TIMESTAMP(6)")
@@ -33,7 +29,7 @@ func setEnabled(t *testing.T, b *bench) {
 		{7, true, "the plugin's, on, already enabled"},
 	} {
 		rows := read()
-		got, err := b.rules.SetEnabled(t.Context(), lane(step.id), step.to)
+		got, err := b.rules.SetEnabled(t.Context(), b.lane(step.id), step.to)
 		must(t, err)
 		want(t, "result", shown(got), step.result)
 		after := read()
@@ -48,20 +44,20 @@ func setEnabled(t *testing.T, b *bench) {
 		rows[0].Enabled, rows[0].Modified = step.to, after[0].Modified
 		want(t, "the row", after[0], rows[0])
 	}
-	want(t, "enabled", one[int](t, b.admin, "SELECT enabled FROM openedx_webhooks_webhook WHERE id = 7"), 1)
+	want(t, "enabled", one[int](t, b.admin, "SELECT enabled FROM "+b.table()+" WHERE id = 7"), 1)
 	want(t, "options", b.options(t), 0)
-	_, err := b.rules.SetEnabled(t.Context(), lane(9), true)
-	noRule(t, err, lane(9))
-	b.switched(t, true, lane(7), "adopted, on")
-	row := b.row(t, lane(7))
+	_, err := b.rules.SetEnabled(t.Context(), b.lane(9), true)
+	noRule(t, err, b.lane(9))
+	b.switched(t, true, b.lane(7), "adopted, on")
+	row := b.row(t, b.lane(7))
 	for _, step := range []struct {
 		to     bool
 		result string
 	}{{true, "adopted, on, already enabled"}, {false, "adopted, off"}, {false, "adopted, off, already disabled"}, {true, "adopted, on"}} {
-		got, err := b.rules.SetEnabled(t.Context(), lane(7), step.to)
+		got, err := b.rules.SetEnabled(t.Context(), b.lane(7), step.to)
 		must(t, err)
 		want(t, "result, adopted", shown(got), step.result)
-		want(t, "enabled", b.option(t, lane(7)).Enabled, step.to)
-		want(t, "the row, adopted", b.row(t, lane(7)), row)
+		want(t, "enabled", b.option(t, b.lane(7)).Enabled, step.to)
+		want(t, "the row, adopted", b.row(t, b.lane(7)), row)
 	}
 }

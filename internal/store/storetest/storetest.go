@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 )
 
@@ -94,6 +95,24 @@ func Run(t *testing.T, target Target) {
 		{"adopt/many", adoptMany, false},
 		{"adopt/beside others", adoptBeside, false},
 		{"adopt/beside Django", adoptBesideDjango, true},
+		{"webfilters", webfilters, false},
+		{"webfilters/change", changeWebfilter, false},
+		{"webfilters/enable and disable", ofWebfilters(setEnabled), false},
+		{"webfilters/add with an option", ofWebfilters(addWithOption), false},
+		{"webfilters/options", ofWebfilters(changeOption), false},
+		{"webfilters/change of the URL", ofWebfilters(changeURL), false},
+		{"webfilters/of an earlier rule", ofWebfilters(earlierRule), false},
+		{"webfilters/reseal", ofWebfilters(reseal), false},
+		{"webfilters/adopt and release", ofWebfilters(adopt), false},
+		{"webfilters/adopt contested", ofWebfilters(adoptContested), false},
+		{"webfilters/adopt many", ofWebfilters(adoptMany), false},
+		{"webfilters/adopt beside Django", ofWebfilters(adoptBesideDjango), true},
+		{"webfilters/pause", ofWebfilters(pauseRule), false},
+		{"webfilters/pause keeps options", ofWebfilters(pauseKeepsOptions), false},
+		{"finish event", finishEvent, false},
+		{"finish event/refused", finishEventRefused, false},
+		{"finish event/undone", finishEventUndone, true},
+		{"finish event/at once", finishEventAtOnce, false},
 		{"attempts", attempts, false},
 		{"undecodable", undecodable, false},
 		{"undecodable/list", listUndecodable, false},
@@ -142,8 +161,9 @@ type bench struct {
 	adminDSN string
 	serveDSN string
 	rulesDSN string
-	store    *store.Store // as serve has it
-	rules    *store.Store // as the rules commands have it
+	kind     delivery.Kind // of the rules that the case is about
+	store    *store.Store  // as serve has it
+	rules    *store.Store  // as the rules commands have it
 }
 
 const password = "p%ss:w@rd/?#"
@@ -160,7 +180,7 @@ func newBench(t testing.TB, target Target, migrated bool) *bench {
 	if _, err := rand.Read(random[:]); err != nil {
 		t.Fatal(err)
 	}
-	b := &bench{target: target, database: "wd_" + hex.EncodeToString(random[:])}
+	b := &bench{target: target, kind: delivery.KindWebhook, database: "wd_" + hex.EncodeToString(random[:])}
 	server := base.Clone()
 	if target.Real {
 		server.DBName = ""

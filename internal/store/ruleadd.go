@@ -1,0 +1,127 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
+)
+
+// Lengths of the plugin's columns, in characters.
+const (
+	maxEvent = 50
+	maxURL   = 255
+)
+
+// cell is a column with the value for it.
+type cell struct {
+	column string
+	value  any
+}
+
+// AddWebhook makes a row of the plugin's webhook table and returns its id. The row's ID, Created and Modified are not looked at: both
+// times are the database's, in UTC. option, where it is not nil, makes the rule's option, or returns nil for none; row and option are
+// written in one transaction. It may be called again with another id, when what others do at the same moment undid the first; its error
+// ends it, nothing written, and is in the error returned. The option's Kind, RuleID, RuleCreated, URLSum and Version are the store's to
+// set. It needs an account that may INSERT into the plugin's table.
+func (s *Store) AddWebhook(
+	ctx context.Context, row rule.Row, option func(id int32, created time.Time) (*rule.Option, error),
+) (id int32, err error) {
+	return s.addRule(ctx, "add webhook rule", delivery.KindWebhook, row, nil, option)
+}
+
+// AddWebfilter does with the plugin's webfilter table what AddWebhook does with that of webhooks.
+func (s *Store) AddWebfilter(
+	ctx context.Context, row rule.FilterRow, option func(id int32, created time.Time) (*rule.Option, error),
+) (id int32, err error) {
+	const what = "add webfilter rule"
+	if err := fitsFilter(&row); err != nil {
+		return 0, fmt.Errorf("%s: %w", what, err)
+	}
+	return s.addRule(ctx, what, delivery.KindEvent, row.Row, filterCells(&row), option)
+}
+
+// addRule makes a row of the plugin's table of a kind, with what this table has beside the columns of a webhook.
+func (s *Store) addRule(
+	ctx context.Context, what string, kind delivery.Kind, row rule.Row, more []cell,
+	option func(id int32, created time.Time) (*rule.Option, error),
+) (id int32, err error) {
+	if n := utf8.RuneCountInString(row.Event); n > maxEvent || !utf8.ValidString(row.Event) {
+		return 0, fmt.Errorf("%s: the event %q has %d characters, the column takes %d", what, valid(shorten(row.Event, 60)), n, maxEvent)
+	}
+	if err := fitsURL("URL", row.URL); err != nil {
+		return 0, fmt.Errorf("%s: %w", what, err)
+	}
+	err = s.transaction(ctx, what, func(tx *sql.Tx) error {
+		if err := insertRule(ctx, tx, kind, &row, more); err != nil || option == nil {
+			return err
+		}
+		made, err := option(row.ID, row.Created)
+		if err != nil || made == nil {
+			return err
+		}
+		lane := delivery.Lane{Kind: kind, RuleID: row.ID}
+		o, identity := *made, newOption(lane, &row)
+		o.Kind, o.RuleID, o.RuleCreated, o.URLSum = identity.Kind, identity.RuleID, identity.RuleCreated, identity.URLSum
+		stored, err := lockOption(ctx, tx, lane) // of an earlier rule
+		if err != nil {
+			return err
+		}
+		o = normal(o)
+		return writeOption(ctx, tx, &o, stored != nil)
+	})
+	if err != nil {
+		return 0, err
+	}
+	return row.ID, nil
+}
+
+func fitsURL(name, url string) error {
+	if n := utf8.RuneCountInString(url); n > maxURL || !utf8.ValidString(url) {
+		return fmt.Errorf("the %s has %d characters, the column takes %d of valid UTF-8", name, n, maxURL)
+	}
+	return nil
+}
+
+// insertRule inserts a row and sets its ID and Created.
+func insertRule(ctx context.Context, tx *sql.Tx, kind delivery.Kind, row *rule.Row, more []cell) error {
+	table, err := ruleTable(delivery.Lane{Kind: kind, RuleID: 1})
+	if err != nil {
+		return err
+	}
+	if err := tx.QueryRowContext(ctx, "SELECT UTC_TIMESTAMP(6)").Scan(&row.Created); err != nil {
+		return err
+	}
+	row.Created = row.Created.Truncate(time.Microsecond) // the embedded database's clock is finer than asked for
+	cells := append([]cell{
+		{"created", row.Created},
+		{"modified", row.Created},
+		{"event", row.Event},
+		{"webhook_url", row.URL},
+		{"enabled", tinyintOf(row.Enabled)},
+		{"use_www_form_encoding", tinyintOf(row.Form)},
+	}, more...)
+	assignments, args := assign(cells)
+	result, err := tx.ExecContext(ctx, "INSERT INTO "+table+" SET "+assignments, args...)
+	if err != nil {
+		return err
+	}
+	last, err := result.LastInsertId()
+	row.ID = int32(last)
+	return err
+}
+
+// assign returns the assignments of a statement with their values.
+func assign(cells []cell) (assignments string, args []any) {
+	parts := make([]string, len(cells))
+	args = make([]any, len(cells))
+	for i, c := range cells {
+		parts[i], args[i] = c.column+" = ?", c.value
+	}
+	return strings.Join(parts, ", "), args
+}

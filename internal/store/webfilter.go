@@ -1,0 +1,80 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
+)
+
+// filterCells are the columns that webfilter rows have beside those of webhooks.
+func filterCells(row *rule.FilterRow) []cell {
+	return []cell{
+		{"description", row.Description},
+		{"disable_filtering", tinyintOf(row.DisableFiltering)},
+		{"disable_halt", tinyintOf(row.DisableHalt)},
+		{"halt_on_4xx", tinyintOf(row.HaltOn4xx)},
+		{"redirect_on_4xx", row.RedirectOn4xx},
+		{"halt_on_5xx", tinyintOf(row.HaltOn5xx)},
+		{"redirect_on_5xx", row.RedirectOn5xx},
+		{"halt_on_request_exception", tinyintOf(row.HaltOnRequestException)},
+		{"redirect_on_request_exception", row.RedirectOnRequestException},
+	}
+}
+
+// fitsFilter says what of the values of filterCells the table cannot hold.
+func fitsFilter(row *rule.FilterRow) error {
+	if !utf8.ValidString(row.Description) {
+		return errors.New("the description is not UTF-8")
+	}
+	return errors.Join(
+		fitsURL("redirect on 4xx", row.RedirectOn4xx),
+		fitsURL("redirect on 5xx", row.RedirectOn5xx),
+		fitsURL("redirect on request exception", row.RedirectOnRequestException))
+}
+
+// ChangeWebfilter has change make of a webfilter row's description and flags what it wants, and tells whether that is anything new: then
+// they are written, and the row's modified moves on as Django does it. The other columns are not change's to set. An error of change ends
+// it, nothing written, and is in the error returned; change may be called again, when what others do at the same moment undid the first
+// time. A row that is not there makes a *NoRuleError. It needs an account that may UPDATE the plugin's table.
+func (s *Store) ChangeWebfilter(ctx context.Context, id int32, change func(*rule.FilterRow) error) (changed bool, err error) {
+	lane := delivery.Lane{Kind: delivery.KindEvent, RuleID: id}
+	err = s.transaction(ctx, "change "+named(lane), func(tx *sql.Tx) error {
+		before, err := webfilterOf(ctx, tx, lane)
+		if err != nil {
+			return err
+		}
+		after := before
+		if err := change(&after); err != nil {
+			return err
+		}
+		after.Row = before.Row
+		if changed = after != before; !changed {
+			return nil
+		}
+		if err := fitsFilter(&after); err != nil {
+			return err
+		}
+		assignments, args := assign(filterCells(&after))
+		_, err = tx.ExecContext(ctx, "UPDATE "+webfilter{}.TableName()+" SET "+assignments+", modified = UTC_TIMESTAMP(6) WHERE id = ?",
+			append(args, id)...)
+		return err
+	})
+	return changed && err == nil, grantUpdate(err, webfilter{}.TableName())
+}
+
+// webfilterOf reads a webfilter row and locks it.
+func webfilterOf(ctx context.Context, tx *sql.Tx, lane delivery.Lane) (rule.FilterRow, error) {
+	var w webfilter
+	err := tx.QueryRowContext(ctx, "SELECT "+strings.Join(webfilterColumns[:], ", ")+" FROM "+w.TableName()+" WHERE id = ? FOR UPDATE",
+		lane.RuleID).Scan(&w.ID, &w.Created, &w.Modified, &w.Description, &w.Event, &w.URL, &w.Enabled, &w.DisableFiltering, &w.DisableHalt,
+		&w.HaltOn4xx, &w.RedirectOn4xx, &w.HaltOn5xx, &w.RedirectOn5xx, &w.HaltOnRequestException, &w.RedirectOnRequestException, &w.Form)
+	if errors.Is(err, sql.ErrNoRows) {
+		return rule.FilterRow{}, &NoRuleError{lane}
+	}
+	return w.row(), err
+}
