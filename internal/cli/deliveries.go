@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 )
 
@@ -149,10 +148,7 @@ func (c *deliveriesShowCommand) read(ctx context.Context, st *store.Store) (show
 	if err != nil {
 		return shown, err
 	}
-	shown = shownDelivery{deliveryView: viewDelivery(&row), Claims: row.Claims, Format: "json", AttemptLog: []attemptView{}}
-	if row.Format == delivery.FormatForm {
-		shown.Format = "form"
-	}
+	shown = shownDelivery{deliveryView: viewDelivery(&row), Claims: row.Claims, Format: row.Format.String(), AttemptLog: []attemptView{}}
 	if c.Body {
 		whole, _, err := st.Get(ctx, row.ID) // gone meanwhile: there is no body to show
 		if err != nil {

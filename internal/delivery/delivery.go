@@ -109,6 +109,21 @@ const (
 	FormatCloudEvents Format = 4
 )
 
+// String returns the name that commands use.
+func (f Format) String() string {
+	switch f {
+	case FormatJSON:
+		return "json"
+	case FormatForm:
+		return "form"
+	case FormatEvent:
+		return "event"
+	case FormatCloudEvents:
+		return "cloudevents"
+	}
+	return fmt.Sprintf("format(%d)", uint8(f))
+}
+
 // ContentType returns the media type of the body.
 func (f Format) ContentType() string {
 	switch f {

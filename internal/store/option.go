@@ -28,7 +28,6 @@ type ruleOption struct {
 	Secrets     []byte     `gorm:"column:secrets"`
 	KeyID       string     `gorm:"column:key_id"`
 	Version     uint32     `gorm:"column:version"`
-	PauseReason *string    `gorm:"column:pause_reason"` // of the lane; only where rules are read
 }
 
 // TableName tells GORM the table.
@@ -54,9 +53,6 @@ func (o *ruleOption) option() rule.Option {
 		Kind: delivery.Kind(o.Kind), RuleID: o.RuleID, RuleCreated: o.RuleCreated, Enabled: o.Enabled != 0,
 		AdoptedAt: moment(o.AdoptedAt), ReleasedAt: moment(o.ReleasedAt), PausedAt: moment(o.PausedAt),
 		Document: o.Options, Sealed: string(o.Secrets), KeyID: o.KeyID, Version: o.Version,
-	}
-	if o.PauseReason != nil {
-		option.PauseReason = delivery.Reason(*o.PauseReason)
 	}
 	copy(option.URLSum[:], o.URLSum)
 	return normal(option)
@@ -85,9 +81,7 @@ func (s *Store) RuleOptions(ctx context.Context) ([]rule.Option, error) {
 
 func readOptions(db *gorm.DB) ([]rule.Option, error) {
 	var found []ruleOption
-	err := db.Table(ruleOption{}.TableName() + " AS o").Select("o." + strings.Join(optionColumns[:], ", o.") + ", l.pause_reason").
-		Joins("LEFT JOIN webhook_dispatcher_lane AS l ON l.kind = o.kind AND l.rule_id = o.rule_id AND o.paused_at IS NOT NULL").
-		Find(&found).Error
+	err := db.Select(optionColumns[:]).Find(&found).Error
 	if isNumber(err, errNoTable) {
 		return nil, nil
 	}
@@ -95,10 +89,45 @@ func readOptions(db *gorm.DB) ([]rule.Option, error) {
 		return nil, fmt.Errorf("read options of rules: %w", clean(err))
 	}
 	options := make([]rule.Option, len(found))
+	paused := false
 	for i := range found {
 		options[i] = found[i].option()
+		paused = paused || found[i].PausedAt != nil
 	}
-	return options, nil
+	if !paused {
+		return options, nil
+	}
+	return options, addReasons(db, options)
+}
+
+// pauseReason is what a row of the lane table says of a pause.
+type pauseReason struct {
+	Kind   uint8  `gorm:"column:kind"`
+	RuleID int32  `gorm:"column:rule_id"`
+	Reason string `gorm:"column:pause_reason"`
+}
+
+// addReasons notes why rules are paused. A database that lacks the table, or the right to read it, says nothing of that, and the rules
+// are as good without.
+func addReasons(db *gorm.DB, options []rule.Option) error {
+	var found []pauseReason
+	err := db.Table("webhook_dispatcher_lane").Select("kind", "rule_id", "pause_reason").Where("pause_reason <> ''").Find(&found).Error
+	if isNumber(err, errNoTable, errTableDenied) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read why rules are paused: %w", clean(err))
+	}
+	reasons := make(map[delivery.Lane]delivery.Reason, len(found))
+	for _, r := range found {
+		reasons[delivery.Lane{Kind: delivery.Kind(r.Kind), RuleID: r.RuleID}] = delivery.Reason(r.Reason)
+	}
+	for i := range options {
+		if o := &options[i]; !o.PausedAt.IsZero() {
+			o.PauseReason = reasons[delivery.Lane{Kind: o.Kind, RuleID: o.RuleID}]
+		}
+	}
+	return nil
 }
 
 // ChangeOption has change make of the option of a lane's rule what it wants, and tells whether that is anything new: then the option is

@@ -3,136 +3,19 @@
 package e2e
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 )
-
-// authority is a certificate authority of a test, whose certificate is in a file.
-type authority struct {
-	t    *testing.T
-	key  *ecdsa.PrivateKey
-	cert *x509.Certificate
-	file string
-}
-
-func newAuthority(t *testing.T) *authority {
-	t.Helper()
-	a := &authority{t: t, file: filepath.Join(t.TempDir(), "ca.pem")}
-	a.key, a.cert = a.issue(&x509.Certificate{Subject: pkix.Name{CommonName: "test CA"}, IsCA: true, BasicConstraintsValid: true})
-	a.write(a.file, "CERTIFICATE", a.cert.Raw)
-	return a
-}
-
-func (a *authority) issue(template *x509.Certificate) (*ecdsa.PrivateKey, *x509.Certificate) {
-	a.t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	template.SerialNumber = big.NewInt(time.Now().UnixNano())
-	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
-	parent, signer := a.cert, a.key
-	if parent == nil {
-		parent, signer = template, key
-	}
-	raw, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(raw)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	return key, cert
-}
-
-func (a *authority) write(file, kind string, raw []byte) {
-	a.t.Helper()
-	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: raw}), 0o600); err != nil {
-		a.t.Fatal(err)
-	}
-}
-
-// client writes a certificate of a client and its key into files.
-func (a *authority) client(name string) (certFile, keyFile string) {
-	a.t.Helper()
-	key, cert := a.issue(&x509.Certificate{
-		Subject: pkix.Name{CommonName: name}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	})
-	raw, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	dir := a.t.TempDir()
-	certFile, keyFile = filepath.Join(dir, "client.pem"), filepath.Join(dir, "client.key")
-	a.write(certFile, "CERTIFICATE", cert.Raw)
-	a.write(keyFile, "PRIVATE KEY", raw)
-	return certFile, keyFile
-}
-
-// serve starts the site's receiver a second time, with TLS, for clients that have a certificate of the authority's.
-func (a *authority) serve(s *site) string {
-	a.t.Helper()
-	key, cert := a.issue(&x509.Certificate{DNSNames: []string{"localhost"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
-	pool := x509.NewCertPool()
-	pool.AddCert(a.cert)
-	server := httptest.NewUnstartedServer(s.receiver)
-	server.TLS = &tls.Config{
-		Certificates: []tls.Certificate{{Certificate: [][]byte{cert.Raw}, PrivateKey: key}}, ClientCAs: pool,
-		ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS12,
-	}
-	server.EnableHTTP2 = true
-	server.StartTLS()
-	a.t.Cleanup(server.Close)
-	return strings.Replace(server.URL, "127.0.0.1", "localhost", 1) + "/" + secretPath + "/"
-}
-
-// TestClientCertificate has an endpoint that asks for a certificate: a rule that has one is served, beside one that has none and is not.
-func TestClientCertificate(t *testing.T) {
-	t.Parallel()
-	s := newSite(t)
-	ca := newAuthority(t)
-	s.settings = []string{"WEBHOOK_DISPATCHER_SECRETS_KEY=" + firstKey, "SSL_CERT_FILE=" + ca.file}
-	base := ca.serve(s)
-	cert, key := ca.client("dispatcher")
-	add := func(hook string, flags ...string) string {
-		return s.run("rules", append([]string{"rules", "add", "--event", registrationRule, "--url", base + hook}, flags...)...)
-	}
-	known := add("known", "--client-cert", cert, "--client-key", key)
-	stranger := add("stranger")
-	s.producer.create(registrations, 1)
-	d := s.serve()
-	s.delivers("known", s.producer.publish(registrations, 1, 1, 20), 20*time.Second)
-	eventually(t, 20*time.Second, "the other rule's rows", func() error {
-		return want("rows", s.rows("rule_id = ? AND reason = 'error'", stranger), 20)
-	})
-	if s.count("stranger") != 0 {
-		t.Error("the endpoint took a request without a certificate")
-	}
-	if shown := s.run("rules", "rules", "show", known); !strings.Contains(shown, "CN=dispatcher") || strings.Contains(shown, "PRIVATE") {
-		t.Errorf("rules show prints of the certificate:\n%s", shown)
-	}
-	d.terminate()
-}
 
 // tokenServer is an authorization server whose tokens end when the test says so.
 type tokenServer struct {

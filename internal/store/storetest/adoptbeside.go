@@ -44,6 +44,9 @@ func adoptBeside(t *testing.T, b *bench) {
 		}
 	}
 	beside := func(wg *sync.WaitGroup) { // what goes on all the time
+		if b.target.Real { // the embedded database has no snapshots
+			wg.Go(func() { notTorn(t, b.store) })
+		}
 		for n := range 4 {
 			l, s := lanes[n%len(lanes)], stores[n%2]
 			wg.Go(func() {
@@ -89,6 +92,24 @@ func adoptBeside(t *testing.T, b *bench) {
 	for _, l := range lanes {
 		want(t, "windows", len(b.earlier(t, l)), rounds-1)
 		want(t, "enabled for the plugin", b.row(t, l).Enabled, true)
+	}
+}
+
+// notTorn reads rules while they are switched over: none may be seen with its row as it was before and its option as it was after.
+func notTorn(t *testing.T, s *store.Store) {
+	for range 100 {
+		table, err := s.Rules(t.Context())
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		for _, row := range table.Webhooks {
+			for _, o := range table.Options {
+				if o.RuleID == row.ID && !o.AdoptedAt.IsZero() && row.Enabled == o.Adopted() {
+					t.Errorf("rule %d was read with enabled %v and adopted %v", row.ID, row.Enabled, o.Adopted())
+				}
+			}
+		}
 	}
 }
 

@@ -78,11 +78,13 @@ func pauseRule(t *testing.T, b *bench) {
 	b.resume(t, b.rules, l, true)
 	b.resume(t, b.rules, l, false)
 	want(t, "paused at, once resumed", b.option(t, l).PausedAt, time.Time{})
+	want(t, "reason of the option, once resumed", b.option(t, l).PauseReason, delivery.ReasonNone)
 	r := b.record(t, l)
 	want(t, "failing, once resumed", r.Failing, false)
 	want(t, "reason, once resumed", r.PauseReason, delivery.ReasonNone)
 	b.pause(t, b.store, l, delivery.ReasonFailing, true)
 	want(t, "reason of the second pause", b.record(t, l).PauseReason, delivery.ReasonFailing)
+	want(t, "reason of the option", b.option(t, l).PauseReason, delivery.ReasonFailing)
 
 	gone := b.lane(l.RuleID + 1)
 	b.pause(t, b.store, gone, delivery.ReasonFailing, false)
