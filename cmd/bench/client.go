@@ -71,7 +71,14 @@ func post(ctx context.Context, client *http.Client, url string, body []byte) err
 		return err
 	}
 	req.Header.Set("Content-Type", "application/json")
-	resp, err := client.Do(req)
+	if err := drain(client.Do(req)); err != nil {
+		return fmt.Errorf("the receiver: %w", err)
+	}
+	return nil
+}
+
+// drain reads an answer to its end, so that the connection can be used again. Any other than 200 is an error.
+func drain(resp *http.Response, err error) error {
 	if err != nil {
 		return err
 	}
@@ -80,7 +87,7 @@ func post(ctx context.Context, client *http.Client, url string, body []byte) err
 		return err
 	}
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("the receiver answers %s", resp.Status)
+		return fmt.Errorf("it answers %s", resp.Status)
 	}
 	return nil
 }

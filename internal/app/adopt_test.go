@@ -1,6 +1,7 @@
 package app_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/embedded"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 )
 
 // adoptedOnly makes adopted rows the rules, and reads them so seldom that what an event needs has to be read because of it.
@@ -32,7 +34,9 @@ func (w *world) adopt(id int32, on bool) {
 	w.t.Helper()
 	change := w.store.Release
 	if on {
-		change = w.store.Adopt
+		change = func(ctx context.Context, lanes []delivery.Lane) ([]store.Switched, error) {
+			return w.store.Adopt(ctx, lanes, nil)
+		}
 	}
 	done, err := change(w.t.Context(), []delivery.Lane{{Kind: delivery.KindWebhook, RuleID: id}})
 	if err != nil || len(done) != 1 || !done[0].Changed {

@@ -61,7 +61,7 @@ func (c *adoptCommand) Run(ctx context.Context, s *session) error {
 			seen[e.lane] = *e.row
 		}
 		err = s.switchOver(ctx, func(ctx context.Context, lanes []delivery.Lane) ([]store.Switched, error) {
-			return st.AdoptUnchanged(ctx, lanes, seen)
+			return st.Adopt(ctx, lanes, seen)
 		}, good, failed)
 		if !c.adopted() && slices.ContainsFunc(good, func(e *ruleEntry) bool { return !e.inRequest() }) {
 			fmt.Fprintln(s.Stderr, "webhook-dispatcher: note: daemons make use of it only with WEBHOOK_DISPATCHER_RULES_SOURCE=adopted; with "+

@@ -15,11 +15,9 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/sender"
+	filterengine "github.com/openedx-webhooks/webhook-dispatcher/internal/webfilter"
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
-
-// maxAnswer is how many bytes the answer of a webfilter may have, as for the daemon.
-const maxAnswer = 1 << 20
 
 // testFilter shows the call that a webfilter row gets, and makes it if asked to.
 func (c *testCommand) testFilter(ctx context.Context, s *session, e *ruleEntry, catalogue *schema.Catalogue) error {
@@ -43,7 +41,9 @@ func (c *testCommand) testFilter(ctx context.Context, s *session, e *ruleEntry, 
 	}
 	result := testView{Wanted: true, Request: c.view(e, request, d)}
 	if c.Send {
-		result.Result = callFilter(ctx, daemons, e.filter.Filter, d)
+		if result.Result, err = callFilter(ctx, daemons, e.filter.Filter, d, sample); err != nil {
+			return err
+		}
 	}
 	if err := s.printTest(&result, c.JSON); err != nil {
 		return err
@@ -88,33 +88,79 @@ func (c *testCommand) filterPayload(e *ruleEntry, catalogue *schema.Catalogue) (
 	return object, nil
 }
 
-// callFilter calls the row and says what its answer means.
-func callFilter(ctx context.Context, daemons *sender.Sender, f *rule.Filter, d *delivery.Delivery) *resultView {
-	began := time.Now()
-	answer, err := daemons.Call(ctx, f.Rule, d.ID, d.Format, d.Body, maxAnswer)
-	v := &resultView{
-		OK: err == nil, Status: answer.Status, DurationMS: time.Since(began).Milliseconds(), Response: responseOf(answer.Body),
-		filterAnswer: &filterAnswer{},
-	}
+// sole is the only row of a filter: that which is tested.
+type sole struct{ *rule.Filter }
+
+// Filters implements webfilter.Rules.
+func (f sole) Filters(string) []*rule.Filter { return []*rule.Filter{f.Filter} }
+
+// heard makes the one call, under the id that was shown, and keeps what came of it.
+type heard struct {
+	*sender.Sender
+
+	id     delivery.ID
+	answer sender.Answer
+	err    error
+}
+
+// Call implements webfilter.Caller.
+func (h *heard) Call(
+	ctx context.Context, r *rule.Rule, _ delivery.ID, format delivery.Format, body []byte, limit int,
+) (sender.Answer, error) {
+	h.answer, h.err = h.Sender.Call(ctx, r, h.id, format, body, limit)
+	return h.answer, h.err
+}
+
+// noDeadline is longer than any row's own timeout: who tests a row wants to see its answer.
+const noDeadline = time.Hour
+
+// callFilter calls the row by the daemon's engine and says what its answer means.
+func callFilter(
+	ctx context.Context, daemons *sender.Sender, f *rule.Filter, d *delivery.Delivery, sample payload.Value,
+) (*resultView, error) {
+	call := &heard{Sender: daemons, id: d.ID}
+	engine, err := filterengine.New(filterengine.Options{Rules: sole{f}, Caller: call, Deadline: noDeadline})
 	if err != nil {
+		return nil, err
+	}
+	outcome, err := engine.Run(ctx, &filterengine.Request{
+		Filter: f.EventType, Halting: true, Format: d.Format, Body: d.Body, Payload: sample,
+	})
+	if err != nil {
+		return nil, err
+	}
+	v := &resultView{
+		OK: call.err == nil, Status: call.answer.Status, DurationMS: outcome.Calling.Milliseconds(), Response: responseOf(call.answer.Body),
+		filterAnswer: &filterAnswer{Data: shownPart(outcome.Data), Exception: shownPart(outcome.Exceptions), Halts: haltedBy(outcome.Halt)},
+	}
+	if call.err != nil {
 		v.Error = string(delivery.ClassOther)
-		if failed, ok := errors.AsType[*sender.CallError](err); ok {
+		if failed, ok := errors.AsType[*sender.CallError](call.err); ok {
 			v.Error = string(failed.Class)
 		}
-		if f.HaltOnRequestException {
-			v.Halts = "halt_on_request_exception"
-		}
-		return v
 	}
+	return v, nil
+}
+
+// haltedBy returns the flag by which a row stopped the chain.
+func haltedBy(halt *filterengine.Halt) string {
 	switch {
-	case f.HaltOn4xx && answer.Status/100 == 4:
-		v.Halts = "halt_on_4xx"
-	case f.HaltOn5xx && answer.Status/100 == 5:
-		v.Halts = "halt_on_5xx"
-	default:
-		v.read(f, answer.Body)
+	case halt == nil:
+		return ""
+	case halt.Status == 0:
+		return "halt_on_request_exception"
+	case halt.Status <= 499:
+		return "halt_on_4xx"
 	}
-	return v
+	return "halt_on_5xx"
+}
+
+// shownPart returns what counts of an answer as JSON, nil where there is nothing, or what JSON has no words for.
+func shownPart(part payload.Value) json.RawMessage {
+	if text := payload.AppendJSON(nil, part); part.Len() > 0 && json.Valid(text) {
+		return text
+	}
+	return nil
 }
 
 // filterAnswer is what the answer of a webfilter says, or null.
@@ -122,22 +168,6 @@ type filterAnswer struct {
 	Data      json.RawMessage `json:"data"`
 	Exception json.RawMessage `json:"exception"`
 	Halts     string          `json:"halts"` // the flag by which the row stops the chain, or ""
-}
-
-// read takes what counts of an answer's body: objects, as far as the row's flags leave them in.
-func (v *filterAnswer) read(f *rule.Filter, body []byte) {
-	said, err := payload.ParseJSON(body)
-	if err != nil {
-		return
-	}
-	part := func(name string, disabled bool) json.RawMessage {
-		value, ok := said.Get(name)
-		if text := payload.AppendJSON(nil, value); ok && !disabled && value.Kind() == payload.Object && json.Valid(text) {
-			return text
-		}
-		return nil
-	}
-	v.Data, v.Exception = part("data", f.DisableFiltering), part("exception", f.DisableHalt)
 }
 
 // said is the answer in lines, "" for a webhook and where nothing counts.

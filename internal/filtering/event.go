@@ -20,8 +20,9 @@ func eventOf(m *payload.Message) delivery.Delivery {
 
 // request is what the filters of the event are called with: the body that a plain webhook rule sends of it.
 func request(m *payload.Message) *webfilter.Request {
+	whole := m.Payload()
 	return &webfilter.Request{
-		Filter: m.Event.Type, Halting: true, Format: delivery.FormatJSON, Body: m.Body(delivery.FormatJSON), Payload: m.Payload(),
+		Filter: m.Event.Type, Halting: true, Format: delivery.FormatJSON, Body: payload.Encode(whole, delivery.FormatJSON), Payload: whole,
 	}
 }
 

@@ -32,13 +32,10 @@ type Switched struct {
 // It takes the lanes in the order of their ids and returns how those stand that it got to. A rule that is not there (*NoRuleError) or whose
 // options cannot be read keeps no other from its switch; such errors are joined. Any other ends it: what was switched before stays so, and
 // a second call goes on. It needs an account that may UPDATE the plugin's tables.
-func (s *Store) Adopt(ctx context.Context, lanes []delivery.Lane) ([]Switched, error) {
-	return s.AdoptUnchanged(ctx, lanes, nil)
-}
-
-// AdoptUnchanged is Adopt for rows as they were seen: one that was changed since is left alone, with an error. Daemons may not know yet
-// what it is now, and so not that an event may wait for its adoption.
-func (s *Store) AdoptUnchanged(ctx context.Context, lanes []delivery.Lane, seen map[delivery.Lane]rule.Row) ([]Switched, error) {
+//
+// seen has rows as they were looked at: one that was changed since is left alone, with an error. Daemons may not know yet what it is now,
+// and so not that an event may wait for its adoption. Rows that are not in it are adopted as they are.
+func (s *Store) Adopt(ctx context.Context, lanes []delivery.Lane, seen map[delivery.Lane]rule.Row) ([]Switched, error) {
 	return s.switchAll(ctx, lanes, switching{"adopt", "already adopted", func(row *rule.Row, o *rule.Option, now time.Time) error {
 		contested := o.Adopted() && row.Enabled
 		if o.Adopted() && !contested {

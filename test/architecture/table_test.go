@@ -118,7 +118,7 @@ var table = []row{
 		pkg: "internal/cli",
 		ours: []string{
 			"internal/app", "internal/config", "internal/delivery", "internal/dispatch", "internal/payload", "internal/recipe", "internal/replay",
-			"internal/rule", "internal/sender", "internal/store", "pkg/event", "schema",
+			"internal/rule", "internal/sender", "internal/store", "internal/webfilter", "pkg/event", "schema",
 		},
 		others: []string{kong}, guarded: []string{"net/http"},
 	},

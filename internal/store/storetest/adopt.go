@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 	"strings"
@@ -29,7 +30,9 @@ func (b *bench) switched(t *testing.T, adopt bool, l delivery.Lane, result strin
 	t.Helper()
 	do := b.rules.Release
 	if adopt {
-		do = b.rules.Adopt
+		do = func(ctx context.Context, lanes []delivery.Lane) ([]store.Switched, error) {
+			return b.rules.Adopt(ctx, lanes, nil)
+		}
 	}
 	before := b.row(t, l)
 	got, err := do(t.Context(), []delivery.Lane{l})
@@ -176,7 +179,7 @@ func adoptMany(t *testing.T, b *bench) {
 		l, _ := b.addRule(t, "u")
 		lanes = append(lanes, l)
 	}
-	none, err := b.rules.Adopt(t.Context(), nil)
+	none, err := b.rules.Adopt(t.Context(), nil, nil)
 	must(t, err)
 	want(t, "of none", len(none), 0)
 	gone := b.lane(lanes[3].RuleID + 1)
@@ -188,7 +191,7 @@ func adoptMany(t *testing.T, b *bench) {
 		}
 		return strings.Join(text, "; ")
 	}
-	got, err := b.rules.Adopt(t.Context(), []delivery.Lane{gone, lanes[3], lanes[1], lanes[0], lanes[3]})
+	got, err := b.rules.Adopt(t.Context(), []delivery.Lane{gone, lanes[3], lanes[1], lanes[0], lanes[3]}, nil)
 	noRule(t, err, lanes[1])
 	says(t, "both that are not there", err, fmt.Sprintf("rule %d", gone.RuleID))
 	want(t, "adopted", list(got), "0 adopted, on; 3 adopted, on")
@@ -196,25 +199,25 @@ func adoptMany(t *testing.T, b *bench) {
 	rows := b.rows(t)
 	seen := map[delivery.Lane]rule.Row{lanes[2]: rows[1]}
 	mustExec(t, b.admin, "UPDATE "+b.table()+" SET event = 'F' WHERE id = ?", lanes[2].RuleID)
-	got, err = b.rules.AdoptUnchanged(t.Context(), lanes[2:], seen)
+	got, err = b.rules.Adopt(t.Context(), lanes[2:], seen)
 	says(t, "a row that was changed", err, "changed its row meanwhile", fmt.Sprintf("rule %d", lanes[2].RuleID))
 	want(t, "adopted", list(got), "3 adopted, on, already adopted")
 	mustExec(t, b.admin, "UPDATE "+b.table()+" SET event = 'E' WHERE id = ?", lanes[2].RuleID)
 	// An option of a later version can be adopted, but nothing can be added to what is not understood.
 	b.change(t, lanes[2], true, func(o *rule.Option) { o.Document = `{"of_a_later_version":1}` })
-	got, err = b.rules.Adopt(t.Context(), lanes[2:])
+	got, err = b.rules.Adopt(t.Context(), lanes[2:], nil)
 	must(t, err)
 	want(t, "adopted", list(got), "2 adopted, on; 3 adopted, on, already adopted")
 	got, err = b.rules.Release(t.Context(), lanes[2:])
 	must(t, err)
 	want(t, "released", list(got), "2 the plugin's, on; 3 the plugin's, on")
 	before := b.option(t, lanes[2])
-	got, err = b.rules.Adopt(t.Context(), lanes[2:])
+	got, err = b.rules.Adopt(t.Context(), lanes[2:], nil)
 	says(t, "options of a later version", err, fmt.Sprintf("rule %d", lanes[2].RuleID), "not as this version knows them")
 	want(t, "adopted", list(got), "3 adopted, on")
 	want(t, "the option", b.option(t, lanes[2]), before)
 	want(t, "enabled for the plugin", b.row(t, lanes[2]).Enabled, true)
-	if _, err := b.rules.Adopt(t.Context(), []delivery.Lane{{Kind: delivery.KindInbox, RuleID: 1}}); err == nil {
+	if _, err := b.rules.Adopt(t.Context(), []delivery.Lane{{Kind: delivery.KindInbox, RuleID: 1}}, nil); err == nil {
 		t.Error("a lane without a rule was adopted")
 	}
 	// The id of an adopted rule is used again.
@@ -225,7 +228,10 @@ func adoptMany(t *testing.T, b *bench) {
 	if b.target.Real {
 		plugins, _ := b.addRule(t, "u")
 		for what, do := range map[string]func() error{
-			"adopt":   func() error { _, err := b.store.Adopt(t.Context(), []delivery.Lane{plugins, lanes[3]}); return err },
+			"adopt": func() error {
+				_, err := b.store.Adopt(t.Context(), []delivery.Lane{plugins, lanes[3]}, nil)
+				return err
+			},
 			"release": func() error { _, err := b.store.Release(t.Context(), lanes[3:]); return err },
 			"disable": func() error { _, err := b.store.SetEnabled(t.Context(), plugins, false); return err },
 		} {

@@ -74,7 +74,7 @@ func adoptBeside(t *testing.T, b *bench) {
 		var wg sync.WaitGroup
 		for n := range 4 {
 			order := [...][]delivery.Lane{lanes, back}[n%2]
-			wg.Go(func() { count(&adopted)(stores[n%2].Adopt(t.Context(), order)) })
+			wg.Go(func() { count(&adopted)(stores[n%2].Adopt(t.Context(), order, nil)) })
 		}
 		beside(&wg)
 		wg.Wait()
@@ -121,7 +121,7 @@ func adoptBesideDjango(t *testing.T, b *bench) {
 		do      func() (store.Switched, error)
 		result  string
 	}{
-		{false, func() (store.Switched, error) { return sole(b.rules.Adopt(t.Context(), []delivery.Lane{l})) }, "adopted, off"},
+		{false, func() (store.Switched, error) { return sole(b.rules.Adopt(t.Context(), []delivery.Lane{l}, nil)) }, "adopted, off"},
 		{true, func() (store.Switched, error) { return sole(b.rules.Release(t.Context(), []delivery.Lane{l})) }, "the plugin's, on"},
 		{false, func() (store.Switched, error) { return b.rules.SetEnabled(t.Context(), l, true) }, "the plugin's, on"},
 	} {
