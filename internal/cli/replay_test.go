@@ -72,9 +72,9 @@ func newSite(t *testing.T) *site {
 	s.id = s.registry.Register("s", s.text)
 	_, err = s.store.AddWebhook(t.Context(), rule.Row{Event: "STUDENT_REGISTRATION_COMPLETED", URL: "http://x/", Enabled: true}, nil)
 	s.must(err)
-	rows, err := s.store.Webhooks(t.Context())
+	table, err := s.store.Rules(t.Context())
 	s.must(err)
-	s.rule = rows[0]
+	s.rule = table.Webhooks[0]
 	s.env = []string{
 		"EVENT_BUS_KAFKA_BOOTSTRAP_SERVERS=" + s.broker.Addrs()[0], "EVENT_BUS_KAFKA_SCHEMA_REGISTRY_URL=" + s.registry.URL(),
 		"EVENT_BUS_TOPIC_PREFIX=dev", "WEBHOOK_DISPATCHER_TOPICS=a,b", "WEBHOOK_DISPATCHER_MYSQL_DSN=" + dsn,

@@ -73,12 +73,8 @@ func normal(o rule.Option) rule.Option {
 	return o
 }
 
-// RuleOptions returns what the option table has for rules, in no order; none where there is no such table yet. Options of rules that are
+// readOptions returns what the option table has for rules, in no order; none where there is no such table yet. Options of rules that are
 // gone or were made anew under the same id are among them.
-func (s *Store) RuleOptions(ctx context.Context) ([]rule.Option, error) {
-	return readOptions(s.gorm.WithContext(ctx))
-}
-
 func readOptions(db *gorm.DB) ([]rule.Option, error) {
 	var found []ruleOption
 	err := db.Select(optionColumns[:]).Find(&found).Error

@@ -40,11 +40,7 @@ func (webhook) TableName() string { return "openedx_webhooks_webhook" }
 
 var webhookColumns = [...]string{"id", "created", "modified", "event", "webhook_url", "enabled", "use_www_form_encoding"}
 
-// Webhooks returns all rows of the plugin's webhook table, enabled or not, by id.
-func (s *Store) Webhooks(ctx context.Context) ([]rule.Row, error) {
-	return readWebhooks(s.gorm.WithContext(ctx))
-}
-
+// readWebhooks returns all rows of the plugin's webhook table, enabled or not, by id.
 func readWebhooks(db *gorm.DB) ([]rule.Row, error) {
 	var found []webhook
 	if err := db.Select(webhookColumns[:]).Order("id").Find(&found).Error; err != nil {

@@ -221,7 +221,7 @@ func noLaneTable(t *testing.T, b *bench) {
 	// What can do without goes on.
 	b.insert(t, pending(1, l.RuleID))
 	want(t, "claimed", len(b.claim(t, l.RuleID, 1, time.Minute, tokenOf(1))), 1)
-	_, err := s.RuleOptions(t.Context())
+	_, err := ruleOptions(t, s)
 	must(t, err)
 	want(t, "a pause that failed left nothing", one[int](t, b.admin, "SELECT COUNT(*) FROM webhook_dispatcher_rule_option"), 0)
 }

@@ -14,6 +14,20 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 )
 
+// webhooks reads the rows of the plugin's webhook table.
+func webhooks(t *testing.T, s *store.Store) ([]rule.Row, error) {
+	t.Helper()
+	table, err := s.Rules(t.Context())
+	return table.Webhooks, err
+}
+
+// ruleOptions reads the options of rules.
+func ruleOptions(t *testing.T, s *store.Store) ([]rule.Option, error) {
+	t.Helper()
+	table, err := s.Rules(t.Context())
+	return table.Options, err
+}
+
 // addRule makes a rule and returns its lane and when it was made.
 func (b *bench) addRule(t *testing.T, url string) (delivery.Lane, time.Time) {
 	t.Helper()
@@ -25,7 +39,7 @@ func (b *bench) addRule(t *testing.T, url string) (delivery.Lane, time.Time) {
 // option returns the option of a lane's rule.
 func (b *bench) option(t *testing.T, l delivery.Lane) rule.Option {
 	t.Helper()
-	options, err := b.store.RuleOptions(t.Context())
+	options, err := ruleOptions(t, b.store)
 	must(t, err)
 	for _, o := range options {
 		if o.Kind == l.Kind && o.RuleID == l.RuleID {
@@ -51,7 +65,7 @@ func (b *bench) resume(t *testing.T, s *store.Store, l delivery.Lane, resumed bo
 }
 
 func pauseRule(t *testing.T, b *bench) {
-	options, err := b.store.RuleOptions(t.Context())
+	options, err := ruleOptions(t, b.store)
 	must(t, err)
 	want(t, "options of an empty table", len(options), 0)
 	l, created := b.addRule(t, "https://example.org/é")

@@ -172,7 +172,7 @@ use_www_form_encoding bool no -`,
 	b.migrate(t, store.MigrateOptions{WithPluginTables: true})
 	want(t, "table with a later column", b.describe(t, "openedx_webhooks_webhook"), before)
 	must(t, b.store.CheckSchema(t.Context()))
-	found, err := b.store.Webhooks(t.Context())
+	found, err := webhooks(t, b.store)
 	must(t, err)
 	want(t, "rules", len(found), 1)
 	want(t, "rule", found[0].ID, id)

@@ -17,7 +17,7 @@ import (
 )
 
 func rules(t *testing.T, b *bench) {
-	none, err := b.store.Webhooks(t.Context())
+	none, err := webhooks(t, b.store)
 	must(t, err)
 	want(t, "rules of an empty table", len(none), 0)
 	added := rule.Row{Event: "COURSE_ENROLLMENT_CREATED", URL: "https://example.org/'\\\"%?é", Enabled: true, Form: true}
@@ -28,7 +28,7 @@ func rules(t *testing.T, b *bench) {
 	// Rows as Django or someone by hand may write them.
 	mustExec(t, b.admin, `INSERT INTO openedx_webhooks_webhook (id, created, modified, event, webhook_url, enabled, use_www_form_encoding)
   VALUES (2147483647, '2023-01-31 20:28:10.976084', '2024-01-01 00:00:00', 'session_login_completed', 'ftp://x', 0, 2)`)
-	got, err := b.store.Webhooks(t.Context())
+	got, err := webhooks(t, b.store)
 	must(t, err)
 	if len(got) != 2 {
 		t.Fatalf("got %d rules, want 2", len(got))
