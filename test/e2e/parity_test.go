@@ -46,7 +46,7 @@ func TestEveryEventHasThePluginsBytes(t *testing.T) {
 		}
 	}
 	publisher := s.publish("--all", "--bodies", "--create-topics", "3")
-	d := s.serve("WEBHOOK_DISPATCHER_TOPICS=*")
+	d := s.serve("WEBHOOK_DISPATCHER_TOPICS=*", slowHandOff)
 	events := publisher.all()
 	topics := map[string]bool{}
 	for _, e := range events {

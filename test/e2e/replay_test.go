@@ -19,9 +19,6 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
 
-// slowHandOff keeps first tries from becoming rows on a machine that is busy: a replay would leave those that are delivered.
-const slowHandOff = "WEBHOOK_DISPATCHER_HAND_OFF=9s"
-
 // command runs a command under the daemon's account, checks its exit code, and that it prints nothing that holds secrets or learners' data.
 func (s *site) command(code int, env []string, args ...string) (stdout, stderr string) {
 	s.t.Helper()

@@ -28,7 +28,7 @@ func TestRulesEditedInDjango(t *testing.T) {
 		add(registrationRule, ""):                                           "empty",
 		add("CourseEnrollmentStarted", s.url("filter")):                     "filter",
 	}
-	d := s.serve("WEBHOOK_DISPATCHER_RULES_REFRESH=" + refresh.String())
+	d := s.serve("WEBHOOK_DISPATCHER_RULES_REFRESH="+refresh.String(), slowHandOff)
 	stream := s.publish("--type", "student.registration.completed", "--count", "4000", "--rate", "40")
 	eventually(t, 30*time.Second, "the first event", func() error { return atLeast(s.count("steady"), 1) })
 

@@ -11,6 +11,9 @@ import (
 // poll is the time between two looks at a condition.
 const poll = 50 * time.Millisecond
 
+// slowHandOff keeps first tries from becoming rows on a machine that is busy, for tests that count rows.
+const slowHandOff = "WEBHOOK_DISPATCHER_HAND_OFF=9s"
+
 // eventually waits until check returns nil, and fails the test with its last error when that takes longer than limit. It returns how
 // long it took.
 func eventually(t *testing.T, limit time.Duration, what string, check func() error) time.Duration {

@@ -64,7 +64,7 @@ func TestFiltersOnTheBus(t *testing.T) {
 		return reply{status: http.StatusOK, body: "{}"}
 	})
 	s.producer.create(registrations, 2)
-	d := s.serve()
+	d := s.serve(slowHandOff)
 	ids := s.producer.publish(registrations, 2, 1, 30)
 	var through, changed []string
 	for i, id := range ids {
