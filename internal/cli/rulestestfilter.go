@@ -41,7 +41,7 @@ func (c *testCommand) testFilter(ctx context.Context, s *session, e *ruleEntry, 
 	}
 	result := testView{Wanted: true, Request: c.view(e, request, d)}
 	if c.Send {
-		if result.Result, err = callFilter(ctx, daemons, e.filter.Filter, d, sample); err != nil {
+		if result.Result, err = callFilter(ctx, daemons, e, d, sample); err != nil {
 			return err
 		}
 	}
@@ -116,15 +116,16 @@ const noDeadline = time.Hour
 
 // callFilter calls the row by the daemon's engine and says what its answer means.
 func callFilter(
-	ctx context.Context, daemons *sender.Sender, f *rule.Filter, d *delivery.Delivery, sample payload.Value,
+	ctx context.Context, daemons *sender.Sender, e *ruleEntry, d *delivery.Delivery, sample payload.Value,
 ) (*resultView, error) {
 	call := &heard{Sender: daemons, id: d.ID}
-	engine, err := filterengine.New(filterengine.Options{Rules: sole{f}, Caller: call, Deadline: noDeadline})
+	engine, err := filterengine.New(filterengine.Options{Rules: sole{e.filter.Filter}, Caller: call, Deadline: noDeadline})
 	if err != nil {
 		return nil, err
 	}
 	outcome, err := engine.Run(ctx, &filterengine.Request{
-		Filter: f.EventType, Halting: true, Format: d.Format, Body: d.Body, Payload: sample,
+		Filter: e.rule.EventType, Halting: !e.inRequest() || filterengine.Halts(e.rule.EventType),
+		Format: d.Format, Body: d.Body, Payload: sample,
 	})
 	if err != nil {
 		return nil, err

@@ -22,17 +22,13 @@
 //
 //	rule      active; a paused one makes rows at once                                          shut.go
 //	patience  the time is over that the endpoint asked for (Retry-After)                       shut.go
-//	breaker   closed; or half-open, for one request: the probe                                 breaker.go
-//	places    8 at first, one more for each 2xx, half for each timeout, up to its limit        pace.go
+//	breaker   closed; or half-open, for one request: the probe                                 internal/breaker
+//	places    8 at first, one more for each 2xx, half for each timeout, up to its limit; 4     pace.go
+//	          after the breaker has closed
 //	bucket    there is a token, where the rule has a rate                                      pace.go
 //	slots     the process has one free; the last eighth is for lanes with few under way        slots.go
 //
 // The first three shut the lane: what waits and what comes become rows, claimed rows are given back. With the others it waits in memory.
-//
-//	     10 failures in a row over 5 s           10 s
-//	closed ─────────────────────────► open ─────────────► half-open ── probe fails ──► open
-//	  ▲                                                       │
-//	  └──────────────── probe works; 4 places ────────────────┘     a probe that says nothing: half-open, for the next
 //
 // Locks, in this order: a source's mu, Dispatcher.lanesMu, a lane's mu, then those of the slots, of the sweeper's list, of the breaker. A
 // lane's mu guards its queues, counts and limits, a flight's mu its phase. No lock is held while calling the sender, the queue or

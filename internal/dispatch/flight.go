@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/breaker"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
@@ -27,9 +28,9 @@ type flight struct {
 	origin   *origin
 	until    time.Time // when a claimed row's lease runs out
 
-	started time.Time // guarded by lane.mu
-	place   int       // in lane.trying; guarded by lane.mu
-	round   uint32    // of the lane's breaker, when the flight began; guarded by lane.mu
+	started time.Time       // guarded by lane.mu
+	place   int             // in lane.trying; guarded by lane.mu
+	request breaker.Request // for the lane's breaker; guarded by lane.mu
 
 	mu    sync.Mutex
 	phase phase

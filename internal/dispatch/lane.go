@@ -5,8 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sony/gobreaker/v2"
-
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/breaker"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
@@ -25,7 +24,7 @@ type lane struct {
 	activeClaimed int
 	pace          pace
 	bucket        bucket
-	breaker       *breaker
+	breaker       *breaker.Breaker
 	closedUntil   time.Time       // the endpoint asked for patience
 	paused        bool            // the rule was, when last looked at
 	url           string          // the rule's, when last looked at
@@ -47,9 +46,9 @@ type lane struct {
 func newLane(d *Dispatcher, key delivery.Lane) *lane {
 	l := &lane{d: d, key: key, used: time.Now(), pace: newPace(d.EndpointConcurrency), health: delivery.LaneHealth{Lane: key}}
 	l.series = d.metrics.series(key)
-	l.breaker = newBreaker(func(from, to gobreaker.State) {
+	l.breaker = breaker.New(func(from, to breaker.State) {
 		d.metrics.turned(l.series, from, to)
-		if to == gobreaker.StateClosed {
+		if to == breaker.Closed {
 			l.pace.restart()
 		}
 	})
@@ -97,7 +96,7 @@ func (l *lane) push(f *flight, now time.Time) {
 	l = l.live()
 	f.lane, l.used = l, now
 	reason, wait := l.barrier(now)
-	if reason == delivery.ReasonNone && l.breaker.state == gobreaker.StateHalfOpen && (l.breaker.probe != nil || l.waiting() > 0) {
+	if reason == delivery.ReasonNone && l.breaker.State() == breaker.HalfOpen && (l.breaker.Probing() || l.waiting() > 0) {
 		reason = delivery.ReasonCircuitOpen // there is a probe already
 	}
 	if reason != delivery.ReasonNone {
@@ -177,7 +176,7 @@ func (l *lane) next(f *flight) *flight {
 		l.activeClaimed--
 	}
 	l.forget(f)
-	l.breaker.end(f)
+	l.breaker.End(&f.request)
 	wake := l.hungry && l.claimed.len()+l.activeClaimed <= l.claimCap(now)/2
 	if wake {
 		l.hungry = false
@@ -214,9 +213,9 @@ func (l *lane) canStart(now time.Time) bool {
 	if reason, _ := l.barrier(now); reason != delivery.ReasonNone {
 		return false
 	}
-	if l.breaker.state == gobreaker.StateHalfOpen {
+	if l.breaker.State() == breaker.HalfOpen {
 		// Requests begun before it opened may hang yet and have all places. The probe waits for none of them.
-		if l.breaker.probe != nil {
+		if l.breaker.Probing() {
 			return false
 		}
 	} else if l.active >= l.pace.places() {
@@ -253,7 +252,7 @@ func (l *lane) start(now time.Time) *flight {
 		f.place = len(l.trying)
 		l.trying = append(l.trying, f)
 	}
-	l.breaker.begin(f)
+	l.breaker.Begin(&f.request)
 	return f
 }
 
@@ -287,14 +286,14 @@ func (l *lane) note(f *flight, a *delivery.Attempt) {
 	if until := now.Add(wait); wait > 0 && until.After(l.closedUntil) { // a longer wait stays
 		l.closedUntil = until
 	}
-	before := l.breaker.state
-	l.breaker.note(f, a.Sign(), now.Add(-a.Duration))
-	after := l.breaker.state
+	before := l.breaker.State()
+	l.breaker.Note(&f.request, a.Sign(), now.Add(-a.Duration))
+	after := l.breaker.State()
 	l.mu.Unlock()
 	if before != after {
 		l.switched(before, after, now)
 	}
-	if wait > 0 || after == gobreaker.StateOpen && before != after {
+	if wait > 0 || after == breaker.Open && before != after {
 		l.clear(now)
 	}
 }
@@ -329,8 +328,8 @@ func (l *lane) space(now time.Time) int {
 		return 0
 	}
 	l.hungry = true
-	if l.breaker.state == gobreaker.StateHalfOpen {
-		if l.breaker.probe != nil || l.waiting() > 0 {
+	if l.breaker.State() == breaker.HalfOpen {
+		if l.breaker.Probing() || l.waiting() > 0 {
 			return 0
 		}
 		return 1

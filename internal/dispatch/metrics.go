@@ -4,8 +4,8 @@ import (
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/sony/gobreaker/v2"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/breaker"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
@@ -20,8 +20,8 @@ const (
 
 var resultNames = [results]string{"delivered", "retry", "dead", "halted"}
 
-var breakerStates = map[gobreaker.State]string{
-	gobreaker.StateClosed: "closed", gobreaker.StateHalfOpen: "half_open", gobreaker.StateOpen: "open",
+var breakerStates = map[breaker.State]string{
+	breaker.Closed: "closed", breaker.HalfOpen: "half_open", breaker.Open: "open",
 }
 
 type metrics struct {
@@ -30,7 +30,7 @@ type metrics struct {
 	queued     prometheus.Gauge
 	handOffs   prometheus.Counter
 	spilled    prometheus.Counter
-	breakers   map[gobreaker.State]prometheus.Gauge
+	breakers   map[breaker.State]prometheus.Gauge
 	openings   prometheus.Counter
 	limited    prometheus.Gauge
 	overflow   prometheus.Counter
@@ -81,7 +81,7 @@ func newMetrics(reg prometheus.Registerer, perRule bool) *metrics {
 			Name: "webhook_dispatcher_deliveries_overflowed_total",
 			Help: "Deliveries made dead rows without a body because as many rows of their rule waited as may.",
 		}),
-		breakers: make(map[gobreaker.State]prometheus.Gauge, len(breakerStates)),
+		breakers: make(map[breaker.State]prometheus.Gauge, len(breakerStates)),
 	}
 	for i, result := range resultNames {
 		m.judgements[i] = [2]prometheus.Counter{judged.WithLabelValues(result, "memory"), judged.WithLabelValues(result, "row")}
@@ -110,7 +110,7 @@ func newMetrics(reg prometheus.Registerer, perRule bool) *metrics {
 
 // series counts a new lane, and returns its own metrics, nil without per-rule metrics.
 func (m *metrics) series(key delivery.Lane) *ruleSeries {
-	m.breakers[gobreaker.StateClosed].Inc()
+	m.breakers[breaker.Closed].Inc()
 	if m.ruleResults == nil || key.Kind != delivery.KindWebhook {
 		return nil
 	}
@@ -124,7 +124,7 @@ func (m *metrics) series(key delivery.Lane) *ruleSeries {
 }
 
 // removed takes a lane out again.
-func (m *metrics) removed(s *ruleSeries, state gobreaker.State) {
+func (m *metrics) removed(s *ruleSeries, state breaker.State) {
 	m.breakers[state].Dec()
 	if s == nil {
 		return
@@ -136,7 +136,7 @@ func (m *metrics) removed(s *ruleSeries, state gobreaker.State) {
 }
 
 // turned counts a breaker that has changed its state.
-func (m *metrics) turned(s *ruleSeries, from, to gobreaker.State) {
+func (m *metrics) turned(s *ruleSeries, from, to breaker.State) {
 	m.breakers[from].Dec()
 	m.breakers[to].Inc()
 	if s != nil {

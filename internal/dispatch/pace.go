@@ -7,12 +7,14 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/breaker"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
 // The places of a lane, where its limit is not below.
 const (
-	firstPlaces = 8 // to begin with
+	// To begin with: no fewer than failures that open a breaker, so that an endpoint that hangs is known after one timeout.
+	firstPlaces = breaker.TripAfter
 	leastPlaces = 4 // however little its endpoint answers
 )
 

@@ -6,8 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sony/gobreaker/v2"
-
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/breaker"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
@@ -119,7 +118,7 @@ func (l *lane) load(now time.Time) load {
 	if l.fresh.len() > 0 || l.active >= l.pace.places() || !l.bucket.ready(now) {
 		return busy
 	}
-	if reason, _ := l.barrier(now); reason != delivery.ReasonNone || l.breaker.state != gobreaker.StateClosed {
+	if reason, _ := l.barrier(now); reason != delivery.ReasonNone || l.breaker.State() != breaker.Closed {
 		return busy
 	}
 	return idle

@@ -3,8 +3,7 @@ package dispatch
 import (
 	"time"
 
-	"github.com/sony/gobreaker/v2"
-
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/breaker"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
@@ -22,23 +21,23 @@ func (l *lane) barrier(now time.Time) (delivery.Reason, time.Duration) {
 		}
 		l.closedUntil = time.Time{}
 	}
-	if l.breaker.look() == gobreaker.StateOpen {
+	if l.breaker.Look() == breaker.Open {
 		return delivery.ReasonCircuitOpen, 0
 	}
 	return delivery.ReasonNone, 0
 }
 
 // switched counts and logs that an attempt has changed the state of the breaker.
-func (l *lane) switched(before, after gobreaker.State, now time.Time) {
+func (l *lane) switched(before, after breaker.State, now time.Time) {
 	switch {
-	case after == gobreaker.StateOpen && before == gobreaker.StateClosed:
+	case after == breaker.Open && before == breaker.Closed:
 		l.d.metrics.openings.Inc()
 		if l.mayLog(logOpened, now) {
 			l.d.Logger.Warn("circuit breaker opened: the endpoint of this rule fails; its deliveries wait as rows, "+
-				"and one request at a time shows whether it works again", "rule_id", l.key.RuleID, "failures_in_a_row", tripAfter,
-				"next_request_in", openFor.String())
+				"and one request at a time shows whether it works again", "rule_id", l.key.RuleID, "failures_in_a_row", breaker.TripAfter,
+				"next_request_in", breaker.OpenFor.String())
 		}
-	case after == gobreaker.StateClosed:
+	case after == breaker.Closed:
 		if l.mayLog(logClosed, now) {
 			l.d.Logger.Info("circuit breaker closed: the endpoint of this rule works again", "rule_id", l.key.RuleID)
 		}

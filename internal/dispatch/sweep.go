@@ -142,6 +142,6 @@ func (d *Dispatcher) remove(l *lane, now time.Time) bool {
 	l.gone = true
 	l.bucket.stop()
 	delete(d.lanes, l.key)
-	d.metrics.removed(l.series, l.breaker.state)
+	d.metrics.removed(l.series, l.breaker.State())
 	return true
 }

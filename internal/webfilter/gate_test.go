@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/breaker"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/sender"
@@ -83,11 +84,11 @@ func TestBreaker(t *testing.T) {
 		if out := run(3); calls != 49 || out.Halt == nil || testutil.ToFloat64(e.metrics.calls[outcomeBreaker]) != 3 {
 			t.Fatalf("%d calls: the breaker is not open; %+v", calls, out)
 		}
-		wait(openFor + time.Millisecond)
+		wait(breaker.OpenFor + time.Millisecond)
 		if run(2); calls != 50 {
 			t.Fatalf("%d calls: one is to show whether it works again, and failed", calls)
 		}
-		wait(openFor + time.Millisecond)
+		wait(breaker.OpenFor + time.Millisecond)
 		err = nil
 		if run(3); calls != 53 {
 			t.Fatalf("%d calls: it works again", calls)

@@ -51,6 +51,7 @@ var table = []row{
 	// Pure: no Kafka, no HTTP, no SQL, no clock of their own.
 	{pkg: "internal/offset"},
 	{pkg: "internal/delivery", ours: []string{"pkg/event"}},
+	{pkg: "internal/breaker", ours: []string{"internal/delivery"}, others: []string{breaker}},
 	{pkg: "internal/payload", ours: []string{"internal/delivery", "pkg/event"}},
 	{pkg: "internal/expression", ours: []string{"internal/payload"}, others: []string{gojq}},
 	{
@@ -80,8 +81,11 @@ var table = []row{
 
 	// What decides, and reaches the world through interfaces of its own.
 	{
-		pkg: "internal/dispatch", ours: []string{"internal/delivery", "internal/expression", "internal/payload", "internal/rule", "pkg/event"},
-		others: []string{breaker, prometheus, xsync, xtime},
+		pkg: "internal/dispatch",
+		ours: []string{
+			"internal/breaker", "internal/delivery", "internal/expression", "internal/payload", "internal/rule", "pkg/event",
+		},
+		others: []string{prometheus, xsync, xtime},
 	},
 	{
 		pkg: "internal/replay",
@@ -92,8 +96,9 @@ var table = []row{
 	},
 	{pkg: "internal/queue", ours: []string{"internal/delivery"}, others: []string{prometheus, xsync}},
 	{
-		pkg: "internal/webfilter", ours: []string{"internal/delivery", "internal/payload", "internal/rule", "internal/sender"},
-		others: []string{breaker, prometheus, xtext},
+		pkg:    "internal/webfilter",
+		ours:   []string{"internal/breaker", "internal/delivery", "internal/payload", "internal/rule", "internal/sender"},
+		others: []string{prometheus, xtext},
 	},
 	{
 		pkg: "internal/filtering", ours: []string{"internal/delivery", "internal/payload", "internal/webfilter"},
