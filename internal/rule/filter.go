@@ -47,6 +47,9 @@ type Filter struct {
 	// Hold says why the row must not be called, "" where it may be. The plugin would fail to send to such a row, which may halt: so
 	// must whoever goes through rows take it for one that gave no answer, and not for one that is not there.
 	Hold string
+	// Waits is set where Hold is because of the row's options: secrets that cannot be opened, or were meant for another URL. Its event of
+	// the bus waits for it as a row, as a delivery of such a rule does: it may be there to take something out. In the request nobody waits.
+	Waits bool
 }
 
 // CompileFilter makes a filter of a row and its option, which may be nil, or says in one line what is wrong with the row's event, the only
@@ -94,6 +97,7 @@ func (f *Filter) prepare(opener Opener, option *Option) (err error) {
 			err = f.open(opener, option, &document)
 		}
 		if err != nil {
+			f.Waits = true
 			return err
 		}
 	}
