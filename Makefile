@@ -4,7 +4,7 @@ SHELL := bash -euo pipefail
 
 FUZZTIME ?= 30s
 
-.PHONY: help build test test-race lint fmt fuzz e2e soak ci sandbox schema clean
+.PHONY: help build test test-race lint fmt fuzz e2e soak bench ci sandbox schema clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -141,6 +141,8 @@ func TestReplayOfWhatIsLeft(t *testing.T) {
 	record, id := s.producer.event(registrations, 1, 30)
 	s.producer.send(record)
 	trimmed = append(trimmed, id)
+	settings := []string{"WEBHOOK_DISPATCHER_TOPICS=" + registrations + "," + compacted, slowHandOff}
+	d := s.serve(settings...) // now: compaction may come any time
 	var all []string // of the compacted topic; the last segment is never compacted
 	for n := 100; n < 140; n++ {
 		record, id := s.producer.event(compacted, 1, n)
@@ -151,8 +153,6 @@ func TestReplayOfWhatIsLeft(t *testing.T) {
 		}
 		s.producer.send(record)
 	}
-	settings := []string{"WEBHOOK_DISPATCHER_TOPICS=" + registrations + "," + compacted, slowHandOff}
-	d := s.serve(settings...)
 	s.times("hook", 1, append(trimmed, all...))
 	for _, topic := range []string{registrations, compacted} {
 		eventually(t, 10*time.Second, "offsets", func() error { return s.producer.allCommitted(topic) })
