@@ -1,6 +1,9 @@
 package delivery
 
-import "time"
+import (
+	"sync/atomic"
+	"time"
+)
 
 // Sign is what an attempt says of the endpoint at this moment, whatever becomes of the delivery. The breaker of a lane goes by it.
 type Sign uint8
@@ -32,8 +35,34 @@ func (a *Attempt) Sign() Sign {
 	return SignWorks
 }
 
-// unbuiltRest is how long after it a failed expression no longer counts with the next.
-const unbuiltRest = time.Hour
+// Stage is what of a rule failed where no body could be made.
+type Stage uint8
+
+// The stages.
+const (
+	StageRule      Stage = iota // its options, or the event that a row keeps, cannot be read
+	StageFilter                 // its filter fails
+	StageTransform              // its transform fails, or makes what cannot be sent
+	stages
+)
+
+// Runs are the good runs of one compiled expression so far. Two Runs are equal if it is the same expression and had no good run in between.
+type Runs struct {
+	Counter *atomic.Uint64 // the expression's own; nil where there is none
+	Good    uint64         // what it was
+}
+
+// Unbuilt says what failed where no body could be made.
+type Unbuilt struct {
+	Stage Stage
+	Runs  Runs // of the expression of the stage
+}
+
+// row counts failures of one stage with no good run between them.
+type row struct {
+	runs Runs
+	n    int
+}
 
 // LaneHealth is what one process knows of the endpoint of a lane. The zero LaneHealth knows of no failure.
 type LaneHealth struct {
@@ -46,29 +75,47 @@ type LaneHealth struct {
 	LastTaken time.Time
 	// Gone counts the answers 410 since the last answer of another kind.
 	Gone int
-	// Unbuilt counts the attempts that ended with the class expression since the last that did not. After unbuiltRest without one it begins
-	// anew: what a filter leaves out makes no attempt, and so is not seen here.
-	Unbuilt     int
-	lastUnbuilt time.Time
+	// Unbuilt is how many attempts in a row ended with the class expression, of the stage that has the most. A row of failures ends with a
+	// good run of the filter or transform that failed, for whatever event, and so also where the filter leaves the event out and no attempt
+	// is made. The other one's good runs end it not: a filter that works says nothing of the transform behind it.
+	Unbuilt int
+	rows    [stages]row
+}
+
+// NoteUnbuilt adds an attempt that ended with the class expression, in place of Note. It says nothing of the endpoint.
+func (h *LaneHealth) NoteUnbuilt(u Unbuilt) {
+	r := &h.rows[u.Stage]
+	if r.runs != u.Runs {
+		*r = row{runs: u.Runs}
+	}
+	r.n++
+	h.measure()
+}
+
+func (h *LaneHealth) measure() {
+	h.Unbuilt = 0
+	for _, r := range h.rows {
+		h.Unbuilt = max(h.Unbuilt, r.n)
+	}
 }
 
 // Note adds an attempt that ended at now. Whatever is not a delivery taken is a failure here, an endpoint that asks for time or that the
-// egress guard refuses included: what counts is that its rule gets nothing delivered. An attempt given up by this process says nothing.
+// egress guard refuses included: what counts is that its rule gets nothing delivered. An attempt given up by this process says nothing, and
+// neither does one that the filter leaves out. One that could not be built counts as one of StageRule; NoteUnbuilt is for those of which
+// more is known.
 func (h *LaneHealth) Note(a *Attempt, now time.Time) {
 	switch a.Class {
-	case ClassExpression: // says nothing of the endpoint
-		if now.Sub(h.lastUnbuilt) > unbuiltRest {
-			h.Unbuilt = 0
-		}
-		h.Unbuilt++
-		h.lastUnbuilt = now
-		return
-	case ClassFiltered:
-		h.Unbuilt = 0
-		return
 	case ClassCancelled:
-	default:
-		h.Unbuilt = 0
+		return
+	case ClassExpression:
+		h.NoteUnbuilt(Unbuilt{Stage: StageRule})
+		return
+	default: // what had to be read could be
+		h.rows[StageRule] = row{}
+		h.measure()
+	}
+	if a.Class == ClassFiltered {
+		return
 	}
 	switch {
 	case a.OK():
@@ -77,7 +124,6 @@ func (h *LaneHealth) Note(a *Attempt, now time.Time) {
 			h.FailingSince, h.LastFailure = time.Time{}, time.Time{}
 		}
 		h.Gone = 0
-	case a.Class == ClassCancelled:
 	default:
 		if h.FailingSince.IsZero() {
 			h.FailingSince = now

@@ -1,6 +1,7 @@
 package delivery_test
 
 import (
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -54,28 +55,45 @@ func TestSign(t *testing.T) {
 	}
 }
 
+// A row of failures ends with a good run of what failed, and with nothing else.
 func TestUnbuilt(t *testing.T) {
 	t.Parallel()
+	var filter, transform, changed atomic.Uint64
+	runs := func(c *atomic.Uint64) delivery.Runs { return delivery.Runs{Counter: c, Good: c.Load()} }
 	var h delivery.LaneHealth
-	now := time.Unix(0, 0)
 	for i, step := range []struct {
 		class delivery.ErrorClass
-		after time.Duration
+		stage delivery.Stage
+		good  *atomic.Uint64 // has a good run before
+		of    *atomic.Uint64
 		want  int
 	}{
-		{delivery.ClassExpression, 0, 1},
-		{delivery.ClassExpression, time.Hour, 2},
-		{delivery.ClassCancelled, 0, 2}, // says nothing
-		{delivery.ClassExpression, time.Hour + 1, 1},
-		{delivery.ClassExpression, time.Second, 2},
-		{delivery.ClassFiltered, 0, 0}, // its filter works
-		{delivery.ClassExpression, time.Second, 1},
-		{delivery.ClassTimeout, 0, 0},
-		{delivery.ClassExpression, time.Second, 1},
-		{"", 0, 0},
+		{delivery.ClassExpression, delivery.StageTransform, nil, &transform, 1},
+		{delivery.ClassExpression, delivery.StageTransform, &filter, &transform, 2}, // the filter's runs say nothing of the transform
+		{delivery.ClassCancelled, 0, nil, nil, 2},
+		{delivery.ClassFiltered, 0, &filter, nil, 2},
+		{"", 0, nil, nil, 2}, // a body that was made long ago
+		{delivery.ClassTimeout, 0, nil, nil, 2},
+		{delivery.ClassExpression, delivery.StageTransform, nil, &transform, 3},
+		{delivery.ClassExpression, delivery.StageFilter, &filter, &filter, 3}, // between those of the transform
+		{delivery.ClassExpression, delivery.StageTransform, &filter, &transform, 4},
+		{delivery.ClassExpression, delivery.StageFilter, &filter, &filter, 4},
+		{delivery.ClassExpression, delivery.StageTransform, &transform, &transform, 1},
+		{delivery.ClassExpression, delivery.StageFilter, nil, &filter, 2},
+		{delivery.ClassExpression, delivery.StageFilter, nil, &filter, 3},
+		{delivery.ClassExpression, delivery.StageFilter, nil, &changed, 1}, // the rule has another filter
+		{delivery.ClassExpression, delivery.StageRule, nil, nil, 1},
+		{delivery.ClassExpression, delivery.StageRule, nil, nil, 2},
+		{delivery.ClassFiltered, 0, nil, nil, 1}, // an event that could be read
 	} {
-		now = now.Add(step.after)
-		h.Note(&delivery.Attempt{Class: step.class, Status: 200}, now)
+		if step.good != nil {
+			step.good.Add(1)
+		}
+		if step.of != nil {
+			h.NoteUnbuilt(delivery.Unbuilt{Stage: step.stage, Runs: runs(step.of)})
+		} else {
+			h.Note(&delivery.Attempt{Class: step.class, Status: 200}, time.Unix(int64(i), 0))
+		}
 		if h.Unbuilt != step.want {
 			t.Errorf("step %d: %d unbuilt, want %d", i, h.Unbuilt, step.want)
 		}

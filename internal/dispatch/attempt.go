@@ -12,13 +12,13 @@ import (
 )
 
 // send makes one attempt of a delivery. One that has the event itself is built first, by the rule of this moment; what is built is sent
-// and not kept, so that the next attempt builds it anew.
-func (d *Dispatcher) send(r *rule.Rule, out *delivery.Delivery, number int) delivery.Attempt {
+// and not kept, so that the next attempt builds it anew. What is said of an attempt that could not be built counts for its class alone.
+func (d *Dispatcher) send(r *rule.Rule, out *delivery.Delivery, number int) (delivery.Attempt, delivery.Unbuilt) {
 	if out.Format != delivery.FormatEvent {
-		return d.Sender.Send(d.ctx, r, out, number)
+		return d.Sender.Send(d.ctx, r, out, number), delivery.Unbuilt{}
 	}
 	begin := time.Now()
-	failed := func(class delivery.ErrorClass, text string) delivery.Attempt {
+	ended := func(class delivery.ErrorClass, text string) delivery.Attempt {
 		return delivery.Attempt{
 			ID: out.ID, Kind: out.Kind, RuleID: out.RuleID, EventType: out.EventType, Number: number, At: begin, Duration: time.Since(begin),
 			Class: class, Response: []byte(text), Final: true,
@@ -26,7 +26,7 @@ func (d *Dispatcher) send(r *rule.Rule, out *delivery.Delivery, number int) deli
 	}
 	m, err := payload.ParseMessage(out.Body)
 	if err != nil {
-		return failed(delivery.ClassExpression, fmt.Sprintf("the event that this row keeps cannot be read: %v", err))
+		return ended(delivery.ClassExpression, fmt.Sprintf("the event that this row keeps cannot be read: %v", err)), unbuilt(err)
 	}
 	m.Event.Traceparent = out.Traceparent
 	body, format, wanted, err := Build(r, m)
@@ -35,11 +35,11 @@ func (d *Dispatcher) send(r *rule.Rule, out *delivery.Delivery, number int) deli
 	}
 	switch {
 	case err != nil:
-		return failed(delivery.ClassExpression, err.Error())
+		return ended(delivery.ClassExpression, err.Error()), unbuilt(err)
 	case !wanted:
-		return failed(delivery.ClassFiltered, "")
+		return ended(delivery.ClassFiltered, ""), delivery.Unbuilt{}
 	}
 	built := *out
 	built.Body, built.Format = body, format
-	return d.Sender.Send(d.ctx, r, &built, number)
+	return d.Sender.Send(d.ctx, r, &built, number), delivery.Unbuilt{}
 }

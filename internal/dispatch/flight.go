@@ -61,8 +61,9 @@ func (f *flight) run() {
 		f.mu.Lock()
 		f.timeout = d.limits(r).Timeout
 		f.mu.Unlock()
-		a = d.send(r, f.delivery, 1)
-		l.note(f, &a)
+		var what delivery.Unbuilt
+		a, what = d.send(r, f.delivery, 1)
+		l.note(f, &a, what)
 	}
 	f.mu.Lock()
 	switch f.phase {
@@ -91,8 +92,8 @@ func (f *flight) runClaimed() {
 		d.Queue.Settle(delivery.Return(f.row, 0))
 		return
 	}
-	a := d.send(r, f.delivery, f.row.Attempts+1)
-	l.note(f, &a)
+	a, what := d.send(r, f.delivery, f.row.Attempts+1)
+	l.note(f, &a, what)
 	d.settle(f.row, &a, l)
 }
 

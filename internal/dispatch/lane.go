@@ -268,14 +268,19 @@ func (l *lane) forget(f *flight) {
 	l.trying = l.trying[:last]
 }
 
-// note takes down what an attempt says of the endpoint, right when it has ended: its row may take its time.
-func (l *lane) note(f *flight, a *delivery.Attempt) {
+// note takes down what an attempt says of the endpoint, right when it has ended: its row may take its time. One of the class expression
+// says something of the rule instead: what failed.
+func (l *lane) note(f *flight, a *delivery.Attempt, what delivery.Unbuilt) {
 	if a.Class == delivery.ClassCancelled {
 		return
 	}
 	now := time.Now()
 	l.mu.Lock()
-	l.health.Note(a, now)
+	if a.Class == delivery.ClassExpression {
+		l.health.NoteUnbuilt(what)
+	} else {
+		l.health.Note(a, now)
+	}
 	switch {
 	case a.OK():
 		l.pace.taken()

@@ -48,6 +48,29 @@ func (b *builder) plan(r *rule.Rule) (body []byte, format delivery.Format, wante
 	return b.build(r)
 }
 
+// unbuiltError says of an error what failed.
+type unbuiltError struct {
+	error
+
+	what delivery.Unbuilt
+}
+
+func (e *unbuiltError) Unwrap() error { return e.error }
+
+// unbuilt returns what failed where Build returned err.
+func unbuilt(err error) delivery.Unbuilt {
+	if e, ok := errors.AsType[*unbuiltError](err); ok {
+		return e.what
+	}
+	return delivery.Unbuilt{Stage: delivery.StageRule}
+}
+
+// failed returns err as one of the expression at the stage. Good runs of other events may come meanwhile: then the failure seems to be
+// later than it was, which ends no row too late.
+func failed(stage delivery.Stage, p *expression.Program, err error) error {
+	return &unbuiltError{err, delivery.Unbuilt{Stage: stage, Runs: delivery.Runs{Counter: &p.Good, Good: p.Good.Load()}}}
+}
+
 var errResting = errors.New("the rule is paused because its expressions fail")
 
 // Build returns what the rule sends of the event; wanted is false where its filter leaves the event out. An error says which expression
@@ -75,25 +98,37 @@ func (b *builder) build(r *rule.Rule) (body []byte, format delivery.Format, want
 	}
 	if r.Filter != nil {
 		// What expressions may take of the time is bounded by themselves.
-		if wanted, err = r.Filter.Test(context.Background(), b.in()); err != nil || !wanted {
-			return nil, 0, false, err
+		if wanted, err = r.Filter.Test(context.Background(), b.in()); err != nil {
+			return nil, 0, false, failed(delivery.StageFilter, r.Filter, err)
+		}
+		r.Filter.Good.Add(1)
+		if !wanted {
+			return nil, 0, false, nil
 		}
 	}
 	if r.Transform == nil {
 		return b.shared(r.Shape, r.Format), r.Format, true, nil
 	}
+	if body, err = b.transform(r); err != nil {
+		return nil, 0, false, failed(delivery.StageTransform, r.Transform, err)
+	}
+	r.Transform.Good.Add(1)
+	return body, r.Format, true, nil
+}
+
+func (b *builder) transform(r *rule.Rule) ([]byte, error) {
 	v, err := r.Transform.Apply(context.Background(), b.in())
 	if err != nil {
-		return nil, 0, false, err
+		return nil, err
 	}
 	if r.Format == delivery.FormatForm && v.Kind() != payload.Object {
-		return nil, 0, false, errors.New("the transform returned no object, and form fields are made of one: make it {…}")
+		return nil, errors.New("the transform returned no object, and form fields are made of one: make it {…}")
 	}
-	body = payload.Encode(b.message.Wrap(r.Shape, v), r.Format)
+	body := payload.Encode(b.message.Wrap(r.Shape, v), r.Format)
 	if len(body) > expression.MaxOutput {
-		return nil, 0, false, fmt.Errorf("the transform makes a body of %d bytes: make it %d at most", len(body), expression.MaxOutput)
+		return nil, fmt.Errorf("the transform makes a body of %d bytes: make it %d at most", len(body), expression.MaxOutput)
 	}
-	return body, r.Format, true, nil
+	return body, nil
 }
 
 func (b *builder) in() *expression.Input {

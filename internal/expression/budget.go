@@ -39,16 +39,23 @@ func (b *budget) Done() <-chan struct{} {
 	if b.steps%lookEach != 0 || b.err != nil {
 		return b.done
 	}
-	took := time.Since(b.begin)
-	if took > MaxTime && b.steps > fewSteps || took > patience*MaxTime {
-		b.err = ErrTooLong
-	} else {
+	if b.err = b.over(); b.err == nil {
 		b.err = b.Context.Err()
 	}
 	if b.err != nil {
 		close(b.done)
 	}
 	return b.done
+}
+
+// over returns ErrTooLong once the run has used up its time. It is asked at the end of a run, too: a run that was late because of a single
+// step must not count as a good one, or its rule is late for every event and never paused.
+func (b *budget) over() error {
+	took := time.Since(b.begin)
+	if took > MaxTime && b.steps > fewSteps || took > patience*MaxTime {
+		return ErrTooLong
+	}
+	return nil
 }
 
 // Err returns ErrTooLong, or why the caller has given up, once the channel is closed.

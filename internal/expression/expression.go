@@ -10,13 +10,11 @@
 // follows jq: 4/2 is 2, 3/2 is 1.5, and floor and round give floats, so `3.7 | floor` comes out as 3.0 (with `| tostring | tonumber`
 // after it as 3). NaN comes out as null, and infinities as the largest doubles, as jq prints them. Objects come out with sorted keys.
 //
-// It is no security boundary: expressions come from operators, and the limits are for mistakes. The time is looked at between two steps
-// of gojq. A step may sort, print or search what was made before, so that a run can end late: by half a second where an event holds a
-// megabyte of text. Memory is not limited as such. What a slip can do in one step is refused: a text repeated to more than MaxOutput,
-// such as a price that is text times 1e9, and an array index above MaxIndex, such as an id taken for one, that would make an array as
-// long; and regular expressions do not go over a text once for each match (see match.go). In 50 ms of steps a list grows to some ten
-// megabytes, and a text that is added to itself again and again to a hundred. What is left takes intent: a list that holds itself
-// twice, thirty levels deep, is small until tojson prints it or == compares it, and then takes all memory or time there is.
+// It is no security boundary: expressions come from operators, and the limits are for mistakes. The time is looked at between two steps of
+// gojq and at the end, so that a run can end late by what one step takes, and fails then. Steps that could take seconds or gigabytes are
+// bounded: bounds.go has the table. A step within its bound takes some 100 ms at most, a search with a regular expression up to a second
+// (see match.go). Memory is not limited as such: in 50 ms of steps a list grows to some ten megabytes, and one step may make 50 bytes for
+// each byte of text.
 package expression
 
 import (
@@ -24,6 +22,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -45,8 +44,11 @@ const MaxText = 16 << 10
 // maxError is how many characters of an error are kept: what failed may be as large as the event.
 const maxError = 500
 
-// Program is a compiled expression. It is immutable and safe for concurrent use.
+// Program is a compiled expression. It is immutable, but for Good, and safe for concurrent use.
 type Program struct {
+	// Good counts the runs that whoever runs the program found good.
+	Good atomic.Uint64
+
 	code   *gojq.Code
 	params any
 }
@@ -152,18 +154,25 @@ func (p *Program) run(ctx context.Context, in *Input) (first any, results int, e
 		}
 	}()
 	in.make()
-	iter := p.code.RunWithContext(newBudget(ctx), in.body, in.event, in.data, p.params)
+	budget := newBudget(ctx)
+	iter := p.code.RunWithContext(budget, in.body, in.event, in.data, p.params)
 	for results < 2 {
 		v, ok := iter.Next()
 		if !ok {
 			break
 		}
 		if failed, ok := v.(error); ok {
+			if thrown, ok := errors.AsType[gojq.ValueError](failed); ok && weigh(thrown.Value()) > maxWeight {
+				failed = errors.New("an error with a value that is too large to be shown")
+			}
 			return nil, 0, cut("", failed) // its text is made here, where a panic is caught
 		}
 		if results++; results == 1 {
 			first = v
 		}
+	}
+	if err := budget.over(); err != nil {
+		return nil, 0, err
 	}
 	return first, results, nil
 }

@@ -75,6 +75,9 @@ func FuzzCompile(f *testing.F) {
 		f.Add(strings.Replace(place, "X", "env", 1))
 	}
 	f.Add(`"/w==" | @base64d`)
+	for expression := range tooLarge {
+		f.Add(expression)
+	}
 	f.Add(typicalFilter)
 	f.Add(typicalTransform)
 	f.Add(strings.Repeat("(", 8000))

@@ -3,22 +3,22 @@ package expression
 import (
 	"fmt"
 	"regexp"
+	"regexp/syntax"
 	"strings"
 	"sync"
+	"time"
 	"unicode/utf8"
 
 	"github.com/itchyny/gojq"
 )
 
 // gojq's own regular expressions take time that grows with the square of the text, within a single step that no deadline ends: one gsub
-// over 100 kB takes seconds. And what it has compiled it keeps for good, though patterns may come from events. So the functions that
-// use them stand here again, on top of findAll. What they do is the same, but for a pattern that can match nothing: right behind a
-// match it does not match nothing once more.
+// over 100 kB takes seconds; and with the pattern, whose repetitions are written out. And what it has compiled it keeps for good, though
+// patterns may come from events. So the functions that use them stand here again, on top of findAll. What they do is the same, but for a
+// pattern that can match nothing: right behind a match it does not match nothing once more.
 
 // matchers are the functions of jq that matching defines.
-var matchers = map[string]bool{
-	"test": true, "match": true, "capture": true, "scan": true, "split": true, "splits": true, "sub": true, "gsub": true,
-}
+var matchers = []string{"test", "match", "capture", "scan", "split", "splits", "sub", "gsub"}
 
 const findAll = "_find_all" // (pattern; flags; testing): the matches, or whether there is one
 
@@ -46,61 +46,107 @@ def sub($re; str; $flags):
       .next = $offset + $length) | .r[] + .s[.next:] // .s;
 def sub($re; str): sub($re; str; null);
 def gsub($re; str; $flags): sub($re; str; $flags + "g");
-def gsub($re; str): gsub($re; str; "");
-.`
+def gsub($re; str): gsub($re; str; "");`
 
 const (
 	maxPatterns = 64      // kept
 	maxMatches  = 100_000 // of one pattern in one text
+	maxPattern  = 10_000  // places of a pattern, with its repetitions written out: see size
+	// maxSearch bounds bytes of text times places of the pattern, which is what one search may take: 0.4 to 0.7 s at worst.
+	maxSearch = 1 << 25
+	// firstMatches is how many matches are looked for before the clock is looked at. Each may cost a search to the end of the text
+	// (x*y|x, where there is no y), and there is no going on from one, so that the next look is for several times as many.
+	firstMatches, moreMatches = 4, 4
+	maxFind                   = 4 * MaxTime // from when on it is not looked for more
 )
 
 // patterns are the regular expressions that a program has compiled, the last ones at least. It is safe for concurrent use.
 type patterns struct {
 	mu    sync.Mutex
-	known map[[2]string]*regexp.Regexp
+	known map[[2]string]*pattern
 }
 
-func (p *patterns) compile(pattern, flags string) (*regexp.Regexp, error) {
-	key := [2]string{pattern, flags}
+type pattern struct {
+	*regexp.Regexp
+
+	places int
+}
+
+func (p *patterns) compile(text, flags string) (*pattern, error) {
+	key := [2]string{text, flags}
 	p.mu.Lock()
-	r := p.known[key]
+	known := p.known[key]
 	p.mu.Unlock()
-	if r != nil {
-		return r, nil
+	if known != nil {
+		return known, nil
 	}
 	if i := strings.IndexFunc(flags, func(r rune) bool { return r != 'g' && r != 'i' && r != 'm' }); i >= 0 {
 		return nil, fmt.Errorf("the flags %q are not some of g, i and m", flags)
 	}
+	if len(text) > maxPattern {
+		return nil, fmt.Errorf("a regular expression has %d bytes: more than %d", len(text), maxPattern)
+	}
 	if strings.Contains(flags, "i") {
-		pattern = "(?i)" + pattern
+		text = "(?i)" + text
 	}
 	if strings.Contains(flags, "m") { // as in jq: a dot matches a newline, too
-		pattern = "(?s)" + pattern
+		text = "(?s)" + text
 	}
-	r, err := regexp.Compile(pattern)
+	tree, err := syntax.Parse(text, syntax.Perl)
+	if err != nil {
+		return nil, err
+	}
+	places := size(tree)
+	if places > maxPattern {
+		return nil, fmt.Errorf("a regular expression has %d places with its repetitions written out: more than %d", places, maxPattern)
+	}
+	r, err := regexp.Compile(text)
 	if err != nil {
 		return nil, err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.known == nil || len(p.known) >= maxPatterns {
-		p.known = make(map[[2]string]*regexp.Regexp)
+		p.known = make(map[[2]string]*pattern)
 	}
-	p.known[key] = r
-	return r, nil
+	known = &pattern{r, places}
+	p.known[key] = known
+	return known, nil
+}
+
+// size returns how many places a pattern has at which a search may be at once. What is repeated is compiled as often.
+func size(tree *syntax.Regexp) int {
+	places := 1
+	switch tree.Op {
+	case syntax.OpLiteral:
+		places = len(tree.Rune)
+	case syntax.OpConcat, syntax.OpCapture, syntax.OpRepeat:
+		places = 0
+	default:
+	}
+	for _, sub := range tree.Sub {
+		places += size(sub)
+	}
+	if tree.Op == syntax.OpRepeat {
+		places *= max(1, tree.Min, tree.Max)
+	}
+	return places
 }
 
 // findAll is the function that matching is made of.
 func (p *patterns) findAll(v any, args []any) any {
 	text, isText := v.(string)
-	pattern, isPattern := args[0].(string)
+	expression, isPattern := args[0].(string)
 	flags, isFlags := args[1].(string)
 	if !isText || !isPattern || !isFlags && args[1] != nil {
 		return fmt.Errorf("a regular expression needs texts, and cannot be applied to: %s (%s)", gojq.TypeOf(v), gojq.Preview(v))
 	}
-	r, err := p.compile(pattern, flags)
+	r, err := p.compile(expression, flags)
 	if err != nil {
 		return err
+	}
+	if len(text)*r.places > maxSearch {
+		return fmt.Errorf("a regular expression of %d places is too much for a text of %d bytes: shorten one of them", r.places, len(text))
 	}
 	if args[2] == true {
 		return r.MatchString(text)
@@ -109,7 +155,10 @@ func (p *patterns) findAll(v any, args []any) any {
 	if strings.Contains(flags, "g") {
 		limit = maxMatches + 1
 	}
-	found := r.FindAllStringSubmatchIndex(text, limit)
+	found, err := r.all(text, limit)
+	if err != nil {
+		return err
+	}
 	if len(found) > maxMatches {
 		return fmt.Errorf("the regular expression matches more than %d times", maxMatches)
 	}
@@ -132,6 +181,20 @@ func (p *patterns) findAll(v any, args []any) any {
 		matches[i] = match
 	}
 	return matches
+}
+
+// all returns up to limit matches, or ErrTooLong.
+func (p *pattern) all(text string, limit int) ([][]int, error) {
+	begin := time.Now()
+	for n := firstMatches; n < limit; n *= moreMatches {
+		if found := p.FindAllStringSubmatchIndex(text, n); len(found) < n {
+			return found, nil
+		}
+		if time.Since(begin) > maxFind {
+			return nil, ErrTooLong
+		}
+	}
+	return p.FindAllStringSubmatchIndex(text, limit), nil
 }
 
 // piece describes text[begin:end], which is within a match that begins at byte `at`, the character number `runes`. One that took no

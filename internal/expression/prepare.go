@@ -1,9 +1,11 @@
 package expression
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/itchyny/gojq"
@@ -35,27 +37,22 @@ var refused = map[string]string{
 	"builtins":          "gives another order each time",
 }
 
-// Functions of our own that prepare puts into expressions.
+// Functions and variables of our own that prepare puts into expressions, beside those of operators.
 const (
-	boundedProduct = "_bounded_product" // (right; left): left * right
-	repeatable     = "_repeatable"      // (left; right): an error where left * right would be too long a text
-	boundedIndex   = "_bounded_index"   // (index): itself, or an error
-	boundedPath    = "_bounded_path"    // (path): itself, or an error
-	zoneless       = "_zoneless"        // (format): itself, or an error
+	boundedIndex = "_bounded_index" // (index): itself, or an error
+	boundedPath  = "_bounded_path"  // (path): itself, or an error
+	zoneless     = "_zoneless"      // (format): itself, or an error
+	operand      = "$__operand"     // a name that expressions must not use
 )
 
-// product stands in for the operator *. The right side is the outer loop where there are several results, as with the operator.
-const product = "def " + boundedProduct + "($r; $l): " + repeatable + "($l; $r) | $l * $r; ."
-
 func options() []gojq.CompilerOption {
-	return []gojq.CompilerOption{
+	return slices.Concat([]gojq.CompilerOption{
 		gojq.WithVariables([]string{"$event", "$data", "$params"}),
-		gojq.WithFunction(repeatable, 2, 2, func(_ any, args []any) any { return checkRepeat(args[0], args[1]) }),
 		gojq.WithFunction(boundedIndex, 1, 1, func(_ any, args []any) any { return checkIndex(args[0]) }),
 		gojq.WithFunction(boundedPath, 1, 1, func(_ any, args []any) any { return checkPath(args[0]) }),
 		gojq.WithFunction(zoneless, 1, 1, func(_ any, args []any) any { return checkFormat(args[0]) }),
 		gojq.WithFunction(findAll, 3, 3, new(patterns).findAll),
-	}
+	}, checks(), standIns())
 }
 
 // prepare refuses what makes results depend on more than the event, and puts limits around what could take seconds or a gigabyte in a
@@ -67,22 +64,36 @@ func prepare(query *gojq.Query) error {
 			fault = err
 		}
 	}
-	multiplies, matches := false, false
+	used := make(map[string]bool) // names of functions
 	walk(reflect.ValueOf(query), func(node any) {
 		switch node := node.(type) {
 		case *gojq.Query:
 			if node.Meta != nil || len(node.Imports) > 0 {
 				refuse(errors.New("module, import and include are not allowed: an expression stands alone"))
 			}
-			multiplies = boundProduct(node) || multiplies
+			boundOperator(node)
 		case *gojq.ObjectKeyVal:
 			if strings.HasPrefix(node.Key, "$") { // {$ENV} is {ENV: $ENV}; {env} is {env: .env}
 				refuse(allowed(node.Key))
 			}
+		case *gojq.PatternObject:
+			if node.KeyQuery != nil {
+				node.KeyQuery = call(boundedIndex, node.KeyQuery)
+			}
+		case *gojq.FuncDef:
+			if strings.HasPrefix(node.Name, "_") {
+				refuse(fmt.Errorf("a function %s is not allowed: names that begin with _ are jq's own", node.Name))
+			}
 		case *gojq.Func:
 			refuse(allowed(node.Name))
-			matches = matches || matchers[node.Name]
+			used[node.Name] = true
 			boundArguments(node)
+		case *gojq.Term:
+			if node.Type == gojq.TermTypeFormat {
+				used[cmp.Or(formats[node.Format], "format")] = true
+			}
+		case *gojq.String:
+			used["tostring"] = used["tostring"] || len(node.Queries) > 0
 		case *gojq.Index:
 			if !node.IsSlice && node.Start != nil {
 				refuse(boundStart(node))
@@ -92,18 +103,22 @@ func prepare(query *gojq.Query) error {
 	if fault != nil {
 		return fault
 	}
-	if multiplies {
-		fault = define(query, product)
-	}
-	if matches && fault == nil {
-		fault = define(query, matching)
-	}
-	return fault
+	return define(query, used)
 }
 
-// define puts definitions before the query's own, which may have the same names.
-func define(query *gojq.Query, definitions string) error {
-	before, err := gojq.Parse(definitions)
+// define puts the definitions that stand in for the used functions of gojq before the query's own, which may have the same names.
+func define(query *gojq.Query, used map[string]bool) error {
+	var text strings.Builder
+	for _, b := range append(bounds(), bound{matchers, matching}) {
+		if slices.ContainsFunc(b.names, func(name string) bool { return used[name] }) {
+			text.WriteString(b.text)
+			text.WriteByte('\n')
+		}
+	}
+	if text.Len() == 0 {
+		return nil
+	}
+	before, err := gojq.Parse(text.String() + ".")
 	if err != nil {
 		return fmt.Errorf("definitions of the dispatcher's own: %w", err)
 	}
@@ -135,11 +150,21 @@ func walk(v reflect.Value, visit func(node any)) {
 // allowed returns an error that says why the name must not be used, nil where it may.
 func allowed(name string) error {
 	why, ok := refused[name]
-	if !ok && !strings.HasPrefix(name, "$__") {
+	switch {
+	case ok:
+	case name == operand, name == boundedIndex, name == boundedPath, name == zoneless: // ours
 		return nil
-	}
-	if !ok {
+	case strings.HasPrefix(name, "$__"):
 		why = "belongs to jq's command"
+	case strings.HasPrefix(name, "_"):
+		for _, own := range operators {
+			if name == own {
+				return nil
+			}
+		}
+		why = "belongs to what jq is made of"
+	default:
+		return nil
 	}
 	return fmt.Errorf("%s is not allowed: it %s", name, why)
 }
@@ -148,22 +173,22 @@ func call(name string, args ...*gojq.Query) *gojq.Query {
 	return &gojq.Query{Term: &gojq.Term{Type: gojq.TermTypeFunc, Func: &gojq.Func{Name: name, Args: args}}}
 }
 
-// boundProduct makes a call of L * R, and of L *= R what that means: R as $x | L |= . * $x. It tells whether q is one of them.
-func boundProduct(q *gojq.Query) bool {
+// boundOperator makes a call of L * R and the like, and of L *= R what that means: R as $x | L |= . * $x.
+func boundOperator(q *gojq.Query) {
+	name, ok := operators[q.Op]
+	if !ok {
+		return
+	}
 	left, right := q.Left, q.Right
 	switch q.Op {
-	case gojq.OpMul:
-		q.Op, q.Left, q.Right = 0, nil, nil
-		q.Term = call(boundedProduct, right, left).Term
-	case gojq.OpUpdateMul:
-		const factor = "$_factor"
-		times := call(boundedProduct, call(factor), &gojq.Query{Term: &gojq.Term{Type: gojq.TermTypeIdentity}})
-		q.Op, q.Left, q.Right = gojq.OpPipe, right, &gojq.Query{Op: gojq.OpModify, Left: left, Right: times}
-		q.Patterns = []*gojq.Pattern{{Name: factor}}
+	case gojq.OpUpdateAdd, gojq.OpUpdateSub, gojq.OpUpdateMul:
+		update := call(name, &gojq.Query{Term: &gojq.Term{Type: gojq.TermTypeIdentity}}, call(operand))
+		q.Op, q.Left, q.Right = gojq.OpPipe, right, &gojq.Query{Op: gojq.OpModify, Left: left, Right: update}
+		q.Patterns = []*gojq.Pattern{{Name: operand}}
 	default:
-		return false
+		q.Op, q.Left, q.Right = 0, nil, nil
+		q.Term = call(name, left, right).Term
 	}
-	return true
 }
 
 func boundArguments(f *gojq.Func) {
@@ -198,7 +223,7 @@ func boundStart(x *gojq.Index) error {
 }
 
 // checkRepeat returns an error where one of the two is a text and the other says how often to repeat it, and that is too long.
-func checkRepeat(l, r any) any {
+func checkRepeat(l, r any) error {
 	text, ok := l.(string)
 	times, isNumber := gojq.ToFloat64(r)
 	if !ok || !isNumber {
@@ -212,8 +237,14 @@ func checkRepeat(l, r any) any {
 	return nil
 }
 
+// maxKey is the weight of a list that is an index: it is looked for at each place of the list that it is an index of.
+const maxKey = 16
+
 // checkIndex returns v, or an error where it is an array index that is too large.
 func checkIndex(v any) any {
+	if list, ok := v.([]any); ok && len(list) > 1 && weigh(v) > maxKey {
+		return fmt.Errorf("a list of %d values is too long for an index: write indices(…)", len(list))
+	}
 	if n, ok := gojq.ToFloat64(v); ok && n > MaxIndex {
 		return fmt.Errorf("the array index %.0f is above %d: for a key, write it as text", n, MaxIndex)
 	}
@@ -222,6 +253,9 @@ func checkIndex(v any) any {
 
 func checkPath(v any) any {
 	path, _ := v.([]any)
+	if len(path) > maxNested {
+		return fmt.Errorf("a path has %d steps: more than %d", len(path), maxNested)
+	}
 	for _, step := range path {
 		if err, ok := checkIndex(step).(error); ok {
 			return err

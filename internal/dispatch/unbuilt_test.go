@@ -1,0 +1,65 @@
+package dispatch_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/dispatch"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
+)
+
+// Failures of a rule are in a row as long as what fails works for no event between them. An event that a good filter leaves out makes no
+// delivery, and ends a row all the same; a good filter ends no row of the transform behind it.
+func TestInARow(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		format            delivery.Format
+		filter, transform string
+		want              int // the longest row of 100 events, whose ids count up from 0
+	}{
+		"a filter that fails for 2 %, and leaves the others out": {0, `if $data.id % 50 == 0 then error("x") else false end`, "", 1},
+		"a filter that fails for 2 %, and takes the others":      {0, `if $data.id % 50 == 0 then error("x") else true end`, "", 1},
+		"a filter that fails for three of four":                  {0, `if $data.id % 4 == 0 then false else error("x") end`, "", 3},
+		"a filter that always fails":                             {0, `error("x")`, "", 100},
+		"a transform that always fails":                          {0, "", `error("x")`, 100},
+		"a transform that always fails behind a filter":          {0, `true`, `error("x")`, 100},
+		"a transform that fails for half the events that the filter takes": {
+			0, `$data.id % 2 == 0`, `if $data.id % 4 == 0 then error("x") else 1 end`, 1,
+		},
+		"a transform that fails for all events that the filter takes": {0, `$data.id % 2 == 0`, `error("x")`, 50},
+		"a filter and a transform that fail by turns": {
+			0, `if $data.id % 2 == 0 then error("x") else true end`, `error("x")`, 50,
+		},
+		"a transform whose result cannot be sent": {delivery.FormatForm, "", `[1]`, 100},
+	} {
+		run(t, func(t *testing.T, w *world, d *dispatch.Dispatcher) {
+			r := made(t, 1, payload.ShapePlugin, tc.format, tc.filter, tc.transform)
+			w.shaped = map[int32]rule.Rule{1: *r}
+			w.endpoints[1] = func(context.Context, *delivery.Delivery, int) delivery.Attempt { return delivery.Attempt{Status: 200} }
+			longest := 0
+			for i := range 100 {
+				m := userMessage(t)
+				m.Event.ID = fmt.Sprint(i)
+				data, err := payload.ParseJSON(fmt.Appendf(nil, `{"c": {"id": %d}}`, i))
+				if err != nil {
+					t.Fatal(err)
+				}
+				m.Data = data
+				for _, planned := range dispatch.Plan(m, []*rule.Rule{r}) {
+					w.first(d, planned)
+				}
+				pass(time.Second)
+				for _, h := range d.Health() {
+					longest = max(longest, h.Unbuilt)
+				}
+			}
+			if longest != tc.want {
+				t.Errorf("%s: %d in a row, want %d", name, longest, tc.want)
+			}
+		})
+	}
+}
