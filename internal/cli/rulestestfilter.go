@@ -140,7 +140,7 @@ func callFilter(
 			v.Error = string(failed.Class)
 		}
 	}
-	return v, nil
+	return v.because(call.err), nil
 }
 
 // haltedBy returns the flag by which a row stopped the chain.

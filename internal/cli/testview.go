@@ -1,12 +1,14 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
 	"unicode"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/sender"
 )
 
 // testView is what rules test shows.
@@ -31,11 +33,14 @@ type headerView struct {
 }
 
 type resultView struct {
-	OK         bool   `json:"ok"`
-	Status     int    `json:"status"` // 0 where no answer came
-	Error      string `json:"error"`  // why none came, or not all of it, or ""
-	DurationMS int64  `json:"duration_ms"`
-	Response   string `json:"response"` // the beginning of the answer's body
+	OK     bool   `json:"ok"`
+	Status int    `json:"status"` // 0 where no answer came
+	Error  string `json:"error"`  // why none came, or not all of it, or ""
+	Detail string `json:"detail"` // more about that, or ""
+	// TokenServer is scheme and host of the authorization server where the error is about it.
+	TokenServer string `json:"token_server,omitempty"`
+	DurationMS  int64  `json:"duration_ms"`
+	Response    string `json:"response"` // the beginning of the answer's body
 	*filterAnswer
 }
 
@@ -49,12 +54,22 @@ func viewOf(a *delivery.Attempt) *resultView {
 	}
 }
 
-// advice says what an operator can do about an error without an answer.
-func advice(class string) string {
-	if delivery.ErrorClass(class) == delivery.ClassEgress {
-		return " (the address is not allowed; see WEBHOOK_DISPATCHER_EGRESS_ALLOW)"
+// because adds what the sender knows about a failure, and returns the view.
+func (v *resultView) because(err error) *resultView {
+	if failed, ok := errors.AsType[*sender.CallError](err); ok {
+		v.Detail, v.TokenServer = failed.Detail, failed.TokenServer
 	}
-	if delivery.ErrorClass(class) == delivery.ClassToken {
+	return v
+}
+
+// advice says more about an error: what the sender knows, or else what an operator can do.
+func (v *resultView) advice() string {
+	switch class := delivery.ErrorClass(v.Error); {
+	case v.Detail != "":
+		return " (" + printable(v.Detail) + ")"
+	case class == delivery.ClassEgress:
+		return " (the address is not allowed; see WEBHOOK_DISPATCHER_EGRESS_ALLOW)"
+	case class == delivery.ClassToken:
 		return " (the authorization server gave no access token; check the options of auth oauth2)"
 	}
 	return ""
@@ -83,9 +98,12 @@ func (p *Process) printTest(v *testView, asJSON bool) error {
 		case r.Error == "":
 			fmt.Fprintf(&b, "\nanswer: %d after %s\n", r.Status, took)
 		case r.Status != 0:
-			fmt.Fprintf(&b, "\nanswer: %d, broken off after %s: %s\n", r.Status, took, r.Error)
+			fmt.Fprintf(&b, "\nanswer: %d, broken off after %s: %s%s\n", r.Status, took, r.Error, r.advice())
 		default:
-			fmt.Fprintf(&b, "\nno answer: %s after %s%s\n", r.Error, took, advice(r.Error))
+			fmt.Fprintf(&b, "\nno answer: %s after %s%s\n", r.Error, took, r.advice())
+		}
+		if r.TokenServer != "" {
+			fmt.Fprintf(&b, "authorization server: %s\n", printable(r.TokenServer))
 		}
 		if r.Response != "" {
 			fmt.Fprintln(&b, printable(r.Response))

@@ -29,6 +29,38 @@ func TestRangesFileIsWhole(t *testing.T) {
 	}
 }
 
+// Metadata addresses lie in blocks that an operator may allow for receivers. A wide block does not open them, their neighbours are the
+// block's, and only a block that is the address itself opens one. The list is written by hand: the file may not testify for itself.
+func TestMetadataAddresses(t *testing.T) {
+	t.Parallel()
+	all, err := parseRanges(rangesFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wide := newGuard(t, "0.0.0.0/0", "::/0", "fd00::/8", "fe80::/10", "169.254.0.0/16", "100.64.0.0/10", "192.0.0.0/24", "168.63.0.0/16")
+	listed := 0
+	for addr := range strings.FieldsSeq(`169.254.169.254 169.254.169.252 169.254.170.2 169.254.170.23 169.254.42.42 169.254.0.23 192.0.0.192
+		100.100.100.200 100.96.0.96 168.63.129.16 fd00:ec2::254 fd00:ec2::23 fd20:ce::254 fd00:c1::a9fe:a9fe fe80::a9fe:a9fe
+		fd00:a9fe:a9fe::1 fd00:42::42 fd00:100::100:200`) {
+		listed++
+		a := netip.MustParseAddr(addr)
+		if wide.Allowed(a) || newGuard(t).Allowed(a) {
+			t.Errorf("%s is allowed", addr)
+		}
+		for _, next := range []netip.Addr{a.Prev(), a.Next()} {
+			if !wide.Allowed(next) {
+				t.Errorf("%s, next to %s, is denied", next, addr)
+			}
+		}
+		if exact := netip.PrefixFrom(a, a.BitLen()).String(); !newGuard(t, exact).Allowed(a) {
+			t.Errorf("%s is denied though a block is just this address", addr)
+		}
+	}
+	if listed != len(all.metadata) {
+		t.Errorf("the file has %d metadata addresses, this test %d", len(all.metadata), listed)
+	}
+}
+
 func TestParseRangesRefuses(t *testing.T) {
 	t.Parallel()
 	const good = "public,0.0.0.0/0,all,x\nspecial,10.0.0.0/8,ten,x\nmetadata,169.254.169.254/32,meta,x\n"

@@ -24,6 +24,22 @@ const (
 	DefaultMaxHeaderBytes   = 64 << 10
 )
 
+// ProxySetting is the name of the setting with the proxy.
+const ProxySetting = "WEBHOOK_DISPATCHER_PROXY"
+
+// ErrProxiedName is wrapped by the error of a proxied request whose target's name does not resolve here.
+var ErrProxiedName = errors.New("resolve the target of a proxied request")
+
+// ProxyRefusal says that the proxy did not connect to a target: it answered CONNECT with another status than 200. It comes inside a
+// *net.OpError with the Op proxyconnect, as everything that net/http says of the way to a proxy. Nothing of the proxy's words is kept.
+type ProxyRefusal struct {
+	// Status is what it answered.
+	Status int
+}
+
+// Error names the status.
+func (e *ProxyRefusal) Error() string { return fmt.Sprintf("the proxy answered %d", e.Status) }
+
 const (
 	pingAfter   = 15 * time.Second // an HTTP/2 connection that has been silent for so long is probed
 	pingTimeout = 5 * time.Second
@@ -145,7 +161,7 @@ func (o *Options) transport() *http.Transport {
 		transport.OnProxyConnectResponse = func(_ context.Context, _ *url.URL, _ *http.Request, answer *http.Response) error {
 			if answer.StatusCode != http.StatusOK {
 				// net/http would make an untyped error of the proxy's own words.
-				return &net.OpError{Op: "proxyconnect", Net: "tcp", Err: fmt.Errorf("the proxy answered %d", answer.StatusCode)}
+				return &net.OpError{Op: "proxyconnect", Net: "tcp", Err: &ProxyRefusal{Status: answer.StatusCode}}
 			}
 			return nil
 		}
@@ -189,7 +205,7 @@ func (d *dialer) checkTarget(ctx context.Context, host string) error {
 		ctx, cancel := context.WithTimeout(ctx, d.net.Timeout)
 		defer cancel()
 		if addrs, err = d.resolver.LookupNetIP(ctx, "ip", name); err != nil {
-			return fmt.Errorf("resolve the target of a proxied request: %w", err)
+			return fmt.Errorf("%w: %w", ErrProxiedName, err)
 		}
 	}
 	if len(addrs) == 0 {

@@ -220,8 +220,12 @@ func TestProxyStillChecksTheTarget(t *testing.T) {
 	if got := seen.Load(); got != "POST http://public.test/path Basic cDp3" {
 		t.Errorf("the proxy saw %q", got)
 	}
-	var op *net.OpError
-	if _, err := post(t, tr, "https://public.test/"); !errors.As(err, &op) || op.Op != "proxyconnect" {
+	var (
+		op      *net.OpError
+		refusal *ProxyRefusal
+	)
+	if _, err := post(t, tr, "https://public.test/"); !errors.As(err, &op) || op.Op != "proxyconnect" ||
+		!errors.As(err, &refusal) || refusal.Status != http.StatusForbidden {
 		t.Errorf("refused by the proxy: %v", err)
 	}
 	if got, ok := seen.Load().(string); !ok || !strings.HasPrefix(got, "CONNECT public.test:443 ") {
@@ -235,7 +239,7 @@ func TestProxyStillChecksTheTarget(t *testing.T) {
 			}
 		}
 		var dns *net.DNSError
-		if _, err := post(t, tr, scheme+"://127.1/"); !errors.As(err, &dns) {
+		if _, err := post(t, tr, scheme+"://127.1/"); !errors.As(err, &dns) || !errors.Is(err, ErrProxiedName) {
 			t.Errorf("%s: a name that does not resolve: %v", scheme, err)
 		}
 	}

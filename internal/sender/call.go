@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
@@ -29,6 +30,8 @@ type CallError struct {
 	Class delivery.ErrorClass
 	// Detail says more than the class, "" where nothing is known.
 	Detail string
+	// TokenServer is scheme and host of the authorization server if it is what failed, "" where it is not. It is not part of the text.
+	TokenServer string
 }
 
 func (e *CallError) Error() string {
@@ -36,6 +39,26 @@ func (e *CallError) Error() string {
 		return "no answer: " + string(e.Class)
 	}
 	return "no answer: " + string(e.Class) + ": " + e.Detail
+}
+
+// callError makes the error of an attempt that a.Class ended.
+func callError(r *rule.Rule, a *delivery.Attempt, cause error) *CallError {
+	e := &CallError{Class: a.Class, Detail: describe(cause)}
+	if _, ok := errors.AsType[*tokenError](cause); ok {
+		if u, err := url.Parse(r.Access.OAuth2.TokenURL); err == nil {
+			e.TokenServer = u.Scheme + "://" + u.Host
+		}
+	}
+	return e
+}
+
+// Try is Send for somebody who watches: the error, a *CallError, is what stands behind the attempt's class, nil where it has none.
+func (s *Sender) Try(ctx context.Context, r *rule.Rule, d *delivery.Delivery) (delivery.Attempt, error) {
+	a, cause := s.attempt(ctx, r, d, 1)
+	if a.Class == "" {
+		return a, nil
+	}
+	return a, callError(r, &a, cause)
 }
 
 // errTooLong has the class protocol: more than the limits allow.
@@ -56,11 +79,7 @@ func (s *Sender) Call(
 	switch {
 	case err != nil:
 		s.journal.record(ctx, r, &a, "", err)
-		detail := describe(err)
-		if errors.Is(err, errTooLong) {
-			detail = err.Error()
-		}
-		return Answer{}, &CallError{Class: a.Class, Detail: detail}
+		return Answer{}, callError(r, &a, err)
 	case a.Status <= 399 && a.Status >= 300:
 		s.journal.record(ctx, r, &a, location, nil)
 	default:

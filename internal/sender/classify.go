@@ -36,11 +36,13 @@ func classify(caller, exchange context.Context, err error) delivery.ErrorClass {
 		return delivery.ClassCancelled
 	case exchange.Err() != nil:
 		return delivery.ClassTimeout
+	case isProxy(err): // its name and certificate are not the endpoint's
+		return delivery.ClassConnect
 	case errors.As(err, &dns):
 		return delivery.ClassDNS
 	case isTLS(err):
 		return delivery.ClassTLS
-	case errors.As(err, &op) && (op.Op == "dial" || op.Op == "proxyconnect"):
+	case errors.As(err, &op) && op.Op == "dial":
 		return delivery.ClassConnect
 	case isTimeout(err):
 		return delivery.ClassTimeout
@@ -88,6 +90,14 @@ func isReset(err error) bool {
 		errors.As(err, &stream)
 }
 
+// detailOf says more about what came of an attempt, "" where there is nothing to say.
+func detailOf(a *delivery.Attempt, cause error) string {
+	if cause == nil && a.Status == http.StatusProxyAuthRequired {
+		return proxyCredentials
+	}
+	return describe(cause)
+}
+
 // describe says more about an error than its class, in words of ours: an error's own text holds addresses, URLs and what
 // the endpoint chose to send.
 func describe(err error) string {
@@ -99,11 +109,14 @@ func describe(err error) string {
 		token     *tokenError
 	)
 	for _, own := range []error{
-		errURLParse, errURLScheme, errURLHost, errURLPort, errHeader, errAuthorization, errSign, errCertificate, errNoStatus,
+		errURLParse, errURLScheme, errURLHost, errURLPort, errHeader, errAuthorization, errSign, errCertificate, errNoStatus, errTooLong,
 	} {
 		if errors.Is(err, own) {
 			return own.Error()
 		}
+	}
+	if text := describeProxy(err); text != "" {
+		return text
 	}
 	if text := refusal(err); text != "" {
 		return text
@@ -123,6 +136,8 @@ func describe(err error) string {
 		return "the certificate is not valid"
 	case errors.Is(err, http.ErrSchemeMismatch):
 		return "the endpoint speaks plain HTTP where the URL says https"
+	case errors.As(err, &dns) && dns.IsNotFound && errors.Is(err, egress.ErrProxiedName):
+		return proxiedName
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return "the host name does not exist"
 	case errors.Is(err, syscall.ECONNREFUSED):

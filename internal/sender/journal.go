@@ -79,7 +79,7 @@ func (j *journal) record(ctx context.Context, r *rule.Rule, a *delivery.Attempt,
 	case a.Class == "" && a.Status >= 300 && a.Status <= 399:
 		message = "the endpoint redirects, which is not followed: change the URL of the rule"
 	}
-	if detail := describe(cause); detail != "" {
+	if detail := detailOf(a, cause); detail != "" {
 		list = append(list, slog.String("detail", detail))
 	}
 	level := slog.LevelWarn
@@ -90,9 +90,13 @@ func (j *journal) record(ctx context.Context, r *rule.Rule, a *delivery.Attempt,
 }
 
 func attrs(r *rule.Rule, a *delivery.Attempt) []slog.Attr {
+	row := "rule_id"
+	if a.Kind == delivery.KindEvent {
+		row = "webfilter" // a row of the plugin's other table, whose ids are its own
+	}
 	list := make([]slog.Attr, 0, 12)
 	list = append(list,
-		slog.Int("rule_id", int(a.RuleID)), slog.String("kind", a.Kind.String()), slog.String("target", r.Target),
+		slog.Int(row, int(a.RuleID)), slog.String("kind", a.Kind.String()), slog.String("target", r.Target),
 		slog.String("webhook_id", a.ID.String()), slog.Int("attempt", a.Number), slog.Duration("duration", a.Duration))
 	if a.Status != 0 {
 		list = append(list, slog.Int("status", a.Status))

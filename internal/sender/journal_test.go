@@ -86,6 +86,22 @@ func TestJournalSummarises(t *testing.T) {
 	}
 }
 
+// Ids of webfilters and of rules are those of two tables: a line says which one it is about.
+func TestJournalTellsWebfiltersFromRules(t *testing.T) {
+	t.Parallel()
+	for kind, want := range map[delivery.Kind]string{
+		delivery.KindWebhook: "rule_id=1 kind=webhook", delivery.KindEvent: "webfilter=1 kind=event",
+	} {
+		s := newStory()
+		r := ruleFor("http://h/")
+		r.Kind, r.ID = kind, 1
+		s.j.record(t.Context(), r, &delivery.Attempt{Kind: kind, RuleID: 1, Class: delivery.ClassTimeout}, "", nil)
+		if line := s.last(); !strings.Contains(line, want) || kind == delivery.KindEvent && strings.Contains(line, "rule_id") {
+			t.Errorf("%s: %s", kind, line)
+		}
+	}
+}
+
 // Endpoints whose answers change all the time are held to a few lines and then one a minute.
 func TestJournalIsNotFlooded(t *testing.T) {
 	t.Parallel()

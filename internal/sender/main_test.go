@@ -90,6 +90,7 @@ func newSender(t testing.TB, change func(*Options)) *Sender {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(s.Close)
 	return s
 }
 

@@ -107,8 +107,7 @@ func (o *Options) setDefaults() error {
 	return nil
 }
 
-// Sender makes attempts. It is safe for concurrent use and holds no goroutine; the transport's idle connections are
-// its owner's to close.
+// Sender makes attempts. It is safe for concurrent use. The transport's idle connections are its owner's to close.
 type Sender struct {
 	options   Options
 	client    *http.Client // resty's
@@ -151,10 +150,20 @@ func New(options Options) (*Sender, error) {
 	return s, nil
 }
 
+// Close ends token calls, which may outlive the attempts that need them by some seconds, and waits for their end. What needs a token fails
+// from then on. The sender holds no other goroutine.
+func (s *Sender) Close() { s.tokens.close() }
+
 // Send makes attempt number (counted from 1) of d at the endpoint of r and returns what came of it. Cancelling ctx ends the attempt
 // with the class cancelled. The attempt is Final when no later one can succeed until the rule or a setting changes: the rule's URL is no
 // usable one or is itself an address that is not allowed, or a header of the rule cannot be sent or is needed for two things.
 func (s *Sender) Send(ctx context.Context, r *rule.Rule, d *delivery.Delivery, number int) delivery.Attempt {
+	a, _ := s.attempt(ctx, r, d, number)
+	return a
+}
+
+// attempt makes an attempt, counts and logs it. The error is what stands behind its class.
+func (s *Sender) attempt(ctx context.Context, r *rule.Rule, d *delivery.Delivery, number int) (delivery.Attempt, error) {
 	start := s.options.Now()
 	a := delivery.Attempt{
 		ID: d.ID, Kind: d.Kind, RuleID: d.RuleID, EventType: d.EventType,
@@ -164,7 +173,7 @@ func (s *Sender) Send(ctx context.Context, r *rule.Rule, d *delivery.Delivery, n
 	a.Duration = s.options.Now().Sub(start)
 	s.metrics.observe(&a)
 	s.journal.record(ctx, r, &a, location, cause)
-	return a
+	return a, cause
 }
 
 // exchange sends the request and reads the answer into a. It returns where a redirect leads, and the error behind a.Class.

@@ -179,6 +179,35 @@ func TestServerCertificates(t *testing.T) {
 	}
 }
 
+// The rule's certificate is for its endpoint: an authorization server that wants one is told apart from an endpoint that does, and so is
+// one that speaks no TLS.
+func TestTokenServerRefusesTLS(t *testing.T) {
+	t.Parallel()
+	ours := newAuthority(t, "ours")
+	soon := time.Now().Add(time.Hour)
+	pool, err := egress.NewPool(egress.Options{Guard: guard(t, "127.0.0.0/8"), RootCAs: ours.pool()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.CloseIdleConnections)
+	plain := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(plain.Close)
+	for server, detail := range map[string]string{
+		mutual(t, ours.server(soon), ours, tls.VersionTLS12).URL:     "token calls show no client certificate",
+		mutual(t, ours.server(soon), ours, tls.VersionTLS13).URL:     "token calls show no client certificate",
+		strings.Replace(plain.URL, "http:", "https:", 1) + "/CANARY": "the authorization server speaks plain HTTP",
+	} {
+		s := newSender(t, func(o *Options) { o.Transport, o.Certified = pool.Transport(nil), pool.Transport })
+		access := &rule.Access{
+			Certificate: ours.client("x", soon), OAuth2: &rule.OAuth2{TokenURL: server, ClientID: "c", Secret: "s"},
+		}
+		a, err := s.Try(t.Context(), accessed("https://h.test/", access), sample("{}"))
+		if err == nil || a.Class != delivery.ClassToken || !strings.Contains(err.Error(), detail) || strings.Contains(err.Error(), "endpoint") {
+			t.Errorf("%s: %q, %v; want %s", server, a.Class, err, detail)
+		}
+	}
+}
+
 // Nothing is sent without the certificate that a rule has.
 func TestNoPlaceForACertificate(t *testing.T) {
 	t.Parallel()

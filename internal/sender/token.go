@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	// tokenTimeout bounds a token call, beside the deadline of the attempt that makes it.
+	// tokenTimeout bounds a token call. The attempt that begins it may end before.
 	tokenTimeout = 5 * time.Second
 	// tokenEarly is how long before its end a token is no longer used, or half of its time if that is less.
 	tokenEarly = 30 * time.Second
@@ -51,6 +51,9 @@ func (e *tokenError) Error() string { return e.text }
 
 var (
 	errTokenTime   = &tokenError{text: "the authorization server did not answer in time"}
+	errTokenTLS    = &tokenError{text: "the authorization server refuses the TLS connection: token calls show no client certificate"}
+	errTokenScheme = &tokenError{text: "the authorization server speaks plain HTTP where its URL says https"}
+	errTokenClosed = &tokenError{text: "no access token is fetched any more: this process stops"}
 	errTokenAnswer = &tokenError{text: "the authorization server gave no access token that can be used"}
 )
 
@@ -61,16 +64,27 @@ type tokens struct {
 
 	mu     sync.Mutex
 	grants map[rule.OAuth2]*grant // guarded by mu
+	closed bool                   // guarded by mu
+	calls  sync.WaitGroup         // of calls under way; grows under mu, and not once closed is set
 }
 
 // grant is what a client got last. The tokens' mu guards it.
 type grant struct {
 	token   string
-	failed  error         // instead of a token
-	fetched time.Time     // when the call ended
-	until   time.Time     // what is here, token or failure, is used until then
-	used    time.Time     // when somebody asked last
-	calling chan struct{} // closed when the call under way ends; nil while there is none
+	failed  error      // instead of a token
+	fetched time.Time  // when the call ended
+	until   time.Time  // what is here, token or failure, is used until then
+	used    time.Time  // when somebody asked last
+	calling *tokenCall // nil while none is under way
+}
+
+// tokenCall is a call under way.
+type tokenCall struct {
+	cancel context.CancelFunc
+	ended  chan struct{} // closed at its end
+	// What came of it, set before ended is closed.
+	token  string
+	failed error
 }
 
 // newTokens returns tokens that are got by a client that follows no redirects.
@@ -80,48 +94,71 @@ func newTokens(client *http.Client, userAgent string, now func() time.Time) *tok
 	return &tokens{client: &own, now: now, grants: make(map[rule.OAuth2]*grant)}
 }
 
-// get returns a token. While one is being fetched, whoever needs the same waits for it until ctx ends. An error is a *tokenError.
+// get returns a token. While one is being fetched, whoever needs the same waits for it until ctx ends. The call goes on without them: a
+// server that takes longer than an attempt may is asked once, and answers for the attempts to come. An error is a *tokenError.
 func (t *tokens) get(ctx context.Context, o *rule.OAuth2) (string, error) {
-	for {
-		t.mu.Lock()
-		g, now := t.grant(o), t.now()
-		g.used = now
-		if now.Before(g.until) {
-			token, failed := g.token, g.failed
-			t.mu.Unlock()
-			return token, failed
-		}
-		if g.calling == nil {
-			g.calling = make(chan struct{})
-			t.mu.Unlock()
-			return t.call(ctx, o, g)
-		}
-		calling := g.calling
+	t.mu.Lock()
+	g, now := t.grant(o), t.now()
+	g.used = now
+	if now.Before(g.until) {
+		token, failed := g.token, g.failed
 		t.mu.Unlock()
-		select {
-		case <-calling:
-		case <-ctx.Done():
+		return token, failed
+	}
+	if g.calling == nil {
+		switch {
+		case t.closed:
+			t.mu.Unlock()
+			return "", errTokenClosed
+		case ctx.Err() != nil:
+			t.mu.Unlock()
 			return "", errTokenTime
 		}
+		t.call(ctx, o, g)
+	}
+	calling := g.calling
+	t.mu.Unlock()
+	select {
+	case <-calling.ended:
+		return calling.token, calling.failed
+	case <-ctx.Done():
+		return "", errTokenTime
 	}
 }
 
-// call fetches a token for all who wait for it.
-func (t *tokens) call(ctx context.Context, o *rule.OAuth2, g *grant) (string, error) {
-	token, life, err := t.fetch(ctx, o)
+// call begins to fetch a token for all who wait for it. The lock is held.
+func (t *tokens) call(ctx context.Context, o *rule.OAuth2, g *grant) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tokenTimeout)
+	calling := &tokenCall{cancel: cancel, ended: make(chan struct{})}
+	g.calling = calling
+	client := *o // the rule may be gone before the call ends
+	t.calls.Go(func() {
+		defer cancel()
+		token, life, err := t.fetch(ctx, &client)
+		if err != nil {
+			token, life = "", tokenFailed
+		}
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		now := t.now()
+		g.token, g.failed, g.fetched, g.until = token, err, now, now.Add(life)
+		g.calling = nil
+		calling.token, calling.failed = token, err
+		close(calling.ended)
+	})
+}
+
+// close ends the calls under way and waits for them. No call is made from then on.
+func (t *tokens) close() {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	now := t.now()
-	switch {
-	case err == nil:
-		g.token, g.failed, g.fetched, g.until = token, nil, now, now.Add(life)
-	case ctx.Err() == nil:
-		g.token, g.failed, g.fetched, g.until = "", err, now, now.Add(tokenFailed)
-	default: // this attempt has ended, which says nothing about the server: the next one that waits makes a call
+	t.closed = true
+	for _, g := range t.grants {
+		if g.calling != nil {
+			g.calling.cancel()
+		}
 	}
-	close(g.calling)
-	g.calling = nil
-	return token, err
+	t.mu.Unlock()
+	t.calls.Wait()
 }
 
 // refused notes that an endpoint answered 401 to a token: the next attempt gets another. An endpoint that refuses every token
@@ -162,8 +199,6 @@ func (t *tokens) grant(o *rule.OAuth2) *grant {
 
 // fetch makes a token call and returns the token with the time for which it is to be used.
 func (t *tokens) fetch(ctx context.Context, o *rule.OAuth2) (string, time.Duration, error) {
-	ctx, cancel := context.WithTimeout(ctx, tokenTimeout)
-	defer cancel()
 	config := clientcredentials.Config{
 		ClientID: o.ClientID, ClientSecret: o.Secret, TokenURL: o.TokenURL, Scopes: strings.Fields(o.Scopes),
 		AuthStyle: oauth2.AuthStyleInHeader, // said, because finding it out takes two calls
@@ -205,6 +240,10 @@ func explain(ctx context.Context, err error) *tokenError {
 		return &tokenError{text: explainAnswer(answer)}
 	case ctx.Err() != nil:
 		return errTokenTime
+	case refusal(err) != "":
+		return errTokenTLS
+	case errors.Is(err, http.ErrSchemeMismatch) && !isProxy(err):
+		return errTokenScheme
 	}
 	if detail := describe(err); detail != "" {
 		return &tokenError{text: "the authorization server gave no access token: " + detail}

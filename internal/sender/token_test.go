@@ -1,8 +1,6 @@
 package sender
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -13,7 +11,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
@@ -146,98 +143,6 @@ func TestOneTokenCallAtATime(t *testing.T) {
 			t.Errorf("%d calls for %d deliveries", n, len(p.seen))
 		}
 	})
-}
-
-// Who waits for somebody else's call leaves when the own time is up, and takes over when the caller has left.
-func TestWaitingForAToken(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		p := &platform{life: 300, takes: func(int64) error { <-time.After(3 * time.Second); return nil }}
-		s := newSender(t, func(o *Options) { o.Transport = p })
-		type result struct {
-			name     string
-			class    delivery.ErrorClass
-			ok       bool
-			duration time.Duration
-		}
-		results := make(chan result, 4)
-		send := func(ctx context.Context, name string, timeout time.Duration) {
-			r := oauthRule("a")
-			r.Limits.Timeout = timeout
-			a := s.Send(ctx, r, sample("{}"), 1)
-			results <- result{name, a.Class, a.OK(), a.Duration}
-		}
-		cancelled, cancel := context.WithCancel(t.Context())
-		go send(cancelled, "caller", time.Minute)
-		synctest.Wait() // it makes the call
-		go send(t.Context(), "patient", time.Minute)
-		go send(t.Context(), "hasty", time.Second)
-		synctest.Wait()
-		<-time.After(2 * time.Second)
-		cancel()
-		got := make(map[string]result)
-		for range 3 {
-			r := <-results
-			got[r.name] = r
-		}
-		for _, want := range []result{
-			{"hasty", delivery.ClassToken, false, time.Second},
-			{"caller", delivery.ClassCancelled, false, 2 * time.Second},
-			{"patient", "", true, 5 * time.Second}, // after two seconds it called by itself
-		} {
-			if got[want.name] != want {
-				t.Errorf("got %+v, want %+v", got[want.name], want)
-			}
-		}
-		if n := p.calls.Load(); n != 2 {
-			t.Errorf("%d calls", n)
-		}
-		synctest.Wait()
-		<-time.After(3 * time.Second) // the call that was given up
-	})
-}
-
-// A server that is down, or hangs, is not asked for each delivery.
-func TestTokenFailuresAreKept(t *testing.T) {
-	t.Parallel()
-	for name, c := range map[string]struct {
-		takes func(int64) error
-		lasts time.Duration
-	}{
-		"down":  {func(int64) error { return errors.New("CANARY") }, 0},
-		"hangs": {func(int64) error { <-time.After(time.Hour); return nil }, tokenTimeout},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				p := &platform{life: 300, takes: c.takes}
-				out := &output{}
-				s := newSender(t, func(o *Options) { o.Transport, o.Logger = p, out.logger() })
-				send := func(calls int64, duration time.Duration) {
-					t.Helper()
-					a := s.Send(t.Context(), oauthRule("a"), sample("{}"), 1)
-					if a.Class != delivery.ClassToken || a.Final || a.Status != 0 || a.Duration != duration || p.calls.Load() != calls {
-						t.Errorf("%s, final %v, after %v, %d calls; want %d", a.Class, a.Final, a.Duration, p.calls.Load(), calls)
-					}
-				}
-				send(1, c.lasts)
-				for range 50 {
-					send(1, 0)
-				}
-				<-time.After(tokenFailed - time.Nanosecond)
-				send(1, 0)
-				<-time.After(time.Nanosecond)
-				send(2, c.lasts)
-				if len(p.seen) != 0 {
-					t.Errorf("the endpoint got %v", p.seen)
-				}
-				if text := out.String(); strings.Contains(text, "CANARY") || !strings.Contains(text, "the authorization server") {
-					t.Errorf("logged %s", text)
-				}
-				<-time.After(2 * time.Hour)
-			})
-		})
-	}
 }
 
 // A token that an endpoint refuses is replaced, but never more often than once in ten seconds.

@@ -1,7 +1,13 @@
-// usage: check.mjs SNIPPET: reads a list of requests and prints whether the snippet's verified() accepts each.
+// usage: check.mjs SNIPPET: reads a list of requests and prints for each whether the snippet's verified() accepts or refuses it, or fails.
 import { readFileSync } from "node:fs";
 import { pathToFileURL } from "node:url";
 
 const { verified } = await import(pathToFileURL(process.argv[2]));
-const requests = JSON.parse(readFileSync(0, "utf8"));
-console.log(JSON.stringify(requests.map((r) => verified(r.secrets, r.headers, Buffer.from(r.body, "base64")))));
+const outcome = (r) => {
+  try {
+    return verified(r.secrets, r.headers, Buffer.from(r.body, "base64")) ? "accepted" : "refused";
+  } catch {
+    return "failed";
+  }
+};
+console.log(JSON.stringify(JSON.parse(readFileSync(0, "utf8")).map(outcome)));

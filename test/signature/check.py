@@ -1,4 +1,4 @@
-"""usage: check.py SNIPPET: reads a list of requests and prints whether the snippet's verified() accepts each."""
+"""usage: check.py SNIPPET: reads a list of requests and prints for each whether the snippet's verified() accepts or refuses it, or fails."""
 
 import base64
 import json
@@ -6,5 +6,14 @@ import runpy
 import sys
 
 verified = runpy.run_path(sys.argv[1])["verified"]
-requests = json.load(sys.stdin)
-print(json.dumps([verified(r["secrets"], r["headers"], base64.b64decode(r["body"])) for r in requests]))
+
+
+def outcome(request):
+    try:
+        good = verified(request["secrets"], request["headers"], base64.b64decode(request["body"]))
+    except Exception:
+        return "failed"
+    return "accepted" if good else "refused"
+
+
+print(json.dumps([outcome(request) for request in json.load(sys.stdin)]))

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,24 +19,30 @@ import (
 )
 
 // The receivers of the documentation accept what they should and nothing else; those that use the published packages stand for the
-// packages.
+// packages, which are laxer about how a timestamp is written.
 func TestReceivers(t *testing.T) {
 	t.Parallel()
 	folder, env := packages(t)
 	python := script(t, "", "../e2e/python/venv")
-	list := requests(t)
-	for block, start := range map[string]func(t *testing.T) []string{
-		"python":             func(t *testing.T) []string { return []string{python, "check.py", snippet(t, "python", "r.py")} },
-		"python-package":     func(t *testing.T) []string { return []string{python, "check.py", snippet(t, "python-package", "r.py")} },
-		"javascript":         func(t *testing.T) []string { return []string{"node", "check.mjs", snippet(t, "javascript", "r.mjs")} },
-		"javascript-package": func(t *testing.T) []string { return []string{"node", "check.mjs", linked(t, folder)} },
+	lax := append(requests(t), badSecrets(t)...)
+	strict := append(slices.Clip(lax), attacks(t)...)
+	for block, c := range map[string]struct {
+		list []request
+		args func(t *testing.T) []string
+	}{
+		"python":     {strict, func(t *testing.T) []string { return []string{python, "check.py", snippet(t, "python", "r.py")} }},
+		"javascript": {strict, func(t *testing.T) []string { return []string{"node", "check.mjs", snippet(t, "javascript", "r.mjs")} }},
+		"python-package": {lax, func(t *testing.T) []string {
+			return []string{python, "check.py", snippet(t, "python-package", "r.py")}
+		}},
+		"javascript-package": {lax, func(t *testing.T) []string { return []string{"node", "check.mjs", linked(t, folder)} }},
 	} {
 		t.Run(block, func(t *testing.T) {
 			t.Parallel()
-			args := start(t)
-			var got []bool
-			run(t, list, &got, env, args[0], args[1:]...)
-			compare(t, list, got)
+			args := c.args(t)
+			var got []string
+			run(t, c.list, &got, env, args[0], args[1:]...)
+			compare(t, c.list, got)
 		})
 	}
 }
@@ -62,40 +69,44 @@ func TestReceiverWithPublicKey(t *testing.T) {
 		signed(t, "other body", false, 0, bodies["json"], func(r *request) { r.Body = []byte("{}") }, known, privateKey),
 		signed(t, "no base64", false, 0, "{}", func(r *request) { r.Headers["webhook-signature"] = "v1a,% v1a, v1a" }, known, privateKey),
 	}
-	var got []bool
+	for name, keys := range map[string][]string{
+		"no key": {}, "an empty key": {""}, "the prefix alone": {"whpk_"}, "a secret": {newSecret}, "a short key": {"whpk_AAAA"},
+		"one that is longer": {publicKey[:len(publicKey)-1] + "AAAAA="}, "beside a good one": {publicKey, ""},
+	} {
+		list = append(list, signed(t, name, false, 0, "{}", func(r *request) { r.want = failed }, keys, privateKey))
+	}
+	var got []string
 	run(t, list, &got, nil, "node", "check.mjs", snippet(t, "javascript-public", "r.mjs"))
 	compare(t, list, got)
 }
 
 func TestReceiverOfSigHMAC(t *testing.T) {
 	t.Parallel()
-	var list []request
-	for name, secrets := range map[string][]string{"good": {"Zoë's"}, "one of two": {"new", "Zoë's"}, "other": {"new"}} {
-		signer, err := signature.NewSigner(signature.SigHMACSHA256(), "Zoë's", "unused")
-		if err != nil {
-			t.Fatal(err)
-		}
-		for body, text := range bodies {
-			header := http.Header{}
-			if err := signer.Sign(header, "", time.Time{}, []byte(text)); err != nil {
-				t.Fatal(err)
-			}
-			list = append(list, request{
-				Secrets: secrets, Headers: map[string]string{"authorization": header.Get("Authorization")}, Body: []byte(text),
-				name: name + ", " + body, want: name != "other",
-			})
-		}
-	}
-	list = append(list, request{Secrets: []string{"s"}, Headers: map[string]string{}, Body: []byte{}, name: "no header"})
-	var got []bool
+	list := ofBody(t, signature.SigHMACSHA256())
+	var got []string
 	run(t, list, &got, nil, script(t, "", "../e2e/python/venv"), "check.py", snippet(t, "python-sig-hmac", "r.py"))
 	compare(t, list, got)
 }
 
-// The Go receiver is compiled as a program of its own, against this module.
+func TestReceiversOfGeneric(t *testing.T) {
+	t.Parallel()
+	list := ofBody(t, signature.HMAC{Header: "X-Hub-Signature-256", Prefix: "sha256="})
+	var got []string
+	run(t, list, &got, nil, "node", "check.mjs", snippet(t, "javascript-generic", "r.mjs"))
+	compare(t, list, got)
+	inGo(t, "go-generic", list)
+}
+
 func TestReceiverInGo(t *testing.T) {
 	t.Parallel()
-	path := snippet(t, "go", "receiver.go")
+	list := append(requests(t), badSecrets(t)...)
+	inGo(t, "go", append(list, attacks(t)...))
+}
+
+// inGo compiles a receiver in Go as a program of its own, against this module, and compares what it makes of the requests.
+func inGo(t *testing.T, block string, list []request) {
+	t.Helper()
+	path := snippet(t, block, "receiver.go")
 	driver := filepath.Join(filepath.Dir(path), "main.go")
 	if err := os.WriteFile(driver, []byte(`package main
 
@@ -117,11 +128,12 @@ func main() {
 	if err := json.NewDecoder(os.Stdin).Decode(&list); err != nil {
 		panic(err)
 	}
-	accepted := []bool{}
+	outcomes := []string{}
 	for _, r := range list {
 		handler, err := receiver(r.Secrets)
 		if err != nil {
-			panic(err)
+			outcomes = append(outcomes, "failed")
+			continue
 		}
 		request := httptest.NewRequest(http.MethodPost, "/", bytes.NewReader(r.Body))
 		for name, value := range r.Headers {
@@ -129,16 +141,15 @@ func main() {
 		}
 		answer := httptest.NewRecorder()
 		handler.ServeHTTP(answer, request)
-		accepted = append(accepted, answer.Code == http.StatusNoContent)
+		outcomes = append(outcomes, map[int]string{http.StatusNoContent: "accepted", http.StatusUnauthorized: "refused"}[answer.Code])
 	}
-	text, _ := json.Marshal(accepted)
+	text, _ := json.Marshal(outcomes)
 	fmt.Println(string(text))
 }
 `), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	list := requests(t)
-	var got []bool
+	var got []string
 	run(t, list, &got, nil, "go", "run", driver, path)
 	compare(t, list, got)
 }
@@ -146,32 +157,57 @@ func main() {
 // The PHP receiver is served by PHP's own web server.
 func TestReceiverInPHP(t *testing.T) {
 	t.Parallel()
-	list := requests(t)
-	base := servePHP(t, snippet(t, "php", "receiver.php"), "WEBHOOK_SECRETS="+strings.Join(list[0].Secrets, ","))
-	client := &http.Client{Timeout: time.Minute}
-	t.Cleanup(client.CloseIdleConnections)
-	var got []bool
-	for _, r := range list {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, base, bytes.NewReader(r.Body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		for name, value := range r.Headers {
-			req.Header.Set(name, value)
-		}
-		resp, err := client.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		text, err := io.ReadAll(resp.Body)
-		_ = resp.Body.Close()
-		if err != nil || len(text) > 0 || resp.StatusCode != http.StatusNoContent && resp.StatusCode != http.StatusUnauthorized {
-			t.Errorf("%s: status %d, %q, %v", r.name, resp.StatusCode, text, err)
-		}
-		got = append(got, resp.StatusCode == http.StatusNoContent)
+	list := append(requests(t), attacks(t)...)
+	path := snippet(t, "php", "receiver.php")
+	base := servePHP(t, path, "WEBHOOK_SECRETS="+strings.Join(list[0].Secrets, ","))
+	got := make([]string, len(list))
+	for i := range list {
+		got[i] = askPHP(t, base, &list[i])
 	}
 	compare(t, list, got)
+	// One after the other, for each has a server of its own, and its port must not be taken by the next meanwhile.
+	for _, r := range badSecrets(t) {
+		t.Run(r.name, func(t *testing.T) {
+			compare(t, []request{r}, []string{askPHP(t, servePHP(t, path, "WEBHOOK_SECRETS="+strings.Join(r.Secrets, ",")), &r)})
+		})
+	}
+	t.Run("not set", func(t *testing.T) {
+		r := forged(t, "not set", "")
+		compare(t, []request{r}, []string{askPHP(t, servePHP(t, path), &r)})
+	})
+}
+
+// askPHP sends a request to a receiver and tells what it made of it.
+func askPHP(t *testing.T, base string, r *request) string {
+	t.Helper()
+	client := &http.Client{Timeout: time.Minute}
+	defer client.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, base, bytes.NewReader(r.Body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	for name, value := range r.Headers {
+		req.Header.Set(name, value)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(resp.Body)
+	_ = resp.Body.Close()
+	if err != nil || len(text) > 0 {
+		t.Errorf("%s: status %d, %q, %v", r.name, resp.StatusCode, text, err)
+	}
+	switch resp.StatusCode {
+	case http.StatusNoContent:
+		return accepted
+	case http.StatusUnauthorized:
+		return refused
+	case http.StatusInternalServerError:
+		return failed
+	}
+	return resp.Status
 }
 
 // servePHP serves a script until the test ends. Its output says when it listens.

@@ -30,6 +30,13 @@ const (
 	otherKey   = "whsk_VEVTVFNJR05JTkdLRVlET05PVFVTRVRISVNGT1JBTlk="
 )
 
+// What a receiver makes of a request: it takes it, answers 401, or fails, for which its server answers 500.
+const (
+	accepted = "accepted"
+	refused  = "refused"
+	failed   = "failed"
+)
+
 // request is one that a receiver gets; names of headers are in lower case.
 type request struct {
 	Secrets []string          `json:"secrets"`
@@ -37,7 +44,7 @@ type request struct {
 	Body    []byte            `json:"body"`
 
 	name string
-	want bool
+	want string
 }
 
 // bodies are some whose bytes somebody could come to change.
@@ -99,7 +106,10 @@ func signed(
 	if err := signer.Sign(header, "msg_"+strings.ReplaceAll(name, " ", "-"), time.Now().Add(at), []byte(body)); err != nil {
 		t.Fatal(err)
 	}
-	r := request{Secrets: known, Headers: map[string]string{}, Body: []byte(body), name: name, want: want}
+	r := request{Secrets: known, Headers: map[string]string{}, Body: []byte(body), name: name, want: refused}
+	if want {
+		r.want = accepted
+	}
 	for name := range header {
 		r.Headers[strings.ToLower(name)] = header.Get(name)
 	}
@@ -110,14 +120,14 @@ func signed(
 }
 
 // compare tells which requests a receiver took for something else than they are.
-func compare(t *testing.T, list []request, got []bool) {
+func compare(t *testing.T, list []request, got []string) {
 	t.Helper()
 	if len(got) != len(list) {
 		t.Fatalf("%d answers to %d requests", len(got), len(list))
 	}
 	for i, r := range list {
 		if got[i] != r.want {
-			t.Errorf("%s: accepted is %v", r.name, got[i])
+			t.Errorf("%s: %s, want %s", r.name, got[i], r.want)
 		}
 	}
 }
