@@ -10,16 +10,11 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/dispatch"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/filtering"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/sender"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/server"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/webfilter"
 )
-
-// filteredEvents is how many events may be with their webfilters at a time.
-const filteredEvents = 128
-
-// events is the queue of the events that wait for their webfilters.
-var events = delivery.Lane{Kind: delivery.KindEvent}
 
 // buildFilters builds what calls webfilters: the engine, the stage for events of the bus, and the endpoint for those in the request.
 func (a *App) buildFilters(send *sender.Sender, registerer prometheus.Registerer) error {
@@ -30,14 +25,15 @@ func (a *App) buildFilters(send *sender.Sender, registerer prometheus.Registerer
 		return err
 	}
 	a.filters, err = filtering.New(filtering.Options{
-		Filters: engine, Queue: a.writer, Store: a.store, Plan: a.plan, HandOff: a.cfg.HandOff, Deadline: a.cfg.FilterDeadline,
-		Concurrency: filteredEvents, Full: func() bool { return a.gauge.Full(events) }, RowsMade: func() { a.claimer.Wake() },
+		Filters: engine, Chains: chains{a.rules}, Queue: a.writer, Ends: a.writer, Plan: a.plan, HandOff: a.cfg.HandOff,
+		Deadline: a.cfg.FilterDeadline, Places: webfilter.MaxCalls, // so that no event finds a row of the bus busy
+		Full: a.gauge.Full, LaneFull: a.gauge.LaneFull, BuryOverflow: a.cfg.ParkOverflow == "dead", Wake: func() { a.claimer.Wake() },
 		Logger: a.logger.With("component", "filtering"), Registerer: registerer,
 	})
 	if err != nil {
 		return err
 	}
-	a.cleanups.add("filters under way", a.filters.Close)
+	a.cleanups.add("filters under way", a.closeFilters)
 	if a.cfg.FilterListen == "" {
 		return nil
 	}
@@ -67,8 +63,55 @@ func (a *App) startEndpoint(ctx context.Context) error {
 	if err := a.endpoint.Start(ctx); err != nil {
 		return err
 	}
-	a.cleanups.add("filter endpoint", a.endpoint.Stop)
+	a.cleanups.add("filter endpoint", a.stopEndpoint)
 	return nil
+}
+
+// stopEndpoint gives requests the time that their filters may take. A client that does not go on with its own gets no more, and the time of
+// those that follow is theirs: see closeFilters and closeDispatcher.
+func (a *App) stopEndpoint(ctx context.Context) error {
+	ctx, cancel := within(ctx, a.cfg.FilterDeadline+time.Second, 3*closeTime)
+	defer cancel()
+	return a.endpoint.Stop(ctx)
+}
+
+// closeFilters gives filters under way their time, and that in which what they say is written. Requests to endpoints of webhooks go on
+// meanwhile: closeDispatcher has what is left for them.
+func (a *App) closeFilters(ctx context.Context) error {
+	ctx, cancel := within(ctx, a.cfg.FilterDeadline+closeTime, 2*closeTime)
+	defer cancel()
+	return a.filters.Close(ctx)
+}
+
+// within returns ctx, bounded: it ends after most, and early enough to leave some of its time to what follows.
+func within(ctx context.Context, most, left time.Duration) (context.Context, context.CancelFunc) {
+	end := time.Now().Add(most)
+	if deadline, ok := ctx.Deadline(); ok && deadline.Add(-left).Before(end) {
+		end = deadline.Add(-left)
+	}
+	return context.WithDeadline(ctx, end)
+}
+
+// chains are the webfilter rows of events, by the rules of the moment.
+type chains struct{ rules *rule.Refresher }
+
+// Chain implements filtering.Chains.
+func (c chains) Chain(eventType string) (first int32, held bool) {
+	for i, f := range c.rules.Filters(eventType) {
+		if i == 0 {
+			first = f.ID
+		}
+		held = held || f.Waits
+	}
+	return first, held
+}
+
+// TypeOf implements filtering.Chains.
+func (c chains) TypeOf(row int32) string {
+	if e := c.rules.Current().FilterEntry(row); e != nil && e.OnBus() {
+		return e.Filter.EventType
+	}
+	return ""
 }
 
 // lanes is where claimed rows go: deliveries to their lanes, events to their filters.
@@ -80,7 +123,7 @@ type lanes struct {
 // Room implements queue.Lanes.
 func (l lanes) Room(lane delivery.Lane) (room int, lease time.Duration, known bool) {
 	if lane.Kind == delivery.KindEvent {
-		room, lease = l.filters.Room()
+		room, lease = l.filters.Room(lane)
 		return room, lease, true
 	}
 	return l.Dispatcher.Room(lane)

@@ -188,11 +188,12 @@ type Token [16]byte
 // Delivery is one body that is due to one rule's endpoint. URL, headers and limits are not here: they are the rule's, read
 // at each attempt.
 type Delivery struct {
-	ID          ID
-	Kind        Kind
-	RuleID      int32
-	EventType   string
-	EventID     string
+	ID        ID
+	Kind      Kind
+	RuleID    int32
+	EventType string
+	EventID   string
+	// EventTime is ce_time; for kind event the time of the record, which is not in the body.
 	EventTime   time.Time
 	Format      Format
 	Body        []byte

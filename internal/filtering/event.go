@@ -8,12 +8,14 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/webfilter"
 )
 
-// eventOf returns the event as a row has it, without its body.
-func eventOf(m *payload.Message) delivery.Delivery {
+// eventOf returns the event as a row has it, without its body, in the lane of a filter. Its ID does not depend on the lane: an event that
+// is read again has it, whichever filters there are by then. Its time is that of its record, which is nowhere else; the event's own is in
+// the body.
+func eventOf(m *payload.Message, filter int32) delivery.Delivery {
 	ev := &m.Event
 	return delivery.Delivery{
 		ID:   delivery.NewID(ev.Source, ev.ID, ev.Type, delivery.KindEvent, 0, time.Time{}),
-		Kind: delivery.KindEvent, EventType: ev.Type, EventID: ev.ID, EventTime: ev.Time,
+		Kind: delivery.KindEvent, RuleID: filter, EventType: ev.Type, EventID: ev.ID, EventTime: m.Recorded,
 		Format: delivery.FormatEvent, Traceparent: ev.Traceparent,
 	}
 }
@@ -22,7 +24,8 @@ func eventOf(m *payload.Message) delivery.Delivery {
 func request(m *payload.Message) *webfilter.Request {
 	whole := m.Payload()
 	return &webfilter.Request{
-		Filter: m.Event.Type, Halting: true, Format: delivery.FormatJSON, Body: payload.Encode(whole, delivery.FormatJSON), Payload: whole,
+		Filter: m.Event.Type, Halting: true, MayWait: true,
+		Format: delivery.FormatJSON, Body: payload.Encode(whole, delivery.FormatJSON), Payload: whole,
 	}
 }
 

@@ -1,26 +1,33 @@
 // Package filtering is the stage between the bus and the lanes: it runs the webfilters of an event before its webhooks.
 //
 // It promises that an event with filters is neither delivered nor released before they have spoken, unless it is a row by then, that a
-// filter which is slow delays the events that it filters and no others, and that the deliveries of a row are made exactly when the
-// row goes. It leaves out how filters are called (package webfilter) and what becomes of deliveries (package dispatch).
+// filter which is slow delays the events that it filters and no others, that no event goes past a filter which waits for its secrets, and
+// that the deliveries of a row are made exactly when the row goes. It leaves out how filters are called (package webfilter) and what
+// becomes of deliveries (package dispatch).
 //
 // The way of an event:
 //
-//	            halted ──────────────────────────────────────► released
-//	           ╱
-//	running ──┼─ spoken ──► deliveries, from memory ─────────► released with them
-//	           ╲
-//	            hand-off ──► row: leased, kind event ──► released
-//	                               │ spoken: one transaction
-//	                               ▼
-//	                 its deliveries are rows, it is none any more; or it is halted
+//	                halted ─────────────────────────────────────► released
+//	               ╱
+//	in line ── running ── spoken ──► deliveries, from memory ───► released with them
+//	   │           ╲
+//	   │            hand-off ──► row: leased, kind event ───────► released
+//	   │                               │ spoken
+//	   │ hand-off, or a filter         ├───────────► halted
+//	   │ waits for its secrets         │ one transaction
+//	   │                               ├───────────► its deliveries are rows, it is none any more
+//	   ▼                               │ a rule of its has as many rows waiting as may, or a filter waits
+//	  row: pending ──► released        └───────────► pending
+//	   │
+//	   └─ claimed ──► in line
 //
-// A row whose process has died is claimed like any other when its lease has run out, and its filters are called again.
+// Each type of events has a pool of places, as many as a filter row takes calls at a time, and a line for each pool. The row of an event is
+// in the lane of the first filter of its type, so that each filter has its own queue and its own park limit. A row whose process has died
+// is claimed like any other when its lease has run out, and its filters are called again.
 package filtering
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -52,42 +59,57 @@ type Queue interface {
 	MaxBody() int
 }
 
-// Store ends rows of events.
-type Store interface {
-	// FinishEvent removes the row of an event and makes those of its deliveries, in one transaction. It returns false, and has done
-	// nothing, where the row does not have the token (any more).
+// Ends ends rows of events. Its methods make one try; they return false, and have done nothing, where the row does not have the token (any
+// more).
+type Ends interface {
+	// FinishEvent removes the row of an event and makes those of its deliveries, in one transaction.
 	FinishEvent(ctx context.Context, id delivery.ID, token delivery.Token, rows []delivery.Insert) (done bool, err error)
+	// End writes the end of a lease.
+	End(ctx context.Context, u delivery.Update) (done bool, err error)
 }
 
-// Options configure a Stage. All but Logger and Registerer are required.
+// Chains are the filters of events as they are now. Its methods neither block nor call back.
+type Chains interface {
+	// Chain returns the first filter row that is called for events of a type, 0 where there is none, and whether one of them waits for its
+	// secrets: such events wait as rows.
+	Chain(eventType string) (first int32, held bool)
+	// TypeOf returns the type of the events that a filter row is for, called or not; "" where there is no such row.
+	TypeOf(row int32) string
+}
+
+// Options configure a Stage. All but BuryOverflow, Full, LaneFull, Logger and Registerer are required.
 type Options struct {
 	Filters Filters
+	Chains  Chains
 	Queue   Queue
-	Store   Store
+	Ends    Ends
 	// Plan returns the deliveries of an event by the rules of the moment.
 	Plan func(m *payload.Message) []delivery.Delivery
 	// HandOff is how long an event may wait for its filters in memory.
 	HandOff time.Duration
 	// Deadline is the longest that the filters of one event take; leases are made to last longer.
 	Deadline time.Duration
-	// Concurrency is how many events may be with their filters.
-	Concurrency int
-	// Full tells whether as many rows of events wait as may; nil: never. It must not block.
-	Full func() bool
-	// RowsMade is called after rows of deliveries were made. It must not block.
-	RowsMade   func()
+	// Places is how many events of one type may be with their filters: no more than a filter takes at a time, or events go past it.
+	Places int
+	// Full tells whether as many rows of a lane wait as may, or as many in all; LaneFull leaves those in all out. nil: never. They must not
+	// block.
+	Full, LaneFull func(delivery.Lane) bool
+	// BuryOverflow makes a dead row without a body of a delivery that would be one row too many of its rule; else the event waits as a row.
+	BuryOverflow bool
+	// Wake is called when rows may be claimed: deliveries were made, or there are places again. It must not block.
+	Wake       func()
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 }
 
 func (o *Options) validate() error {
 	switch {
-	case o.Filters == nil || o.Queue == nil || o.Store == nil || o.Plan == nil || o.RowsMade == nil:
-		return errors.New("filtering: filters, queue, store, Plan and RowsMade are required")
+	case o.Filters == nil || o.Chains == nil || o.Queue == nil || o.Ends == nil || o.Plan == nil || o.Wake == nil:
+		return errors.New("filtering: filters, chains, queue, ends, Plan and Wake are required")
 	case o.HandOff <= 0 || o.Deadline <= 0:
 		return fmt.Errorf("filtering: hand-off time %s and deadline %s must be above 0", o.HandOff, o.Deadline)
-	case o.Concurrency <= 0:
-		return fmt.Errorf("filtering: concurrency is %d: with less than 1 no filter is called", o.Concurrency)
+	case o.Places <= 0:
+		return fmt.Errorf("filtering: %d places for events of a type: with less than 1 no filter is called", o.Places)
 	}
 	return nil
 }
@@ -100,12 +122,16 @@ type Stage struct {
 	ctx     context.Context // of calls; ends with Close
 	cancel  context.CancelFunc
 	workers sync.WaitGroup
-	slots   chan struct{}
 
-	mu     sync.Mutex
-	epoch  *epoch
-	passes map[*pass]struct{} // guarded by mu; those that are neither rows nor ended
-	closed bool               // guarded by mu
+	mu      sync.Mutex
+	epoch   *epoch
+	passes  map[*pass]struct{}  // guarded by mu; those that are neither rows nor ended
+	pools   map[string]*pool    // guarded by mu, by event type; only those in use
+	claimed map[int32]int       // guarded by mu: rows of a lane in memory, in line or with their filters
+	resting map[int32]time.Time // guarded by mu: until when lanes are left alone whose events find a rule at its park limit
+	logged  time.Time           // guarded by mu: when the park limit last stood in the log
+	working int                 // guarded by mu: goroutines of workers
+	closed  bool                // guarded by mu
 }
 
 // epoch is the time between two drains.
@@ -122,207 +148,24 @@ func New(o Options) (*Stage, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	never := func(delivery.Lane) bool { return false }
 	if o.Full == nil {
-		o.Full = func() bool { return false }
+		o.Full = never
+	}
+	if o.LaneFull == nil {
+		o.LaneFull = never
 	}
 	s := &Stage{
-		Options: o, metrics: newMetrics(o.Registerer), slots: make(chan struct{}, o.Concurrency),
-		epoch: &epoch{}, passes: make(map[*pass]struct{}),
+		Options: o, metrics: newMetrics(o.Registerer), epoch: &epoch{}, passes: make(map[*pass]struct{}),
+		pools: make(map[string]*pool), claimed: make(map[int32]int), resting: make(map[int32]time.Time),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s, nil
 }
 
-// phase is where an event in memory stands. It only ever moves down this list.
-type phase uint8
-
-const (
-	waiting phase = iota // for a slot
-	running              // with its filters
-	handing              // with its filters, while its row is on the way into the database
-	handed               // with its filters, under the lease of its row
-	ended
-)
-
-// pass is one event on its way from memory.
-type pass struct {
-	s       *Stage
-	epoch   *epoch
-	message *payload.Message
-	deliver func(*payload.Message)
-	release func()
-
-	// Guarded by Stage.mu.
-	timer   *time.Timer
-	phase   phase
-	row     *delivery.Row
-	outcome *webfilter.Outcome // came while the row was on its way
-}
-
-// Submit takes an event over and does not block. Once its filters have spoken it calls deliver with what they made of it, or release where
-// they halted it; where that takes too long, release once the event is a row. Neither is called for what Drain gives up. No Submit may
-// run beside Drain, or after Close.
-func (s *Stage) Submit(m *payload.Message, deliver func(*payload.Message), release func()) {
-	p := &pass{s: s, message: m, deliver: deliver, release: release}
-	s.mu.Lock()
-	p.epoch = s.epoch
-	s.passes[p] = struct{}{}
-	p.timer = time.AfterFunc(s.HandOff, p.late)
-	s.mu.Unlock()
-	s.workers.Go(p.run)
-}
-
-// run takes the event through its filters.
-func (p *pass) run() {
-	s := p.s
-	select {
-	case s.slots <- struct{}{}:
-	case <-s.ctx.Done():
-		return
-	}
-	defer func() { <-s.slots }()
-	s.mu.Lock()
-	if p.phase != waiting || p.epoch.dropped {
-		s.mu.Unlock()
-		return // it is a row, or on the way to be one: whoever claims it takes it through
-	}
-	p.phase = running
-	s.mu.Unlock()
-	outcome, err := s.Filters.Run(s.ctx, request(p.message))
-	if err != nil {
-		return // closing: the record is read again, or the lease runs out
-	}
-	p.spoken(outcome)
-}
-
-// spoken does what the filters ask for.
-func (p *pass) spoken(outcome *webfilter.Outcome) {
-	s := p.s
-	s.mu.Lock()
-	switch p.phase {
-	case handing:
-		p.outcome = outcome
-		s.mu.Unlock()
-	case handed:
-		p.phase = ended
-		row := p.row
-		s.mu.Unlock()
-		s.finish(row, p.message, outcome, time.Now().Add(delivery.Lease(s.Deadline)))
-	default:
-		p.phase = ended
-		dropped := p.epoch.dropped
-		p.timer.Stop()
-		s.mu.Unlock()
-		if !dropped {
-			p.conclude(outcome)
-		}
-		s.gone(p)
-	}
-}
-
-// conclude ends an event that has no row.
-func (p *pass) conclude(outcome *webfilter.Outcome) {
-	s := p.s
-	if stopped(outcome) {
-		s.halted(eventOf(p.message), outcome, 1)
-		p.release()
-		return
-	}
-	s.metrics.passed.Inc()
-	p.deliver(apply(p.message, outcome))
-}
-
-// late hands an event off that has waited long enough. At the park limit it waits in memory instead, and holds up its partition.
-func (p *pass) late() {
-	if !p.s.Full() {
-		p.handOff(delivery.ReasonHandOff)
-		return
-	}
-	p.s.mu.Lock()
-	defer p.s.mu.Unlock()
-	if p.phase <= running && !p.epoch.dropped {
-		p.timer.Reset(p.s.HandOff)
-	}
-}
-
-// handOff makes a row of an event that waits too long for its filters: leased where they are being called. One whose body fits no row
-// stays: its filters end within the deadline.
-func (p *pass) handOff(reason delivery.Reason) {
-	s := p.s
-	s.mu.Lock()
-	if p.phase > running || p.epoch.dropped || s.closed {
-		s.mu.Unlock()
-		return
-	}
-	event := eventOf(p.message)
-	event.Body = p.message.Body(delivery.FormatJSON)
-	if len(event.Body) > s.Queue.MaxBody() {
-		s.mu.Unlock()
-		return
-	}
-	insert := delivery.Queue(&event, 0, reason)
-	if p.phase == running {
-		p.row = &delivery.Row{Delivery: event, State: delivery.Leased, Claims: 1, Reason: reason}
-		_, _ = rand.Read(p.row.Token[:]) // never fails, as documented
-		insert = delivery.HandOff(&event, p.row.Token, delivery.Lease(s.Deadline), reason)
-	}
-	p.phase = handing
-	s.mu.Unlock()
-	s.metrics.handOffs.Inc()
-	s.Queue.Park(insert, p.stillHanding, p.handedOff)
-}
-
-// stillHanding is asked right before the row is written. An outcome that has come meanwhile makes it pointless.
-func (p *pass) stillHanding() bool {
-	s := p.s
-	s.mu.Lock()
-	dropped, outcome := p.epoch.dropped, p.outcome
-	if p.phase == ended || !dropped && outcome == nil {
-		wanted := p.phase != ended
-		s.mu.Unlock()
-		return wanted
-	}
-	p.phase = ended
-	s.mu.Unlock()
-	if !dropped {
-		p.conclude(outcome)
-	}
-	s.gone(p)
-	return false
-}
-
-// handedOff is called when the row is stored.
-func (p *pass) handedOff() {
-	s := p.s
-	s.mu.Lock()
-	p.phase = handed
-	outcome, dropped := p.outcome, p.epoch.dropped
-	if outcome != nil || p.row == nil {
-		p.phase = ended
-	}
-	s.mu.Unlock()
-	if !dropped {
-		p.release()
-	}
-	s.gone(p)
-	if outcome != nil {
-		s.workers.Go(func() { s.finish(p.row, p.message, outcome, time.Now().Add(delivery.Lease(s.Deadline))) })
-	}
-}
-
-// gone takes a pass out that is a row, has ended or is dropped.
-func (s *Stage) gone(p *pass) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.passes, p)
-	if len(s.passes) == 0 && s.epoch.idle != nil {
-		close(s.epoch.idle)
-		s.epoch.idle = nil
-	}
-}
-
-// Drain makes rows of all events that wait for their filters, and returns when none is left. When ctx ends first the rest is dropped: it is
-// neither delivered nor released, and read again. The stage goes on afterwards.
+// Drain makes rows of all events that wait for their filters, and returns when none is left. What waits in memory for a lane that is at its
+// park limit is given up, as is the rest when ctx ends first: it is neither delivered nor released, and read again. The stage goes on
+// afterwards.
 func (s *Stage) Drain(ctx context.Context) error {
 	s.mu.Lock()
 	e := s.epoch
@@ -338,7 +181,9 @@ func (s *Stage) Drain(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 	for _, p := range left {
-		p.handOff(delivery.ReasonDrain)
+		if !p.giveUp() {
+			p.handOff(delivery.ReasonDrain)
+		}
 	}
 	var err error
 	select {
@@ -353,6 +198,7 @@ func (s *Stage) Drain(ctx context.Context) error {
 	s.epoch = &epoch{}
 	for p := range s.passes {
 		p.timer.Stop()
+		s.quit(&p.turn)
 	}
 	clear(s.passes)
 	if n > 0 && err != nil {
@@ -361,17 +207,32 @@ func (s *Stage) Drain(ctx context.Context) error {
 	return nil
 }
 
-// Close gives up the calls under way once ctx has ended, or waits for them. Drain comes first.
+// Close gives rows that are in line back, and waits for the calls under way, or gives them up once ctx has ended. Drain comes first.
 func (s *Stage) Close(ctx context.Context) error {
 	s.mu.Lock()
 	s.closed = true
+	var back []*claim
+	for _, p := range s.pools {
+		for e := p.rows.Front(); e != nil; e = p.rows.Front() {
+			t := e.Value.(*turn)
+			s.quit(t)
+			back = append(back, t.claim)
+		}
+	}
+	working := s.working
 	s.mu.Unlock()
+	for _, c := range back {
+		c.giveBack(0)
+	}
+	defer s.cancel()
+	if working == 0 {
+		return nil
+	}
 	ended := make(chan struct{})
 	go func() {
 		s.workers.Wait()
 		close(ended)
 	}()
-	defer s.cancel()
 	select {
 	case <-ended:
 		return nil
@@ -380,4 +241,42 @@ func (s *Stage) Close(ctx context.Context) error {
 		<-ended
 		return fmt.Errorf("waiting for filters under way: %w", ctx.Err())
 	}
+}
+
+// work runs do in a goroutine that Close waits for, and tells whether it does: not when the stage is closed. It is called with mu held.
+func (s *Stage) work(do func()) bool {
+	if s.closed {
+		return false
+	}
+	s.working++
+	s.workers.Go(func() {
+		do()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.working--
+	})
+	return true
+}
+
+// limitEvery is how often the park limit is logged at most.
+const limitEvery = time.Minute
+
+// limited logs what the park limit of a lane does to events.
+func (s *Stage) limited(what string, lane delivery.Lane) {
+	s.mu.Lock()
+	now := time.Now()
+	quiet := !s.logged.IsZero() && now.Sub(s.logged) < limitEvery
+	if !quiet {
+		s.logged = now
+	}
+	s.mu.Unlock()
+	if quiet {
+		return
+	}
+	whose := "rule_id"
+	if lane.Kind == delivery.KindEvent {
+		whose = "webfilter"
+	}
+	s.Logger.Error("park limit reached on the way through webfilters: get the endpoint to work, or raise "+
+		"WEBHOOK_DISPATCHER_PARK_LIMIT_RULE_ROWS, _ROWS or _BYTES", "effect", what, whose, lane.RuleID)
 }

@@ -76,6 +76,10 @@ func NewGauge(o GaugeOptions) (*Gauge, error) {
 // goroutine.
 func (g *Gauge) Full(lane delivery.Lane) bool { return g.ledger.full(lane) }
 
+// LaneFull tells whether as many rows of the lane wait as may of one rule, however many wait in all. It is for rows that take the place of
+// another: by the limits in all, events that fill them could never become deliveries, and nothing would ever go.
+func (g *Gauge) LaneFull(lane delivery.Lane) bool { return g.ledger.laneFull(lane) }
+
 // book returns the gauge's ledger, nil where there is no gauge.
 func (g *Gauge) book() *ledger {
 	if g == nil {

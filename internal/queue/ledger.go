@@ -63,12 +63,18 @@ func (l *ledger) full(lane delivery.Lane) bool {
 	if (l.limits.Rows > 0 && l.rows >= int64(l.limits.Rows)) || (l.limits.Bytes > 0 && l.bytes >= l.limits.Bytes) {
 		return true
 	}
-	if l.limits.RuleRows <= 0 {
-		return false
-	}
-	a := l.lanes[lane]
-	return a != nil && a.rows >= int64(l.limits.RuleRows)
+	return l.lanes[lane].full(l.limits.RuleRows)
 }
+
+// laneFull tells whether the lane has as many rows waiting as may of one rule.
+func (l *ledger) laneFull(lane delivery.Lane) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.lanes[lane].full(l.limits.RuleRows)
+}
+
+// full is called with the ledger's mu held; a nil account has no rows.
+func (a *account) full(limit int) bool { return limit > 0 && a != nil && a.rows >= int64(limit) }
 
 // used returns how much of the limit that is the nearest is used: 1 is all of it.
 func (l *ledger) used() float64 {

@@ -21,6 +21,9 @@ type Store interface {
 	Insert(ctx context.Context, rows []delivery.Insert) error
 	// Finish writes results of leases and tells which no longer fitted because the lease had gone to somebody else.
 	Finish(ctx context.Context, updates []delivery.Update) (lost []delivery.ID, err error)
+	// FinishEvent removes the row of an event and makes those of its deliveries, in one transaction. It returns false, and has done
+	// nothing, where the row does not have the token (any more).
+	FinishEvent(ctx context.Context, id delivery.ID, token delivery.Token, rows []delivery.Insert) (done bool, err error)
 	// LogAttempts appends to the attempt log.
 	LogAttempts(ctx context.Context, attempts []delivery.Attempt) error
 	// MaxBody returns the largest body in bytes that fits a row.

@@ -20,7 +20,8 @@ const (
 	maxAttempts = 10_000
 )
 
-// Writer writes rows, results and the attempt log, each in batches of its own. Its methods never block.
+// Writer writes rows, results and the attempt log, each in batches of its own. Its methods never block, but for FinishEvent and End, whose
+// callers must know what became of their write.
 type Writer struct {
 	store   Store
 	logger  *slog.Logger

@@ -83,6 +83,19 @@ func (s *database) Finish(ctx context.Context, updates []delivery.Update) ([]del
 	return s.lost, nil
 }
 
+func (s *database) FinishEvent(ctx context.Context, id delivery.ID, _ delivery.Token, rows []delivery.Insert) (bool, error) {
+	if err := s.call(ctx, len(rows)); err != nil {
+		return false, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if slices.Contains(s.lost, id) {
+		return false, nil
+	}
+	s.rows = append(s.rows, rows...)
+	return true, nil
+}
+
 func (s *database) LogAttempts(ctx context.Context, attempts []delivery.Attempt) error {
 	if err := s.call(ctx, len(attempts)); err != nil {
 		return err

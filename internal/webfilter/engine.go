@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -73,14 +74,19 @@ type Outcome struct {
 	Data, Exceptions payload.Value
 	// Halt is set where a row stopped the chain.
 	Halt *Halt
+	// Wait is set where a row waits for its secrets and the request may wait as well: no row was called, and nothing else is set.
+	Wait bool
 	// Calling is how long was waited for answers.
 	Calling time.Duration
 }
 
 // Halt is why a row stopped the chain.
 type Halt struct {
-	Row        int32 // the id of the row
-	Message    string
+	Row int32 // the id of the row
+	// Message is the plugin's, for people: it may hold the whole URL of the row, and must not be logged.
+	Message string
+	// Cause says the same for logs: without any part of the URL.
+	Cause      string
 	RedirectTo string
 	Status     int // of the answer, 0 where there was none
 }
@@ -92,6 +98,10 @@ func (e *Engine) Run(ctx context.Context, q *Request) (*Outcome, error) {
 	out := &Outcome{Data: none, Exceptions: none}
 	filters := e.options.Rules.Filters(q.Filter)
 	if len(filters) == 0 {
+		return out, nil
+	}
+	if q.MayWait && slices.ContainsFunc(filters, func(f *rule.Filter) bool { return f.Waits }) {
+		out.Wait = true
 		return out, nil
 	}
 	chain, cancel := context.WithTimeout(ctx, e.options.Deadline)
@@ -175,15 +185,16 @@ func halt(f *rule.Filter, q *Request, answer *sender.Answer, result outcome) *Ha
 		return &Halt{
 			Row:        f.ID,
 			Message:    fmt.Sprintf("Request of webfilter %d after webhook event %s failed: %s", f.ID, f.EventType, why),
+			Cause:      fmt.Sprintf("webfilter %d gave no answer: %s (halt_on_request_exception)", f.ID, result),
 			RedirectTo: f.RedirectOnRequestException,
 		}
 	}
-	redirect := ""
+	redirect, flag := "", ""
 	switch {
 	case answer.Status >= 400 && answer.Status <= 499 && f.HaltOn4xx:
-		redirect = f.RedirectOn4xx
+		redirect, flag = f.RedirectOn4xx, "halt_on_4xx"
 	case answer.Status >= 500 && answer.Status <= 599 && f.HaltOn5xx:
-		redirect = f.RedirectOn5xx
+		redirect, flag = f.RedirectOn5xx, "halt_on_5xx"
 	default:
 		return nil
 	}
@@ -191,6 +202,7 @@ func halt(f *rule.Filter, q *Request, answer *sender.Answer, result outcome) *Ha
 		Row: f.ID,
 		Message: fmt.Sprintf("Request to %s after webhook event %s returned status code %d (%s)",
 			f.URL, f.EventType, answer.Status, answer.Reason),
+		Cause:      fmt.Sprintf("webfilter %d answered %d (%s)", f.ID, answer.Status, flag),
 		RedirectTo: redirect,
 		Status:     answer.Status,
 	}

@@ -81,7 +81,54 @@ func TestRequestExceptions(t *testing.T) {
 			if got := text(out, c.filter); got != c.want {
 				t.Errorf("%s, %s: got %s, want %s", class, c.filter, got, c.want)
 			}
+			if cause := "webfilter 1 gave no answer: " + string(class) + " (halt_on_request_exception)"; out.Halt != nil && out.Halt.Cause != cause {
+				t.Errorf("for logs it says %q, want %q", out.Halt.Cause, cause)
+			}
 		}
+	}
+}
+
+// What logs say of a halting status has no part of the URL, and names the flag.
+func TestCauseOfAStatus(t *testing.T) {
+	t.Parallel()
+	for status, want := range map[int]string{403: "webfilter 1 answered 403 (halt_on_4xx)", 502: "webfilter 1 answered 502 (halt_on_5xx)"} {
+		e := newEngine(t, Options{
+			Rules: compiled(t, enrollment, row("/secret", rule.FilterFlags{HaltOn4xx: true, HaltOn5xx: true})),
+			Caller: called(func(context.Context, *rule.Rule, delivery.Format, []byte) (sender.Answer, error) {
+				return said(status, `{}`), nil
+			}),
+		})
+		out, err := e.Run(t.Context(), request(t, enrollment))
+		if err != nil || out.Halt == nil || out.Halt.Cause != want {
+			t.Errorf("%+v, %v, want %q", out.Halt, err, want)
+		}
+	}
+}
+
+// A row that waits for its secrets stops a request that may wait before any row is called. In the request nobody waits: it counts as one
+// that gave no answer.
+func TestRowsThatWaitForTheirSecrets(t *testing.T) {
+	t.Parallel()
+	calls := 0
+	rows := compiled(t, enrollment, row("/1", rule.FilterFlags{}), row("/2", rule.FilterFlags{HaltOnRequestException: true}))
+	rows[1].Hold, rows[1].Waits = "its secrets cannot be opened", true
+	e := newEngine(t, Options{Rules: rows, Caller: called(
+		func(context.Context, *rule.Rule, delivery.Format, []byte) (sender.Answer, error) {
+			calls++
+			return said(200, `{"data": {"mode": "verified"}}`), nil
+		},
+	)})
+	q := request(t, enrollment)
+	if out, err := e.Run(t.Context(), q); err != nil || out.Wait || out.Halt == nil || calls != 1 {
+		t.Errorf("in the request: %+v, %v, %d calls", out, err, calls)
+	}
+	q.MayWait = true
+	if out, err := e.Run(t.Context(), q); err != nil || !out.Wait || out.Halt != nil || out.Data.Len() != 0 || calls != 1 {
+		t.Errorf("on the bus: %+v, %v, %d calls", out, err, calls)
+	}
+	rows[1].Waits = false // a bad URL gets no better by waiting
+	if out, err := e.Run(t.Context(), q); err != nil || out.Wait || out.Halt == nil || calls != 2 {
+		t.Errorf("with a bad URL: %+v, %v, %d calls", out, err, calls)
 	}
 }
 

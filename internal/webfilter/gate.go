@@ -9,13 +9,13 @@ import (
 )
 
 const (
-	// maxCalls is how many calls of one row are under way at most. More would only wait for an endpoint that is late already.
-	maxCalls = 64
+	// MaxCalls is how many calls of one row are under way at most. More would only wait for an endpoint that is late already.
+	MaxCalls = 64
 	// maxGates bounds what is remembered of rows. With more rows, breakers close early now and then.
 	maxGates = 4096
 )
 
-// gate lets the calls of one row through: no more than maxCalls at a time, and next to none while its endpoint gives no answers. An answer
+// gate lets the calls of one row through: no more than MaxCalls at a time, and next to none while its endpoint gives no answers. An answer
 // of whatever status is one, because the row may mean it: what a shut gate leaves is what the calls would have come to as well, a request
 // that failed.
 type gate struct {
@@ -28,7 +28,7 @@ type gate struct {
 func (g *gate) enter() (leave func(delivery.Sign), refused outcome) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.running >= maxCalls {
+	if g.running >= MaxCalls {
 		return nil, outcomeBusy
 	}
 	if g.breaker.Look() == breaker.Open || g.breaker.Probing() {

@@ -136,7 +136,7 @@ func TestCallsOfOneRowAreLimited(t *testing.T) {
 			Rules: compiled(t, enrollment, row("/1", rule.FilterFlags{HaltOnRequestException: true})), Caller: takes(time.Second, said(200, `{}`)),
 		})
 		var wg sync.WaitGroup
-		for range maxCalls {
+		for range MaxCalls {
 			wg.Go(func() {
 				if out, err := e.Run(t.Context(), request(t, enrollment)); err != nil || out.Halt != nil {
 					t.Errorf("%+v, %v", out, err)

@@ -18,6 +18,9 @@ type Request struct {
 	Filter string
 	// Halting is set where a row may halt; see Halts.
 	Halting bool
+	// MayWait is set where nobody waits for the answer and Run can be asked again later. A row that waits for its secrets is not called then,
+	// nor is any other: see Outcome.Wait.
+	MayWait bool
 	// Format is how Body is encoded: as JSON or as form fields. Rows of this format get these bytes.
 	Format delivery.Format
 	Body   []byte

@@ -143,7 +143,7 @@ func TestReplayOfWhatIsLeft(t *testing.T) {
 	trimmed = append(trimmed, id)
 	settings := []string{"WEBHOOK_DISPATCHER_TOPICS=" + registrations + "," + compacted, slowHandOff}
 	d := s.serve(settings...) // now: compaction may come any time
-	var all []string // of the compacted topic; the last segment is never compacted
+	var all []string          // of the compacted topic; the last segment is never compacted
 	for n := 100; n < 140; n++ {
 		record, id := s.producer.event(compacted, 1, n)
 		record.Key = fmt.Append(nil, "key ", n%3)

@@ -123,6 +123,83 @@ func TestSlowFilter(t *testing.T) {
 	d.terminate()
 }
 
+// TestBurstOfFilteredEvents has more events at once than a filter takes at a time: each waits for its turn, and arrives filtered.
+func TestBurstOfFilteredEvents(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.rule("hook")
+	s.filterRow(registrationRule, s.url("slow"), true, "")
+	s.on("slow", func(int, *received) reply {
+		return reply{status: http.StatusOK, body: `{"data": {"` + userData + `": "seen"}}`, after: passed(200 * time.Millisecond)}
+	})
+	s.producer.create(registrations, 2)
+	ids := s.producer.publish(registrations, 2, 1, 400)
+	d := s.serve("WEBHOOK_DISPATCHER_START_OFFSET=earliest")
+	s.delivers("hook", ids, 60*time.Second)
+	for _, got := range s.got("hook") {
+		if !strings.HasPrefix(got.Body, `{"`+userData+`": "seen", `) {
+			t.Fatalf("an event came past its filter: %s", got.Body)
+		}
+	}
+	d.metricIs(`webhook_dispatcher_filter_calls_total{outcome="busy"}`, 0, 10*time.Second)
+	eventually(t, 20*time.Second, "the end of all rows", func() error { return want("rows", s.rows("state IN (0, 1) OR kind = 2"), 0) })
+	d.terminate()
+}
+
+// TestFiltersOfOneTypeDelayNoOther has events of one type wait for filters that take long, in the partition of another type, whose filter
+// is quick.
+func TestFiltersOfOneTypeDelayNoOther(t *testing.T) {
+	t.Parallel()
+	const login, loginRule = "org.openedx.learning.auth.session.login.completed.v1", "SESSION_LOGIN_COMPLETED"
+	s := newSite(t)
+	s.rule("hook")
+	s.run("rules", "rules", "add", "--event", loginRule, "--url", s.url("login"))
+	s.filterRow(registrationRule, s.url("slow"), true, "")
+	s.filterRow(registrationRule, s.url("slow"), true, "") // both together need nearly all of the deadline
+	s.filterRow(loginRule, s.url("quick"), true, "")
+	s.on("slow", func(int, *received) reply {
+		return reply{status: http.StatusOK, body: "{}", after: passed(900 * time.Millisecond)}
+	})
+	s.on("quick", says(`{"data": {"`+userData+`": "seen"}}`))
+	s.producer.create(registrations, 1)
+	logins := func(first, last int) (ids []string) {
+		for n := first; n <= last; n++ {
+			record, id := s.producer.event(registrations, 1, n)
+			for i := range record.Headers {
+				if record.Headers[i].Key == "ce_type" {
+					record.Headers[i].Value = []byte(login)
+				}
+			}
+			if err := s.producer.client.ProduceSync(t.Context(), record).FirstErr(); err != nil {
+				t.Fatal(err)
+			}
+			ids = append(ids, id)
+		}
+		return ids
+	}
+	d := s.serve()
+	ids := logins(1, 1)
+	s.delivers("login", ids, 30*time.Second)
+	s.producer.publish(registrations, 1, 1001, 1800)
+	ids = append(ids, logins(2, 10)...)
+	took := s.delivers("login", ids, 30*time.Second)
+	if t.Logf("events with a quick filter took %s", took); took > 3*time.Second {
+		t.Error("they waited for filters of others")
+	}
+	if n := len(s.taken("hook")); n == 800 {
+		t.Error("no event was waiting for the slow filters by then: the test shows nothing")
+	}
+	for _, got := range s.got("login") {
+		if !strings.HasPrefix(got.Body, `{"`+userData+`": "seen", `) {
+			t.Errorf("an event came past its filter: %s", got.Body)
+		}
+	}
+	eventually(t, 30*time.Second, "rows in the lane of the first filter", func() error {
+		return atLeast(s.rows("kind = 2 AND rule_id = (SELECT MIN(id) FROM openedx_webhooks_webfilter WHERE event = ?)", registrationRule), 1)
+	})
+	d.terminate()
+}
+
 // TestFilterEndpoint asks the daemon as the plugin does, for rows that are adopted. It goes on without its database.
 func TestFilterEndpoint(t *testing.T) {
 	t.Parallel()
@@ -143,7 +220,9 @@ func TestFilterEndpoint(t *testing.T) {
 	s.on("first", says(`{"data": {"mode": "free"}}`))
 	s.on("second", says(`{"data": {"mode": "verified", "x": 1}, "exception": {"PreventEnrollment": "no"}}`))
 	s.producer.create(registrations, 1)
-	d := s.serve("WEBHOOK_DISPATCHER_FILTER_LISTEN=127.0.0.1:0", "WEBHOOK_DISPATCHER_FILTER_TOKENS=another-token-987654321,"+token)
+	db := newProxy(t, s.mariadb.address())
+	d := s.serve(s.through(db), "WEBHOOK_DISPATCHER_FILTER_LISTEN=127.0.0.1:0",
+		"WEBHOOK_DISPATCHER_FILTER_TOKENS=another-token-987654321,"+token)
 	match := regexp.MustCompile(`"component":"filters","address":"([^"]+)"`).FindStringSubmatch(d.log.String())
 	if match == nil {
 		t.Fatal("the log does not say where the filter endpoint listens")
@@ -180,13 +259,29 @@ func TestFilterEndpoint(t *testing.T) {
 		t.Error("a row was called that is the plugin's")
 	}
 	s.on("second", answers(403))
-	if _, answer := ask(token, body); !strings.Contains(answer, `{"exception": {"PreventEnrollment": {"message": "Request to http://`) ||
-		!strings.Contains(answer, `"redirect_to": "https://campus.example/no", "status_code": 403}}}`) {
-		t.Errorf("the answer of a halt is %s", answer)
+	halts := func(when string) {
+		t.Helper()
+		status, answer := ask(token, body)
+		if status != http.StatusOK || !strings.Contains(answer, `{"exception": {"PreventEnrollment": {"message": "Request to http://`) ||
+			!strings.Contains(answer, `"redirect_to": "https://campus.example/no", "status_code": 403}}}`) {
+			t.Errorf("%s: the answer of a halt is %d %s", when, status, answer)
+		}
 	}
+	halts("with the database")
 	if status, _ := ask("wrong", body); status != http.StatusUnauthorized {
 		t.Errorf("a wrong token got %d", status)
 	}
+
+	db.refuse()
+	d.waitTrouble("database", "", 10*time.Second) // of /readyz
+	halts("without the database")
+	for role, want := range map[string]int{"filters": http.StatusOK, "consuming": http.StatusServiceUnavailable} {
+		if status, answer, err := d.get("/readyz?role=" + role); status != want || err != nil {
+			t.Errorf("ready for %s without the database: %d %s %v", role, status, answer, err)
+		}
+	}
+	db.restore(t)
+	d.waitReady(30 * time.Second)
 	if strings.Contains(d.log.String(), token) {
 		t.Error("the log holds the token")
 	}

@@ -124,14 +124,14 @@ func webfilters(t *testing.T, b *bench) {
 	want(t, "webhooks", len(table.Webhooks), 1)
 	for l, exists := range map[delivery.Lane]bool{
 		filter: true, {Kind: delivery.KindEvent, RuleID: second}: true, {Kind: delivery.KindEvent, RuleID: second + 1}: false,
-		{Kind: delivery.KindWebhook, RuleID: second}: false, {Kind: delivery.KindEvent}: true, // the queue of events
+		{Kind: delivery.KindWebhook, RuleID: second}: false, {Kind: delivery.KindEvent}: true, // events whose filter was not known
 	} {
 		found, err := b.store.RuleExists(t.Context(), l)
 		must(t, err)
 		want(t, fmt.Sprintf("rule of %v exists", l), found, exists)
 	}
 	if _, err := b.store.PauseRule(t.Context(), delivery.Lane{Kind: delivery.KindEvent}, delivery.ReasonGone); err == nil {
-		t.Error("the queue of events was paused as if it were a rule")
+		t.Error("the lane of events without a filter was paused as if it were a rule")
 	}
 
 	long := "https://example.org/" + strings.Repeat("s", 255)
