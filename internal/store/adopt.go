@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
@@ -177,17 +176,9 @@ func (s *Store) switchRule(ctx context.Context, lane delivery.Lane, to switching
 		return err
 	})
 	if err != nil {
-		return Switched{}, grantUpdate(err, table)
+		return Switched{}, err
 	}
 	return result, nil
-}
-
-// grantUpdate adds to an error which right on one of the plugin's tables is missing, if that is what is wrong.
-func grantUpdate(err error, table string) error {
-	if isNumber(err, errTableDenied, errColumnDenied) && strings.Contains(err.Error(), table) {
-		return fmt.Errorf("%w: GRANT SELECT, UPDATE ON %s TO the account", err, table)
-	}
-	return err
 }
 
 // one locks the row of a lane's rule and then its option, and changes them. Whoever locks both locks them in this order.

@@ -57,10 +57,9 @@ func (s *Store) checkTable(ctx context.Context, table string, columns []string) 
 	}
 	switch {
 	case isNumber(err, errNoTable):
-		return schemaError("database %s has no table %s: install the plugin openedx-webhooks in the LMS and run its migrations, "+
-			"or name the LMS's database in the DSN, or, without an LMS, run `webhook-dispatcher migrate --with-plugin-tables`", s.target, table)
+		return schemaError("database %s has no table %s: %s", s.target, table, noPluginTable)
 	case isNumber(err, errTableDenied, errColumnDenied):
-		return schemaError("check table %s: %v: GRANT SELECT ON %s TO the account", table, clean(err), table)
+		return schemaError("check table %s: %v", table, clean(err)) // which says what to grant
 	case isNumber(err, errUnknownColumn):
 		return schemaError("check table %s: %v: it is of a version of openedx-webhooks before 1.0; update the plugin", table, clean(err))
 	case err != nil:

@@ -23,6 +23,9 @@ const strictMode = "STRICT_TRANS_TABLES,STRICT_ALL_TABLES,NO_ZERO_IN_DATE,NO_ZER
 // Connect implements driver.Connector.
 func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	conn, err := c.Connector.Connect(ctx)
+	if isNumber(err, parameterErrors[:]...) {
+		return nil, &parameterError{err}
+	}
 	if err != nil {
 		return nil, err
 	}

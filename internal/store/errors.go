@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"crypto/tls"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -32,7 +33,18 @@ const (
 	errIncorrectString = 1366
 	errDataTooLong     = 1406
 	errIncorrectValue  = 1292
+	errUnknownVariable = 1193
 )
+
+// parameterErrors are those of a SET statement, which the driver makes of the DSN's parameters that are not its own: a variable that is
+// unknown, read-only, not the session's or not for this account, a value of the wrong kind or out of range, or what is no SQL.
+var parameterErrors = [...]uint16{errUnknownVariable, 1064, 1115, 1227, 1229, 1231, 1232, 1238, 1273, 1298}
+
+// parameterError is what a server says of the DSN's parameters.
+type parameterError struct{ error }
+
+// Unwrap lets callers look at the cause.
+func (e *parameterError) Unwrap() error { return e.error }
 
 // plainErrors are those whose text names accounts, tables, columns and server states, and never a value.
 var plainErrors = [...]uint16{
@@ -45,6 +57,8 @@ var plainErrors = [...]uint16{
 // serverError is an answer of the server without its text where that may quote a value, and with what to do about it where that is known.
 type serverError struct {
 	cause *mysql.MySQLError
+	// parameter tells that the server refuses what the DSN has after its question mark.
+	parameter bool
 	// bare leaves out what to do.
 	bare bool
 }
@@ -53,7 +67,12 @@ type serverError struct {
 func (e *serverError) Error() string {
 	if !slices.Contains(plainErrors[:], e.cause.Number) {
 		text := fmt.Sprintf("Error %d (%s)", e.cause.Number, e.cause.SQLState[:])
-		if e.cause.Number == errIncorrectString {
+		switch {
+		case e.parameter && e.cause.Number == errUnknownVariable:
+			text += ": a parameter after ? of " + dsnSetting + " is no variable of the server: remove it"
+		case e.parameter:
+			text += ": the server does not take the value of a parameter after ? of " + dsnSetting + ": correct or remove it"
+		case e.cause.Number == errIncorrectString:
 			text += ": a character is none that the table's character set has: write another"
 		}
 		return text
@@ -74,10 +93,16 @@ func (e *serverError) fix() string {
 	case errUnknownDatabase:
 		return "name the LMS's database in " + dsnSetting + ", or create it"
 	case errNoTable:
-		if strings.Contains(e.cause.Message, tablePrefix) {
+		switch {
+		case strings.Contains(e.cause.Message, tablePrefix):
 			return "run `webhook-dispatcher migrate`"
+		case pluginTable(e.cause.Message) != "":
+			return noPluginTable
 		}
-	case errTableDenied:
+	case errTableDenied, errColumnDenied:
+		if table := pluginTable(e.cause.Message); table != "" {
+			return "GRANT " + pluginRights(e.cause.Message) + " ON " + table + " TO the account"
+		}
 		// A server does not say whether a table exists to an account without rights on it.
 		if strings.Contains(e.cause.Message, tablePrefix) {
 			return "run `webhook-dispatcher migrate` if it has not been run since the upgrade, then " +
@@ -87,25 +112,76 @@ func (e *serverError) fix() string {
 	return ""
 }
 
+// pluginTable returns which of the plugin's tables a message of the server names, "" where none.
+func pluginTable(message string) string {
+	for _, table := range [...]string{webhook{}.TableName(), webfilter{}.TableName()} {
+		if strings.Contains(message, table) {
+			return table
+		}
+	}
+	return ""
+}
+
+// pluginRights returns what an account needs on a table of the plugin that was denied it. Who may make rows also switches them, and whoever
+// changes some reads them.
+func pluginRights(message string) string {
+	// Such as "SELECT", "INSERT", "SELECT, UPDATE" and "SELECT with locking clause".
+	switch command, _, _ := strings.Cut(message, " command denied"); {
+	case command == "SELECT":
+		return "SELECT"
+	case strings.Contains(command, "INSERT"):
+		return "SELECT, INSERT, UPDATE"
+	}
+	return "SELECT, UPDATE"
+}
+
+// denied adds to an error of migrate which rights are missing, if that is what is wrong.
+func denied(err error) error {
+	if isNumber(err, errTableDenied, errDatabaseDenied) {
+		return fmt.Errorf("%w: migrate needs an account with CREATE, ALTER, INDEX, SELECT, INSERT and UPDATE on the database, not that of serve",
+			bare(clean(err)))
+	}
+	return clean(err)
+}
+
 // Unwrap lets callers look at the number.
 func (e *serverError) Unwrap() error { return e.cause }
 
 // Where an error says what to do, it names the setting and the tables that are meant.
 const (
 	dsnSetting  = "WEBHOOK_DISPATCHER_MYSQL_DSN"
+	caSetting   = "WEBHOOK_DISPATCHER_MYSQL_CA_FILE"
 	tablePrefix = "webhook_dispatcher_"
+
+	noPluginTable = "install the plugin openedx-webhooks in the LMS and run its migrations, or name the LMS's database in " + dsnSetting +
+		", or, without an LMS, run `webhook-dispatcher migrate --with-plugin-tables`"
 )
 
-// dialError is a server that no connection was made to.
-type dialError struct{ cause error }
-
-// Error implements error.
-func (e *dialError) Error() string {
-	return e.cause.Error() + ": check that the server runs, and host and port in " + dsnSetting
+// settingError is a connection that was not made, with the setting that is to be looked at.
+type settingError struct {
+	cause error
+	fix   string
 }
 
+// Error implements error.
+func (e *settingError) Error() string { return e.cause.Error() + ": " + e.fix }
+
 // Unwrap lets callers look at the cause.
-func (e *dialError) Unwrap() error { return e.cause }
+func (e *settingError) Unwrap() error { return e.cause }
+
+// connectFix says what to do about a connection that was not made, "" where that is not known.
+func connectFix(err error) string {
+	if cause, ok := errors.AsType[*net.OpError](err); ok && cause.Op == "dial" {
+		return "check that the server runs, and host and port in " + dsnSetting
+	}
+	if errors.Is(err, mysql.ErrNoTLS) {
+		return "remove tls from " + dsnSetting + ", and " + caSetting + " if it is set, or have the server offer TLS"
+	}
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return "check the host in " + dsnSetting + ", and name the PEM file of the authority that signs the server's certificate in " + caSetting
+	}
+	return ""
+}
 
 // clean takes out of err what may quote values, and adds what to do. What was cleaned before stays as it is.
 func clean(err error) error {
@@ -116,13 +192,14 @@ func clean(err error) error {
 		return err
 	}
 	if cause := serverErrorOf(err); cause != nil {
-		return &serverError{cause: cause}
+		_, parameter := errors.AsType[*parameterError](err)
+		return &serverError{cause: cause, parameter: parameter}
 	}
-	if _, done := errors.AsType[*dialError](err); done {
+	if _, done := errors.AsType[*settingError](err); done {
 		return err
 	}
-	if cause, ok := errors.AsType[*net.OpError](err); ok && cause.Op == "dial" {
-		return &dialError{cause: err}
+	if fix := connectFix(err); fix != "" {
+		return &settingError{err, fix}
 	}
 	return err
 }

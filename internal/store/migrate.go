@@ -52,9 +52,6 @@ func Migrate(ctx context.Context, o Options, m MigrateOptions) (Migrated, error)
 	defer s.Close() //nolint:errcheck // Nothing is left to save.
 	done, err := s.migrate(ctx, m)
 	if err != nil {
-		if isNumber(err, errTableDenied, errDatabaseDenied) {
-			err = fmt.Errorf("%w: migrate needs an account with CREATE, ALTER, INDEX, SELECT, INSERT and UPDATE on the database", bare(err))
-		}
 		return Migrated{}, fmt.Errorf("migrate database %s: %w", s.target, err)
 	}
 	return done, nil
@@ -89,7 +86,7 @@ func (s *Store) migrate(ctx context.Context, m MigrateOptions) (done Migrated, e
 		}
 		for _, table := range tables {
 			if _, err := s.db.ExecContext(ctx, table.Create); err != nil {
-				return Migrated{}, fmt.Errorf("create table %s: %w", table.Name, clean(err))
+				return Migrated{}, fmt.Errorf("create table %s: %w", table.Name, denied(err))
 			}
 		}
 		done.PluginTables = true
@@ -112,7 +109,7 @@ func (s *Store) runMigrations(ctx context.Context, log *slog.Logger) (done Migra
 	}
 	// provider.Close would close the store's connections.
 	if done.From, err = provider.GetDBVersion(ctx); err != nil {
-		return Migrated{}, fmt.Errorf("read schema version: %w", clean(err))
+		return Migrated{}, fmt.Errorf("read schema version: %w", denied(err))
 	}
 	results, err := provider.Up(ctx)
 	if err != nil {
@@ -132,9 +129,9 @@ func (s *Store) runMigrations(ctx context.Context, log *slog.Logger) (done Migra
 func migrationError(err error) error {
 	var partial *goose.PartialError
 	if errors.As(err, &partial) && partial.Failed != nil {
-		return fmt.Errorf("step %s: %w", path.Base(partial.Failed.Source.Path), clean(partial.Err))
+		return fmt.Errorf("step %s: %w", path.Base(partial.Failed.Source.Path), denied(partial.Err))
 	}
-	return clean(err)
+	return denied(err)
 }
 
 // createVersionTable makes goose's table as goose would, but in steps that can be repeated: after a crash between the table and its first
@@ -146,7 +143,7 @@ func (s *Store) createVersionTable(ctx context.Context) error {
 		`INSERT INTO ` + versionTable + ` (id, version_id, is_applied) VALUES (1, 0, TRUE) ON DUPLICATE KEY UPDATE id = id`,
 	} {
 		if _, err := s.db.ExecContext(ctx, statement); err != nil {
-			return fmt.Errorf("create table %s: %w", versionTable, clean(err))
+			return fmt.Errorf("create table %s: %w", versionTable, denied(err))
 		}
 	}
 	return nil
@@ -156,17 +153,17 @@ func (s *Store) createVersionTable(ctx context.Context) error {
 func (s *Store) lockMigrations(ctx context.Context) (unlock func() error, err error) {
 	conn, err := s.db.Conn(ctx)
 	if err != nil {
-		return nil, clean(err)
+		return nil, denied(err)
 	}
 	var database string
 	if err := conn.QueryRowContext(ctx, "SELECT DATABASE()").Scan(&database); err != nil {
-		return nil, errors.Join(fmt.Errorf("read name of database: %w", clean(err)), conn.Close())
+		return nil, errors.Join(fmt.Errorf("read name of database: %w", denied(err)), conn.Close())
 	}
 	// Names of locks hold for the whole server and have 64 characters at most.
 	name := fmt.Sprintf("webhook-dispatcher-migrate-%x", sha256.Sum256([]byte(database)))[:64]
 	var got sql.NullInt64
 	if err := conn.QueryRowContext(ctx, "SELECT GET_LOCK(?, ?)", name, int(lockPatience.Seconds())).Scan(&got); err != nil {
-		return nil, errors.Join(fmt.Errorf("take migration lock: %w", clean(err)), conn.Close())
+		return nil, errors.Join(fmt.Errorf("take migration lock: %w", denied(err)), conn.Close())
 	}
 	if got.Int64 != 1 {
 		return nil, errors.Join(fmt.Errorf("another migration has been running for %s; try again when it has ended", lockPatience), conn.Close())
@@ -177,7 +174,7 @@ func (s *Store) lockMigrations(ctx context.Context) (unlock func() error, err er
 		var released sql.NullInt64
 		err := conn.QueryRowContext(ctx, "SELECT RELEASE_LOCK(?)", name).Scan(&released)
 		if err != nil {
-			err = fmt.Errorf("release migration lock: %w", clean(err))
+			err = fmt.Errorf("release migration lock: %w", denied(err))
 		}
 		return errors.Join(err, conn.Close())
 	}, nil
@@ -188,7 +185,7 @@ func (s *Store) tableExists(ctx context.Context, name string) (bool, error) {
 	err := s.db.QueryRowContext(ctx,
 		"SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?", name).Scan(&n)
 	if err != nil {
-		return false, fmt.Errorf("look for table %s: %w", name, clean(err))
+		return false, fmt.Errorf("look for table %s: %w", name, denied(err))
 	}
 	return n > 0, nil
 }

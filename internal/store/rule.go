@@ -64,7 +64,7 @@ func ruleTable(lane delivery.Lane) (string, error) {
 	switch {
 	case lane.Kind == delivery.KindWebhook:
 		return webhook{}.TableName(), nil
-	case lane.Kind == delivery.KindEvent && lane.RuleID > 0: // lane 0 is the queue of events
+	case lane.Kind == delivery.KindEvent && lane.RuleID > 0: // lane 0: events whose filter was not known
 		return webfilter{}.TableName(), nil
 	}
 	return "", fmt.Errorf("a lane of kind %s has no rule", lane.Kind)

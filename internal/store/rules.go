@@ -57,7 +57,9 @@ func (w *webfilter) row() rule.FilterRow {
 // Rules returns the rows of the plugin's tables and their options, as they were at one moment: in a transaction that reads a snapshot, so
 // that a rule which is made or adopted meanwhile is there with its options or not at all.
 func (s *Store) Rules(ctx context.Context) (table rule.Table, err error) {
+	begun := false
 	err = s.gorm.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+		begun = true
 		if table.Webhooks, err = readWebhooks(tx); err != nil {
 			return err
 		}
@@ -72,7 +74,10 @@ func (s *Store) Rules(ctx context.Context) (table rule.Table, err error) {
 		table.Options, err = readOptions(tx)
 		return err
 	}, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
-	if err != nil {
+	switch {
+	case err != nil && !begun:
+		return rule.Table{}, fmt.Errorf("read rules from database %s: %w", s.target, clean(err))
+	case err != nil:
 		return rule.Table{}, clean(err)
 	}
 	return table, nil

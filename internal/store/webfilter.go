@@ -64,7 +64,7 @@ func (s *Store) ChangeWebfilter(ctx context.Context, id int32, change func(*rule
 			append(args, id)...)
 		return err
 	})
-	return changed && err == nil, grantUpdate(err, webfilter{}.TableName())
+	return changed && err == nil, err
 }
 
 // webfilterOf reads a webfilter row and locks it.
