@@ -109,7 +109,7 @@ func (a *App) build(o Options) error {
 	}
 	a.cleanups.add("database", func(context.Context) error { return a.store.Close() })
 
-	compiler, err := NewCompiler(&cfg.Rules, &cfg.Secrets, catalogue)
+	compiler, err := NewCompiler(&cfg.Rules, &cfg.Secrets, cfg.SigningScheme, catalogue)
 	if err != nil {
 		return err
 	}

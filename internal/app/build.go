@@ -32,13 +32,14 @@ func openStore(cfg *config.Config, logger *slog.Logger) (*store.Store, error) {
 	return store.Open(store.Options{DSN: cfg.MySQLDSN.Reveal(), TLS: roots, Logger: logger.With("component", "store")})
 }
 
-// NewCompiler builds what makes rules of rows, with the keys that their secrets are sealed with.
-func NewCompiler(rules *config.Rules, secrets *config.Secrets, catalogue *schema.Catalogue) (*rule.Compiler, error) {
+// NewCompiler builds what makes rules of rows, with the keys that their secrets are sealed with. Scheme is the setting's, which signs for
+// rules that have none of their own.
+func NewCompiler(rules *config.Rules, secrets *config.Secrets, scheme string, catalogue *schema.Catalogue) (*rule.Compiler, error) {
 	keys, err := NewKeys(secrets)
 	if err != nil {
 		return nil, err
 	}
-	return &rule.Compiler{Catalogue: catalogue, Adopted: rules.RulesSource == "adopted", Opener: keys}, nil
+	return &rule.Compiler{Catalogue: catalogue, Adopted: rules.RulesSource == "adopted", Opener: keys, Scheme: scheme}, nil
 }
 
 // NewSender builds the sender that the settings describe, egress guard included; `rules test --send` sends with the same.
@@ -66,7 +67,10 @@ func NewSender(cfg *config.Config, o sender.Options) (*sender.Sender, func(), er
 	if err != nil {
 		return nil, nil, err
 	}
-	return s, pool.CloseIdleConnections, nil
+	return s, func() {
+		s.Close()
+		pool.CloseIdleConnections()
+	}, nil
 }
 
 // buildBus builds what reads Kafka: registry client, decoder, intake and consumer.
@@ -108,17 +112,25 @@ func (a *App) kafkaReady(context.Context) error {
 	return a.consumer.Ready()
 }
 
+// What /readyz can be asked about by itself. Consuming events needs all that is checked; filters in the request are answered from the
+// rules as they were last read, and need nothing else.
+const (
+	roleConsuming = "consuming"
+	roleFilters   = "filters"
+)
+
 func (a *App) buildHealth(gatherer prometheus.Gatherer) error {
-	handler, err := server.NewHealth(server.HealthOptions{
-		Gatherer: gatherer,
-		Checks: []server.Check{
-			{Name: "database", Ready: a.databaseReady},
-			{Name: "rules", Ready: a.rules.Ready},
-			{Name: "undecodable records", Ready: a.intake.Ready},
-			{Name: "registry", Ready: a.registry.Reachable},
-			{Name: "kafka", Ready: a.kafkaReady},
-		},
-	})
+	checks := []server.Check{
+		{Name: "database", Role: roleConsuming, Ready: a.databaseReady},
+		{Name: "rules", Role: roleConsuming, Ready: a.rules.Ready},
+		{Name: "undecodable records", Role: roleConsuming, Ready: a.intake.Ready},
+		{Name: "registry", Role: roleConsuming, Ready: a.registry.Reachable},
+		{Name: "kafka", Role: roleConsuming, Ready: a.kafkaReady},
+	}
+	if a.endpoint != nil {
+		checks = append(checks, server.Check{Name: "filter endpoint", Role: roleFilters, Ready: a.endpointReady})
+	}
+	handler, err := server.NewHealth(server.HealthOptions{Gatherer: gatherer, Checks: checks})
 	if err != nil {
 		return err
 	}

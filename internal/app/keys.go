@@ -56,14 +56,15 @@ func (k *Keys) Open(lane delivery.Lane, field, keyID string, sealed []byte) ([]b
 	return k.ring.Open(place(lane, field), keyID, sealed)
 }
 
-// Reseal seals the secrets of an option with the first key, unless they are already, or there are none.
+// Reseal seals the secrets of an option with the first key, unless they are already, or there are none. Those that are sealed under the
+// first key's name are opened as well: the name may have been another key's before, and whoever hears no error removes that one.
 func (k *Keys) Reseal(o *rule.Option) error {
-	if o.Sealed == "" || o.KeyID == k.ID() {
+	if o.Sealed == "" {
 		return nil
 	}
 	lane := delivery.Lane{Kind: o.Kind, RuleID: o.RuleID}
 	text, err := k.Open(lane, rule.SecretsField, o.KeyID, []byte(o.Sealed))
-	if err != nil {
+	if err != nil || o.KeyID == k.ID() {
 		return err
 	}
 	keyID, sealed, err := k.Seal(lane, rule.SecretsField, text)

@@ -115,6 +115,17 @@ func TestReseal(t *testing.T) {
 	if err := both.Reseal(&again); err != nil || again != o {
 		t.Errorf("sealed with the first key already: %v, changed: %v", err, again != o)
 	}
+	// The name says nothing of the key: another one under it must not pass for done.
+	other := keys(t, "new:"+keyOf(3))
+	if err := other.Reseal(&again); err == nil || !strings.Contains(err.Error(), `the key "new" does not open it`) || again != o {
+		t.Errorf("with another key of the same id: %v, changed: %v", err, again != o)
+	}
+	broken := o
+	last := len(broken.Sealed) - 1
+	broken.Sealed = broken.Sealed[:last] + string([]byte{broken.Sealed[last] ^ 1})
+	if err := first.Reseal(&broken); err == nil {
+		t.Error("what the first key sealed and somebody has changed passes for sealed")
+	}
 	none := rule.Option{KeyID: "old"}
 	if err := both.Reseal(&none); err != nil || none.Sealed != "" {
 		t.Errorf("without secrets: %v", err)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/app"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/embedded"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
@@ -18,8 +19,13 @@ import (
 // waitReady waits until /readyz has the status and all of the texts.
 func (d *daemon) waitReady(status int, texts ...string) {
 	d.w.t.Helper()
-	wait(d.w.t, fmt.Sprintf("/readyz with %d and %q", status, texts), func() (bool, string) {
-		got, body := d.get("/readyz")
+	d.waitAnswer("/readyz", status, texts...)
+}
+
+func (d *daemon) waitAnswer(path string, status int, texts ...string) {
+	d.w.t.Helper()
+	wait(d.w.t, fmt.Sprintf("%s with %d and %q", path, status, texts), func() (bool, string) {
+		got, body := d.get(path)
 		missing := slices.ContainsFunc(texts, func(s string) bool { return !strings.Contains(body, s) })
 		return got == status && !missing, fmt.Sprintf("%d %s", got, body)
 	})
@@ -135,6 +141,39 @@ func TestDatabaseAwayInTheMiddle(t *testing.T) {
 		t.Errorf("%d calls, want 5", n)
 	}
 	d.waitReady(http.StatusOK)
+}
+
+// Filters in the request run from the rules as they were last read: what keeps the daemon from consuming takes nobody out of their service.
+// Before there are rules they are not answered.
+func TestReadyByRole(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	w.gate.setShut(true)
+	d := w.start(func(cfg *config.Config) {
+		cfg.FilterListen, cfg.FilterTokens = "127.0.0.1:0", "0123456789abcdef0123"
+	})
+	d.waitRole("filters", http.StatusServiceUnavailable, "rules have been read", w.gate.addr())
+	w.gate.setShut(false)
+	d.waitReady(http.StatusOK, "database", "kafka", "filter endpoint")
+	d.waitRole("filters", http.StatusOK, "filter endpoint")
+	d.waitRole("consuming", http.StatusOK, "database", "kafka")
+	w.gate.setShut(true)
+	d.waitRole("consuming", http.StatusServiceUnavailable, w.gate.addr())
+	d.waitReady(http.StatusServiceUnavailable, w.gate.addr())
+	if status, body := d.get("/readyz?role=filters"); status != http.StatusOK || strings.Contains(body, "database") {
+		t.Errorf("filters without a database: %d %s", status, body)
+	}
+	w.gate.setShut(false)
+	d.waitReady(http.StatusOK)
+
+	d = w.start(nil)
+	d.waitRole("filters", http.StatusBadRequest, "one of consuming;")
+}
+
+// waitRole waits until /readyz has the status and all of the texts for one role.
+func (d *daemon) waitRole(role string, status int, texts ...string) {
+	d.w.t.Helper()
+	d.waitAnswer("/readyz?role="+role, status, texts...)
 }
 
 // A schema that is behind is waited for a moment, since a migration may be under way, and then ends the daemon with what to do.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -143,6 +144,8 @@ func TestSlowEndpointIsHandedOff(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
 	answer := make(chan struct{})
+	release := sync.OnceFunc(func() { close(answer) })
+	defer release() // a test that fails meanwhile must not wait for ever for its receiver
 	rec := w.receiver(func(_ http.ResponseWriter, r *http.Request, _ *call) {
 		select {
 		case <-answer:
@@ -158,7 +161,7 @@ func TestSlowEndpointIsHandedOff(t *testing.T) {
 		t.Errorf("row %+v", got)
 	}
 	w.waitCommitted(0, 1) // although the request has no answer yet
-	close(answer)
+	release()
 	done := w.waitRows(delivery.Delivered)[0]
 	if done.ID != rec.all()[0].id() || done.Attempts != 1 || done.Status != 200 {
 		t.Errorf("row %+v", done)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -38,6 +39,8 @@ func TestStopWithRequestsUnderWay(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
 	answer := make(chan struct{})
+	release := sync.OnceFunc(func() { close(answer) })
+	defer release() // a test that fails meanwhile must not wait for ever for its receiver
 	rec := w.receiver(func(_ http.ResponseWriter, _ *http.Request, _ *call) { <-answer })
 	f := w.load("COURSE_ENROLLMENT_CREATED__readme")
 	w.rule(f.Event, rec.at(""), false)
@@ -65,7 +68,7 @@ func TestStopWithRequestsUnderWay(t *testing.T) {
 	if leased, pending := count(delivery.Leased), count(delivery.Pending); leased != concurrency || pending != events-concurrency {
 		t.Errorf("%d rows leased, %d pending, want %d and %d", leased, pending, concurrency, events-concurrency)
 	}
-	close(answer)
+	release()
 	d.end()
 	if delivered := count(delivery.Delivered); delivered != concurrency {
 		t.Errorf("%d rows delivered, want the %d that were under way", delivered, concurrency)
@@ -94,6 +97,8 @@ func TestStopWithoutDatabase(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
 	answer := make(chan struct{})
+	release := sync.OnceFunc(func() { close(answer) })
+	defer release() // a test that fails meanwhile must not wait for ever for its receiver
 	rec := w.receiver(func(_ http.ResponseWriter, r *http.Request, c *call) {
 		if !strings.Contains(c.Body, numbered(0)) {
 			select {
@@ -120,7 +125,7 @@ func TestStopWithoutDatabase(t *testing.T) {
 		t.Errorf("position %d: past events that are neither delivered nor rows", at)
 	}
 	w.gate.setShut(false)
-	close(answer)
+	release()
 	w.start(nil)
 	w.waitCommitted(0, events)
 	if lost := missing(events, numbered, rec); len(lost) > 0 {

@@ -1,8 +1,10 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -82,4 +84,21 @@ func (a *App) databaseReady(ctx context.Context) error {
 		return err
 	}
 	return a.writer.Ready()
+}
+
+// endpointReady says why filters in the request are not answered. It asks neither database nor Kafka: the endpoint listens once the rules
+// have been read, and goes on with these, however old they are.
+func (a *App) endpointReady(context.Context) error {
+	select {
+	case <-a.endpoint.Ended():
+		return fmt.Errorf("it listens no more: %w", cmp.Or(a.endpoint.Err(), errors.New("the daemon is stopping")))
+	default:
+	}
+	if a.endpoint.Addr() != nil {
+		return nil
+	}
+	if err := a.startup.ready(); err != nil {
+		return fmt.Errorf("it listens once the rules have been read: %w", err)
+	}
+	return errors.New("it listens once the rules have been read: they have not been yet")
 }

@@ -31,23 +31,34 @@ func (c *choiceFlags) filter(ctx context.Context, st *store.Store) (f store.Filt
 	if now, err = st.Now(ctx); err != nil {
 		return f, now, err
 	}
-	f.Since, f.Until, f.EventType = c.Since.from(now), c.Until.from(now), c.Event
+	f.Since, f.Until = c.Since.from(now), c.Until.from(now)
 	if !f.Since.IsZero() && !f.Until.IsZero() && !f.Since.Before(f.Until) {
 		return f, now, usagef("--since %s is not before --until %s", moment(f.Since), moment(f.Until))
 	}
 	if c.Rule != nil {
 		f.Lane = &delivery.Lane{Kind: delivery.KindWebhook, RuleID: *c.Rule}
 	}
-	if c.Event != "" {
-		catalogue, err := schema.LoadCatalogue()
-		if err != nil {
-			return f, now, err
-		}
-		if signal, ok := catalogue.ByConstant(c.Event); ok {
-			f.EventType = signal.Type
-		}
+	f.EventType, _, err = c.eventType()
+	return f, now, err
+}
+
+// eventType returns the type of the event that is meant, "" where none is named, and what people should know of it, or "".
+func (c *choiceFlags) eventType() (eventType, note string, err error) {
+	if c.Event == "" {
+		return "", "", nil
 	}
-	return f, now, nil
+	catalogue, err := schema.LoadCatalogue()
+	if err != nil {
+		return "", "", err
+	}
+	return typeOf(c.Event, catalogue)
+}
+
+// noteEvent says beside the result that the event chosen by is none of the platform's: a mistyped one looks like one that never came.
+func (c *choiceFlags) noteEvent(p *Process) {
+	if _, note, err := c.eventType(); err == nil && note != "" {
+		fmt.Fprintf(p.Stderr, "webhook-dispatcher: note: %s\n", note)
+	}
 }
 
 // timeFlag is a moment, or a duration before now.

@@ -49,6 +49,7 @@ type grammar struct {
 	Deliveries  deliveriesCommand  `cmd:"" help:"List and show deliveries that did not end at their first try, and replay deliveries."`
 	Undecodable undecodableCommand `cmd:"" help:"List, show and replay records of the bus that could not be read."`
 	Secrets     secretsCommand     `cmd:"" help:"Seal the secrets of rules anew."`
+	Events      eventsCommand      `cmd:"" help:"List the events and filters that rules can be for, and show samples of events."`
 	Version     versionCommand     `cmd:"" help:"Print the version."`
 }
 
@@ -65,6 +66,11 @@ type rulesCommand struct {
 
 type secretsCommand struct {
 	Rotate rotateCommand `cmd:"" help:"Seal all secrets of rules with the first key, so that the others can be removed."`
+}
+
+type eventsCommand struct {
+	List eventsListCommand `cmd:"" help:"List what --event of rules add takes: the platform's signals, and the plugin's filters."`
+	Show eventsShowCommand `cmd:"" help:"Print a sample of an event as JSON, as a plain rule sends it."`
 }
 
 type deliveriesCommand struct {
@@ -121,34 +127,52 @@ func Run(ctx context.Context, args []string, p *Process) int {
 		return ExitGood
 	}
 	if err != nil {
-		fmt.Fprintf(p.Stderr, "webhook-dispatcher: %s; see %s --help\n", faultOf(err), commandOf(err))
+		path, below := commandOf(err)
+		fmt.Fprintf(p.Stderr, "webhook-dispatcher: %s; see %s --help\n", faultOf(err, below), path)
 		return ExitUsage
 	}
 	return p.report(parsed.Run(&session{Process: p, loader: loader, level: &cli.Log}))
 }
 
-// commandOf returns the command that a parse had come to when it failed, such as "webhook-dispatcher rules add".
-func commandOf(err error) string {
-	path := "webhook-dispatcher"
+// commandOf returns the command that a parse had come to when it failed, such as "webhook-dispatcher rules add", and the names of the
+// commands below it.
+func commandOf(err error) (path string, below []string) {
+	path = "webhook-dispatcher"
 	parse, ok := errors.AsType[*kong.ParseError](err)
 	if !ok || parse.Context == nil {
-		return path
+		return path, nil
 	}
+	node := parse.Context.Model.Node
 	for _, step := range parse.Context.Path {
 		if step.Command != nil {
-			path += " " + step.Command.Name
+			node = step.Command
+			path += " " + node.Name
 		}
 	}
-	return path
+	for _, child := range node.Children {
+		below = append(below, child.Name)
+	}
+	return path, below
 }
 
-// faultOf says what is wrong with a command line. An argument that is too many is not quoted: it is often the end of a secret or of a
-// header whose quotes are missing.
-func faultOf(err error) string {
-	if text := err.Error(); !strings.HasPrefix(text, "unexpected argument") {
-		return text
+// maxWord is how many characters of a word are repeated that was written where a command was expected.
+const maxWord = 40
+
+// faultOf says what is wrong with a command line. below are the commands of which one was expected. An argument that is too many is not
+// quoted: it is often the end of a secret or of a header whose quotes are missing.
+func faultOf(err error, below []string) string {
+	text := err.Error()
+	word, unexpected := strings.CutPrefix(text, "unexpected argument ")
+	switch {
+	case unexpected && len(below) > 0:
+		word, _, _ = strings.Cut(word, ", did you mean ") // the parser's own suggestion
+		return fmt.Sprintf("unknown command %q: expected one of %s%s", clip(word, maxWord), strings.Join(below, ", "), didYouMean(word, below))
+	case unexpected:
+		return "an argument is too many: write values with spaces in quotes"
+	case len(below) > 0 && strings.HasPrefix(text, "expected "):
+		return "a command is missing: expected one of " + strings.Join(below, ", ")
 	}
-	return "an argument is too many: write values with spaces in quotes"
+	return text
 }
 
 // readable writes durations as 10s: JSON would have them as numbers without a unit.

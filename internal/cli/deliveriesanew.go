@@ -49,7 +49,7 @@ func (c *deliveriesReplayCommand) anew(ctx context.Context, s *session, st *stor
 		}
 		gather := func() error { return c.gatherIDs(ctx, w) }
 		if len(c.IDs) == 0 {
-			gather = func() error { return c.gatherState(ctx, w) }
+			gather = func() error { return c.gatherState(ctx, s, w) }
 		}
 		gathered := gather()
 		if n := w.anew.Searched(); gathered == nil && n > 0 {
@@ -86,11 +86,11 @@ func (c *deliveriesReplayCommand) printAnew(s *session, view *replayView) error 
 	if c.JSON {
 		return s.printJSON(view)
 	}
-	done := " under new ids can be made"
+	one, many := "delivery under a new id can be made", "deliveries under new ids can be made"
 	if c.Yes {
-		done = " under new ids pending"
+		one, many = "delivery under a new id is pending", "deliveries under new ids are pending"
 	}
-	fmt.Fprintln(s.Stdout, counted(view.Replayable, "delivery", "deliveries")+done)
+	fmt.Fprintln(s.Stdout, counted(view.Replayable, one, many))
 	s.printRefused(view)
 	if more := view.RefusedCount - len(view.Refused); more > 0 {
 		fmt.Fprintf(s.Stdout, "%d more cannot be replayed\n", more)
@@ -121,8 +121,8 @@ func (c *deliveriesReplayCommand) gatherIDs(ctx context.Context, w *renewal) err
 // page is how many rows of a choice are read at once.
 const page = 500
 
-func (c *deliveriesReplayCommand) gatherState(ctx context.Context, w *renewal) error {
-	f, err := c.ended(ctx, w.st)
+func (c *deliveriesReplayCommand) gatherState(ctx context.Context, s *session, w *renewal) error {
+	f, err := c.ended(ctx, s, w.st)
 	if err != nil {
 		return err
 	}

@@ -88,7 +88,10 @@ func (c *deliveriesReplayCommand) fromTopic(ctx context.Context, s *session, st 
 			return errors.Join(s.printJSON(c.viewTopics(&choice, report, waiting, err == nil)), c.stopped(report, err))
 		}
 		c.printTopics(s, &choice, report, waiting)
-		if e.status == rule.Paused {
+		switch {
+		case e.hold != "":
+			fmt.Fprintf(s.Stdout, "nothing is sent to rule %d, and its rows wait: %s\n", to.ID, e.hold)
+		case e.status == rule.Paused:
 			fmt.Fprintf(s.Stdout, "rule %d is paused: its rows wait until webhook-dispatcher rules set %d --resume\n", to.ID, to.ID)
 		}
 		if !c.Yes && err == nil && report.Inserted+report.Revived > 0 {

@@ -150,7 +150,7 @@ func (c *deliveriesReplayCommand) replayIDs(ctx context.Context, s *session, st 
 
 // replayDead replays all that the flags choose. Those without a body are a part of every such choice, and no failure.
 func (c *deliveriesReplayCommand) replayDead(ctx context.Context, s *session, st *store.Store) error {
-	f, err := c.ended(ctx, st)
+	f, err := c.ended(ctx, s, st)
 	if err != nil {
 		return err
 	}
@@ -177,8 +177,9 @@ func (c *deliveriesReplayCommand) replayDead(ctx context.Context, s *session, st
 }
 
 // ended returns the filter of the flags. What ends from now on, such as what is replayed and fails again, is not meant.
-func (c *deliveriesReplayCommand) ended(ctx context.Context, st *store.Store) (store.Filter, error) {
+func (c *deliveriesReplayCommand) ended(ctx context.Context, s *session, st *store.Store) (store.Filter, error) {
 	f, now, err := c.filter(ctx, st)
+	c.noteEvent(s.Process)
 	if f.Until.IsZero() || f.Until.After(now) {
 		f.Until = now
 	}

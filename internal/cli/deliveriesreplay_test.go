@@ -110,6 +110,12 @@ func TestReplayFromTopicRefusals(t *testing.T) {
 	if !strings.Contains(stdout, "rule "+id+" is paused: its rows wait until webhook-dispatcher rules set "+id+" --resume") {
 		t.Errorf("of a paused rule: %s", stdout)
 	}
+	_, err = s.db.ExecContext(t.Context(), `UPDATE webhook_dispatcher_rule_option SET options = '{"later": 1}'`)
+	s.must(err)
+	stdout, _ = s.run(ExitGood, append(slices.Clone(command), id, "--yes")...)
+	if !strings.Contains(stdout, "nothing is sent to rule "+id+", and its rows wait: the options are not as this version knows them") {
+		t.Errorf("of a held rule: %s", stdout)
+	}
 
 	s.env[3] = "WEBHOOK_DISPATCHER_TOPICS=missing"
 	refused(ExitFailed, "none of the topics exists: see WEBHOOK_DISPATCHER_TOPICS", id)
@@ -152,17 +158,17 @@ func TestReplayUnderNewIDs(t *testing.T) {
 
 	// By state. Each run has ids of its own.
 	stdout, _ = s.run(ExitGood, "deliveries", "replay", "--state", "dead", "--rule", strconv.Itoa(int(s.rule.ID)), "--new-id", "--yes")
-	s.compare("dead", stdout, "2 deliveries under new ids pending")
+	s.compare("dead", stdout, "2 deliveries under new ids are pending")
 	s.wantRows("reason = 'replay' AND event_id <> 'event-1'",
 		"event-2 0 replay 1", "event-2 0 replay 1", "event-3 0 replay 1", "event-3 0 replay 1")
 	stdout, _ = s.run(ExitFailed, "deliveries", "replay", "--state", "delivered", "--new-id", "--yes")
-	s.compare("delivered", stdout, "1 delivery under new ids pending",
+	s.compare("delivered", stdout, "1 delivery under a new id is pending",
 		name(4)+" cannot be replayed: its event is not in the topics (any more)")
 
 	// Only what has no body needs the topics.
 	s.env[0] = "EVENT_BUS_KAFKA_BOOTSTRAP_SERVERS=127.0.0.1:1"
 	stdout, _ = s.run(ExitGood, "deliveries", "replay", name(3), "--new-id", "--yes")
-	s.compare("a row with its body", stdout, "1 delivery under new ids pending")
+	s.compare("a row with its body", stdout, "1 delivery under a new id is pending")
 	_, err := s.db.ExecContext(t.Context(), "UPDATE openedx_webhooks_webhook SET enabled = 0")
 	s.must(err)
 	stdout, _ = s.run(ExitFailed, "deliveries", "replay", name(3), "--new-id", "--yes")

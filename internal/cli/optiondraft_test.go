@@ -75,6 +75,49 @@ func TestRotate(t *testing.T) {
 	}
 }
 
+// The receiver has the secret that was replaced: a later end of another one says nothing of how long that still signs.
+func TestRotatedSaysWhenTheReplacedSecretEnds(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, time.March, 1, 10, 0, 0, 0, time.UTC)
+	late := []rule.SigningSecret{{Secret: "old"}, {Secret: "older", Until: now.Add(48 * time.Hour)}}
+	const also = "; besides with 1 secret of an earlier rotation until 2026-03-03T10:00:00.000Z at the latest"
+	for _, c := range []struct {
+		name   string
+		before []rule.SigningSecret
+		keep   time.Duration
+		scheme string
+		want   string
+	}{
+		{
+			"one before", late[:1], time.Hour, "standard",
+			"is signed with the new secret, and with the one before until 2026-03-01T11:00:00.000Z: give the receiver the new one by then",
+		},
+		{
+			"an earlier one ends later", late, time.Hour, "standard",
+			"is signed with the new secret, and with the one before until 2026-03-01T11:00:00.000Z: give the receiver the new one by then" + also,
+		},
+		{"none kept", late[:1], 0, "standard", "is signed with the new secret alone from now on: the receiver must know it already"},
+		{
+			"an earlier one is left", late, 0, "standard",
+			"is signed with the new secret, and no longer with the one before: the receiver must know the new one already" + also,
+		},
+		{
+			"one signature", late, time.Hour, "generic",
+			"is signed with the new secret alone from now on: generic has room for one signature, so the receiver must know the new secret " +
+				"already, and keep the old one until what is under way has arrived",
+		},
+	} {
+		d := draft{document: rule.Document{Signing: &rule.SigningOption{Scheme: c.scheme}}, secrets: rule.Secrets{Signing: c.before}}
+		f := &rotateFlags{secret: "new", keep: c.keep}
+		if err := f.rotate(&d, now); err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		if got := f.rotated(&d, now); got != c.want {
+			t.Errorf("%s:\n%s\nwant\n%s", c.name, got, c.want)
+		}
+	}
+}
+
 func TestBeginningOfSecrets(t *testing.T) {
 	t.Parallel()
 	for secret, want := range map[string]string{

@@ -51,8 +51,8 @@ type optionFlags struct {
 	Shape     text `placeholder:"SHAPE" help:"Body: plugin (as the plugin sends it), cloudevents or standard (Standard Webhooks)."`
 
 	Timeout       text `name:"timeout" placeholder:"D" help:"Limit over the whole exchange, 100ms to 10m."`
-	Concurrency   text `name:"concurrency" placeholder:"N" help:"Requests in flight to the rule's endpoint."`
-	Rate          text `name:"rate" placeholder:"N" help:"Requests a second to the rule's endpoint."`
+	Concurrency   text `name:"concurrency" placeholder:"N" help:"Requests in flight of each daemon to the rule's endpoint."`
+	Rate          text `name:"rate" placeholder:"N" help:"Requests a second of each daemon to the rule's endpoint."`
 	RetrySchedule text `name:"retry-schedule" placeholder:"D,D,…" help:"Delays between attempts."`
 
 	Header texts `placeholder:"NAME: VALUE" help:"Header of each request; can be repeated. @FILE reads the value; no value removes it."`

@@ -9,8 +9,6 @@ import (
 	"regexp"
 	"strings"
 	"unicode/utf8"
-
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
 // maxInput is how many bytes of a file or of standard input are read. A rule's secrets have to fit a column of 64 KiB.
@@ -88,26 +86,6 @@ func (in *inputs) secret(flag, value string) (string, error) {
 		return "", usagef("--%s: the value is not UTF-8", flag)
 	}
 	return secret, nil
-}
-
-// document reads the JSON of options.
-func (in *inputs) document(path string) (d rule.Document, err error) {
-	var content []byte
-	if path == "-" {
-		content, err = in.readStdin("options")
-	} else {
-		content, err = in.readFile("options", path)
-	}
-	if err != nil {
-		return d, err
-	}
-	if !utf8.Valid(content) {
-		return d, usagef("--options: what it names is not UTF-8")
-	}
-	if d, err = rule.ParseDocument(string(content)); err != nil {
-		return d, usagef("--options: %w", err)
-	}
-	return d, nil
 }
 
 // headers reads the flags of headers. Their errors hold the name alone: a value is often a secret.

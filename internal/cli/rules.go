@@ -3,9 +3,13 @@ package cli
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"text/tabwriter"
 	"time"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
 // showFlags say how rules are shown.
@@ -38,12 +42,9 @@ func (c *listCommand) Run(ctx context.Context, s *session) error {
 		return err
 	}
 	list := rules.list(c.kind())
-	views, paused := make([]ruleView, len(list)), 0
+	views := make([]ruleView, len(list))
 	for i, e := range list {
 		views[i] = rules.view(e, c.ShowURLs)
-		if views[i].PausedAt != nil {
-			paused++
-		}
 	}
 	if c.JSON {
 		return s.printJSON(views)
@@ -63,11 +64,25 @@ func (c *listCommand) Run(ctx context.Context, s *session) error {
 		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", v.ID, v.Kind, cell(v.Event), cell(v.EventType), cell(v.URL),
 			v.Status, v.Format, yesNo(v.Enabled), cell(special), cell(v.wrong()))
 	}
-	if paused > 0 {
-		fmt.Fprintf(s.Stderr, "webhook-dispatcher: %s paused: once the endpoint is well, run webhook-dispatcher rules set ID --resume\n",
-			counted(paused, "rule is", "rules are"))
+	if !c.filters() {
+		s.noteResume(list)
 	}
 	return table.Flush()
+}
+
+// noteResume says how to go on with rules that would be sent were they not paused. Those that are switched off, faulty or the plugin's
+// are not among them: ending their pause would send nothing.
+func (s *session) noteResume(list []*ruleEntry) {
+	paused := make(map[string]int)
+	for _, e := range list {
+		if e.status == rule.Paused && !e.pausedAt().IsZero() {
+			paused[e.cure()]++
+		}
+	}
+	for _, cure := range slices.Sorted(maps.Keys(paused)) {
+		fmt.Fprintf(s.Stderr, "webhook-dispatcher: %s paused: %s, run webhook-dispatcher rules set ID --resume\n",
+			counted(paused[cure], "rule is", "rules are"), cure)
+	}
 }
 
 // Run shows one rule.
@@ -115,7 +130,7 @@ func (v *ruleView) pairs() [][2]string {
 	if v.PausedAt != nil {
 		pairs = append(pairs,
 			[2]string{"paused because", v.PauseReason},
-			[2]string{"to resume", fmt.Sprintf("once its endpoint is well: webhook-dispatcher rules set %d --resume", v.ID)})
+			[2]string{"to resume", fmt.Sprintf("%s: webhook-dispatcher rules set %d --resume", v.cure, v.ID)})
 	}
 	pairs = append(pairs, [2]string{"fault", v.Fault})
 	if v.Hold != "" {

@@ -1,15 +1,20 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/app"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/recipe"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
+	filterengine "github.com/openedx-webhooks/webhook-dispatcher/internal/webfilter"
+	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
 
 type addCommand struct {
@@ -63,6 +68,9 @@ func (c *addCommand) Run(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
+	if c.filters() {
+		s.noteFilter(row.Event)
+	}
 	if c.JSON {
 		return s.printJSON(struct {
 			ID   int32  `json:"id"`
@@ -113,15 +121,32 @@ func (c *addCommand) rule(s *session) (row rule.FilterRow, adopted bool, d draft
 	return row, adopted, d, nil
 }
 
+// noteFilter says beside the result that a name is neither a signal's nor one of the plugin's filters. Any may be used, by callers of one's
+// own; the plugin never asks for it.
+func (s *session) noteFilter(event string) {
+	catalogue, err := schema.LoadCatalogue()
+	if err != nil {
+		return // the row is there
+	}
+	names := append(filterengine.Names(), constants(catalogue)...)
+	if slices.Contains(names, event) || strings.Contains(event, ".") { // a dot is in event types alone
+		return
+	}
+	fmt.Fprintf(s.Stderr, "webhook-dispatcher: note: the plugin has no filter of the name %s, so it never asks for it%s\n", cell(event),
+		cmp.Or(didYouMean(event, names), "; events list has its own"))
+}
+
 // event returns what the row's column of this name is to have. It is empty where the options name an event type.
 func (c *addCommand) event(d *rule.Document) (string, error) {
 	switch {
 	case c.Event != "" || d.EventType != "":
 		return c.Event, nil
 	case c.filters():
-		return "", usagef("no event is given: write --event NAME, the name of a filter such as CourseEnrollmentStarted, or a signal's constant")
+		return "", usagef("no event is given: write --event NAME, the name of a filter such as CourseEnrollmentStarted, or a signal's " +
+			"constant; events list has all")
 	case d.Recipe == "":
-		return "", usagef("no event is given: write --event CONSTANT, such as COURSE_ENROLLMENT_CREATED, or --event-type TYPE")
+		return "", usagef("no event is given: write --event CONSTANT, such as COURSE_ENROLLMENT_CREATED, or --event-type TYPE; " +
+			"events list has all")
 	}
 	r, err := recipe.ByName(d.Recipe)
 	if err != nil {

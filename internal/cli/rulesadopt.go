@@ -33,7 +33,7 @@ func (c *switchFlags) check(all bool) error {
 type adoptCommand struct {
 	switchFlags
 
-	All bool `help:"All rules that are not adopted yet, disabled ones included."`
+	All bool `help:"All rules that are not adopted yet, disabled ones included; not the rows by which the plugin asks the dispatcher."`
 }
 
 type releaseCommand struct {
@@ -48,7 +48,7 @@ func (c *adoptCommand) Run(ctx context.Context, s *session) error {
 		return err
 	}
 	return s.withStore(&c.Database, func(st *store.Store) error {
-		chosen, err := c.choose(ctx, st, func(e *ruleEntry) bool { return c.All && !e.option.Adopted() })
+		chosen, err := c.choose(ctx, st, func(e *ruleEntry) bool { return c.All && !e.option.Adopted() && !e.asksUs() })
 		if err != nil {
 			return err
 		}
@@ -109,14 +109,31 @@ func (c *switchFlags) choose(ctx context.Context, st *store.Store, meant func(*r
 // usableOf leaves out the rules that the dispatcher could not send: nobody would send their events any more.
 func (s *session) usableOf(chosen []*ruleEntry) (good []*ruleEntry, failed int) {
 	for _, e := range chosen {
-		if e.rule != nil {
+		why := e.unfit()
+		if why == "" {
 			good = append(good, e)
 			continue
 		}
 		failed++
-		fmt.Fprintf(s.Stdout, "%s is not adopted, because it is faulty: %s\n", label(e.lane), e.fault)
+		fmt.Fprintf(s.Stdout, "%s is not adopted, because %s\n", label(e.lane), why)
 	}
 	return good, failed
+}
+
+// unfit says why a rule must stay with the plugin, "" where the dispatcher can send its events. A rule that the dispatcher has already is
+// none of these: there is nothing to take from the plugin.
+func (e *ruleEntry) unfit() string {
+	switch {
+	case e.option.Adopted() && !e.row.Enabled:
+		return ""
+	case e.rule == nil:
+		return "it is faulty: " + e.fault
+	case e.hold != "":
+		return "nothing could be sent to it: " + e.hold
+	case e.filter == nil && !e.pausedAt().IsZero():
+		return fmt.Sprintf("it is paused since %s: %s, run %s first", moment(e.pausedAt()), e.cure(), command("set", e.lane, " --resume"))
+	}
+	return ""
 }
 
 // leastSettleTime is for daemons whose refresh is another than the one that is set here.

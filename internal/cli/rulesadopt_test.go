@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
@@ -16,6 +17,57 @@ func TestSettleTime(t *testing.T) {
 		settings := ruleSettings{Rules: config.Rules{RulesRefresh: refresh}}
 		if got := settings.settleTime(); got != want {
 			t.Errorf("with a refresh of %s: %s, want %s", refresh, got, want)
+		}
+	}
+}
+
+// What the dispatcher would not send must stay with the plugin, which does.
+func TestUnfitRulesAreNotAdopted(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, time.March, 1, 10, 0, 0, 0, time.UTC)
+	compiled := new(rule.Rule)
+	for _, c := range []struct {
+		name  string
+		entry ruleEntry
+		want  string
+	}{
+		{"good", ruleEntry{rule: compiled}, ""},
+		{"faulty", ruleEntry{fault: "no URL"}, "it is faulty: no URL"},
+		{"held", ruleEntry{rule: compiled, hold: "no key"}, "nothing could be sent to it: no key"},
+		{
+			"paused",
+			ruleEntry{rule: compiled, option: &rule.Option{PausedAt: at}},
+			"it is paused since 2026-03-01T10:00:00.000Z: once its endpoint is well, run rules set 7 --resume first",
+		},
+		{
+			"paused for its expression",
+			ruleEntry{rule: compiled, option: &rule.Option{PausedAt: at, PauseReason: delivery.ReasonExpression}},
+			"it is paused since 2026-03-01T10:00:00.000Z: once its filter or transform is mended, run rules set 7 --resume first",
+		},
+		{
+			"released and held",
+			ruleEntry{rule: compiled, hold: "no key", option: &rule.Option{AdoptedAt: at, ReleasedAt: at}},
+			"nothing could be sent to it: no key",
+		},
+		{"adopted and held", ruleEntry{rule: compiled, hold: "no key", option: &rule.Option{AdoptedAt: at}}, ""},
+		{
+			"adopted, enabled in Django and held",
+			ruleEntry{row: &rule.Row{Enabled: true}, rule: compiled, hold: "no key", option: &rule.Option{AdoptedAt: at}},
+			"nothing could be sent to it: no key",
+		},
+		{
+			"a filter with a mark that means nothing for it",
+			ruleEntry{rule: compiled, filter: new(rule.FilterEntry), option: &rule.Option{PausedAt: at}},
+			"",
+		},
+	} {
+		e := c.entry
+		e.lane = delivery.Lane{Kind: delivery.KindWebhook, RuleID: 7}
+		if e.row == nil {
+			e.row = new(rule.Row)
+		}
+		if got := e.unfit(); got != c.want {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
 		}
 	}
 }

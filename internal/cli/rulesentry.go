@@ -80,14 +80,20 @@ func filterEntry(f *rule.FilterEntry) *ruleEntry {
 	if f.Filter != nil {
 		e.rule, e.hold = f.Filter.Rule, f.Filter.Hold
 	}
-	if e.hold == rule.ErrURLChanged.Error() {
-		e.hold += " --kind webfilter" // else the webhook rule of this id would be meant
-	}
-	if e.status == rule.Foreign && f.Option.Adopted() {
-		e.fault = fmt.Sprintf("the row is adopted, and somebody has enabled it for the plugin, which calls it now: run %s, or %s",
-			command("adopt", e.lane, ""), command("release", e.lane, ""))
-	}
 	return e
+}
+
+// asksUs tells whether the rule is the row by which the plugin asks the dispatcher: that one is as it should be, and stays the plugin's.
+func (e *ruleEntry) asksUs() bool {
+	return e.filter != nil && e.filter.Filter != nil && e.status == rule.Foreign && e.filter.Filter.LeadsBack()
+}
+
+// shownHold is the hold, where it is worth a word.
+func (e *ruleEntry) shownHold() string {
+	if e.asksUs() {
+		return ""
+	}
+	return e.hold
 }
 
 // pausedAt returns since when the rule is paused, zero where it is not.
@@ -96,6 +102,14 @@ func (e *ruleEntry) pausedAt() time.Time {
 		return time.Time{}
 	}
 	return e.option.PausedAt
+}
+
+// cure says, within a sentence, what has to be done before a pause is worth its end.
+func (e *ruleEntry) cure() string {
+	if e.option != nil && e.option.PauseReason == delivery.ReasonExpression {
+		return "once its filter or transform is mended"
+	}
+	return "once its endpoint is well"
 }
 
 // inRequest tells whether the rule is a webfilter that is called in a request of the LMS, and not before the webhooks of an event.

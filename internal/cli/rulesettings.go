@@ -3,11 +3,9 @@ package cli
 import (
 	"context"
 	"errors"
-	"slices"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/app"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
@@ -18,6 +16,12 @@ type ruleSettings struct {
 	config.Database
 	config.Rules
 	config.Secrets
+	schemeSetting
+}
+
+// schemeSetting is one of config.Sending, for commands that sign nothing: what the scheme signs for all rules may be at odds with one.
+type schemeSetting struct {
+	SigningScheme string `setting:"WEBHOOK_DISPATCHER_SIGNING_SCHEME" choice:"none,standard,sig-hmac-sha256" default:"none"`
 }
 
 func (r *ruleSettings) groups() []config.Group {
@@ -36,7 +40,7 @@ func (r *ruleSettings) compiler() (*rule.Compiler, error) {
 	if err != nil {
 		return nil, err
 	}
-	return app.NewCompiler(&r.Rules, &r.Secrets, catalogue)
+	return app.NewCompiler(&r.Rules, &r.Secrets, r.SigningScheme, catalogue)
 }
 
 // withStore runs use on an open store.
@@ -52,11 +56,10 @@ func (s *session) withStore(c *config.Database, use func(*store.Store) error) er
 	return errors.Join(use(opened), opened.Close())
 }
 
-// ruleSet is all rules with what else commands show of them.
+// ruleSet is all rules with what made them of their rows.
 type ruleSet struct {
 	*rule.Snapshot
 	compiler *rule.Compiler
-	reasons  map[delivery.Lane]delivery.Reason // of pauses
 }
 
 // readRules reads and compiles all rows.
@@ -69,19 +72,7 @@ func readRules(ctx context.Context, st *store.Store, settings *ruleSettings) (*r
 	if err != nil {
 		return nil, err
 	}
-	r := &ruleSet{Snapshot: rule.NewSnapshot(table, compiler), compiler: compiler}
-	if !slices.ContainsFunc(r.Entries(), func(e rule.Entry) bool { return !e.PausedAt().IsZero() }) {
-		return r, nil
-	}
-	records, err := st.LaneRecords(ctx)
-	if err != nil {
-		return nil, err
-	}
-	r.reasons = make(map[delivery.Lane]delivery.Reason)
-	for i := range records {
-		r.reasons[records[i].Lane] = records[i].PauseReason
-	}
-	return r, nil
+	return &ruleSet{Snapshot: rule.NewSnapshot(table, compiler), compiler: compiler}, nil
 }
 
 // rules reads and compiles all rows.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -155,15 +156,18 @@ func (c *setCommand) changeOption(
 	if err != nil {
 		return nil, err
 	}
-	recipe := d.document.Recipe
+	recipe, sealed := d.document.Recipe, maps.Clone(d.secrets.Headers)
 	if err := d.apply(c.steps); err != nil {
 		return nil, err
+	}
+	if c.Options.given {
+		said = append(said, d.keeps(sealed)...)
 	}
 	if c.RotateSecret.given {
 		if err := c.rotate(&d, now); err != nil {
 			return nil, err
 		}
-		said = append(said, d.rotated())
+		said = append(said, c.rotated(&d, now))
 	}
 	compiled, err := d.try(c.kind(), row, compiler)
 	if err != nil {
@@ -188,6 +192,25 @@ func (c *setCommand) changeOption(
 	return said, nil
 }
 
+// keeps says which sealed headers are as they were before other options took the place of all: these are in no file, and what rules show
+// prints goes back in without losing them.
+func (d *draft) keeps(before map[string]string) []string {
+	var kept []string
+	for _, name := range slices.Sorted(maps.Keys(before)) {
+		if d.secrets.Headers[name] == before[name] {
+			kept = append(kept, name)
+		}
+	}
+	if len(kept) == 0 {
+		return nil
+	}
+	headers := "header"
+	if len(kept) > 1 {
+		headers = "headers"
+	}
+	return []string{fmt.Sprintf("keeps its sealed %s %s: take one away with --header '%s:'", headers, strings.Join(kept, ", "), kept[0])}
+}
+
 // windowsOf returns a document that has nothing but what an unreadable one says of former adoptions: events of these times may still come.
 func windowsOf(document string) (string, error) {
 	var kept struct {
@@ -199,19 +222,29 @@ func windowsOf(document string) (string, error) {
 	return encode(&rule.Document{Earlier: kept.Earlier})
 }
 
-// rotated says what receivers must know of it.
-func (d *draft) rotated() string {
-	previous := len(d.secrets.Signing) - 1
-	switch {
-	case d.document.Signing.Scheme != "standard":
+// rotated says what receivers must know of it: until when the secret that was replaced signs, which is the one that they have. Those of
+// earlier rotations have ends of their own, which may be later.
+func (f *rotateFlags) rotated(d *draft, now time.Time) string {
+	if d.document.Signing.Scheme != "standard" {
 		return fmt.Sprintf("is signed with the new secret alone from now on: %s has room for one signature, so the receiver must know the new "+
 			"secret already, and keep the old one until what is under way has arrived", d.document.Signing.Scheme)
-	case previous == 0:
-		return "is signed with the new secret alone from now on: the receiver must know it already"
 	}
-	end := slices.MaxFunc(d.secrets.Signing, func(a, b rule.SigningSecret) int { return a.Until.Compare(b.Until) }).Until
-	return fmt.Sprintf("is signed with the new secret, and with %s until %s at the latest: give the receiver the new one by then",
-		counted(previous, "previous one", "previous ones"), moment(end))
+	older := d.secrets.Signing[1:]
+	said := "is signed with the new secret, and no longer with the one before: the receiver must know the new one already"
+	switch {
+	case f.keep > 0:
+		older = older[1:]
+		said = fmt.Sprintf("is signed with the new secret, and with the one before until %s: give the receiver the new one by then",
+			moment(now.Add(f.keep)))
+	case len(older) == 0:
+		said = "is signed with the new secret alone from now on: the receiver must know it already"
+	}
+	if len(older) == 0 {
+		return said
+	}
+	end := slices.MaxFunc(older, func(a, b rule.SigningSecret) int { return a.Until.Compare(b.Until) }).Until
+	return fmt.Sprintf("%s; besides with %s until %s at the latest", said,
+		counted(len(older), "secret of an earlier rotation", "secrets of earlier rotations"), moment(end))
 }
 
 // schemeAndHost returns what may be shown of a URL.

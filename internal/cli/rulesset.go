@@ -111,24 +111,33 @@ func (c *setCommand) setEnabled(ctx context.Context, s *session, st *store.Store
 	}
 	state, already, but := "disabled", "", ""
 	if c.Enable {
-		state = "enabled"
-		if (c.adopted() || e.inRequest()) && !switched.Adopted {
-			does := "sends its events"
-			if c.filters() {
-				does = "calls it"
-			}
-			but = fmt.Sprintf(" for the plugin inside the LMS, which %s: it is not adopted; see %s", does, command("adopt", e.lane, ""))
-		}
-		if !e.pausedAt().IsZero() && !c.Resume && !c.filters() {
-			but = fmt.Sprintf(", but paused since %s, so nothing is sent: once its endpoint is well, run %s",
-				moment(e.pausedAt()), command("set", e.lane, " --resume"))
-		}
+		state, but = "enabled", c.butOf(e, &switched)
 	}
 	if !switched.Changed {
 		already = " already"
 	}
 	_, err = fmt.Fprintf(s.Stdout, "%s is %s%s%s\n", label(e.lane), state, already, but)
 	return err
+}
+
+// butOf says what keeps a rule that is switched on from being sent by the dispatcher, "" for nothing.
+func (c *setCommand) butOf(e *ruleEntry, switched *store.Switched) string {
+	switch {
+	case (c.adopted() || e.inRequest()) && !switched.Adopted:
+		does := "sends its events"
+		if c.filters() {
+			does = "calls it"
+		}
+		return fmt.Sprintf(" for the plugin inside the LMS, which %s: it is not adopted; see %s", does, command("adopt", e.lane, ""))
+	case e.rule == nil:
+		return ", but faulty, so nothing is sent: " + e.fault
+	case e.hold != "":
+		return ", but nothing is sent to it: " + e.hold
+	case !e.pausedAt().IsZero() && !c.Resume && !c.filters():
+		return fmt.Sprintf(", but paused since %s, so nothing is sent: %s, run %s",
+			moment(e.pausedAt()), e.cure(), command("set", e.lane, " --resume"))
+	}
+	return ""
 }
 
 func (c *setCommand) resume(ctx context.Context, s *session, st *store.Store, e *ruleEntry) error {

@@ -18,7 +18,9 @@ import (
 )
 
 type testCommand struct {
-	ruleSettings
+	config.Database
+	config.Rules
+	config.Secrets
 	config.Sending
 	kindFlag
 	showFlags
@@ -30,10 +32,10 @@ type testCommand struct {
 
 // Run shows the request that the rule makes of an event, and sends it if asked to.
 func (c *testCommand) Run(ctx context.Context, s *session) error {
-	if err := s.settings(ctx, append(c.groups(), &c.Sending)...); err != nil {
+	if err := s.settings(ctx, &c.Database, &c.Rules, &c.Secrets, &c.Sending); err != nil {
 		return err
 	}
-	rules, err := s.rules(ctx, &c.ruleSettings)
+	rules, err := s.rules(ctx, &ruleSettings{c.Database, c.Rules, c.Secrets, schemeSetting{c.SigningScheme}})
 	if err != nil {
 		return err
 	}
@@ -73,8 +75,8 @@ func (c *testCommand) Run(ctx context.Context, s *session) error {
 	}
 	result.Request = c.view(e, request, d)
 	if c.Send {
-		attempt := daemons.Send(ctx, e.rule, d, 1)
-		result.Result = viewOf(&attempt)
+		attempt, cause := daemons.Try(ctx, e.rule, d)
+		result.Result = viewOf(&attempt).because(cause)
 	}
 	if err := s.printTest(&result, c.JSON); err != nil {
 		return err

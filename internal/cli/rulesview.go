@@ -36,6 +36,8 @@ type ruleView struct {
 	Created       time.Time       `json:"created"`
 	Modified      time.Time       `json:"modified"`
 	*filterView                   // of webfilters alone
+
+	cure string // what has to be done before the rule's pause is ended
 }
 
 // secretsView shows of secrets which they are.
@@ -143,11 +145,11 @@ func viewOptions(o *rule.Option) json.RawMessage {
 func (r *ruleSet) view(e *ruleEntry, showURL bool) ruleView {
 	v := ruleView{
 		ID: e.row.ID, Kind: kindName(e.lane.Kind), Event: e.row.Event, Format: "json", Enabled: e.row.Enabled, Status: e.status.String(),
-		PausedAt: orNull(e.pausedAt()), Fault: e.fault, Hold: e.hold, PluginEnabled: e.row.Enabled, Options: viewOptions(e.option),
+		PausedAt: orNull(e.pausedAt()), Fault: e.fault, Hold: e.shownHold(), PluginEnabled: e.row.Enabled, Options: viewOptions(e.option),
 		Secrets: viewSecrets(e.option, r.compiler.Opener), Created: e.row.Created, Modified: e.row.Modified, filterView: viewFilter(e),
 	}
 	if v.PausedAt != nil {
-		v.PauseReason = string(r.reasons[e.lane])
+		v.PauseReason, v.cure = string(e.option.PauseReason), e.cure()
 	}
 	if e.row.Form {
 		v.Format = "form"

@@ -32,11 +32,7 @@ func testMessage(name string, r *rule.Rule, catalogue *schema.Catalogue) (*paylo
 	if name == "" {
 		name = r.EventType
 	}
-	signal, ok := catalogue.ByConstant(name)
-	if !ok {
-		signal, ok = catalogue.ByType(name)
-	}
-	if ok {
+	if signal, ok := signalOf(name, catalogue); ok {
 		return sampleMessage(signal, catalogue)
 	}
 	message, err := fileMessage(name, r, catalogue)
@@ -54,10 +50,34 @@ func fileMessage(path string, r *rule.Rule, catalogue *schema.Catalogue) (*paylo
 		return nil, err
 	}
 	message, err := payload.ReadMessage(text, sampleEvent(r.EventType, catalogue))
+	if err == nil {
+		err = isFor(message, r, catalogue)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("--event %s: %w", path, err)
 	}
 	return message, nil
+}
+
+// isFor refuses an event that the rule never gets: of another type, or without the data that all of its type have. What an expression or
+// a recipe made of it would look like a request that daemons make, and be sent.
+func isFor(message *payload.Message, r *rule.Rule, catalogue *schema.Catalogue) error {
+	signal, known := catalogue.ByType(r.EventType)
+	sample := "give a JSON file of such an event"
+	if known {
+		sample = fmt.Sprintf("webhook-dispatcher events show %s prints a sample", signal.Constant)
+	}
+	if message.Event.Type != r.EventType {
+		return fmt.Errorf("it is an event of the type %s, and the rule is for %s: %s",
+			cell(clip(message.Event.Type, maxEventType)), r.EventType, sample)
+	}
+	if !known {
+		return nil // of somebody's own
+	}
+	if data, ok := message.Data.Get(signal.Class); !ok || data.Kind() != payload.Object {
+		return fmt.Errorf("it has no object under %q, where %s has its data: %s", signal.Class, signal.Constant, sample)
+	}
+	return nil
 }
 
 // sampleMessage builds an event of the Avro schema that openedx-events registers for it.

@@ -30,7 +30,7 @@ func (c *rotateCommand) Run(ctx context.Context, s *session) error {
 		n, err := st.Reseal(ctx, keys.Reseal)
 		fmt.Fprintf(s.Stdout, "the secrets of %s sealed anew, with the key %s\n", counted(n, "rule were", "rules were"), keys.ID())
 		if err != nil {
-			return fmt.Errorf("some secrets stay as they are, and need their old key: %w", err)
+			return fmt.Errorf("some secrets cannot be opened and stay as they are: keep their key then, wherever it is set: %w", err)
 		}
 		_, err = fmt.Fprintf(s.Stdout, "all secrets are sealed with the key %s: other keys can be removed from WEBHOOK_DISPATCHER_SECRETS_KEY "+
 			"wherever it is set\n", keys.ID())

@@ -5,7 +5,9 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -16,9 +18,28 @@ import (
 type undecodableListCommand struct {
 	config.Database
 	limitFlag
+	reasonFlag
 
-	Reason string `placeholder:"REASON" help:"Only records kept for this reason."`
-	JSON   bool   `help:"Print one JSON document." name:"json"`
+	JSON bool `help:"Print one JSON document." name:"json"`
+}
+
+// reasonFlag chooses records.
+type reasonFlag struct {
+	Reason string `placeholder:"REASON" help:"Only records kept for this reason, such as unknown_schema."`
+}
+
+// keptReasons are those of package decode, for which records are kept.
+var keptReasons = [...]string{
+	"no_type", "no_id", "repeated_header", "bad_header", "null_value", "bad_magic", "unknown_schema", "bad_schema", "corrupt",
+	"trailing_bytes", "invalid_utf8", "too_large",
+}
+
+// check refuses a reason that no record can have: the answer would look as if there were none.
+func (f reasonFlag) check() error {
+	if f.Reason == "" || slices.Contains(keptReasons[:], f.Reason) {
+		return nil
+	}
+	return usagef("--reason: unknown reason %q: write one of %s", clip(f.Reason, maxWord), strings.Join(keptReasons[:], ", "))
 }
 
 type undecodableShowCommand struct {
@@ -50,7 +71,7 @@ func viewRecord(r *store.KeptRecord) recordView {
 
 // Run lists records.
 func (c *undecodableListCommand) Run(ctx context.Context, s *session) error {
-	if err := errors.Join(c.check(), s.settings(ctx, &c.Database)); err != nil {
+	if err := errors.Join(c.limitFlag.check(), c.reasonFlag.check(), s.settings(ctx, &c.Database)); err != nil {
 		return err
 	}
 	var found []store.KeptRecord

@@ -13,12 +13,12 @@ import (
 type undecodableReplayCommand struct {
 	ruleSettings
 	config.Bus
+	reasonFlag
 
-	IDs    []uint64 `arg:"" optional:"" name:"id" help:"Records' ids of undecodable list."`
-	Reason string   `placeholder:"REASON" help:"All records kept for this reason."`
-	All    bool     `help:"All records."`
-	Yes    bool     `help:"Do it. Without, the command only says which records can be read now."`
-	JSON   bool     `help:"Print one JSON document." name:"json"`
+	IDs  []uint64 `arg:"" optional:"" name:"id" help:"Records' ids of undecodable list."`
+	All  bool     `help:"All records."`
+	Yes  bool     `help:"Do it. Without, the command only says which records can be read now."`
+	JSON bool     `help:"Print one JSON document." name:"json"`
 }
 
 func (c *undecodableReplayCommand) check() error {
@@ -31,7 +31,7 @@ func (c *undecodableReplayCommand) check() error {
 	if ways != 1 {
 		return usagef("write the ids of the records to replay, or --reason REASON, or --all")
 	}
-	return nil
+	return c.reasonFlag.check()
 }
 
 // repairView is the result as JSON.

@@ -3,11 +3,25 @@ package cli
 import (
 	"encoding/binary"
 	"encoding/json"
+	"slices"
 	"testing"
 	"time"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 )
+
+// A reason that is missing here could not be chosen by; one that package decode does not have would choose nothing.
+func TestKeptReasons(t *testing.T) {
+	t.Parallel()
+	var want []string
+	for _, reason := range decode.Reasons() {
+		want = append(want, string(reason))
+	}
+	if !slices.Equal(keptReasons[:], want) {
+		t.Errorf("the reasons are %v, want %v", keptReasons, want)
+	}
+}
 
 func TestUndecodableReplay(t *testing.T) {
 	t.Parallel()

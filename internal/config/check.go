@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"net"
 	"net/url"
 	"regexp"
@@ -142,9 +143,32 @@ func (s *Secrets) check(p *problems) {
 	if s.SecretsKey == "" {
 		return
 	}
-	if _, err := secret.ParseKeys(s.SecretsKey.Reveal()); err != nil {
-		p.add(ownPrefix+"SECRETS_KEY", "", "%s; a new one is printed by: echo k1:$(openssl rand -base64 32)", err)
+	text := s.SecretsKey.Reveal()
+	if _, err := secret.ParseKeys(text); err != nil {
+		p.add(ownPrefix+"SECRETS_KEY", "", "%s", keysFault(text, err))
 	}
+}
+
+// keysFault says what is wrong with a list of keys and what to do. What is sealed names its key by the id, so a further key gets an id that
+// none of the list has, not even one that cannot be used.
+func keysFault(text string, err error) string {
+	var ids []string
+	twice := ""
+	for part := range strings.SplitSeq(text, listSeparator) {
+		id, _, _ := strings.Cut(strings.TrimSpace(part), ":")
+		if _, err := secret.ParseKeys(part); err == nil && slices.Contains(ids, id) {
+			twice = id
+		}
+		ids = append(ids, id)
+	}
+	unused := "k1"
+	for n := 2; len(ids) > 1 && slices.Contains(ids, unused); n++ {
+		unused = "k" + strconv.Itoa(n)
+	}
+	if twice != "" {
+		return fmt.Sprintf("the id %q stands twice: give the new key another id, such as %s", twice, unused)
+	}
+	return fmt.Sprintf("%s; a new one is printed by: echo %s:$(openssl rand -base64 32)", err, unused)
 }
 
 func (s *Sending) check(p *problems) {

@@ -35,7 +35,7 @@ type Log struct {
 
 // Bus says where the events come from.
 type Bus struct {
-	BootstrapServers []string `setting:"EVENT_BUS_KAFKA_BOOTSTRAP_SERVERS" placeholder:"HOST:PORT,…"`
+	BootstrapServers []string `setting:"EVENT_BUS_KAFKA_BOOTSTRAP_SERVERS" placeholder:"HOST:PORT"`
 	APIKey           Secret   `setting:"EVENT_BUS_KAFKA_API_KEY" placeholder:"KEY"`
 	APIKeyFile       string   `setting:"EVENT_BUS_KAFKA_API_KEY_FILE" placeholder:"FILE"`
 	APISecret        Secret   `setting:"EVENT_BUS_KAFKA_API_SECRET" placeholder:"SECRET"`
@@ -52,7 +52,7 @@ type Bus struct {
 	SchemaRegistryCAFile        string `setting:"WEBHOOK_DISPATCHER_SCHEMA_REGISTRY_CA_FILE" placeholder:"FILE"`
 
 	TopicPrefix string   `setting:"EVENT_BUS_TOPIC_PREFIX" placeholder:"PREFIX"`
-	Topics      []string `setting:"WEBHOOK_DISPATCHER_TOPICS" placeholder:"TOPIC,…"`
+	Topics      []string `setting:"WEBHOOK_DISPATCHER_TOPICS" placeholder:"TOPIC"`
 	GroupID     string   `setting:"WEBHOOK_DISPATCHER_GROUP_ID" placeholder:"GROUP"`
 	StartOffset string   `setting:"WEBHOOK_DISPATCHER_START_OFFSET" choice:"latest,earliest" default:"latest"`
 	Window      int      `setting:"WEBHOOK_DISPATCHER_WINDOW" min:"1" max:"1000000" default:"1024"`
@@ -81,7 +81,7 @@ type Secrets struct {
 // Sending says how a request is made.
 type Sending struct {
 	Timeout     time.Duration  `setting:"WEBHOOK_DISPATCHER_TIMEOUT" min:"100ms" max:"10m" default:"10s"`
-	EgressAllow []netip.Prefix `setting:"WEBHOOK_DISPATCHER_EGRESS_ALLOW" placeholder:"CIDR,…"`
+	EgressAllow []netip.Prefix `setting:"WEBHOOK_DISPATCHER_EGRESS_ALLOW" placeholder:"CIDR"`
 	Proxy       Secret         `setting:"WEBHOOK_DISPATCHER_PROXY" placeholder:"URL"`
 	ProxyFile   string         `setting:"WEBHOOK_DISPATCHER_PROXY_FILE" placeholder:"FILE"`
 

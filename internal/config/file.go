@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/spelling"
 )
 
 // maxFile bounds what is read of a settings file or of a secret's file; more is a mistake, such as a device.
@@ -21,16 +23,23 @@ func keyName(key string) string {
 	return strings.ToLower(strings.NewReplacer("_", "-", ".", "-").Replace(key))
 }
 
+// fileValue is the text of a setting in the settings file, and where it stands.
+type fileValue struct {
+	text string
+	key  string // as it is written, those of the mappings around it before it
+	line int
+}
+
 // fileProblem names a place in the settings file.
 type fileProblem struct {
 	line int
 	text string
 }
 
-// parseFile reads the settings of a YAML file, by flag name, as text. A mapping inside a mapping joins the names with a
+// parseFile reads the settings of a YAML file, by flag name. A mapping inside a mapping joins the names with a
 // hyphen, so that rules: {source: enabled} is rules-source; a list is its items joined with commas. Nothing of a value stands in
 // a problem: it may be a secret under a key that is misspelt.
-func parseFile(data []byte, known map[string]setting) (map[string]string, []fileProblem) {
+func parseFile(data []byte, known map[string]setting) (map[string]fileValue, []fileProblem) {
 	var doc yaml.Node
 	if err := yaml.Unmarshal(data, &doc); err != nil {
 		text := strings.TrimPrefix(err.Error(), "yaml: ")
@@ -42,14 +51,14 @@ func parseFile(data []byte, known map[string]setting) (map[string]string, []file
 	if len(doc.Content) == 0 {
 		return nil, nil
 	}
-	f := fileReader{known: known, values: make(map[string]string)}
+	f := fileReader{known: known, values: make(map[string]fileValue)}
 	f.mapping("", "", doc.Content[0])
 	return f.values, f.problems
 }
 
 type fileReader struct {
 	known    map[string]setting
-	values   map[string]string
+	values   map[string]fileValue
 	problems []fileProblem
 }
 
@@ -90,7 +99,7 @@ func (f *fileReader) entry(shown, name string, key, value *yaml.Node) {
 	case value.Tag == "!!null":
 		// A template that renders nothing leaves the setting as if it were not there.
 	default:
-		f.values[name] = text
+		f.values[name] = fileValue{text, shown, key.Line}
 	}
 }
 
@@ -100,7 +109,7 @@ func (f *fileReader) unknown(shown, name string, key *yaml.Node, known bool) {
 		return
 	}
 	fix := "see --help for the names"
-	if near := nearest(name, slices.Collect(maps.Keys(f.known))); near != "" {
+	if near := spelling.Nearest(name, slices.Collect(maps.Keys(f.known))); near != "" {
 		fix = fmt.Sprintf("did you mean %s?", near)
 	}
 	f.problem(key, "no setting is called %q: %s", shown, fix)
@@ -133,36 +142,4 @@ func fileFault(err error) string {
 		return path.Err.Error()
 	}
 	return err.Error()
-}
-
-// nearest returns the one of names that name was probably meant to be, "" where none is near.
-func nearest(name string, names []string) string {
-	slices.Sort(names)
-	best, at := "", 1+min(3, len(name)/3)
-	for _, candidate := range names {
-		if d := editDistance(name, candidate); d < at {
-			best, at = candidate, d
-		}
-	}
-	return best
-}
-
-// editDistance counts the insertions, deletions and replacements that turn a into b.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost = 1 + min(diagonal, row[j], row[j+1])
-			}
-			diagonal, row[j+1] = row[j+1], cost
-		}
-	}
-	return row[len(b)]
 }

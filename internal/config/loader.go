@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/spelling"
 )
 
 // fileSuffix ends the name of the setting that names a secret's file.
@@ -22,7 +24,8 @@ type Loader struct {
 	env      map[string]string
 	byFlag   map[string]setting
 	problems problems
-	file     map[string]string
+	path     string // of the settings file, "" where there is none
+	file     map[string]fileValue
 	loaded   bool
 }
 
@@ -105,7 +108,8 @@ func (l *Loader) Resolve(ctx *kong.Context, _ *kong.Path, flag *kong.Flag) (any,
 		return value, nil
 	}
 	if value, ok := l.file[flagName(env)]; ok {
-		return value, nil
+		l.problems.stands(env, fmt.Sprintf("%s:%d: %s", l.path, value.line, value.key))
+		return value.text, nil
 	}
 	return nil, nil
 }
@@ -143,7 +147,7 @@ func (l *Loader) load(path string) {
 		}
 		l.problems.add(place, "", "%s", fault.text)
 	}
-	l.file = values
+	l.path, l.file = path, values
 }
 
 func readFile(path string) ([]byte, error) {
@@ -237,7 +241,7 @@ func (l *Loader) Warnings() []string {
 			continue
 		}
 		text := name + " is set, but no setting has that name: it has no effect"
-		if near := nearest(name, slices.Collect(maps.Keys(known))); near != "" {
+		if near := spelling.Nearest(name, slices.Collect(maps.Keys(known))); near != "" {
 			text += "; did you mean " + near + "?"
 		}
 		warnings = append(warnings, text)

@@ -9,18 +9,25 @@ import (
 type Problem struct {
 	// Env is the setting's environment name, or the place in a file where no setting is meant.
 	Env string
+	// Place is file, line and key of a value that the settings file has, "" for any other.
+	Place string
 	// Value is the value as given, "" where there is none or where it is a secret.
 	Value string
 	// Text says what is wrong and what to do.
 	Text string
 }
 
-// String returns the problem in one line: the setting as environment name and flag, its value, what is wrong and the fix.
+// String returns the problem in one line: the setting, as environment name and flag or by its place in the settings file, its value, what
+// is wrong and the fix.
 func (p Problem) String() string {
 	var b strings.Builder
-	b.WriteString(p.Env)
-	if strings.HasPrefix(p.Env, ownPrefix) || strings.HasPrefix(p.Env, busPrefix) {
-		fmt.Fprintf(&b, " (--%s)", flagName(p.Env))
+	switch {
+	case p.Place != "":
+		b.WriteString(p.Place)
+	case strings.HasPrefix(p.Env, ownPrefix) || strings.HasPrefix(p.Env, busPrefix):
+		fmt.Fprintf(&b, "%s (--%s)", p.Env, flagName(p.Env))
+	default:
+		b.WriteString(p.Env)
 	}
 	if p.Value != "" {
 		fmt.Fprintf(&b, " = %q", clip(p.Value))
@@ -60,8 +67,9 @@ func (e *Error) Error() string {
 type problems struct {
 	list     []Problem
 	seen     map[string]bool
-	noFile   bool     // the settings file was named and cannot be read
-	warnings []string // of what stops nothing
+	places   map[string]string // of values that come from the settings file
+	noFile   bool              // the settings file was named and cannot be read
+	warnings []string          // of what stops nothing
 }
 
 func (p *problems) add(env, value, format string, args ...any) {
@@ -69,7 +77,15 @@ func (p *problems) add(env, value, format string, args ...any) {
 		p.seen = make(map[string]bool)
 	}
 	p.seen[env] = true
-	p.list = append(p.list, Problem{Env: env, Value: value, Text: fmt.Sprintf(format, args...)})
+	p.list = append(p.list, Problem{Env: env, Place: p.places[env], Value: value, Text: fmt.Sprintf(format, args...)})
+}
+
+// stands notes where the value of a setting stands in the settings file.
+func (p *problems) stands(env, place string) {
+	if p.places == nil {
+		p.places = make(map[string]string)
+	}
+	p.places[env] = place
 }
 
 // missing reports a required setting that was not given. While the settings file cannot be read that is not known.

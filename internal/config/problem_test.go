@@ -79,6 +79,9 @@ func TestProblems(t *testing.T) {
 		{"secrets key without an id", good("WEBHOOK_DISPATCHER_SECRETS_KEY=hunter2hunter2hunter2hunter2hunter2hunter2="), nil},
 		{"secrets key too short", good("WEBHOOK_DISPATCHER_SECRETS_KEY=k1:hunter2hunter2=="), nil},
 		{"secrets key twice", good("WEBHOOK_DISPATCHER_SECRETS_KEY=" + sealingKey + "," + sealingKey), nil},
+		{"secrets key twice of three", good("WEBHOOK_DISPATCHER_SECRETS_KEY=" + sealingKey + "," + sealingKey + ",k2" + sealingKey[2:]), nil},
+		{"secrets key too short behind another", good("WEBHOOK_DISPATCHER_SECRETS_KEY=" + sealingKey + ",k2:hunter2hunter2=="), nil},
+		{"secrets key twice, one too short", good("WEBHOOK_DISPATCHER_SECRETS_KEY=" + sealingKey + ",k1:hunter2hunter2=="), nil},
 		{"secrets key with an odd id", good("WEBHOOK_DISPATCHER_SECRETS_KEY=" + sealingKey + ",k 2:hunter2"), nil},
 		{"secrets key file empty", good("WEBHOOK_DISPATCHER_SECRETS_KEY_FILE=" + empty), nil},
 		{"signing scheme", good("WEBHOOK_DISPATCHER_SIGNING_SCHEME=hmac", "WEBHOOK_DISPATCHER_SIGNING_SECRET=hunter2"), nil},
@@ -110,6 +113,11 @@ func TestProblems(t *testing.T) {
 		{"file no YAML", good(file("a: [\n")), nil},
 		{"file star", good(file("topics: *\n")), nil},
 		{"file wrong value", good(file("timeout: 10\nmysql-dsn: hunter2\n")), nil},
+		{"file wrong values", []string{file(
+			"kafka-bootstrap-servers: [kafka]\nrules:\n  refresh: 1ms\n\nkafka:\n  schema_registry.url: http://registry\n" +
+				"topics: []\nHAND_OFF: 1m\n" +
+				"mysql-dsn: u:hunter2@tcp(mysql)/\nsecrets_key_file: /does/not/exist\nlisten: \"8080\"\n")}, nil},
+		{"file over another place", good(file("timeout: 10\nhand-off: x\n"), "WEBHOOK_DISPATCHER_TIMEOUT=11"), []string{"--hand-off=y"}},
 	}
 	var got strings.Builder
 	for _, c := range cases {

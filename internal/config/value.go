@@ -174,13 +174,13 @@ func ParseDuration(text string) (time.Duration, error) {
 	if !found {
 		d, err := time.ParseDuration(text)
 		if err != nil || strings.Trim(text, "+-0123456789.") == "" {
-			return 0, fmt.Errorf("%q is no duration with a unit", text)
+			return 0, fmt.Errorf("%q is no duration with a unit, such as 5s", text)
 		}
 		return d, nil
 	}
 	n, err := strconv.ParseUint(days, 10, 16)
 	if err != nil {
-		return 0, fmt.Errorf("%q is no duration with a unit", text)
+		return 0, fmt.Errorf("%q is no duration with a unit, such as 5s", text)
 	}
 	total := time.Duration(n) * 24 * time.Hour
 	if rest == "" {
@@ -188,7 +188,7 @@ func ParseDuration(text string) (time.Duration, error) {
 	}
 	d, err := time.ParseDuration(rest)
 	if err != nil || d < 0 {
-		return 0, fmt.Errorf("%q is no duration with a unit", text)
+		return 0, fmt.Errorf("%q is no duration with a unit, such as 5s", text)
 	}
 	return total + d, nil
 }

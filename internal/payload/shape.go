@@ -33,7 +33,7 @@ func ParseShape(name string) (Shape, error) {
 			return Shape(i), nil
 		}
 	}
-	return 0, fmt.Errorf("the shape %q is none of plugin, cloudevents, standard", name)
+	return 0, fmt.Errorf("unknown shape %q: write one of plugin, cloudevents, standard", name)
 }
 
 // Shaped returns the body of the event in the shape, before it is encoded. All is redacted. What JSON cannot spell, NaN and infinities,

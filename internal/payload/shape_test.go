@@ -178,7 +178,8 @@ func TestParseShape(t *testing.T) {
 	if got, err := payload.ParseShape(""); err != nil || got != payload.ShapePlugin {
 		t.Errorf("none: %v, %v", got, err)
 	}
-	if _, err := payload.ParseShape("xml"); err == nil {
-		t.Error("no error for a shape that there is not")
+	const unknown = `unknown shape "xml": write one of plugin, cloudevents, standard`
+	if _, err := payload.ParseShape("xml"); err == nil || err.Error() != unknown {
+		t.Errorf("a shape that there is not: %v", err)
 	}
 }

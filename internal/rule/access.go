@@ -100,9 +100,9 @@ func (a *Access) auth(o *AuthOption, secret string) error {
 	}
 	switch {
 	case o.Type != "bearer" && o.Type != "basic" && o.Type != "oauth2":
-		return fmt.Errorf("auth %q is none of bearer, basic, oauth2", clip(o.Type, 20))
+		return fmt.Errorf("unknown auth %q: write one of bearer, basic, oauth2", clip(o.Type, 20))
 	case secret == "":
-		return fmt.Errorf("auth %s has no secret: give it", o.Type)
+		return fmt.Errorf("auth %s has no secret: add %s SECRET", o.Type, secretFlag(o.Type))
 	case o.Type == "bearer":
 		if strings.ContainsFunc(secret, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
 			return errors.New("the bearer token has a character that no token has: give the token alone, without Bearer before it")
@@ -110,7 +110,7 @@ func (a *Access) auth(o *AuthOption, secret string) error {
 		a.Authorization = "Bearer " + secret
 	case o.Type == "basic":
 		if o.Username == "" || strings.Contains(o.Username, ":") {
-			return errors.New("auth basic needs a user name, without a colon in it: give one")
+			return errors.New("auth basic needs a user name, without a colon in it: add --auth-user NAME")
 		}
 		a.Authorization = "Basic " + base64.StdEncoding.EncodeToString([]byte(o.Username+":"+secret))
 	default:
@@ -119,17 +119,28 @@ func (a *Access) auth(o *AuthOption, secret string) error {
 	return nil
 }
 
+// secretFlag returns the flag of rules add and rules set that takes the secret of a type of auth.
+func secretFlag(auth string) string {
+	switch auth {
+	case "basic":
+		return "--auth-password"
+	case "oauth2":
+		return "--auth-client-secret"
+	}
+	return "--auth-token"
+}
+
 func (a *Access) oauth2(o *AuthOption, secret string) error {
 	if _, err := target(o.TokenURL); err != nil {
-		return fmt.Errorf("the token URL of auth oauth2: %w", err)
+		return fmt.Errorf("the token URL of auth oauth2 (--auth-token-url): %w", err)
 	}
 	switch {
 	case hasCredentials(o.TokenURL): // which everybody sees who sees the options
 		return errors.New("the token URL of auth oauth2 has credentials in it: give them as client id and secret")
 	case o.ClientID == "":
-		return errors.New("auth oauth2 has no client id: give one")
+		return errors.New("auth oauth2 has no client id: add --auth-client-id ID")
 	case o.Style != "" && o.Style != "header" && o.Style != "body":
-		return fmt.Errorf("the style %q of auth oauth2 is neither header nor body", clip(o.Style, 20))
+		return fmt.Errorf("unknown style %q of auth oauth2: write header or body", clip(o.Style, 20))
 	}
 	a.OAuth2 = &OAuth2{
 		TokenURL: o.TokenURL, ClientID: o.ClientID, Secret: secret, Scopes: strings.Join(o.Scopes, " "), Audience: o.Audience,

@@ -91,12 +91,15 @@ func TestNewAccess(t *testing.T) {
 			name: "bearer twice", o: Document{Auth: &AuthOption{Type: "bearer"}}, s: Secrets{Auth: "Bearer " + canary},
 			refused: "the bearer token has a character",
 		},
-		{name: "no secret", o: Document{Auth: &AuthOption{Type: "bearer"}}, refused: "auth bearer has no secret"},
+		{name: "no secret", o: Document{Auth: &AuthOption{Type: "bearer"}}, refused: "auth bearer has no secret: add --auth-token SECRET"},
 		{
 			name: "basic", o: Document{Auth: &AuthOption{Type: "basic", Username: "Aladdin"}}, s: Secrets{Auth: "open sesame"},
 			want: func(a *Access) bool { return a.Authorization == "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==" },
 		},
-		{name: "basic, no user", o: Document{Auth: &AuthOption{Type: "basic"}}, s: Secrets{Auth: canary}, refused: "needs a user name"},
+		{
+			name: "basic, no user", o: Document{Auth: &AuthOption{Type: "basic"}}, s: Secrets{Auth: canary},
+			refused: "needs a user name, without a colon in it: add --auth-user NAME",
+		},
 		{
 			name: "basic, colon", o: Document{Auth: &AuthOption{Type: "basic", Username: "a:b"}}, s: Secrets{Auth: canary},
 			refused: "without a colon",
@@ -117,7 +120,7 @@ func TestNewAccess(t *testing.T) {
 		},
 		{
 			name: "oauth2, bad URL", o: Document{Auth: &AuthOption{Type: "oauth2", TokenURL: "ftp://h/" + canary, ClientID: "id"}},
-			s: Secrets{Auth: canary}, refused: "the token URL of auth oauth2",
+			s: Secrets{Auth: canary}, refused: "the token URL of auth oauth2 (--auth-token-url): ",
 		},
 		{
 			name: "oauth2, credentials in the URL",
@@ -125,14 +128,25 @@ func TestNewAccess(t *testing.T) {
 			s:    Secrets{Auth: canary}, refused: "has credentials in it",
 		},
 		{
+			name: "oauth2, no secret", o: Document{Auth: &AuthOption{Type: "oauth2", TokenURL: tokenAt, ClientID: "id"}},
+			refused: "auth oauth2 has no secret: add --auth-client-secret SECRET",
+		},
+		{
 			name: "oauth2, no client", o: Document{Auth: &AuthOption{Type: "oauth2", TokenURL: tokenAt}}, s: Secrets{Auth: canary},
-			refused: "no client id",
+			refused: "no client id: add --auth-client-id ID",
 		},
 		{
 			name: "oauth2, style", o: Document{Auth: &AuthOption{Type: "oauth2", TokenURL: tokenAt, ClientID: "id", Style: "query"}},
-			s: Secrets{Auth: canary}, refused: "neither header nor body",
+			s: Secrets{Auth: canary}, refused: `unknown style "query" of auth oauth2: write header or body`,
 		},
-		{name: "unknown auth", o: Document{Auth: &AuthOption{Type: "digest"}}, s: Secrets{Auth: canary}, refused: `auth "digest" is none of`},
+		{
+			name: "basic, no secret", o: Document{Auth: &AuthOption{Type: "basic", Username: "a"}},
+			refused: "auth basic has no secret: add --auth-password SECRET",
+		},
+		{
+			name: "unknown auth", o: Document{Auth: &AuthOption{Type: "digest"}}, s: Secrets{Auth: canary},
+			refused: `unknown auth "digest": write one of bearer, basic, oauth2`,
+		},
 
 		{
 			name: "not signed", o: Document{Signing: &SigningOption{Scheme: "none"}}, s: signing,
@@ -150,8 +164,9 @@ func TestNewAccess(t *testing.T) {
 			name: "generic in Authorization", o: Document{Signing: generic("authorization")}, s: signing,
 			want: func(a *Access) bool { return a.Signings[0].Authorization && a.claims() == 1 },
 		},
-		{name: "generic, no header", o: Document{Signing: generic("")}, s: signing, refused: "needs the name of the signature's header"},
+		{name: "generic, no header", o: Document{Signing: generic("")}, s: signing, refused: "header: add --signature-header NAME"},
 		{name: "generic, reserved", o: Document{Signing: generic("Content-Type")}, s: signing, refused: "Content-Type is reserved"},
+		{name: "generic, repeats", o: Document{Signing: generic("Idempotency-Key")}, s: signing, refused: "Idempotency-Key is reserved"},
 		{name: "generic, id", o: Document{Signing: generic("webhook-id")}, s: signing, refused: "Webhook-Id is reserved"},
 		{
 			name: "generic, taken", o: Document{Signing: generic("X-Sig"), Headers: map[string]string{"x-sig": "v"}}, s: signing,
@@ -161,10 +176,16 @@ func TestNewAccess(t *testing.T) {
 			name: "generic, hash", o: Document{Signing: &SigningOption{Scheme: "generic", Header: "X", Hash: "md5"}}, s: signing,
 			refused: `the hash "md5" is none of`,
 		},
-		{name: "unknown scheme", o: Document{Signing: &SigningOption{Scheme: "hmac"}}, s: signing, refused: `the scheme "hmac" is none of`},
-		{name: "no signing secret", o: Document{Signing: &SigningOption{Scheme: "standard"}}, refused: "has no secret"},
+		{
+			name: "unknown scheme", o: Document{Signing: &SigningOption{Scheme: "hmac"}}, s: signing,
+			refused: `unknown scheme "hmac": write one of none, standard, sig-hmac-sha256, generic`,
+		},
+		{
+			name: "no signing secret", o: Document{Signing: &SigningOption{Scheme: "standard"}},
+			refused: "the scheme standard has no secret: add --secret SECRET",
+		},
 		{name: "not a secret of the scheme", o: Document{Signing: &SigningOption{Scheme: "standard"}}, s: signing, refused: "whsec_"},
-		{name: "a secret without a scheme", s: signing, refused: "no scheme"},
+		{name: "a secret without a scheme", s: signing, refused: "no scheme: add --scheme NAME"},
 		{
 			name: "all secrets have ends", o: Document{Signing: generic("X-Sig")},
 			s: Secrets{Signing: []SigningSecret{{Secret: canary, Until: noon}}}, refused: "every signing secret has an end",
@@ -245,6 +266,9 @@ func TestCheckHeader(t *testing.T) {
 		{"proxy-authorization", "x", "reserved"},
 		{"webhook-id", "x", "reserved"},
 		{"Webhook-Anything", "x", "reserved"},
+		{"idempotency-key", "x", "one attempt could become several requests"},
+		{"X-Idempotency-KEY", "x", "one attempt could become several requests"},
+		{"Idempotency", "x", ""},
 	} {
 		err := CheckHeader(c.name, c.value)
 		if (err == nil) != (c.refused == "") || err != nil && !strings.Contains(err.Error(), c.refused) {

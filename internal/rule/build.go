@@ -4,12 +4,14 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/expression"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
+	"github.com/openedx-webhooks/webhook-dispatcher/pkg/signature"
 )
 
 // Bounds of options.
@@ -85,17 +87,28 @@ func (r *Rule) limit(o *Document) error {
 	return nil
 }
 
-// ErrURLChanged holds a rule whose URL is not the one that its secrets were given for.
-var ErrURLChanged = errors.New("its URL was changed, and it has secrets: if the new URL is right, run rules set ID --confirm-url")
+// errURLChanged holds a rule whose URL is not the one that its secrets were given for.
+func errURLChanged(lane delivery.Lane) error {
+	return fmt.Errorf("its URL was changed, and it has secrets: if the new URL is right, run rules set %s --confirm-url", arguments(lane))
+}
+
+// arguments name a rule behind a command such as rules set.
+func arguments(lane delivery.Lane) string {
+	id := strconv.Itoa(int(lane.RuleID))
+	if lane.Kind == delivery.KindEvent {
+		return id + " --kind webfilter" // else the webhook rule of this id would be meant
+	}
+	return id
+}
 
 // open opens the secrets and makes the rule's access of them and of the options.
-func (r *Rule) open(opener Opener, option *Option, o *Document) error {
-	secrets, err := option.open(r.Lane(), opener)
+func (r *Rule) open(c *Compiler, option *Option, o *Document) error {
+	secrets, err := option.open(r.Lane(), c.Opener)
 	if err != nil {
 		return err
 	}
 	if !secrets.Empty() && URLSum(r.URL) != option.URLSum {
-		return ErrURLChanged
+		return errURLChanged(r.Lane())
 	}
 	access, err := NewAccess(o, &secrets)
 	if err != nil {
@@ -104,8 +117,18 @@ func (r *Rule) open(opener Opener, option *Option, o *Document) error {
 	if access != nil && access.claims() > 0 && hasCredentials(r.URL) {
 		return errors.New("its URL has credentials in it, and its options need the same header, Authorization: take them out of one of the two")
 	}
+	if access != nil && access.claims() > 0 && !access.Unsigned && len(access.Signings) == 0 && c.signsAuthorization() {
+		return fmt.Errorf("auth or headers set the header Authorization, where WEBHOOK_DISPATCHER_SIGNING_SCHEME=%s puts its signature: "+
+			"give the rule a scheme of its own, such as --scheme none, or leave auth and the header out", c.Scheme)
+	}
 	r.Access = access
 	return nil
+}
+
+// signsAuthorization tells whether the scheme of the settings puts its signature into the header Authorization.
+func (c *Compiler) signsAuthorization() bool {
+	scheme, signs := signature.Named(c.Scheme)
+	return signs && signatureHeader(scheme) == authorization
 }
 
 func (o *Option) open(lane delivery.Lane, opener Opener) (Secrets, error) {

@@ -39,6 +39,9 @@ type Compiler struct {
 	Adopted bool
 	// Opener opens secrets; nil opens none, and holds the rules that have some.
 	Opener Opener
+	// Scheme is the scheme of the settings, which signs for rules that have none of their own: a name of signature.Named, or "none" or ""
+	// for none. A rule whose options need the header that this scheme signs in is held.
+	Scheme string
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
@@ -84,7 +87,7 @@ func (c *Compiler) Compile(row Row, option *Option) (r *Rule, hold string, err e
 		return r, oneLine(unread).Error(), nil
 	}
 	r.Resting = !option.PausedAt.IsZero() && option.PauseReason == delivery.ReasonExpression
-	if err := r.open(c.Opener, option, &options); err != nil {
+	if err := r.open(c, option, &options); err != nil {
 		return r, oneLine(err).Error(), nil
 	}
 	return r, "", nil
@@ -151,7 +154,7 @@ func eventType(event string, catalogue *schema.Catalogue) (string, error) {
 		return "", fmt.Errorf("the event has more than %d characters: write a signal's constant", MaxEvent)
 	}
 	if event == "" {
-		return "", errors.New("the event is empty: write a signal's constant, such as COURSE_ENROLLMENT_CREATED")
+		return "", errors.New("the event is empty: write a signal's constant, such as COURSE_ENROLLMENT_CREATED; " + allConstants)
 	}
 	signal, ok := catalogue.ByConstant(event)
 	if !ok {
@@ -167,7 +170,10 @@ func eventType(event string, catalogue *schema.Catalogue) (string, error) {
 	case isFilterName(event):
 		return "", fmt.Errorf("%q is the name of a filter, not of an event: a filter's row belongs into the webfilter table", event)
 	}
-	return "", fmt.Errorf("unknown event %q: write a signal's constant, such as COURSE_ENROLLMENT_CREATED", event)
+	if near := nearestConstant(event, catalogue); near != "" {
+		return "", fmt.Errorf("unknown event %q: did you mean %s? %s", event, near, allConstants)
+	}
+	return "", fmt.Errorf("unknown event %q: write a signal's constant, such as COURSE_ENROLLMENT_CREATED; %s", event, allConstants)
 }
 
 // target checks a URL and returns its scheme and host.

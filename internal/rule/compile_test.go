@@ -59,7 +59,16 @@ func TestCompile(t *testing.T) {
 		{name: "other script", event: event, url: "https://bücher.example/", eventType: enrollmentCreated, target: "https://bücher.example"},
 
 		{name: "empty event", url: address, fault: "the event is empty"},
-		{name: "unknown constant", event: "COURSE_ENROLMENT_CREATED", url: address, fault: `unknown event "COURSE_ENROLMENT_CREATED"`},
+		{
+			name: "unknown constant", event: "COURSE_ENROLMENT_CREATED", url: address,
+			fault: `unknown event "COURSE_ENROLMENT_CREATED": did you mean COURSE_ENROLLMENT_CREATED? webhook-dispatcher events list shows all`,
+		},
+		{name: "in another case", event: "badge_awrded", url: address, fault: "did you mean BADGE_AWARDED?"},
+		{name: "like one that never comes", event: "COURSE_CERTIFICATE_CONFIG_CHANGE", url: address, fault: "write a signal's constant, such as"},
+		{
+			name: "like none", event: "SOMETHING_ELSE_HAPPENED", url: address,
+			fault: "such as COURSE_ENROLLMENT_CREATED; webhook-dispatcher events list shows all",
+		},
 		{name: "filter", event: "CourseEnrollmentStarted", url: address, fault: "is the name of a filter"},
 		{name: "filter of v21", event: "idvpageurlrequested", url: address, fault: "is the name of a filter"},
 		{name: "not on the bus", event: "COURSE_CERTIFICATE_CONFIG_CHANGED", url: address, fault: "never comes"},

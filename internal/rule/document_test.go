@@ -52,6 +52,7 @@ func TestOptions(t *testing.T) {
 		secrets  *Secrets
 		change   func(*Option)
 		noKeys   bool
+		scheme   string           // of the settings
 		want     func(*Rule) bool // of a rule that is not held
 		hold     string           // a part of why it is
 		unread   bool             // held, and what is sent is not known
@@ -101,7 +102,7 @@ func TestOptions(t *testing.T) {
 			name: "form and CloudEvents", row: func(r *Row) { r.Form = true }, document: `{"shape":"cloudevents"}`,
 			hold: "choose one", unread: true,
 		},
-		{name: "unknown shape", document: `{"shape":"xml"}`, hold: `the shape "xml"`, unread: true},
+		{name: "unknown shape", document: `{"shape":"xml"}`, hold: `unknown shape "xml"`, unread: true},
 		{
 			name: "expressions", document: `{"filter":"$params.a == 1","transform":"{a: .}","params":{"a":1}}`,
 			want: func(r *Rule) bool { return r.Filter != nil && r.Transform != nil },
@@ -147,6 +148,37 @@ func TestOptions(t *testing.T) {
 			change: func(o *Option) { o.Sealed = `sealed with k1{"` + canary + `":1}` }, hold: "the secrets are not as this version knows them",
 		},
 		{name: "no secrets", document: bearer, hold: "auth bearer has no secret"},
+
+		{
+			name: "auth, where the settings' scheme needs the header", document: bearer, secrets: token, scheme: "sig-hmac-sha256",
+			hold: "WEBHOOK_DISPATCHER_SIGNING_SCHEME=sig-hmac-sha256 puts its signature: give the rule a scheme of its own, such as --scheme none",
+		},
+		{
+			name: "the header, where the settings' scheme needs it", document: `{"headers":{"authorization":"Token t"}}`, scheme: "sig-hmac-sha256",
+			hold: "WEBHOOK_DISPATCHER_SIGNING_SCHEME=sig-hmac-sha256",
+		},
+		{
+			name: "a token, where the settings' scheme needs the header", secrets: token, scheme: "sig-hmac-sha256",
+			document: `{"auth":{"type":"oauth2","token_url":"https://h/","client_id":"i"}}`,
+			hold:     "WEBHOOK_DISPATCHER_SIGNING_SCHEME=sig-hmac-sha256",
+		},
+		{
+			name: "another header, beside the settings' scheme", document: `{"headers":{"X-A":"b"}}`, scheme: "sig-hmac-sha256",
+			want: func(r *Rule) bool { return r.Access.Header["X-A"] == "b" },
+		},
+		{
+			name: "auth, and the settings' scheme has a header of its own", document: bearer, secrets: token, scheme: "standard",
+			want: func(r *Rule) bool { return r.Access.Authorization == "Bearer "+canary },
+		},
+		{
+			name: "auth, and not signed", document: `{"auth":{"type":"bearer"},"signing":{"scheme":"none"}}`, secrets: token,
+			scheme: "sig-hmac-sha256", want: func(r *Rule) bool { return r.Access.Authorization == "Bearer "+canary },
+		},
+		{
+			name: "auth, and a scheme of its own", document: `{"auth":{"type":"bearer"},"signing":{"scheme":"standard"}}`, scheme: "sig-hmac-sha256",
+			secrets: &Secrets{Auth: canary, Signing: []SigningSecret{{Secret: whsec1}}},
+			want:    func(r *Rule) bool { return r.Access.Authorization == "Bearer "+canary && len(r.Access.Signings) == 1 },
+		},
 		{
 			name: "the URL was changed", document: bearer, secrets: token, row: func(r *Row) { r.URL = "https://evil.example/" },
 			hold: "its URL was changed",
@@ -186,6 +218,7 @@ func TestOptions(t *testing.T) {
 				option.RuleID = row.ID
 			}
 			all := compiler(t)
+			all.Scheme = c.scheme
 			if !c.noKeys {
 				all.Opener = vault{}
 			}
@@ -266,8 +299,9 @@ func TestURLChangedAndBack(t *testing.T) {
 	before := row.URL
 	row.URL = "https://other.example/"
 	step("changed", Paused)
-	if r, _ := s.Lookup(lane(1)); r.Target != "https://other.example" || s.Entries()[0].Hold != ErrURLChanged.Error() {
-		t.Errorf("target %s, held: %q", r.Target, s.Entries()[0].Hold)
+	hold := s.Entries()[0].Hold
+	if r, _ := s.Lookup(lane(1)); r.Target != "https://other.example" || !strings.HasSuffix(hold, " run rules set 1 --confirm-url") {
+		t.Errorf("target %s, held: %q", r.Target, hold)
 	}
 	row.URL = before
 	step("back", Active)

@@ -20,7 +20,8 @@ const FilterPath = "/filters/v1/"
 // back there would call itself without end.
 const HopHeader = "X-Webhook-Dispatcher-Hop"
 
-// FilterRow is a row of openedx_webhooks_webfilter as it is stored. Its Event is the name of a filter, or a signal constant.
+// FilterRow is a row of openedx_webhooks_webfilter as it is stored. Its Event is the name of a filter, a signal constant, or an event's
+// dotted type.
 type FilterRow struct {
 	Row
 	Description string
@@ -40,7 +41,10 @@ type FilterFlags struct {
 }
 
 // Filter is a webfilter row that can be called. It is immutable. Its Kind is delivery.KindEvent, its EventType the name of the filter as
-// the plugin 22 spells it, or an event's dotted type. Its requests carry HopHeader.
+// FilterName has it, or an event's type. Its requests carry HopHeader.
+//
+// The two never meet, so that no request of the LMS calls a row of the bus, and no event one of the request: every type that a rule can
+// want has a dot in it, and no name of a filter has one.
 type Filter struct {
 	*Rule
 	FilterFlags
@@ -70,18 +74,18 @@ func (c *Compiler) CompileFilter(row FilterRow, option *Option) (f *Filter, hold
 	if row.Form {
 		f.Format = delivery.FormatForm
 	}
-	if err := f.prepare(c.Opener, option); err != nil {
+	if err := f.prepare(c, option); err != nil {
 		f.Hold = oneLine(err).Error()
 	}
 	return f, f.Hold, nil
 }
 
 // prepare takes over URL and options.
-func (f *Filter) prepare(opener Opener, option *Option) (err error) {
+func (f *Filter) prepare(c *Compiler, option *Option) (err error) {
 	if f.Target, err = target(f.URL); err != nil {
 		return err
 	}
-	if f.leadsBack() {
+	if f.LeadsBack() {
 		return errors.New("its URL is the filter endpoint of a dispatcher, which would call the row again: give the URL of the service " +
 			"that shall answer")
 	}
@@ -94,7 +98,7 @@ func (f *Filter) prepare(opener Opener, option *Option) (err error) {
 			err = f.limit(&document)
 		}
 		if err == nil {
-			err = f.open(opener, option, &document)
+			err = f.open(c, option, &document)
 		}
 		if err != nil {
 			f.Waits = true
@@ -136,9 +140,9 @@ func (d *Document) fitsFilter() error {
 	return nil
 }
 
-// leadsBack tells whether the URL has the path of a filter endpoint. The host is not looked at: a dispatcher does not know all names that
+// LeadsBack tells whether the URL has the path of a filter endpoint. The host is not looked at: a dispatcher does not know all names that
 // lead to it, and what this lets through HopHeader stops.
-func (f *Filter) leadsBack() bool {
+func (f *Filter) LeadsBack() bool {
 	u, err := url.Parse(f.URL)
 	if err != nil {
 		return false
@@ -147,8 +151,11 @@ func (f *Filter) leadsBack() bool {
 	return found && (isFilterName(name) || strings.EqualFold(name, f.EventType))
 }
 
-// filterName is how filters are called: by the name of a Python class.
-var filterName = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)
+// filterName is how filters are called: by the name of a Python class. Other callers may use hyphens.
+var filterName = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
+
+// isType tells whether the event of a Filter is the type of an event of the bus, and not the name of a filter.
+func isType(event string) bool { return strings.Contains(event, ".") }
 
 // filterEvent finds what a row names: a filter, or an event of the bus.
 func (c *Compiler) filterEvent(event string) (string, error) {
@@ -160,13 +167,18 @@ func (c *Compiler) filterEvent(event string) (string, error) {
 		return "", fmt.Errorf("the event has more than %d characters: write the name of a filter", MaxEvent)
 	}
 	signal, ok := c.Catalogue.ByConstant(event)
+	if !ok {
+		signal, ok = c.Catalogue.ByType(event)
+	}
 	switch {
 	case ok && !signal.OnBus:
 		return "", fmt.Errorf("the event %s never comes: the event bus cannot serialise its data", signal.Constant)
 	case ok:
 		return signal.Type, nil
+	case dotted.MatchString(event):
+		return event, nil
 	case !filterName.MatchString(event):
-		return "", fmt.Errorf("%q is no name of a filter: write one such as CourseEnrollmentStarted", event)
+		return "", fmt.Errorf("%q is no name of a filter: write one such as CourseEnrollmentStarted, or a signal's constant", event)
 	}
 	return FilterName(event), nil
 }
@@ -182,8 +194,12 @@ var renamed = map[string]string{
 }
 
 // FilterName returns the name of a filter as the plugin 22 spells it: case does not count, as in MySQL, and the names of releases before
-// 22 are known. A name that the plugin does not know comes back as it is.
+// 22 are known. A name that the plugin does not know comes back as it is, and what can only be the type of an event as "", the name of no
+// filter: whoever asks in a request must not reach rows of the bus.
 func FilterName(name string) string {
+	if isType(name) {
+		return ""
+	}
 	if now, ok := renamed[strings.ToLower(name)]; ok {
 		return now
 	}

@@ -2,6 +2,7 @@ package rule
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -14,7 +15,8 @@ type FilterEntry struct {
 	Row FilterRow
 	// Filter is nil where the row is faulty.
 	Filter *Filter
-	// Fault says what is wrong with the row, "" where nothing is.
+	// Fault says what is wrong with the row, "" where nothing is. A row that somebody has enabled for the plugin while it is adopted has one,
+	// and a Filter.
 	Fault string
 	// Option is what the row's own table has no column for; nil where there is nothing.
 	Option *Option
@@ -25,7 +27,7 @@ type FilterEntry struct {
 
 // OnBus tells whether the row filters events of the bus; else it is called in the request.
 func (e *FilterEntry) OnBus() bool {
-	return e.Filter != nil && strings.Contains(e.Filter.EventType, ".")
+	return e.Filter != nil && isType(e.Filter.EventType)
 }
 
 // Status returns what the row may be used for. In the request only adopted rows are called, wherever rules come from: for
@@ -55,8 +57,17 @@ func (e *FilterEntry) called() bool {
 
 // filterSet is all webfilter rows at one moment. It is immutable.
 type filterSet struct {
-	entries []FilterEntry // in id order
-	byEvent map[string][]*Filter
+	entries []FilterEntry        // in id order
+	byEvent map[string][]*Filter // by filterKey
+	counts  [Faulty + 1]int
+}
+
+// filterKey returns what a row is found by. Case does not count in names of filters; types of events are compared as everywhere.
+func filterKey(event string) string {
+	if isType(event) {
+		return event
+	}
+	return strings.ToLower(event)
 }
 
 // next returns the set of what f has become.
@@ -72,8 +83,10 @@ func (f *filterSet) next(rows []FilterRow, s *Snapshot, c *Compiler) filterSet {
 		} else {
 			*e = c.filterEntry(rows[i], option)
 		}
+		n.counts[e.Status()]++
 		if e.called() {
-			n.byEvent[e.Filter.EventType] = append(n.byEvent[e.Filter.EventType], e.Filter)
+			key := filterKey(e.Filter.EventType)
+			n.byEvent[key] = append(n.byEvent[key], e.Filter)
 		}
 	}
 	return n
@@ -92,6 +105,11 @@ func (c *Compiler) filterEntry(row FilterRow, option *Option) FilterEntry {
 	whose := *c
 	whose.Adopted = c.Adopted || !e.OnBus()
 	e.owner, e.on = whose.possession(&row.Row, option)
+	if e.owner == contested {
+		lane := arguments(filter.Lane())
+		e.Fault = fmt.Sprintf("the row is adopted, and somebody has enabled it for the plugin, which calls it now: "+
+			"run rules adopt %s, or rules release %s", lane, lane)
+	}
 	return e
 }
 
@@ -123,10 +141,13 @@ func (r *FilterRow) same(other *FilterRow) bool {
 
 // Filters returns the rows that are to be called for a filter, by its name as FilterName has it, or for an event of the bus, by its type:
 // in id order, those that are held among them. The slice must not be changed.
-func (s *Snapshot) Filters(name string) []*Filter { return s.filters.byEvent[name] }
+func (s *Snapshot) Filters(name string) []*Filter { return s.filters.byEvent[filterKey(name)] }
 
 // FilterEntries returns all rows of the webfilter table in id order. The slice must not be changed.
 func (s *Snapshot) FilterEntries() []FilterEntry { return s.filters.entries }
+
+// CountFilters returns how many rows of the webfilter table have the status.
+func (s *Snapshot) CountFilters(status Status) int { return s.filters.counts[status] }
 
 // FilterEntry returns a row of the webfilter table, nil where there was none.
 func (s *Snapshot) FilterEntry(id int32) *FilterEntry { return s.filters.entry(id) }

@@ -23,6 +23,9 @@ var (
 		"Keep-Alive", "Te", "Traceparent", "Trailer", "Transfer-Encoding", "Upgrade",
 	}
 	reservedPrefixes = [...]string{"Proxy-", "Webhook-"}
+	// replayHeaders make net/http take a POST for one that may be repeated: it would send it again by itself where a connection breaks off,
+	// and one attempt would be several requests, of which the log and the endpoint's limits know one.
+	replayHeaders = [...]string{"Idempotency-Key", "X-Idempotency-Key"}
 )
 
 // CheckHeader says what keeps a header from being a rule's own. The error holds the name, and not the value.
@@ -35,6 +38,9 @@ func CheckHeader(name, value string) error {
 		return fmt.Errorf("%q cannot be the name of a header", clip(name, 60))
 	case reserved:
 		return fmt.Errorf("the header %s is reserved: the dispatcher or HTTP itself sets it", canonical)
+	case slices.Contains(replayHeaders[:], canonical):
+		return fmt.Errorf("the header %s is reserved: with it, one attempt could become several requests; "+
+			"receivers tell repeats apart by webhook-id", canonical)
 	case value == "":
 		return fmt.Errorf("the header %s has no value: give it one", canonical)
 	case len(value) > maxHeaderBytes:

@@ -3,7 +3,7 @@ package rule
 import "github.com/prometheus/client_golang/prometheus"
 
 type metrics struct {
-	rules                      *prometheus.GaugeVec
+	rules, webfilters          *prometheus.GaugeVec
 	changed, unchanged, failed prometheus.Counter
 }
 
@@ -17,19 +17,26 @@ func newMetrics(registerer prometheus.Registerer, age func() float64) *metrics {
 			Name: "webhook_dispatcher_rules",
 			Help: "Rows of the webhook table by status: active, released, paused, disabled, foreign, faulty.",
 		}, []string{"status"}),
+		webfilters: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "webhook_dispatcher_webfilters",
+			Help: "Rows of the webfilter table by status: active, paused (held), disabled, foreign, faulty.",
+		}, []string{"status"}),
 		changed:   refreshes.WithLabelValues("changed"),
 		unchanged: refreshes.WithLabelValues("unchanged"),
 		failed:    refreshes.WithLabelValues("failed"),
 	}
 	for _, status := range statuses {
 		m.rules.WithLabelValues(status.String())
+		if status != Released {
+			m.webfilters.WithLabelValues(status.String())
+		}
 	}
 	ageGauge := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "webhook_dispatcher_rules_age_seconds",
 		Help: "Seconds since the rules were last read with success, 0 before the first time.",
 	}, age)
 	if registerer != nil {
-		registerer.MustRegister(refreshes, m.rules, ageGauge)
+		registerer.MustRegister(refreshes, m.rules, m.webfilters, ageGauge)
 	}
 	return m
 }
@@ -37,5 +44,8 @@ func newMetrics(registerer prometheus.Registerer, age func() float64) *metrics {
 func (m *metrics) count(s *Snapshot) {
 	for _, status := range statuses {
 		m.rules.WithLabelValues(status.String()).Set(float64(s.Count(status)))
+		if status != Released {
+			m.webfilters.WithLabelValues(status.String()).Set(float64(s.CountFilters(status)))
+		}
 	}
 }

@@ -1,7 +1,6 @@
 package rule
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -58,7 +57,7 @@ type Refresher struct {
 	// and forced.
 	turn        chan struct{}
 	lastFailure string
-	faults      map[int32]string // those logged
+	faults      faults // those logged
 	forced      spacing
 
 	failure atomic.Pointer[string] // why the last reading failed, nil where it did not
@@ -89,7 +88,7 @@ func New(options Options) (*Refresher, error) {
 	if options.Logger == nil {
 		options.Logger = slog.New(slog.DiscardHandler)
 	}
-	r := &Refresher{options: options, log: options.Logger, turn: make(chan struct{}, 1), faults: map[int32]string{}}
+	r := &Refresher{options: options, log: options.Logger, turn: make(chan struct{}, 1), faults: faults{}}
 	r.metrics = newMetrics(options.Registerer, r.age)
 	return r, nil
 }
@@ -233,50 +232,6 @@ func (r *Refresher) failed(err error) {
 		return
 	}
 	r.log.Error("rules cannot be read; the last good ones stay in force", "error", text)
-}
-
-// maxFaultsLogged bounds the lines about faulty rows in one change.
-const maxFaultsLogged = 20
-
-// logChange says what the rules are now, and each new fault. The caller has the turn.
-func (r *Refresher) logChange(ctx context.Context, before, now *Snapshot) {
-	counts := make([]slog.Attr, 0, len(statuses)+1)
-	for _, status := range statuses {
-		counts = append(counts, slog.Int(status.String(), now.Count(status)))
-	}
-	counts = append(counts, slog.Int("event_types", now.EventTypes()))
-	if before == nil {
-		r.log.LogAttrs(ctx, slog.LevelInfo, "rules loaded", counts...)
-	} else {
-		r.log.LogAttrs(ctx, slog.LevelInfo, "rules changed", counts...)
-	}
-	faults, fresh := make(map[int32]string, now.Count(Faulty)), 0
-	debug := r.log.Enabled(ctx, slog.LevelDebug)
-	for i := range now.entries {
-		e := &now.entries[i]
-		switch trouble := cmp.Or(e.Fault, e.Hold); {
-		case trouble != "":
-			faults[e.Row.ID] = trouble
-			if r.faults[e.Row.ID] == trouble {
-				continue
-			}
-			message := "rule is left out"
-			if e.Rule != nil {
-				message = "rule is held back"
-			}
-			if fresh++; fresh <= maxFaultsLogged {
-				r.log.LogAttrs(ctx, slog.LevelWarn, message, //nolint:sloglint // one of two constants
-					slog.Int("rule_id", int(e.Row.ID)), slog.String("fault", trouble))
-			}
-		case debug:
-			r.log.LogAttrs(ctx, slog.LevelDebug, "rule", slog.Int("rule_id", int(e.Row.ID)), slog.String("status", e.Status().String()),
-				slog.String("event_type", e.Rule.EventType), slog.String("target", e.Rule.Target))
-		}
-	}
-	if more := fresh - maxFaultsLogged; more > 0 {
-		r.log.LogAttrs(ctx, slog.LevelWarn, "more rules are left out or held back; see rules list", slog.Int("rules", more))
-	}
-	r.faults = faults
 }
 
 // age returns the seconds since the last good reading began, 0 before the first.

@@ -23,6 +23,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type table struct {
 	mu      sync.Mutex
 	rows    []Row
+	filters []FilterRow
 	err     error
 	options []Option
 	hang    bool
@@ -31,7 +32,9 @@ type table struct {
 
 func (s *table) Rules(ctx context.Context) (Table, error) {
 	s.mu.Lock()
-	read, err, hang := Table{Webhooks: slices.Clone(s.rows), Options: slices.Clone(s.options)}, s.err, s.hang
+	read, err, hang := Table{
+		Webhooks: slices.Clone(s.rows), Webfilters: slices.Clone(s.filters), Options: slices.Clone(s.options),
+	}, s.err, s.hang
 	s.reads++
 	s.mu.Unlock()
 	if hang {
@@ -103,7 +106,7 @@ func TestLoadWaitsForTheFirstSnapshot(t *testing.T) {
 		if len(r.Current().Match(enrollmentCreated)) != 2 || r.Ready(t.Context()) != nil {
 			t.Error("not loaded")
 		}
-		if n, err := testutil.GatherAndCount(registry); err != nil || n != 10 {
+		if n, err := testutil.GatherAndCount(registry); err != nil || n != 15 {
 			t.Errorf("%d series, %v", n, err)
 		}
 	})

@@ -27,13 +27,13 @@ func (o *SigningOption) scheme() (signature.Scheme, error) {
 	if named, ok := signature.Named(o.Scheme); ok {
 		return named, nil
 	}
-	return nil, fmt.Errorf("the scheme %q is none of none, standard, sig-hmac-sha256, generic", clip(o.Scheme, 30))
+	return nil, fmt.Errorf("unknown scheme %q: write one of none, standard, sig-hmac-sha256, generic", clip(o.Scheme, 30))
 }
 
 // checkSignatureHeader says what keeps a signature from standing in a header: as for a rule's own, but for the one that is made for it.
 func checkSignatureHeader(name string) error {
 	if name == "" {
-		return errors.New("the scheme generic needs the name of the signature's header: give it")
+		return errors.New("the scheme generic needs the name of the signature's header: add --signature-header NAME")
 	}
 	if textproto.CanonicalMIMEHeaderKey(name) == textproto.CanonicalMIMEHeaderKey(signature.HeaderSignature) {
 		return nil
@@ -45,7 +45,7 @@ func checkSignatureHeader(name string) error {
 func (a *Access) sign(o *SigningOption, secrets []SigningSecret) error {
 	if o == nil {
 		if len(secrets) > 0 {
-			return errors.New("there is a signing secret and no scheme: give a scheme, such as standard")
+			return errors.New("there is a signing secret and no scheme: add --scheme NAME, such as --scheme standard")
 		}
 		return nil
 	}
@@ -58,7 +58,7 @@ func (a *Access) sign(o *SigningOption, secrets []SigningSecret) error {
 		return nil
 	}
 	if len(secrets) == 0 {
-		return fmt.Errorf("the scheme %s has no secret: give one", o.Scheme)
+		return fmt.Errorf("the scheme %s has no secret: add --secret SECRET", o.Scheme)
 	}
 	var ends []time.Time
 	lasting := false
@@ -70,7 +70,7 @@ func (a *Access) sign(o *SigningOption, secrets []SigningSecret) error {
 		}
 	}
 	if !lasting {
-		return errors.New("every signing secret has an end: give one that has none")
+		return errors.New("every signing secret has an end: add --secret SECRET, which has none")
 	}
 	slices.SortFunc(ends, time.Time.Compare)
 	header := signatureHeader(scheme)

@@ -47,7 +47,7 @@ func newFilterMetrics(registerer prometheus.Registerer) (*filterMetrics, error) 
 		}),
 		own: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "webhook_dispatcher_filter_own_duration_seconds",
-			Help:    "The same without the time in which the endpoints of rows were waited for.",
+			Help:    "The same without the time in which the endpoints of rows were waited for, and without requests that were given up.",
 			Buckets: []float64{.00005, .0001, .00025, .0005, .001, .0015, .002, .005, .01, .025, .1},
 		}),
 	}
@@ -66,9 +66,12 @@ func newFilterMetrics(registerer prometheus.Registerer) (*filterMetrics, error) 
 	return m, nil
 }
 
-// observe takes down a request that took some time, and waited for calls for a part of it.
+// observe takes down a request that took some time, and waited for calls for a part of it. Of one that was given up nobody knows how long
+// it has waited for a call, or for whoever asked.
 func (m *filterMetrics) observe(filter, outcome string, took, calling time.Duration) {
 	m.requests.WithLabelValues(webfilter.Label(filter), outcome).Inc()
 	m.duration.Observe(took.Seconds())
-	m.own.Observe((took - calling).Seconds())
+	if outcome != filterCancelled {
+		m.own.Observe((took - calling).Seconds())
+	}
 }

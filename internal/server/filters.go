@@ -39,8 +39,8 @@ type FilterOptions struct {
 // plugin makes of a URL such as http://dispatcher:TOKEN@host/filters/v1/NAME; the user's name does not matter.
 //
 // 200 is the only answer in which the plugin finds anything. The others are 400 for a body that is neither a JSON object nor form
-// fields, 401 without a token that is known and 429 after many of these, 413 above 1 MiB, 405 for another method, and 508 for a
-// request that the dispatcher itself has made for a filter.
+// fields, 401 without a token that is known and 429 after many of these, 408 for a body that does not come, 413 above 1 MiB, 405 for
+// another method, 503 while the dispatcher stops, and 508 for a request that the dispatcher itself has made for a filter.
 func NewFilters(options FilterOptions) (http.Handler, error) {
 	if options.Filters == nil {
 		return nil, errors.New("filter endpoint: Filters is nil")
@@ -96,8 +96,8 @@ func (e *filterEndpoint) serve(w http.ResponseWriter, r *http.Request, name stri
 	if _, long := errors.AsType[*http.MaxBytesError](err); long {
 		return e.refuse(w, r, name, http.StatusRequestEntityTooLarge, "the body has more than 1 MiB"), 0
 	}
-	if err != nil { // whoever asked went away, or is too slow
-		return filterCancelled, 0
+	if err != nil {
+		return e.giveUp(w, http.StatusRequestTimeout, "the body did not come in time"), 0
 	}
 	request, err := webfilter.ParseRequest(name, r.Header.Get("Content-Type"), body)
 	if err != nil {
@@ -105,7 +105,7 @@ func (e *filterEndpoint) serve(w http.ResponseWriter, r *http.Request, name stri
 	}
 	came, err := e.filters.Run(r.Context(), request)
 	if err != nil {
-		return filterCancelled, 0
+		return e.giveUp(w, http.StatusServiceUnavailable, "the dispatcher is stopping"), 0
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
@@ -122,6 +122,13 @@ func (e *filterEndpoint) serve(w http.ResponseWriter, r *http.Request, name stri
 		outcome = filterEmpty
 	}
 	return outcome, came.Calling
+}
+
+// giveUp answers a request that came to nothing. Most often whoever asked has gone away; who has not must not take the empty answer that
+// they would get for one that lets everything pass.
+func (e *filterEndpoint) giveUp(w http.ResponseWriter, status int, why string) string {
+	http.Error(w, why, status)
+	return filterCancelled
 }
 
 // refuse answers with an error. Why must hold nothing of the request.

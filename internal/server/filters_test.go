@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -267,7 +268,7 @@ func TestGuessesCostBoundedMemory(t *testing.T) {
 func TestCallerHangsUp(t *testing.T) {
 	t.Parallel()
 	entered, ended := make(chan struct{}), make(chan struct{})
-	handler, _ := filters(t, func(ctx context.Context, _ *webfilter.Request) (*webfilter.Outcome, error) {
+	handler, registry := filters(t, func(ctx context.Context, _ *webfilter.Request) (*webfilter.Outcome, error) {
 		close(entered)
 		<-ctx.Done()
 		close(ended)
@@ -298,6 +299,51 @@ func TestCallerHangsUp(t *testing.T) {
 	if got := testutil.ToFloat64(metric); got != 1 {
 		t.Errorf("%v cancelled", got)
 	}
+	took, own := observed(t, registry, "webhook_dispatcher_filter_request_duration_seconds"),
+		observed(t, registry, "webhook_dispatcher_filter_own_duration_seconds")
+	if took != 1 || own != 0 {
+		t.Errorf("%d durations, %d of them the endpoint's own: it only waited", took, own)
+	}
+}
+
+// Whoever has not gone away must not take a request that came to nothing for one that lets everything pass.
+func TestGivenUpIsNoAnswer(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		body io.Reader
+		want int
+	}{
+		"the body breaks off": {iotest.ErrReader(io.ErrUnexpectedEOF), http.StatusRequestTimeout},
+		"the daemon stops":    {strings.NewReader("{}"), http.StatusServiceUnavailable},
+	} {
+		handler, _ := filters(t, func(context.Context, *webfilter.Request) (*webfilter.Outcome, error) {
+			return nil, context.Canceled
+		}, io.Discard)
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, enrollment, tc.body)
+		r.Header.Set("Authorization", basic(firstToken))
+		r.Header.Set("Content-Type", asJSON)
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, r)
+		if w.Code != tc.want || w.Body.Len() == 0 {
+			t.Errorf("%s: status %d %q, want %d", name, w.Code, w.Body, tc.want)
+		}
+	}
+}
+
+// observed returns how many values a histogram has.
+func observed(t *testing.T, registry *prometheus.Registry, name string) (n uint64) {
+	t.Helper()
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		if family.GetName() == name {
+			return family.GetMetric()[0].GetHistogram().GetSampleCount()
+		}
+	}
+	t.Fatalf("there is no %s", name)
+	return 0
 }
 
 // A body without a length that is too long is not read to its end.

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -32,8 +33,12 @@ type Options struct {
 	Logger  *slog.Logger // nil discards
 }
 
-// headerTimeout bounds reading a request's header: it keeps slow clients from holding connections.
-const headerTimeout = 5 * time.Second
+const (
+	// headerTimeout bounds reading a request's header: it keeps slow clients from holding connections.
+	headerTimeout = 5 * time.Second
+	// leftoverTime bounds the wait for a body that the handler does not read.
+	leftoverTime = time.Second
+)
 
 // Server is one HTTP listener. It is started once.
 type Server struct {
@@ -63,7 +68,7 @@ func New(options Options) (*Server, error) {
 	}
 	s := &Server{options: options, log: options.Logger.With("component", options.Name), ended: make(chan struct{})}
 	s.http = &http.Server{
-		Handler:           options.Handler,
+		Handler:           boundLeftovers(options.Handler, options.Timeout),
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       options.Timeout,
 		WriteTimeout:      options.Timeout,
@@ -122,8 +127,8 @@ func (s *Server) Ended() <-chan struct{} { return s.ended }
 // Err returns why serving ended by itself. It may be called once Ended is closed.
 func (s *Server) Err() error { return s.err }
 
-// Stop stops accepting, lets running requests end until ctx does, and cuts what is left. No goroutine of the server is running when
-// it returns. Stopping a server that was not started does nothing.
+// Stop stops accepting, lets running requests end until ctx does, and cuts what is left: it returns then at the latest, with an error.
+// Without one no request is being served any more. Stopping a server that was not started does nothing.
 func (s *Server) Stop(ctx context.Context) error {
 	s.mu.Lock()
 	started := s.listener != nil
@@ -137,6 +142,53 @@ func (s *Server) Stop(ctx context.Context) error {
 	}
 	<-s.ended
 	return errors.Join(err, s.err)
+}
+
+// boundLeftovers keeps whoever announces a body and does not send it from holding a connection, and with it a Stop, for the whole read
+// timeout. net/http reads what a handler has left of a body before it sends the answer, or before it takes the next request; it cannot
+// be told not to, but keeps to the connection's deadline. So a body that is not read to its end gets leftoverTime, counted from when the
+// handler begins until it reads the body, and again from when it has returned. A body that is read has the whole timeout.
+func boundLeftovers(next http.Handler, timeout time.Duration) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength == 0 { // then net/http watches the connection, for which no other deadline must hold
+			next.ServeHTTP(w, r)
+			return
+		}
+		conn := http.NewResponseController(w)
+		// It fails only where the connection is gone.
+		until := func(deadline time.Time) { _ = conn.SetReadDeadline(deadline) }
+		end := time.Now().Add(timeout)
+		body := &leftover{ReadCloser: r.Body, wanted: func() { until(end) }}
+		defer func() {
+			if !body.ended {
+				until(time.Now().Add(leftoverTime))
+			}
+		}()
+		until(time.Now().Add(leftoverTime))
+		request := r.WithContext(r.Context()) // a copy: net/http's own one keeps the body that it knows
+		request.Body = body
+		next.ServeHTTP(w, request)
+	})
+}
+
+// leftover is the body of a request. It is read by one goroutine, and no longer once the handler has returned.
+type leftover struct {
+	io.ReadCloser
+
+	wanted func() // called before the first reading
+	begun  bool
+	ended  bool // read to its end
+}
+
+// Read implements io.Reader.
+func (b *leftover) Read(p []byte) (int, error) {
+	if !b.begun {
+		b.begun = true
+		b.wanted()
+	}
+	n, err := b.ReadCloser.Read(p)
+	b.ended = b.ended || errors.Is(err, io.EOF)
+	return n, err
 }
 
 // readOnly lets GET and HEAD through.

@@ -43,7 +43,7 @@ func request(t *testing.T, handler http.Handler, method, path string) *httptest.
 
 func TestRoutes(t *testing.T) {
 	t.Parallel()
-	handler := health(t, Check{"kafka", func(context.Context) error { return nil }})
+	handler := health(t, Check{"kafka", "consuming", func(context.Context) error { return nil }})
 	for _, c := range []struct {
 		method, path string
 		status       int
@@ -76,9 +76,9 @@ func TestReadyNamesEachPart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stuck := make(chan struct{})
 		handler := health(t,
-			Check{"rules", func(context.Context) error { return nil }},
-			Check{"registry", func(context.Context) error { return errors.New("http://registry:8081 answers 503") }},
-			Check{"database", func(context.Context) error { <-stuck; return nil }},
+			Check{"rules", "consuming", func(context.Context) error { return nil }},
+			Check{"registry", "consuming", func(context.Context) error { return errors.New("http://registry:8081 answers 503") }},
+			Check{"database", "consuming", func(context.Context) error { <-stuck; return nil }},
 		)
 		began := time.Now()
 		answer := request(t, handler, "GET", "/readyz")
@@ -101,6 +101,53 @@ func TestReadyNamesEachPart(t *testing.T) {
 	})
 }
 
+// What one role lacks must not take another out of its service; and a role that is not there is not ready.
+func TestReadyByRole(t *testing.T) {
+	t.Parallel()
+	ready := func(context.Context) error { return nil }
+	away := func(context.Context) error { return errors.New("away") }
+	handler := health(t, Check{"database", "consuming", away}, Check{"kafka", "consuming", ready}, Check{"endpoint", "filters", ready})
+	for query, want := range map[string]struct {
+		status int
+		parts  string // in the order of the checks
+	}{
+		"":                                 {503, "database kafka endpoint"},
+		"?":                                {503, "database kafka endpoint"},
+		"?role=consuming":                  {503, "database kafka"},
+		"?role=filters":                    {200, "endpoint"},
+		"?role=receivers":                  {400, ""},
+		"?role=":                           {400, ""},
+		"?role=Filters":                    {400, ""},
+		"?rol=filters":                     {400, ""},
+		"?role=filters&role=consuming":     {400, ""},
+		"?role=filters&verbose":            {400, ""},
+		"?role=%zz":                        {400, ""},
+		"?" + strings.Repeat("role=", 500): {400, ""},
+	} {
+		answer := request(t, handler, "GET", "/readyz"+query)
+		if answer.Code != want.status {
+			t.Errorf("%q: %d %s, want %d", query, answer.Code, answer.Body, want.status)
+		}
+		if want.status == http.StatusBadRequest {
+			if text := answer.Body.String(); !strings.Contains(text, "one of consuming, filters;") || len(text) > 400 {
+				t.Errorf("%q: %s", query, text)
+			}
+			continue
+		}
+		var got Readiness
+		if err := json.Unmarshal(answer.Body.Bytes(), &got); err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, part := range got.Parts {
+			names = append(names, part.Name)
+		}
+		if strings.Join(names, " ") != want.parts || got.Ready != (want.status == http.StatusOK) {
+			t.Errorf("%q: %s", query, answer.Body)
+		}
+	}
+}
+
 func TestWrongOptions(t *testing.T) {
 	t.Parallel()
 	if _, err := NewHealth(HealthOptions{}); err == nil {
@@ -108,6 +155,10 @@ func TestWrongOptions(t *testing.T) {
 	}
 	if _, err := NewHealth(HealthOptions{Gatherer: prometheus.NewRegistry(), Checks: []Check{{Name: "x"}}}); err == nil {
 		t.Error("no check function: accepted")
+	}
+	ready := func(context.Context) error { return nil }
+	if _, err := NewHealth(HealthOptions{Gatherer: prometheus.NewRegistry(), Checks: []Check{{Name: "x", Ready: ready}}}); err == nil {
+		t.Error("no role: accepted")
 	}
 	if _, err := New(Options{Name: "x"}); err == nil {
 		t.Error("no handler: accepted")
@@ -169,6 +220,25 @@ func TestStartAndStop(t *testing.T) {
 		if err := s.Stop(t.Context()); err != nil || s.Err() != nil {
 			t.Errorf("stop: %v, %v", err, s.Err())
 		}
+	}
+}
+
+// A request whose header never ends must not hold up the stop beyond its context.
+func TestStopCutsHeadersThatDoNotEnd(t *testing.T) {
+	t.Parallel()
+	s := start(t, health(t))
+	conn := dial(t, s, "GET /livez HTTP/1.1\r\nHost: x\r\nX: ")
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	if err := s.Stop(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("stop: %v", err)
+	}
+	if took := time.Since(began); took > headerTimeout/2 {
+		t.Errorf("took %s", took)
+	}
+	if _, err := bufio.NewReader(conn).ReadByte(); err == nil {
+		t.Error("the connection was not cut")
 	}
 }
 

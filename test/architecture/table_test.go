@@ -50,20 +50,23 @@ var table = []row{
 
 	// Pure: no Kafka, no HTTP, no SQL, no clock of their own.
 	{pkg: "internal/offset"},
+	{pkg: "internal/spelling"},
 	{pkg: "internal/delivery", ours: []string{"pkg/event"}},
 	{pkg: "internal/breaker", ours: []string{"internal/delivery"}, others: []string{breaker}},
 	{pkg: "internal/payload", ours: []string{"internal/delivery", "pkg/event"}},
 	{pkg: "internal/expression", ours: []string{"internal/payload"}, others: []string{gojq}},
 	{
-		pkg:    "internal/rule",
-		ours:   []string{"internal/delivery", "internal/expression", "internal/payload", "pkg/event", "pkg/signature", "schema"},
+		pkg: "internal/rule",
+		ours: []string{
+			"internal/delivery", "internal/expression", "internal/payload", "internal/spelling", "pkg/event", "pkg/signature", "schema",
+		},
 		others: []string{prometheus, xnet},
 	},
 	{pkg: "internal/recipe", ours: []string{"internal/rule"}},
 	{pkg: "internal/secret"},
 
 	// One side of the world each.
-	{pkg: "internal/config", ours: []string{"internal/secret", "pkg/signature"}, others: []string{kong, yaml, driver}},
+	{pkg: "internal/config", ours: []string{"internal/secret", "internal/spelling", "pkg/signature"}, others: []string{kong, yaml, driver}},
 	{pkg: "internal/bus", ours: []string{"internal/offset"}, others: []string{kafka, prometheus, xsync}},
 	{
 		pkg: "internal/decode", ours: []string{"internal/bus", "internal/payload", "pkg/event", "schema"},
@@ -123,7 +126,7 @@ var table = []row{
 		pkg: "internal/cli",
 		ours: []string{
 			"internal/app", "internal/config", "internal/delivery", "internal/dispatch", "internal/payload", "internal/recipe", "internal/replay",
-			"internal/rule", "internal/sender", "internal/store", "internal/webfilter", "pkg/event", "schema",
+			"internal/rule", "internal/sender", "internal/spelling", "internal/store", "internal/webfilter", "pkg/event", "schema",
 		},
 		others: []string{kong}, guarded: []string{"net/http"},
 	},

@@ -1,0 +1,140 @@
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
+)
+
+// document reads the JSON of options.
+func (in *inputs) document(path string) (d rule.Document, err error) {
+	var content []byte
+	if path == "-" {
+		content, err = in.readStdin("options")
+	} else {
+		content, err = in.readFile("options", path)
+	}
+	if err != nil {
+		return d, err
+	}
+	if !utf8.Valid(content) {
+		return d, usagef("--options: what it names is not UTF-8")
+	}
+	if text := strings.TrimSpace(string(content)); text == "" || text == "null" { // a pipe that broke off is no wish
+		return d, usagef("--options: there are no options in it: write {} to take all away")
+	}
+	if d, err = rule.ParseDocument(string(content)); err != nil {
+		return d, usagef("--options: %w", optionFault(content, err))
+	}
+	return d, nil
+}
+
+// optionExamples are what options are written as that are no texts and no plain numbers.
+var optionExamples = map[string]string{
+	"headers":        `{"X-Tenant": "campus-7"}`,
+	"signing":        `{"scheme": "standard"}`,
+	"auth":           `{"type": "basic", "username": "lms"}`,
+	"auth.scopes":    `["hooks.write"]`,
+	"timeout":        `"5s"`,
+	"retry_schedule": `["5s", "5m"]`,
+}
+
+// optionFault says of a file that holds no options what to write, in the words of JSON. A value of the file is in no error: it may be one
+// of a header.
+func optionFault(content []byte, err error) error {
+	if whole := keysOf(content); slices.Contains(whole, "options") && slices.Contains(whole, "event_type") && slices.Contains(whole, "id") {
+		return errors.New("the file has a whole rule: give what it has under options")
+	} else if unknown := strange(whole); unknown != "" {
+		return fmt.Errorf("unknown option %q%s", clip(unknown, maxWord), didYouMean(unknown, optionNames()))
+	}
+	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		return typeFault(wrong)
+	}
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
+		return fmt.Errorf("the file is no JSON: %w, at byte %d", syntax, syntax.Offset)
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return errors.New("the file is no JSON: it ends too early")
+	}
+	return errors.New(strings.ReplaceAll(err.Error(), "json: ", ""))
+}
+
+// typeFault says what a value should be.
+func typeFault(wrong *json.UnmarshalTypeError) error {
+	if wrong.Field == "" {
+		return fmt.Errorf(`write an object of options, such as {"timeout": "5s"}, not %s`, withArticle(wrong.Value))
+	}
+	example, kind := optionExamples[wrong.Field], "a text"
+	switch wrong.Type.Kind() {
+	case reflect.Slice:
+		kind = "a list"
+	case reflect.Struct, reflect.Map:
+		kind = "an object"
+	case reflect.Int:
+		kind = "a whole number"
+	case reflect.Float64:
+		kind = "a number"
+	default: // durations and times are texts, too
+		if example != "" && example[0] != '"' {
+			kind = "texts in it" // the field is that of the list or object
+		}
+	}
+	if example != "" {
+		kind += ", such as " + example
+	}
+	return fmt.Errorf("%s: write %s, not %s", wrong.Field, kind, withArticle(wrong.Value))
+}
+
+// withArticle names a kind of JSON value within a sentence. Of a number the decoder also says which it is.
+func withArticle(value string) string {
+	kind, _, _ := strings.Cut(value, " ")
+	switch kind {
+	case "array":
+		return "a list"
+	case "object":
+		return "an object"
+	case "string":
+		return "a text"
+	case "bool":
+		return "true or false"
+	}
+	return "a " + kind
+}
+
+// keysOf returns the names of a JSON object, none of anything else.
+func keysOf(content []byte) []string {
+	var object map[string]json.RawMessage
+	if json.Unmarshal(content, &object) != nil {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(object))
+}
+
+// strange returns the first of names that is no option.
+func strange(names []string) string {
+	known := optionNames()
+	for _, name := range names {
+		// As the decoder has it, without regard to case.
+		if !slices.ContainsFunc(known, func(k string) bool { return strings.EqualFold(k, name) }) {
+			return name
+		}
+	}
+	return ""
+}
+
+// optionNames returns the names that options have in JSON.
+func optionNames() (names []string) {
+	for field := range reflect.TypeFor[rule.Document]().Fields() {
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		names = append(names, name)
+	}
+	return names
+}
