@@ -111,20 +111,34 @@ func TestHeldFilterOnTheBus(t *testing.T) {
 func TestParkLimitOfFilteredEvents(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
-	rec, filter := w.receiver(statuses(500)), w.receiver(redacts(400*time.Millisecond))
+	answers := make(chan struct{}) // each lets a call of the filter end
+	answer := redacts(0)
+	rec, filter := w.receiver(statuses(500)), w.receiver(func(rw http.ResponseWriter, r *http.Request, c *call) {
+		select {
+		case <-answers:
+		case <-r.Context().Done():
+		}
+		answer(rw, r, c)
+	})
 	f := w.load("COURSE_ENROLLMENT_CREATED__readme")
 	id := w.rule(f.Event, rec.at(""), false)
 	row := w.filter(f.Event, filter.at(""), rule.FilterFlags{})
 	d := w.start(func(cfg *config.Config) {
 		cfg.HandOff, cfg.ParkLimitRuleRows, cfg.RetrySchedule = 100*time.Millisecond, 3, []time.Duration{time.Hour}
+		cfg.FilterDeadline, cfg.Timeout = patience, patience
 	})
 	w.publish(f.message(0, "one"), f.message(0, "two"), f.message(0, "three"))
+	w.waitCommitted(0, 3) // they are rows
+	for range 3 {
+		answers <- struct{}{}
+	}
 	wait(t, "the first three", func() (bool, string) {
 		n := w.waitingIn(delivery.KindWebhook, id)
 		return n == 3 && len(rec.all()) == 3, fmt.Sprint(n)
 	})
 	w.publish(f.message(0, "four"), f.message(0, "five"))
 	w.waitCommitted(0, 5)
+	close(answers)
 	wait(t, "the others to go back", func() (bool, string) {
 		n := d.metric("webhook_dispatcher_filtered_events_returned_total")
 		return n == "2", n

@@ -40,7 +40,7 @@ const (
 	topic = "dev-events"
 	group = "dev-webhook-dispatcher"
 	// patience is for what takes milliseconds, on a machine that is busy with something else.
-	patience = 25 * time.Second
+	patience = 60 * time.Second
 
 	canary     = "canary-d41d8cd9" // in paths, queries and user infos of all URLs
 	dsnCanary  = "canary-dsn-7c21"

@@ -25,14 +25,65 @@ func TestFilterThatIsHeld(t *testing.T) {
 		if room, _ := w.stage.Room(eventLane); room != 0 || w.calls != 0 {
 			t.Errorf("room for %d rows, %d calls", room, w.calls)
 		}
-		w.resume(w.claimed(1)) // of the lane of a filter that is gone, such as this replica may claim
-		w.settledAs("resumed", delivery.Update{State: delivery.Pending, Reason: delivery.ReasonPaused, Delay: againAfter})
 		w.set(func() { w.held = false })
 		if room, _ := w.stage.Room(eventLane); room != 10 {
 			t.Errorf("room for %d rows", room)
 		}
 		w.resume(w.claimed(1))
 		w.is("with its secrets", 0, 1, 0, 1)
+	})
+}
+
+// A row in the lane of a filter that is gone is claimed all the same. While another filter of its type is held it goes back, and its lane
+// rests: all its rows would else be claimed and given back without end.
+func TestRowThatAnotherFilterHolds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 10)
+		w.set(func() { w.held = true })
+		gone := delivery.Lane{Kind: delivery.KindEvent, RuleID: 99}
+		if room, _ := w.stage.Room(gone); room != 10 {
+			t.Fatalf("room for %d rows", room)
+		}
+		row := w.claimed(1)
+		row.RuleID = gone.RuleID
+		w.resume(row)
+		w.settledAs("resumed", delivery.Update{State: delivery.Pending, Reason: delivery.ReasonPaused, Delay: againAfter})
+		if room, _ := w.stage.Room(gone); room != 0 {
+			t.Errorf("room for %d rows", room)
+		}
+		<-time.After(againAfter)
+		if room, _ := w.stage.Room(gone); room != 1 {
+			t.Errorf("room for %d rows after its rest, want one to try", room)
+		}
+		w.set(func() { w.held = false })
+		again := w.claimed(2)
+		again.RuleID = gone.RuleID
+		w.resume(again)
+		synctest.Wait()
+		if room, _ := w.stage.Room(gone); room != 10 {
+			t.Errorf("room for %d rows with the secrets there", room)
+		}
+	})
+}
+
+// An event too large for a row is in line longer than the hand-off time, and finds its filter held and no room for a row when it gets its
+// turn. It goes on once both are over.
+func TestLargeEventAtTheParkLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		w.set(func() { w.takes = 2 * time.Second })
+		w.submit(1, "x")
+		w.submit(2, strings.Repeat("x", 2000))
+		<-time.After(time.Second)
+		w.set(func() { w.held, w.full = true, true })
+		<-time.After(2 * time.Second)
+		w.set(func() { w.held, w.full, w.takes = false, false, 0 })
+		<-time.After(time.Minute)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if len(w.delivered) != 1 || !strings.Contains(w.delivered[0], `"id": 2`) {
+			t.Errorf("%d events were delivered from memory, want the large one", len(w.delivered))
+		}
 	})
 }
 

@@ -114,8 +114,9 @@ func (p *pass) spoken(outcome *webfilter.Outcome) {
 		s.finish(row, p.message, outcome, until)
 	case outcome.Wait && !p.epoch.dropped:
 		p.phase = waiting
+		p.timer.Reset(s.HandOff) // what cannot proceed now will by late, which may have been there already
 		s.mu.Unlock()
-		p.proceed() // or late, which is still to come
+		p.proceed()
 	default:
 		p.phase = ended
 		dropped := p.epoch.dropped

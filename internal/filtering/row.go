@@ -117,7 +117,7 @@ func (s *Stage) finish(row *delivery.Row, m *payload.Message, outcome *webfilter
 	switch {
 	case outcome.Wait:
 		row.Reason = delivery.ReasonPaused
-		s.Queue.Settle(delivery.Return(row, againAfter))
+		s.giveAgain(row)
 	case stopped(outcome):
 		halt := delivery.Settle(row, delivery.Verdict{
 			State: delivery.Halted, Attempts: row.Attempts + 1, Counted: true, Reason: delivery.ReasonHalted,
@@ -148,10 +148,7 @@ func (s *Stage) replace(row *delivery.Row, planned []delivery.Delivery, until ti
 		default:
 			s.metrics.returned.Inc()
 			s.limited("events that webfilters let through wait for room for the deliveries of this rule", d.Lane())
-			s.mu.Lock()
-			s.resting[row.RuleID] = time.Now().Add(againAfter)
-			s.mu.Unlock()
-			s.Queue.Settle(delivery.Return(row, againAfter))
+			s.giveAgain(row)
 			return
 		}
 	}
@@ -160,6 +157,14 @@ func (s *Stage) replace(row *delivery.Row, planned []delivery.Delivery, until ti
 		s.wakeUp(row)
 		s.Wake()
 	}
+}
+
+// giveAgain gives a row back for a while, and leaves the others of its lane alone meanwhile: they would fare no better.
+func (s *Stage) giveAgain(row *delivery.Row) {
+	s.mu.Lock()
+	s.resting[row.RuleID] = time.Now().Add(againAfter)
+	s.mu.Unlock()
+	s.Queue.Settle(delivery.Return(row, againAfter))
 }
 
 // wakeUp ends the rest of a lane whose events get through again.

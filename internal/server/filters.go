@@ -40,7 +40,7 @@ type FilterOptions struct {
 //
 // 200 is the only answer in which the plugin finds anything. The others are 400 for a body that is neither a JSON object nor form
 // fields, 401 without a token that is known and 429 after many of these, 408 for a body that does not come, 413 above 1 MiB, 405 for
-// another method, 503 while the dispatcher stops, and 508 for a request that the dispatcher itself has made for a filter.
+// another method, 503 for one that was given up, and 508 for a request that the dispatcher itself has made for a filter.
 func NewFilters(options FilterOptions) (http.Handler, error) {
 	if options.Filters == nil {
 		return nil, errors.New("filter endpoint: Filters is nil")
@@ -105,7 +105,7 @@ func (e *filterEndpoint) serve(w http.ResponseWriter, r *http.Request, name stri
 	}
 	came, err := e.filters.Run(r.Context(), request)
 	if err != nil {
-		return e.giveUp(w, http.StatusServiceUnavailable, "the dispatcher is stopping"), 0
+		return e.giveUp(w, http.StatusServiceUnavailable, "the request was given up"), 0
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")

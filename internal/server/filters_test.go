@@ -314,7 +314,7 @@ func TestGivenUpIsNoAnswer(t *testing.T) {
 		want int
 	}{
 		"the body breaks off": {iotest.ErrReader(io.ErrUnexpectedEOF), http.StatusRequestTimeout},
-		"the daemon stops":    {strings.NewReader("{}"), http.StatusServiceUnavailable},
+		"it is given up":      {strings.NewReader("{}"), http.StatusServiceUnavailable},
 	} {
 		handler, _ := filters(t, func(context.Context, *webfilter.Request) (*webfilter.Outcome, error) {
 			return nil, context.Canceled

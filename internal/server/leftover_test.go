@@ -88,6 +88,32 @@ func TestBodyThatNeverComes(t *testing.T) {
 	}
 }
 
+// Whoever does not send the body that is waited for is told so when its time is over.
+func TestBodyThatIsWaitedForInVain(t *testing.T) {
+	t.Parallel()
+	for name, begin := range map[string]string{"nothing": "", "a part": "{"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			handler, _ := filters(t, nil, io.Discard)
+			s, err := New(Options{Name: "filters", Address: "127.0.0.1:0", Setting: "x", Handler: handler, Timeout: 2 * time.Second})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			conn := dial(t, s, fmt.Sprintf("POST %s HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nContent-Type: %s\r\nContent-Length: 100\r\n\r\n%s",
+				enrollment, basic(firstToken), asJSON, begin))
+			if status := answered(t, conn); status != http.StatusRequestTimeout {
+				t.Errorf("status %d, want 408", status)
+			}
+			if err := s.Stop(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 // A body that is waited for may be slow; the connection serves the next request.
 func TestSlowBodyIsTaken(t *testing.T) {
 	t.Parallel()

@@ -71,9 +71,10 @@ func New(options Options) (*Server, error) {
 		Handler:           boundLeftovers(options.Handler, options.Timeout),
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       options.Timeout,
-		WriteTimeout:      options.Timeout,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
+		// Who does not send the body that is waited for gets the answer to that, after net/http has looked for the rest once more.
+		WriteTimeout:   options.Timeout + 2*leftoverTime,
+		IdleTimeout:    2 * time.Minute,
+		MaxHeaderBytes: 64 << 10,
 		// Its messages hold client addresses and nothing that helps an operator; TLS is not served here.
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
 	}
