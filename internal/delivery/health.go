@@ -92,6 +92,17 @@ func (h *LaneHealth) NoteUnbuilt(u Unbuilt) {
 	h.measure()
 }
 
+// Update ends rows of failures that nothing was noted of since: those with a good run after the last failure, and those of expressions that
+// the rule has no longer. filter and transform are the counters of those that it has now, nil where it has none.
+func (h *LaneHealth) Update(filter, transform *atomic.Uint64) {
+	for stage, now := range map[Stage]*atomic.Uint64{StageFilter: filter, StageTransform: transform} {
+		if of := h.rows[stage].runs; of.Counter != now || now != nil && now.Load() != of.Good {
+			h.rows[stage] = row{}
+		}
+	}
+	h.measure()
+}
+
 func (h *LaneHealth) measure() {
 	h.Unbuilt = 0
 	for _, r := range h.rows {

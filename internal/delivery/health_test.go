@@ -56,6 +56,44 @@ func TestSign(t *testing.T) {
 }
 
 // A row of failures ends with a good run of what failed, and with nothing else.
+// A row of failures ends with a good run, and with the expression, though no failure comes after.
+func TestUpdate(t *testing.T) {
+	t.Parallel()
+	var filter, transform, changed atomic.Uint64
+	for name, tc := range map[string]struct {
+		then              func()
+		filter, transform *atomic.Uint64
+		want              int
+	}{
+		"as it was":              {nil, &filter, &transform, 3},
+		"a good transform":       {func() { transform.Add(1) }, &filter, &transform, 2},
+		"a good filter":          {func() { filter.Add(1) }, &filter, &transform, 3},
+		"both":                   {func() { filter.Add(1); transform.Add(1) }, &filter, &transform, 0},
+		"another transform":      {nil, &filter, &changed, 2},
+		"no transform any more":  {nil, &filter, nil, 2},
+		"no expression any more": {nil, nil, nil, 0},
+	} {
+		var h delivery.LaneHealth
+		for range 3 {
+			h.NoteUnbuilt(delivery.Unbuilt{Stage: delivery.StageTransform, Runs: delivery.Runs{Counter: &transform, Good: transform.Load()}})
+		}
+		for range 2 {
+			h.NoteUnbuilt(delivery.Unbuilt{Stage: delivery.StageFilter, Runs: delivery.Runs{Counter: &filter, Good: filter.Load()}})
+		}
+		if tc.then != nil {
+			tc.then()
+		}
+		if h.Update(tc.filter, tc.transform); h.Unbuilt != tc.want {
+			t.Errorf("%s: %d, want %d", name, h.Unbuilt, tc.want)
+		}
+	}
+	var h delivery.LaneHealth
+	h.NoteUnbuilt(delivery.Unbuilt{Stage: delivery.StageRule})
+	if h.Update(nil, nil); h.Unbuilt != 1 {
+		t.Errorf("%d, want the failure that no expression has", h.Unbuilt)
+	}
+}
+
 func TestUnbuilt(t *testing.T) {
 	t.Parallel()
 	var filter, transform, changed atomic.Uint64

@@ -258,6 +258,9 @@ func (d *Dispatcher) Health() []delivery.LaneHealth {
 	var all []delivery.LaneHealth
 	for _, l := range d.allLanes() {
 		l.mu.Lock()
+		if r := d.Rules.Active(l.key); r != nil {
+			l.health.Update(goodRuns(r.Filter), goodRuns(r.Transform))
+		}
 		if l.health.Tried() {
 			all = append(all, l.health)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/expression"
@@ -69,6 +70,14 @@ func unbuilt(err error) delivery.Unbuilt {
 // later than it was, which ends no row too late.
 func failed(stage delivery.Stage, p *expression.Program, err error) error {
 	return &unbuiltError{err, delivery.Unbuilt{Stage: stage, Runs: delivery.Runs{Counter: &p.Good, Good: p.Good.Load()}}}
+}
+
+// goodRuns returns the counter of an expression's good runs, nil where there is no expression.
+func goodRuns(p *expression.Program) *atomic.Uint64 {
+	if p == nil {
+		return nil
+	}
+	return &p.Good
 }
 
 var errResting = errors.New("the rule is paused because its expressions fail")

@@ -122,7 +122,10 @@ func checks() []gojq.CompilerOption {
 func weigh(v any) int { return count(v, 4) }
 
 // effort is weigh for comparisons, which go over text faster.
-func effort(v any) int { return count(v, 64) }
+func effort(v any) int { return count(v, effortGrain) }
+
+// effortGrain is how many bytes of text take as long to compare as a value does.
+const effortGrain = 64
 
 func count(v any, grain int) int {
 	s := scale{left: maxWeight, grain: grain}

@@ -129,6 +129,30 @@ func TestBoundsLeaveRoom(t *testing.T) {
 	}
 }
 
+// Comparing with something small costs what that does: these compare what is left of a long list with an empty one, again and again.
+func TestComparingWithNothing(t *testing.T) {
+	t.Parallel()
+	m := message(t, wide())
+	begin := time.Now()
+	for expression, want := range map[string]string{
+		`[[range(5000) | {a: ., b: [., .]}] | while(. != []; .[1:]) | .[0].a] | length`: "5000",
+		`[range(5000) | {a: ., b: [., .]}] | until(. == []; .[1:]) | length`:            "0",
+		`[range(5000) | {a: ., b: [., .]}] as $l | [range(5000) | $l > {}] | length`:    "5000",
+	} {
+		if got, err := applyUntimed(t, expression, m); err != nil || got != want {
+			t.Errorf("%s: %.60s, %v; want %s", expression, got, err, want)
+		}
+	}
+	if took := time.Since(begin); took > 2*time.Second { // twice that where all of the list is looked at
+		t.Errorf("it took %v", took)
+	}
+	list := make([]any, 100_000)
+	s := scale{left: 16, grain: effortGrain}
+	if s.put(list, 0) || s.left < -1 {
+		t.Errorf("%d values more than those that were allowed were looked at", -s.left)
+	}
+}
+
 // A pattern that may go to the end of the text for each of its matches is given up.
 func TestMatchesThatAreSlow(t *testing.T) {
 	t.Parallel()

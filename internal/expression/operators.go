@@ -3,6 +3,7 @@ package expression
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"math/big"
 	"slices"
 	"sync"
@@ -80,14 +81,26 @@ func standIns() []gojq.CompilerOption {
 	}
 }
 
-// checkCompare returns an error where comparing the two could take too long: no comparison goes deeper than the lighter side.
+// checkCompare returns an error where comparing the two may take too long: no comparison goes deeper than the lighter side. Nor does this,
+// for `until(. == []; .[1:])` compares a long list with an empty one at each step.
 func checkCompare(l, r any) error {
-	if scalar(l) || scalar(r) || effort(l) <= maxWeight {
+	if scalar(l) || scalar(r) {
+		return nil
+	}
+	for limit := 1 << 4; limit < maxWeight; limit <<= 3 {
+		if fits(l, limit) || fits(r, limit) {
+			return nil
+		}
+	}
+	if fits(l, maxWeight) {
 		return nil
 	}
 	err, _ := within(r, effort(r)).(error)
 	return err
 }
+
+// fits tells whether v is no more effort than the limit. It looks at no more of v than that.
+func fits(v any, limit int) bool { return (&scale{left: limit, grain: effortGrain}).put(v, 0) }
 
 func scalar(v any) bool {
 	switch v.(type) {
@@ -200,6 +213,13 @@ func without(list, unwanted []any) any {
 func product(l, r any, own *native) any {
 	if x, y, ok := floats(l, r); ok {
 		return x * y
+	}
+	if x, ok := l.(int); ok {
+		if y, ok := r.(int); ok {
+			if p := x * y; x == 0 || p/x == y && (x != -1 || y != math.MinInt) {
+				return p
+			}
+		}
 	}
 	if err := checkRepeat(l, r); err != nil {
 		return err

@@ -58,6 +58,10 @@ func badSecrets(t *testing.T) []request {
 		forged(t, "the secret's text as key", "whsec_", "whsec_"),
 		forged(t, "a public key", long, "whpk_"+plain),
 		forged(t, "an empty one behind a good one", "", newSecret, ""),
+		forged(t, "a character lost", "", "whsec_"+strings.Repeat("A", 37)),
+		forged(t, "half its padding lost", "", "whsec_"+strings.Repeat("A", 38)+"="),
+		forged(t, "a padding too many", "", "whsec_"+strings.Repeat("A", 36)+"="),
+		forged(t, "two paddings too many", "", "whsec_"+strings.Repeat("A", 43)+"=="),
 		forged(t, "a space before", long, " "+whsec(long)),
 	}
 }
