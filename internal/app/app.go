@@ -256,11 +256,8 @@ func (a *App) stopHealth(ctx context.Context) error {
 
 // closeDispatcher leaves the last of the time for the results of the requests that it waits for.
 func (a *App) closeDispatcher(ctx context.Context) error {
-	if deadline, ok := ctx.Deadline(); ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-closeTime))
-		defer cancel()
-	}
+	ctx, cancel := within(ctx, stopTime, closeTime)
+	defer cancel()
 	return a.dispatcher.Close(ctx)
 }
 

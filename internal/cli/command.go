@@ -15,6 +15,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/spelling"
 )
 
 // The exit codes, which scripts rely on.
@@ -166,7 +167,8 @@ func faultOf(err error, below []string) string {
 	switch {
 	case unexpected && len(below) > 0:
 		word, _, _ = strings.Cut(word, ", did you mean ") // the parser's own suggestion
-		return fmt.Sprintf("unknown command %q: expected one of %s%s", clip(word, maxWord), strings.Join(below, ", "), didYouMean(word, below))
+		return fmt.Sprintf("unknown command %q: expected one of %s%s",
+			spelling.Clip(word, maxWord), strings.Join(below, ", "), didYouMean(word, below))
 	case unexpected:
 		return "an argument is too many: write values with spaces in quotes"
 	case len(below) > 0 && strings.HasPrefix(text, "expected "):

@@ -8,6 +8,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/spelling"
 	filterengine "github.com/openedx-webhooks/webhook-dispatcher/internal/webfilter"
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
@@ -74,7 +75,7 @@ func (c *eventsShowCommand) Run(s *session) error {
 	}
 	signal, ok := signalOf(c.Event, catalogue)
 	if !ok {
-		return usagef("unknown event %q%s; see events list", clip(c.Event, maxWord), didYouMean(c.Event, constants(catalogue)))
+		return usagef("unknown event %q%s; see events list", spelling.Clip(c.Event, maxWord), didYouMean(c.Event, constants(catalogue)))
 	}
 	message, err := sampleMessage(signal, catalogue)
 	if err != nil {
@@ -100,9 +101,6 @@ func constants(catalogue *schema.Catalogue) (names []string) {
 	return names
 }
 
-// maxEventType is how many characters of an event type are repeated: those that the tables' columns hold.
-const maxEventType = 191
-
 // typeOf returns the event type that people mean who choose by event: a constant's, or what they have written, if that can be one. A
 // type that the catalogue lacks may be one of an earlier release, or of somebody's own; note says so then.
 func typeOf(name string, catalogue *schema.Catalogue) (eventType, note string, err error) {
@@ -111,12 +109,12 @@ func typeOf(name string, catalogue *schema.Catalogue) (eventType, note string, e
 	}
 	if !strings.Contains(name, ".") {
 		return "", "", usagef("--event: unknown event %q: write a signal's constant or an event type%s; see events list",
-			clip(name, maxWord), didYouMean(name, constants(catalogue)))
+			spelling.Clip(name, maxWord), didYouMean(name, constants(catalogue)))
 	}
 	var types []string
 	for _, s := range catalogue.Signals() {
 		types = append(types, s.Type)
 	}
-	return name, fmt.Sprintf("the platform's release %s has no event type %s%s", catalogue.Release(), cell(clip(name, maxEventType)),
-		didYouMean(name, types)), nil
+	return name, fmt.Sprintf("the platform's release %s has no event type %s%s", catalogue.Release(),
+		cell(spelling.Clip(name, delivery.MaxText)), didYouMean(name, types)), nil
 }

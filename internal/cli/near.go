@@ -13,14 +13,3 @@ func didYouMean(name string, names []string) string {
 	}
 	return ""
 }
-
-// clip cuts what somebody has written to so many characters, for a message.
-func clip(text string, runes int) string {
-	for i := range text {
-		if runes == 0 {
-			return text[:i] + "…"
-		}
-		runes--
-	}
-	return text
-}

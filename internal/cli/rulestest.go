@@ -55,15 +55,23 @@ func (c *testCommand) Run(ctx context.Context, s *session) error {
 	if err != nil {
 		return usageError{err}
 	}
-	result := testView{}
 	d, err := c.delivery(e.rule, message)
 	if err != nil {
 		return err
 	}
 	if d == nil {
-		return s.printTest(&result, c.JSON)
+		return s.printTest(&testView{}, c.JSON)
 	}
-	result.Wanted = true
+	return c.try(ctx, s, e, d, "did not take the delivery", func(daemons *sender.Sender) (*resultView, error) {
+		attempt, cause := daemons.Try(ctx, e.rule, d)
+		return viewOf(&attempt).because(cause), nil
+	})
+}
+
+// try shows the request that the daemon would make of d, and sends it if asked to. failed says in the error what the endpoint did not do.
+func (c *testCommand) try(
+	ctx context.Context, s *session, e *ruleEntry, d *delivery.Delivery, failed string, send func(*sender.Sender) (*resultView, error),
+) error {
 	daemons, closeIdle, err := c.sender(s)
 	if err != nil {
 		return err
@@ -71,18 +79,19 @@ func (c *testCommand) Run(ctx context.Context, s *session) error {
 	defer closeIdle()
 	request, err := daemons.Preview(ctx, e.rule, d)
 	if err != nil {
-		return fmt.Errorf("rule %d: no request can be made: %w", c.ID, err)
+		return fmt.Errorf("%s: no request can be made: %w", label(e.lane), err)
 	}
-	result.Request = c.view(e, request, d)
+	result := testView{Wanted: true, Request: c.view(e, request, d)}
 	if c.Send {
-		attempt, cause := daemons.Try(ctx, e.rule, d)
-		result.Result = viewOf(&attempt).because(cause)
+		if result.Result, err = send(daemons); err != nil {
+			return err
+		}
 	}
 	if err := s.printTest(&result, c.JSON); err != nil {
 		return err
 	}
 	if r := result.Result; r != nil && !r.OK {
-		return fmt.Errorf("rule %d: %s did not take the delivery", c.ID, e.rule.Target)
+		return fmt.Errorf("%s: %s %s", label(e.lane), e.rule.Target, failed)
 	}
 	return nil
 }

@@ -30,28 +30,9 @@ func (c *testCommand) testFilter(ctx context.Context, s *session, e *ruleEntry, 
 		Body: payload.Encode(sample, e.rule.Format),
 	}
 	_, _ = rand.Read(d.ID[:]) // it never fails; a call has an id of its own
-	daemons, closeIdle, err := c.sender(s)
-	if err != nil {
-		return err
-	}
-	defer closeIdle()
-	request, err := daemons.Preview(ctx, e.rule, d)
-	if err != nil {
-		return fmt.Errorf("%s: no request can be made: %w", label(e.lane), err)
-	}
-	result := testView{Wanted: true, Request: c.view(e, request, d)}
-	if c.Send {
-		if result.Result, err = callFilter(ctx, daemons, e, d, sample); err != nil {
-			return err
-		}
-	}
-	if err := s.printTest(&result, c.JSON); err != nil {
-		return err
-	}
-	if r := result.Result; r != nil && !r.OK {
-		return fmt.Errorf("%s: %s gave no answer", label(e.lane), e.rule.Target)
-	}
-	return nil
+	return c.try(ctx, s, e, d, "gave no answer", func(daemons *sender.Sender) (*resultView, error) {
+		return callFilter(ctx, daemons, e, d, sample)
+	})
 }
 
 // filterPayload returns what the row is called with: for an event of the bus what its webhooks get, else the file's object, or, without

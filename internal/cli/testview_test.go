@@ -5,15 +5,13 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"strings"
 	"testing"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/egress"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/sender"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/sender/sendertest"
 )
 
 // What keeps an answer away is said in full, and of the host that it is about: whoever is told "the address is not allowed" opens the
@@ -26,20 +24,7 @@ func TestSendSaysWhy(t *testing.T) {
 		_, _ = w.Write([]byte(`{"error":"invalid_client","error_description":"CANARY"}`))
 	}))
 	t.Cleanup(logins.Close)
-	guard, err := egress.NewGuard([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	transport, err := egress.NewTransport(egress.Options{Guard: guard})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(transport.CloseIdleConnections)
-	daemons, err := sender.New(sender.Options{Transport: transport, Guard: guard, Version: "test"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(daemons.Close)
+	daemons := sendertest.New(t)
 	oauth := func(tokenURL string) *rule.Access {
 		return &rule.Access{OAuth2: &rule.OAuth2{TokenURL: tokenURL, ClientID: "c", Secret: "s"}}
 	}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/spelling"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 )
 
@@ -28,18 +30,16 @@ type reasonFlag struct {
 	Reason string `placeholder:"REASON" help:"Only records kept for this reason, such as unknown_schema."`
 }
 
-// keptReasons are those of package decode, for which records are kept.
-var keptReasons = [...]string{
-	"no_type", "no_id", "repeated_header", "bad_header", "null_value", "bad_magic", "unknown_schema", "bad_schema", "corrupt",
-	"trailing_bytes", "invalid_utf8", "too_large",
-}
-
 // check refuses a reason that no record can have: the answer would look as if there were none.
 func (f reasonFlag) check() error {
-	if f.Reason == "" || slices.Contains(keptReasons[:], f.Reason) {
+	known := make([]string, 0, len(decode.Reasons()))
+	for _, reason := range decode.Reasons() {
+		known = append(known, string(reason))
+	}
+	if f.Reason == "" || slices.Contains(known, f.Reason) {
 		return nil
 	}
-	return usagef("--reason: unknown reason %q: write one of %s", clip(f.Reason, maxWord), strings.Join(keptReasons[:], ", "))
+	return usagef("--reason: unknown reason %q: write one of %s", spelling.Clip(f.Reason, maxWord), strings.Join(known, ", "))
 }
 
 type undecodableShowCommand struct {

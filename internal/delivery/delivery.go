@@ -182,6 +182,9 @@ func (id ID) String() string {
 	return string(buf[:])
 }
 
+// MaxText is how many characters the text columns of our tables hold, such as those of event types and ids.
+const MaxText = 191
+
 // Token proves who holds a lease. The zero Token holds none.
 type Token [16]byte
 

@@ -25,10 +25,12 @@ func (w *Writer) FinishEvent(ctx context.Context, id delivery.ID, token delivery
 		w.metrics.failures.WithLabelValues("results").Inc()
 		return false, err
 	}
-	w.ended(id, !done)
+	gone := []delivery.Update{{ID: id, State: delivery.Halted}} // whatever it ended as, it waits no more
 	if !done {
+		w.ended(gone, []delivery.ID{id})
 		return false, nil
 	}
+	w.ended(gone, nil)
 	w.ledger.inserted(made)
 	for i := range rows {
 		w.metrics.parked.WithLabelValues(string(rows[i].Reason)).Inc()
@@ -39,21 +41,6 @@ func (w *Writer) FinishEvent(ctx context.Context, id delivery.ID, token delivery
 // End writes the end of a lease at once, for who must know whether it holds: done is false, and nothing was written, where the row does not
 // have the token (any more). It blocks for one try. After an error it is not known whether it was written; a second try finds it lost then.
 func (w *Writer) End(ctx context.Context, u delivery.Update) (done bool, err error) {
-	lost, err := w.store.Finish(ctx, []delivery.Update{u})
-	if err != nil {
-		w.metrics.failures.WithLabelValues("results").Inc()
-		return false, err
-	}
-	w.ended(u.ID, len(lost) > 0)
-	return len(lost) == 0, nil
-}
-
-// ended notes that a row waits no more, or that it is somebody else's.
-func (w *Writer) ended(id delivery.ID, lost bool) {
-	var gone []delivery.ID
-	if lost {
-		gone = append(gone, id)
-		w.metrics.resultsLost.Inc()
-	}
-	w.ledger.finished([]delivery.Update{{ID: id, State: delivery.Halted}}, gone)
+	lost, err := w.write(ctx, []delivery.Update{u})
+	return err == nil && len(lost) == 0, err
 }

@@ -11,9 +11,6 @@ import (
 // refusedEvery is how often rows that the database takes in no form are offered to it again.
 const refusedEvery = time.Minute
 
-// maxText is how many characters the text columns of a row have.
-const maxText = 191
-
 // reject takes the rows that the database refuses for good out of those that it took, and offers less of them: without its body and
 // with its texts cut almost any row fits, and without any text of others nothing is left in it that a column could refuse. A row that
 // is refused even so, by a table that is not as it should be, is kept here and its event unreleased: releasing it would be losing it.
@@ -63,7 +60,7 @@ func reduced(p parking) delivery.Insert {
 }
 
 func cut(s string) string {
-	for utf8.RuneCountInString(s) > maxText {
+	for utf8.RuneCountInString(s) > delivery.MaxText {
 		_, size := utf8.DecodeLastRuneInString(s)
 		s = s[:len(s)-size]
 	}

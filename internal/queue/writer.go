@@ -182,21 +182,32 @@ func (w *Writer) insert(ctx context.Context, batch []parking) error {
 }
 
 func (w *Writer) finish(ctx context.Context, batch []delivery.Update) error {
-	lost, err := w.store.Finish(ctx, batch)
-	if err != nil {
-		w.metrics.failures.WithLabelValues("results").Inc()
-		return err
-	}
-	w.ledger.finished(batch, lost)
+	lost, err := w.write(ctx, batch)
 	if len(lost) > 0 {
-		w.metrics.resultsLost.Add(float64(len(lost)))
 		if now := time.Now(); now.Sub(w.discarded) >= time.Minute { // the counter has the rest
 			w.discarded = now
 			w.logger.WarnContext(ctx, "results discarded: their rows are leased to somebody else or have ended; "+
 				"the leases ran out, or the events were read a second time", "count", len(lost))
 		}
 	}
-	return nil
+	return err
+}
+
+// write makes one try to write results, counts it, and returns those that were not written because their rows are not ours any more.
+func (w *Writer) write(ctx context.Context, batch []delivery.Update) (lost []delivery.ID, err error) {
+	lost, err = w.store.Finish(ctx, batch)
+	if err != nil {
+		w.metrics.failures.WithLabelValues("results").Inc()
+		return nil, err
+	}
+	w.ended(batch, lost)
+	return lost, nil
+}
+
+// ended notes results that were written; those of lost IDs were not.
+func (w *Writer) ended(batch []delivery.Update, lost []delivery.ID) {
+	w.ledger.finished(batch, lost)
+	w.metrics.resultsLost.Add(float64(len(lost)))
 }
 
 func (w *Writer) log(ctx context.Context, batch []delivery.Attempt) error {

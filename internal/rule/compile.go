@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/spelling"
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
 
@@ -103,7 +104,7 @@ func oneLine(err error) error {
 			return ' '
 		}
 		return r
-	}, strings.ToValidUTF8(clip(err.Error(), maxHold), "\uFFFD"))
+	}, strings.ToValidUTF8(spelling.Clip(err.Error(), maxHold), "\uFFFD"))
 	if text == err.Error() {
 		return err
 	}
@@ -120,30 +121,16 @@ func (c *Compiler) eventType(event, option string) (string, error) {
 	}
 	if strings.TrimRight(event, " ") != "" {
 		return "", fmt.Errorf("the row names the event %q, and its options the event type %q: leave one of the two empty",
-			clip(event, MaxEvent), clip(option, maxEventType))
+			spelling.Clip(event, MaxEvent), spelling.Clip(option, delivery.MaxText))
 	}
 	if signal, ok := c.Catalogue.ByType(option); ok && !signal.OnBus {
 		return "", fmt.Errorf("the event type %s never comes: the event bus cannot serialise its data", option)
 	}
-	if len(option) > maxEventType || !dotted.MatchString(option) {
+	if len(option) > delivery.MaxText || !dotted.MatchString(option) {
 		return "", fmt.Errorf("%q is no event type: write one such as org.openedx.learning.course.enrollment.created.v1",
-			clip(option, maxEventType))
+			spelling.Clip(option, delivery.MaxText))
 	}
 	return option, nil
-}
-
-// maxEventType is how many bytes the columns of our tables hold.
-const maxEventType = 191
-
-// clip cuts a text that somebody else has written.
-func clip(text string, runes int) string {
-	for i := range text {
-		if runes == 0 {
-			return text[:i] + "…"
-		}
-		runes--
-	}
-	return text
 }
 
 // eventType finds the event that a row names. The column holds a signal constant, compared without regard to case and to

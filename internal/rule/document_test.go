@@ -260,7 +260,7 @@ func TestEventTypeOption(t *testing.T) {
 		{"", "nonsense", "", "not as this version knows them"},
 		{"", `{"event_type":"BADGE_AWARDED"}`, "", `"BADGE_AWARDED" is no event type`},
 		{"", `{"event_type":"a..b"}`, "", "is no event type"},
-		{"", `{"event_type":"a.` + strings.Repeat("b", maxEventType) + `"}`, "", "is no event type"},
+		{"", `{"event_type":"a.` + strings.Repeat("b", delivery.MaxText) + `"}`, "", "is no event type"},
 		{"", `{"event_type":"org.openedx.content_authoring.course.certificate_config.changed.v1"}`, "", "never comes"},
 	} {
 		row := plainRow()

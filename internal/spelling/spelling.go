@@ -1,4 +1,5 @@
-// Package spelling guesses which of some names somebody meant who wrote another, for messages that say what to write instead.
+// Package spelling is for messages about what somebody has written: which of some names was probably meant, and no more of the text than
+// a message has room for.
 package spelling
 
 import "strings"
@@ -35,4 +36,15 @@ func distance(a, b string) int {
 		}
 	}
 	return row[len(b)]
+}
+
+// Clip cuts what somebody has written to so many characters.
+func Clip(text string, runes int) string {
+	for i := range text {
+		if runes == 0 {
+			return text[:i] + "…"
+		}
+		runes--
+	}
+	return text
 }

@@ -25,3 +25,22 @@ func TestNearest(t *testing.T) {
 		t.Errorf("of no names %q", got)
 	}
 }
+
+func TestClip(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		text  string
+		runes int
+		want  string
+	}{
+		{"", 0, ""},
+		{"é", 0, "…"},
+		{"café", 4, "café"},
+		{"café!", 4, "café…"},
+		{"\xff\xfe", 1, "\xff…"},
+	} {
+		if got := Clip(tc.text, tc.runes); got != tc.want {
+			t.Errorf("%q to %d: %q, want %q", tc.text, tc.runes, got, tc.want)
+		}
+	}
+}

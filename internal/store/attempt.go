@@ -57,7 +57,7 @@ func (s *Store) logChunk(ctx context.Context, attempts []delivery.Attempt) error
 			class = string(delivery.ClassOther)
 		}
 		args = append(args, max(0, min(a.Duration.Milliseconds(), math.MaxUint32)), small(a.Status), shorten(class, 32),
-			shorten(valid(a.EventType), maxText), bytesOf(a.Response[:min(len(a.Response), maxResponse)]))
+			shorten(valid(a.EventType), delivery.MaxText), bytesOf(a.Response[:min(len(a.Response), maxResponse)]))
 	}
 	_, err := s.exec(ctx, fmt.Sprintf("log %d attempts", len(attempts)), statement.String(), args...)
 	return err

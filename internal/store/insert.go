@@ -79,11 +79,11 @@ func fittingStatement(rows []delivery.Insert, pick []int, limit int) int {
 // fault returns why row can never be stored, or nil.
 func (s *Store) fault(row *delivery.Insert) *delivery.Rejected {
 	check := func(column, text string) *delivery.Rejected {
-		if len(text) <= maxText {
+		if len(text) <= delivery.MaxText {
 			return nil
 		}
-		if n := utf8.RuneCountInString(valid(text)); n > maxText {
-			return &delivery.Rejected{ID: row.ID, Column: column, Size: n, Limit: maxText}
+		if n := utf8.RuneCountInString(valid(text)); n > delivery.MaxText {
+			return &delivery.Rejected{ID: row.ID, Column: column, Size: n, Limit: delivery.MaxText}
 		}
 		return nil
 	}

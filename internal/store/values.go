@@ -7,9 +7,6 @@ import (
 	"unicode/utf8"
 )
 
-// maxText is the length of the text columns, in characters.
-const maxText = 191
-
 // valid returns s as the database takes it: invalid UTF-8 becomes U+FFFD. The columns are for people to read and find rows by; the
 // identity of a delivery is its ID, made of the original bytes.
 func valid(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"os"
 	"sync"
 	"testing"
@@ -14,7 +13,6 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/egress"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/sender"
@@ -64,25 +62,6 @@ func newEngine(t testing.TB, options Options) *Engine {
 		t.Fatal(err)
 	}
 	return e
-}
-
-// realCaller is a sender that may reach 127.0.0.0/8.
-func realCaller(t testing.TB) *sender.Sender {
-	t.Helper()
-	guard, err := egress.NewGuard([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	transport, err := egress.NewTransport(egress.Options{Guard: guard})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(transport.CloseIdleConnections)
-	s, err := sender.New(sender.Options{Transport: transport, Guard: guard, Version: "1.2.3"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
 }
 
 // received is a request that an endpoint got.

@@ -14,6 +14,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/sender/sendertest"
 )
 
 // semantics is what the plugin 22 did with the answers of its rows; see testdata/semantics.json.
@@ -53,7 +54,7 @@ func TestSemantics(t *testing.T) {
 	if err := json.Unmarshal(raw, &cases); err != nil {
 		t.Fatal(err)
 	}
-	caller := realCaller(t)
+	caller := sendertest.New(t)
 	var answers strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(cases)) {
 		c := cases[name]
@@ -167,7 +168,7 @@ func TestSameBytesAsThePlugin(t *testing.T) {
 		t.Fatalf("%d files, %v", len(files), err)
 	}
 	server := newEndpoint(t, func(http.ResponseWriter, string) {})
-	caller := realCaller(t)
+	caller := sendertest.New(t)
 	for _, file := range files {
 		raw, err := os.ReadFile(file)
 		if err != nil {

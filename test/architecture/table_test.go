@@ -125,7 +125,8 @@ var table = []row{
 	{
 		pkg: "internal/cli",
 		ours: []string{
-			"internal/app", "internal/config", "internal/delivery", "internal/dispatch", "internal/payload", "internal/recipe", "internal/replay",
+			"internal/app", "internal/config", "internal/decode", "internal/delivery", "internal/dispatch", "internal/payload", "internal/recipe",
+			"internal/replay",
 			"internal/rule", "internal/sender", "internal/spelling", "internal/store", "internal/webfilter", "pkg/event", "schema",
 		},
 		others: []string{kong}, guarded: []string{"net/http"},

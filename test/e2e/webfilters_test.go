@@ -96,6 +96,16 @@ func TestFiltersOnTheBus(t *testing.T) {
 	d.terminate()
 }
 
+// filtered fails the test when a hook got an event that its filter had not made "seen" of.
+func (s *site) filtered(hook string) {
+	s.t.Helper()
+	for _, got := range s.got(hook) {
+		if !strings.HasPrefix(got.Body, `{"`+userData+`": "seen", `) {
+			s.t.Fatalf("an event came past its filter: %s", got.Body)
+		}
+	}
+}
+
 // TestSlowFilter has a filter that takes longer than the hand-off time, under a daemon that is killed in the middle: events become rows,
 // and each is delivered with what the filter made of it. Events without a filter do not wait.
 func TestSlowFilter(t *testing.T) {
@@ -114,11 +124,7 @@ func TestSlowFilter(t *testing.T) {
 	d.kill()
 	d = s.serve()
 	s.delivers("hook", ids, 100*time.Second) // the leases of the killed daemon run out after a minute
-	for _, got := range s.got("hook") {
-		if !strings.HasPrefix(got.Body, `{"`+userData+`": "seen", `) {
-			t.Errorf("an event came past its filter: %s", got.Body)
-		}
-	}
+	s.filtered("hook")
 	eventually(t, 20*time.Second, "the end of all rows", func() error { return want("rows", s.rows("state IN (0, 1) OR kind = 2"), 0) })
 	d.terminate()
 }
@@ -136,11 +142,7 @@ func TestBurstOfFilteredEvents(t *testing.T) {
 	ids := s.producer.publish(registrations, 2, 1, 400)
 	d := s.serve("WEBHOOK_DISPATCHER_START_OFFSET=earliest")
 	s.delivers("hook", ids, 60*time.Second)
-	for _, got := range s.got("hook") {
-		if !strings.HasPrefix(got.Body, `{"`+userData+`": "seen", `) {
-			t.Fatalf("an event came past its filter: %s", got.Body)
-		}
-	}
+	s.filtered("hook")
 	d.metricIs(`webhook_dispatcher_filter_calls_total{outcome="busy"}`, 0, 10*time.Second)
 	eventually(t, 20*time.Second, "the end of all rows", func() error { return want("rows", s.rows("state IN (0, 1) OR kind = 2"), 0) })
 	d.terminate()
@@ -189,11 +191,7 @@ func TestFiltersOfOneTypeDelayNoOther(t *testing.T) {
 	if n := len(s.taken("hook")); n == 800 {
 		t.Error("no event was waiting for the slow filters by then: the test shows nothing")
 	}
-	for _, got := range s.got("login") {
-		if !strings.HasPrefix(got.Body, `{"`+userData+`": "seen", `) {
-			t.Errorf("an event came past its filter: %s", got.Body)
-		}
-	}
+	s.filtered("login")
 	eventually(t, 30*time.Second, "rows in the lane of the first filter", func() error {
 		return atLeast(s.rows("kind = 2 AND rule_id = (SELECT MIN(id) FROM openedx_webhooks_webfilter WHERE event = ?)", registrationRule), 1)
 	})

@@ -5,7 +5,6 @@ package richie
 import (
 	"encoding/json"
 	"net/http"
-	"net/netip"
 	"os"
 	"strings"
 	"testing"
@@ -13,11 +12,11 @@ import (
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/dispatch"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/egress"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/recipe"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/sender"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/sender/sendertest"
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
 
@@ -60,25 +59,6 @@ type opener []rule.SigningSecret
 
 func (o opener) Open(delivery.Lane, string, string, []byte) ([]byte, error) {
 	return json.Marshal(rule.Secrets{Signing: o})
-}
-
-// newSender makes a sender that reaches this machine.
-func newSender(t *testing.T) *sender.Sender {
-	t.Helper()
-	guard, err := egress.NewGuard([]netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	transport, err := egress.NewTransport(egress.Options{Guard: guard})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(transport.CloseIdleConnections)
-	s, err := sender.New(sender.Options{Transport: transport, Guard: guard, Version: "0.0.0-test"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
 }
 
 // schedule is the dates of a course, as the plugin spells them; "" is none.
@@ -130,7 +110,7 @@ func TestCourseRuns(t *testing.T) {
 	t.Parallel()
 	const secret = "Zoë's secret"
 	p := startPortal(t, []string{"DemoX", "Été.1"}, secret)
-	s := newSender(t)
+	s := sendertest.New(t)
 	required := ruleFor(t, p.endpoint(), given, rule.SigningSecret{Secret: secret})
 	visible := ruleFor(t, p.endpoint(), map[string]string{
 		"lms-base": "https://lms.example.org", "languages": "pt-br", "catalog-visibility": "course_only", "course-page": "info/",
@@ -211,7 +191,7 @@ func TestCourseRuns(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	t.Parallel()
 	p := startPortal(t, []string{"DemoX"}, "the portal's")
-	s := newSender(t)
+	s := sendertest.New(t)
 	good := ruleFor(t, p.endpoint(), given, rule.SigningSecret{Secret: "the portal's"})
 	access := *good.Access
 	access.Signings, access.Unsigned = nil, true

@@ -10,6 +10,7 @@ import (
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/dispatch"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/sender/sendertest"
 )
 
 // callers call the portal one after another, as long as the test runs.
@@ -84,7 +85,7 @@ func (c *stream) settle() {
 func TestRotation(t *testing.T) {
 	t.Parallel()
 	p := startPortal(t, []string{"DemoX"}, "old")
-	s, m := newSender(t), published(t, "course-v1:edX+DemoX+2023", schedule{})
+	s, m := sendertest.New(t), published(t, "course-v1:edX+DemoX+2023", schedule{})
 	var current atomic.Pointer[rule.Rule]
 	current.Store(ruleFor(t, p.endpoint(), given, rule.SigningSecret{Secret: "old"}))
 	calls := startCalls(t, func() (int, string) {

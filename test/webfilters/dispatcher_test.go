@@ -12,9 +12,8 @@ import (
 	"time"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/egress"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/sender"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/sender/sendertest"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/server"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/webfilter"
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
@@ -43,24 +42,8 @@ func startDispatcher(t *testing.T) *dispatcher {
 	if err != nil {
 		t.Fatal(err)
 	}
-	allowed, err := egress.ParseAllow("127.0.0.0/8")
-	if err != nil {
-		t.Fatal(err)
-	}
-	guard, err := egress.NewGuard(allowed)
-	if err != nil {
-		t.Fatal(err)
-	}
-	transport, err := egress.NewTransport(egress.Options{Guard: guard})
-	if err != nil {
-		t.Fatal(err)
-	}
-	calls, err := sender.New(sender.Options{Transport: transport, Guard: guard, Version: "test"})
-	if err != nil {
-		t.Fatal(err)
-	}
 	d := &dispatcher{t: t, compiler: &rule.Compiler{Catalogue: catalogue}}
-	engine, err := webfilter.New(webfilter.Options{Rules: d, Caller: calls, Deadline: deadline})
+	engine, err := webfilter.New(webfilter.Options{Rules: d, Caller: sendertest.New(t), Deadline: deadline})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,10 +52,7 @@ func startDispatcher(t *testing.T) *dispatcher {
 		t.Fatal(err)
 	}
 	d.server = httptest.NewServer(d.watch(endpoint))
-	t.Cleanup(func() {
-		d.server.Close()
-		transport.CloseIdleConnections() // the receiver waits for the end of its connections
-	})
+	t.Cleanup(d.server.Close) // and then the sender, for whose connections the receiver waits
 	return d
 }
 
