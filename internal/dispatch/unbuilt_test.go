@@ -60,7 +60,10 @@ func TestInARow(t *testing.T) {
 			if longest != tc.want {
 				t.Errorf("%s: %d in a row, want %d", name, longest, tc.want)
 			}
-			w.shaped[1] = *made(t, 1, payload.ShapePlugin, tc.format, "true", `{}`)
+			mended := *made(t, 1, payload.ShapePlugin, tc.format, "true", `{}`)
+			w.mu.Lock() // the sweeper asks for rules
+			w.shaped[1] = mended
+			w.mu.Unlock()
 			for _, h := range d.Health() {
 				if h.Unbuilt != 0 {
 					t.Errorf("%s: %d in a row with other expressions", name, h.Unbuilt)
