@@ -81,6 +81,13 @@ func (s *marks) PauseRule(_ context.Context, l delivery.Lane, reason delivery.Re
 	return true, nil
 }
 
+// made returns how many pauses there were. The pausers go on meanwhile.
+func (s *marks) made() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.pauses
+}
+
 // resume does what an operator does.
 func (s *marks) resume(l delivery.Lane) {
 	s.mu.Lock()
@@ -257,8 +264,8 @@ func TestRuleIsPausedAfterADayOfFailure(t *testing.T) {
 		}
 		every(time.Minute, 5*hour, fail) // what was under way
 		text := p[0].logs.String() + p[1].logs.String()
-		if s.pauses != 1 || strings.Count(text, "level=ERROR") != 1 {
-			t.Errorf("%d pauses, logged %s; want one error", s.pauses, text)
+		if s.made() != 1 || strings.Count(text, "level=ERROR") != 1 {
+			t.Errorf("%d pauses, logged %s; want one error", s.made(), text)
 		}
 		for _, part := range []string{"rule_id=1", "reason=failing", "24 hours", "webhook-dispatcher rules set 1 --resume"} {
 			if !strings.Contains(text, part) {
@@ -284,7 +291,7 @@ func TestRuleIsPausedAfterADayOfFailure(t *testing.T) {
 			t.Error("paused again within a day")
 		}
 		every(time.Minute, 30*time.Minute, fail)
-		if s.reason(lane1) == "" || s.pauses != 2 {
+		if s.reason(lane1) == "" || s.made() != 2 {
 			t.Error("not paused again after another day of failure")
 		}
 	})
@@ -322,7 +329,7 @@ func TestEndpointThatOneReplicaReachesIsNeverPaused(t *testing.T) {
 						p[1].takes(lane1)
 					}
 				})
-				if s.pauses != 0 {
+				if s.made() != 0 {
 					t.Error("paused")
 				}
 				if gap > hour && s.set == 0 {
@@ -369,8 +376,8 @@ func TestEndpointThatFlapsIsNeverPaused(t *testing.T) {
 			}
 			p[0].fails(lane1)
 		})
-		if s.pauses != 0 || s.set == 0 {
-			t.Errorf("%d pauses, %d marks", s.pauses, s.set)
+		if s.made() != 0 || s.set == 0 {
+			t.Errorf("%d pauses, %d marks", s.made(), s.set)
 		}
 	})
 }
@@ -438,7 +445,7 @@ func TestGoneIsPausedAtOnce(t *testing.T) {
 			p[0].answersGone(l)
 		}
 		pass(time.Minute)
-		if s.pauses != 0 {
+		if s.made() != 0 {
 			t.Error("paused after two answers 410")
 		}
 		s.mu.Lock()
@@ -454,24 +461,24 @@ func TestGoneIsPausedAtOnce(t *testing.T) {
 		s.away = false
 		s.mu.Unlock()
 		pass(10 * time.Second)
-		if s.pauses != 1 || s.reason(lane1) != delivery.ReasonGone {
-			t.Errorf("%d pauses, reason %q; want one, of a rule", s.pauses, s.reason(lane1))
+		if s.made() != 1 || s.reason(lane1) != delivery.ReasonGone {
+			t.Errorf("%d pauses, reason %q; want one, of a rule", s.made(), s.reason(lane1))
 		}
 		// Resumed at once, before anybody has seen it paused, or later: either way the old answers no longer count.
 		for _, wait := range []time.Duration{0, hour} {
 			pass(wait)
-			before := s.pauses
+			before := s.made()
 			s.resume(lane1)
 			pass(10 * time.Minute)
-			if s.pauses != before {
+			if s.made() != before {
 				t.Errorf("resumed after %s: paused again without a new answer", wait)
 			}
 			for range 3 {
 				p[1].answersGone(lane1)
 			}
 			pass(10 * time.Second)
-			if s.pauses != before+1 {
-				t.Errorf("resumed after %s: %d pauses more after three new answers, want one", wait, s.pauses-before)
+			if s.made() != before+1 {
+				t.Errorf("resumed after %s: %d pauses more after three new answers, want one", wait, s.made()-before)
 			}
 		}
 	})
@@ -491,12 +498,12 @@ func TestResumedBeforeAnybodyNoticed(t *testing.T) {
 				}
 				pass(time.Millisecond * 10)
 			}
-			if s.pauses != want {
-				t.Fatalf("%d pauses after %d times three answers", s.pauses, want)
+			if s.made() != want {
+				t.Fatalf("%d pauses after %d times three answers", s.made(), want)
 			}
 			s.resume(lane1)
 			pass(10 * time.Minute)
-			if s.pauses != want {
+			if s.made() != want {
 				t.Fatalf("paused again without a new answer")
 			}
 		}

@@ -29,7 +29,7 @@ func TestRuleThatCannotBeBuiltIsPaused(t *testing.T) {
 		}
 		p[0].takes(some)
 		pass(time.Minute)
-		if s.pauses != 0 {
+		if s.made() != 0 {
 			t.Error("paused after 19 deliveries")
 		}
 		p[0].cannotBuild(lane1)
@@ -38,8 +38,8 @@ func TestRuleThatCannotBeBuiltIsPaused(t *testing.T) {
 			p[1].cannotBuild(lane1)
 		}
 		pass(10 * time.Second)
-		if s.pauses != 1 || s.reason(lane1) != delivery.ReasonExpression {
-			t.Errorf("%d pauses, reason %q; want one", s.pauses, s.reason(lane1))
+		if s.made() != 1 || s.reason(lane1) != delivery.ReasonExpression {
+			t.Errorf("%d pauses, reason %q; want one", s.made(), s.reason(lane1))
 		}
 		logs := p[0].logs.String() + p[1].logs.String()
 		if strings.Count(logs, "level=ERROR") != 1 || !strings.Contains(logs, "filter or transform") ||
@@ -47,18 +47,18 @@ func TestRuleThatCannotBeBuiltIsPaused(t *testing.T) {
 			t.Errorf("want one line that says what to do, got: %s", logs)
 		}
 		pass(hour)
-		before := s.pauses
+		before := s.made()
 		s.resume(lane1)
 		pass(10 * time.Minute)
-		if s.pauses != before {
+		if s.made() != before {
 			t.Error("resumed, and paused again for what failed before")
 		}
 		for range 20 {
 			p[1].cannotBuild(lane1)
 		}
 		pass(10 * time.Second)
-		if s.pauses != before+1 {
-			t.Errorf("%d pauses more after 20 new failures, want one", s.pauses-before)
+		if s.made() != before+1 {
+			t.Errorf("%d pauses more after 20 new failures, want one", s.made()-before)
 		}
 	})
 }
