@@ -24,12 +24,12 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/dispatch"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/filtering"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/queue"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/sender"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/server"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/webfilter/stage"
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
 
@@ -65,12 +65,12 @@ type App struct {
 	intake     *intake
 	consumer   *bus.Consumer
 	writer     *queue.Writer
-	gauge      *queue.Gauge
+	gauge      *queue.DepthMonitor
 	claimer    *queue.Claimer
 	pauser     *queue.Pauser
 	pruner     *queue.Pruner
 	dispatcher *dispatch.Dispatcher
-	filters    *filtering.Stage
+	filters    *stage.Stage
 
 	startup   startup
 	consuming atomic.Bool // the bus has been started
@@ -129,9 +129,9 @@ func (a *App) build(o Options) error {
 	}
 	a.cleanups.add("endpoint connections", func(context.Context) error { closeSender(); return nil })
 
-	a.gauge, err = queue.NewGauge(queue.GaugeOptions{
+	a.gauge, err = queue.NewDepthMonitor(queue.DepthMonitorOptions{
 		Store:   a.store,
-		Limits:  queue.ParkLimits{RuleRows: cfg.ParkLimitRuleRows, Rows: cfg.ParkLimitRows, Bytes: int64(cfg.ParkLimitBytes)},
+		Limits:  queue.QueueLimits{RuleRows: cfg.QueueLimitRuleRows, Rows: cfg.QueueLimitRows, Bytes: int64(cfg.QueueLimitBytes)},
 		PerRule: cfg.MetricsPerRule, Logger: a.logger.With("component", "queue"), Registerer: registry,
 	})
 	if err != nil {
@@ -148,9 +148,9 @@ func (a *App) build(o Options) error {
 		return err
 	}
 	a.dispatcher, err = dispatch.New(dispatch.Options{
-		Sender: send, Rules: a.rules, Queue: a.writer, Policy: policy, HandOff: cfg.HandOff, Timeout: cfg.Timeout,
+		Sender: send, Rules: a.rules, Queue: a.writer, Policy: policy, HandOff: cfg.HandOffAfter, Timeout: cfg.Timeout,
 		EndpointConcurrency: cfg.EndpointConcurrency, Concurrency: cfg.Concurrency, EndpointRate: cfg.EndpointRate,
-		Full: a.gauge.Full, BuryOverflow: cfg.ParkOverflow == "dead", PerRule: cfg.MetricsPerRule, LogAll: cfg.AttemptLog == "all",
+		Full: a.gauge.Full, DeadLetterOverflow: cfg.QueueOverflow == "dead", PerRule: cfg.MetricsPerRule, LogAll: cfg.AttemptLog == "all",
 		RoomWanted: func() { a.claimer.Wake() }, Logger: a.logger.With("component", "dispatch"), Registerer: registry,
 	})
 	if err != nil {

@@ -98,7 +98,7 @@ func (a *App) buildBus(catalogue *schema.Catalogue, registerer prometheus.Regist
 	}
 	a.consumer, err = bus.New(bus.Options{
 		Brokers: cfg.BootstrapServers, TopicPrefix: cfg.TopicPrefix, Topics: cfg.Topics, GroupID: cfg.GroupID, StartOffset: cfg.StartOffset,
-		TLS: kafkaTLS, SASL: sasl, Window: cfg.Window, Budget: int64(cfg.FetchBudget),
+		TLS: kafkaTLS, SASL: sasl, Window: cfg.MaxInFlight, Budget: int64(cfg.FetchBudget),
 		Logger: a.logger.With("component", "bus"), Registerer: registerer, Memory: a.store, Handler: a.intake,
 	})
 	return err

@@ -15,10 +15,10 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/dispatch"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/filtering"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/webfilter/stage"
 )
 
 // intake is where the stages meet: it decodes a record, matches it against the rules of the moment, has its webfilters called and
@@ -26,7 +26,7 @@ import (
 type intake struct {
 	decoder    *decode.Decoder
 	rules      *rule.Refresher
-	filters    *filtering.Stage
+	filters    *stage.Stage
 	dispatcher *dispatch.Dispatcher
 	plan       func(m *payload.Message) []delivery.Delivery
 	keep       func(ctx context.Context, u store.Undecodable) error
@@ -100,7 +100,7 @@ func (in *intake) Handle(ctx context.Context, rec *bus.Record) {
 	// The rules are looked up once more: decoding, or filters, may have taken a while. They never get older, so these know at least as much.
 	deliver := func(m *payload.Message) {
 		deliveries := in.plan(m)
-		rec.Unload(dispatch.Footprint(deliveries))
+		rec.Unload(dispatch.MemoryCost(deliveries))
 		in.dispatcher.Dispatch(dispatch.Source{Topic: rec.Topic, Partition: rec.Partition}, deliveries, rec.Done)
 	}
 	if len(in.rules.Current().Filters(ev.Type)) > 0 {

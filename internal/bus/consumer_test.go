@@ -11,11 +11,11 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/embedded"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/fakes"
 )
 
-func topics(names ...string) embedded.BrokerOptions {
-	o := embedded.BrokerOptions{Topics: map[string]int32{}}
+func topics(names ...string) fakes.BrokerOptions {
+	o := fakes.BrokerOptions{Topics: map[string]int32{}}
 	for _, n := range names {
 		o.Topics[n] = 1
 	}
@@ -27,12 +27,12 @@ func TestRecordsArriveAsTheyAre(t *testing.T) {
 	b := newBench(t, topics("dev-a"))
 	at := time.Date(2026, 3, 1, 12, 0, 0, 123e6, time.UTC)
 	err := b.broker.Publish(t.Context(),
-		embedded.Message{
+		fakes.Message{
 			Topic: "dev-a", Key: []byte("k"), Value: []byte("v"), Time: at,
-			Headers: []kgo.RecordHeader{embedded.Header("ce_type", "x"), embedded.Header("ce_type", "y"), {Key: "none"}},
+			Headers: []kgo.RecordHeader{fakes.Header("ce_type", "x"), fakes.Header("ce_type", "y"), {Key: "none"}},
 		},
-		embedded.Message{Topic: "dev-a", Key: nil, Value: nil},
-		embedded.Message{Topic: "dev-a", Key: []byte{}, Value: []byte{}},
+		fakes.Message{Topic: "dev-a", Key: nil, Value: nil},
+		fakes.Message{Topic: "dev-a", Key: []byte{}, Value: []byte{}},
 	)
 	if err != nil {
 		t.Fatal(err)
@@ -197,7 +197,7 @@ func TestDrainSettlesAndTheEndCommits(t *testing.T) {
 
 func TestFullWindowPressesAndStopsOnlyItsPartition(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, embedded.BrokerOptions{Topics: map[string]int32{"dev-a": 2}})
+	b := newBench(t, fakes.BrokerOptions{Topics: map[string]int32{"dev-a": 2}})
 	b.publish("dev-a", 0, numbers("stuck", 100)...)
 	h := newHandler()
 	h.take = func(_ context.Context, rec *Record) {

@@ -16,7 +16,7 @@ import (
 	"github.com/segmentio/kafka-go/protocol"
 	"github.com/segmentio/kafka-go/protocol/fetch"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/embedded"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/fakes"
 )
 
 // logBatch is a batch of a log: it covers base..base+span, and holds records for some of these offsets.
@@ -269,15 +269,15 @@ func TestCompressedRecords(t *testing.T) {
 
 func TestCompactedTopic(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, embedded.BrokerOptions{})
+	b := newBench(t, fakes.BrokerOptions{})
 	policy, tiny := "compact", "1000"
 	cluster := b.broker.Cluster()
 	if err := cluster.CreateTopic("dev-a", 1, map[string]string{"cleanup.policy": policy, "segment.bytes": tiny}); err != nil {
 		t.Fatal(err)
 	}
-	var messages []embedded.Message
+	var messages []fakes.Message
 	for i := range 300 {
-		messages = append(messages, embedded.Message{Topic: "dev-a", Key: []byte(fmt.Sprint("k", i%7)), Value: []byte(fmt.Sprint("v", i))})
+		messages = append(messages, fakes.Message{Topic: "dev-a", Key: []byte(fmt.Sprint("k", i%7)), Value: []byte(fmt.Sprint("v", i))})
 	}
 	for _, m := range messages {
 		if err := b.broker.Publish(t.Context(), m); err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"go.uber.org/goleak"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/embedded"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/fakes"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -163,13 +163,13 @@ func (h *handler) at(i int) *Record {
 // bench is a broker with what belongs to it.
 type bench struct {
 	*testing.T
-	broker *embedded.Broker
+	broker *fakes.Broker
 	memory *memory
 }
 
-func newBench(t *testing.T, o embedded.BrokerOptions) *bench {
+func newBench(t *testing.T, o fakes.BrokerOptions) *bench {
 	t.Helper()
-	broker, err := embedded.StartBroker(o)
+	broker, err := fakes.StartBroker(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,9 +180,9 @@ func newBench(t *testing.T, o embedded.BrokerOptions) *bench {
 
 func (b *bench) publish(topic string, partition int32, values ...string) {
 	b.Helper()
-	messages := make([]embedded.Message, len(values))
+	messages := make([]fakes.Message, len(values))
 	for i, v := range values {
-		messages[i] = embedded.Message{Topic: topic, Partition: partition, Value: []byte(v)}
+		messages[i] = fakes.Message{Topic: topic, Partition: partition, Value: []byte(v)}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), deadline)
 	defer cancel()

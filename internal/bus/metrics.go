@@ -47,7 +47,7 @@ func newMetrics(reg prometheus.Registerer, lag func() float64) *metrics {
 		m.fetchErrors.WithLabelValues(class)
 	}
 	lagGauge := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Namespace: "webhook_dispatcher", Name: "bus_lag_records",
+		Namespace: "webhook_dispatcher", Name: "consumer_lag_records",
 		Help: "Offsets between the watermarks and the ends of the logs, summed over the assigned partitions.",
 	}, lag)
 	if reg != nil {

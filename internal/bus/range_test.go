@@ -10,7 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/embedded"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/fakes"
 )
 
 func TestPositionBelowTheLogsStart(t *testing.T) {
@@ -92,7 +92,7 @@ func TestTopicMadeAnewWhileRecordsAreInFlight(t *testing.T) {
 func TestBrokerRestart(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	b := newBench(t, embedded.BrokerOptions{Topics: map[string]int32{"dev-a": 2}, DataDir: dir})
+	b := newBench(t, fakes.BrokerOptions{Topics: map[string]int32{"dev-a": 2}, DataDir: dir})
 	b.publish("dev-a", 0, "1")
 	b.publish("dev-a", 1, "2")
 	h := newHandler()
@@ -102,7 +102,7 @@ func TestBrokerRestart(t *testing.T) {
 	b.wantCommitted("dev-a", 1, 1)
 	port := portOf(t, b.broker.Addrs()[0])
 	b.broker.Close()
-	broker, err := embedded.StartBroker(embedded.BrokerOptions{DataDir: dir, Port: port})
+	broker, err := fakes.StartBroker(fakes.BrokerOptions{DataDir: dir, Port: port})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/embedded"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/fakes"
 )
 
 var begun = time.Date(2026, 3, 1, 10, 0, 0, 0, time.UTC)
@@ -32,7 +32,7 @@ func (b *bench) history(names ...string) *History {
 func (b *bench) publishAt(topic string, partition int32, minutes ...int) {
 	b.Helper()
 	for _, m := range minutes {
-		err := b.broker.Publish(b.Context(), embedded.Message{
+		err := b.broker.Publish(b.Context(), fakes.Message{
 			Topic: topic, Partition: partition, Value: fmt.Append(nil, m), Time: begun.Add(time.Duration(m) * time.Minute),
 			Key: []byte("k"),
 		})
@@ -68,7 +68,7 @@ func readRange(t *testing.T, h *History, r Range) (values []string, lost int64) 
 
 func TestRangesSince(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, embedded.BrokerOptions{Topics: map[string]int32{"dev-a": 3, "dev-b": 1, "other": 1}})
+	b := newBench(t, fakes.BrokerOptions{Topics: map[string]int32{"dev-a": 3, "dev-b": 1, "other": 1}})
 	b.publishAt("dev-a", 0, 0, 10, 20, 15, 30) // 15 came late
 	b.publishAt("dev-a", 1, 0, 1)
 	b.publishAt("dev-b", 0, 20, 21, 22, 23)
@@ -134,12 +134,12 @@ func TestReadEndsWhereTheRangeDoes(t *testing.T) {
 
 func TestReadCompacted(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, embedded.BrokerOptions{})
+	b := newBench(t, fakes.BrokerOptions{})
 	if err := b.broker.Cluster().CreateTopic("dev-a", 1, map[string]string{"cleanup.policy": "compact", "segment.bytes": "1000"}); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 300 {
-		m := embedded.Message{Topic: "dev-a", Key: fmt.Append(nil, i%7), Value: fmt.Append(nil, i)}
+		m := fakes.Message{Topic: "dev-a", Key: fmt.Append(nil, i%7), Value: fmt.Append(nil, i)}
 		if err := b.broker.Publish(t.Context(), m); err != nil {
 			t.Fatal(err)
 		}
@@ -223,7 +223,7 @@ func TestRecordOfAnUnknownTopic(t *testing.T) {
 func TestReadSurvivesABrokerRestart(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	b := newBench(t, embedded.BrokerOptions{Topics: map[string]int32{"dev-a": 1}, DataDir: dir})
+	b := newBench(t, fakes.BrokerOptions{Topics: map[string]int32{"dev-a": 1}, DataDir: dir})
 	b.publishAt("dev-a", 0, 0, 1, 2)
 	h := b.history("a")
 	r := b.ranges(h, time.Time{})[0]
@@ -240,7 +240,7 @@ func TestReadSurvivesABrokerRestart(t *testing.T) {
 		done <- result{n, err}
 	}()
 	<-time.After(300 * time.Millisecond)
-	broker, err := embedded.StartBroker(embedded.BrokerOptions{DataDir: dir, Port: port})
+	broker, err := fakes.StartBroker(fakes.BrokerOptions{DataDir: dir, Port: port})
 	if err != nil {
 		t.Fatal(err)
 	}

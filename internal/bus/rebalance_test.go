@@ -12,7 +12,7 @@ import (
 	"github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/embedded"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/fakes"
 )
 
 // settler releases records after a while and in any order, as a dispatcher does. Only what it released counts as delivered.
@@ -78,7 +78,7 @@ func (s *settler) handler() *handler {
 func TestRebalancesLoseNothingAndNoCommitGoesBack(t *testing.T) {
 	t.Parallel()
 	const partitions, each = 4, 400
-	b := newBench(t, embedded.BrokerOptions{Topics: map[string]int32{"dev-a": partitions}})
+	b := newBench(t, fakes.BrokerOptions{Topics: map[string]int32{"dev-a": partitions}})
 	cluster := b.broker.Cluster()
 	type commit struct {
 		generation int32
@@ -141,7 +141,7 @@ func TestRebalancesLoseNothingAndNoCommitGoesBack(t *testing.T) {
 func TestTwoMembersFirstPositions(t *testing.T) {
 	t.Parallel()
 	const partitions = 6
-	b := newBench(t, embedded.BrokerOptions{Topics: map[string]int32{"dev-a": partitions}})
+	b := newBench(t, fakes.BrokerOptions{Topics: map[string]int32{"dev-a": partitions}})
 	for p := range int32(partitions) {
 		b.publish("dev-a", p, "old")
 	}

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/embedded"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/fakes"
 )
 
 // ownCA returns a server's configuration with a certificate for 127.0.0.1, and a client's that trusts its issuer.
@@ -73,7 +73,7 @@ func TestSecurity(t *testing.T) {
 				o.TLS, o.ClientTLS = server, client
 			}
 			if tt.mechanism != "" {
-				o.SASL = []embedded.Credential{{Mechanism: strings.ToUpper(tt.mechanism), User: "ada", Password: "s3cret"}}
+				o.SASL = []fakes.Credential{{Mechanism: strings.ToUpper(tt.mechanism), User: "ada", Password: "s3cret"}}
 			}
 			b := newBench(t, o)
 			b.publish("dev-a", 0, "1")

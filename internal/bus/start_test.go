@@ -11,14 +11,14 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/embedded"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/fakes"
 )
 
 func latest(o *Options) { o.StartOffset = Latest }
 
 func TestLatestIsCommittedBeforeAnythingIsRead(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, embedded.BrokerOptions{Topics: map[string]int32{"dev-a": 3}})
+	b := newBench(t, fakes.BrokerOptions{Topics: map[string]int32{"dev-a": 3}})
 	b.publish("dev-a", 0, "old", "old")
 	b.publish("dev-a", 2, "old")
 	c := b.consume(newHandler(), latest)
@@ -78,7 +78,7 @@ func TestReadyMeansThatTheStartIsKnown(t *testing.T) {
 
 func TestNoTopicExistsYet(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, embedded.BrokerOptions{AutoCreate: true}) // and polling does not create it
+	b := newBench(t, fakes.BrokerOptions{AutoCreate: true}) // and polling does not create it
 	h := newHandler()
 	c := b.consume(h, latest)
 	b.eventually("ready", func() bool { return c.Ready() == nil })

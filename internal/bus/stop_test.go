@@ -12,7 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/embedded"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/fakes"
 )
 
 // A request that is never answered cannot be interrupted in kafka-go, and a JoinGroup may take 35 s.
@@ -204,7 +204,7 @@ func refuseTopic(addr string, r *kmsg.MetadataRequest, refused string) kmsg.Resp
 func TestMetricsAreThereFromTheStart(t *testing.T) {
 	t.Parallel()
 	reg := prometheus.NewRegistry()
-	b := newBench(t, embedded.BrokerOptions{})
+	b := newBench(t, fakes.BrokerOptions{})
 	b.consume(newHandler(), func(o *Options) { o.Registerer = reg })
 	families, err := reg.Gather()
 	if err != nil {
@@ -219,7 +219,7 @@ func TestMetricsAreThereFromTheStart(t *testing.T) {
 		"webhook_dispatcher_bus_generations_total": 1, "webhook_dispatcher_records_lost_total": 1,
 		"webhook_dispatcher_bus_position_resets_total": 1, "webhook_dispatcher_bus_window_full_seconds_total": 1,
 		"webhook_dispatcher_bus_fetch_errors_total": len(errorClasses), "webhook_dispatcher_bus_partitions_assigned": 1,
-		"webhook_dispatcher_bus_topics_subscribed": 1, "webhook_dispatcher_bus_lag_records": 1,
+		"webhook_dispatcher_bus_topics_subscribed": 1, "webhook_dispatcher_consumer_lag_records": 1,
 	} {
 		if have[name] != series {
 			t.Errorf("%s has %d series, want %d", name, have[name], series)

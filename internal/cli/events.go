@@ -8,7 +8,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/spelling"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/suggest"
 	filterengine "github.com/openedx-webhooks/webhook-dispatcher/internal/webfilter"
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
@@ -75,7 +75,7 @@ func (c *eventsShowCommand) Run(s *session) error {
 	}
 	signal, ok := signalOf(c.Event, catalogue)
 	if !ok {
-		return usagef("unknown event %q%s; see events list", spelling.Clip(c.Event, maxWord), didYouMean(c.Event, constants(catalogue)))
+		return usagef("unknown event %q%s; see events list", suggest.Clip(c.Event, maxWord), didYouMean(c.Event, constants(catalogue)))
 	}
 	message, err := sampleMessage(signal, catalogue)
 	if err != nil {
@@ -109,12 +109,12 @@ func typeOf(name string, catalogue *schema.Catalogue) (eventType, note string, e
 	}
 	if !strings.Contains(name, ".") {
 		return "", "", usagef("--event: unknown event %q: write a signal's constant or an event type%s; see events list",
-			spelling.Clip(name, maxWord), didYouMean(name, constants(catalogue)))
+			suggest.Clip(name, maxWord), didYouMean(name, constants(catalogue)))
 	}
 	var types []string
 	for _, s := range catalogue.Signals() {
 		types = append(types, s.Type)
 	}
 	return name, fmt.Sprintf("the platform's release %s has no event type %s%s", catalogue.Release(),
-		cell(spelling.Clip(name, delivery.MaxText)), didYouMean(name, types)), nil
+		cell(suggest.Clip(name, delivery.MaxText)), didYouMean(name, types)), nil
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/spelling"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/suggest"
 	"github.com/openedx-webhooks/webhook-dispatcher/pkg/event"
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
@@ -71,7 +71,7 @@ func isFor(message *payload.Message, r *rule.Rule, catalogue *schema.Catalogue) 
 	}
 	if message.Event.Type != r.EventType {
 		return fmt.Errorf("it is an event of the type %s, and the rule is for %s: %s",
-			cell(spelling.Clip(message.Event.Type, delivery.MaxText)), r.EventType, sample)
+			cell(suggest.Clip(message.Event.Type, delivery.MaxText)), r.EventType, sample)
 	}
 	if !known {
 		return nil // of somebody's own

@@ -26,8 +26,8 @@ func (c *Config) check(p *problems) {
 	} {
 		group.check(p)
 	}
-	if c.HandOff >= c.Timeout && !p.seen[ownPrefix+"HAND_OFF"] && !p.seen[ownPrefix+"TIMEOUT"] {
-		p.add(ownPrefix+"HAND_OFF", c.HandOff.String(), "is not shorter than %sTIMEOUT, %s: write a shorter time", ownPrefix, c.Timeout)
+	if c.HandOffAfter >= c.Timeout && !p.seen[ownPrefix+"HAND_OFF_AFTER"] && !p.seen[ownPrefix+"TIMEOUT"] {
+		p.add(ownPrefix+"HAND_OFF_AFTER", c.HandOffAfter.String(), "is not shorter than %sTIMEOUT, %s: write a shorter time", ownPrefix, c.Timeout)
 	}
 }
 
@@ -195,9 +195,9 @@ func (d *Dispatch) check(p *problems) {
 		p.add(ownPrefix+"ENDPOINT_RATE", strconv.FormatFloat(d.EndpointRate, 'g', -1, 64),
 			"is less than one request in 1000 seconds: write at least %g, or 0 for no limit", minRate)
 	}
-	if d.ParkLimitRuleRows > d.ParkLimitRows && !p.seen[ownPrefix+"PARK_LIMIT_ROWS"] && !p.seen[ownPrefix+"PARK_LIMIT_RULE_ROWS"] {
-		p.add(ownPrefix+"PARK_LIMIT_RULE_ROWS", strconv.Itoa(d.ParkLimitRuleRows),
-			"is more than %sPARK_LIMIT_ROWS, %d: write at most that", ownPrefix, d.ParkLimitRows)
+	if d.QueueLimitRuleRows > d.QueueLimitRows && !p.seen[ownPrefix+"QUEUE_LIMIT_ROWS"] && !p.seen[ownPrefix+"QUEUE_LIMIT_RULE_ROWS"] {
+		p.add(ownPrefix+"QUEUE_LIMIT_RULE_ROWS", strconv.Itoa(d.QueueLimitRuleRows),
+			"is more than %sQUEUE_LIMIT_ROWS, %d: write at most that", ownPrefix, d.QueueLimitRows)
 	}
 }
 

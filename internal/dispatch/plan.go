@@ -49,27 +49,27 @@ func (b *builder) plan(r *rule.Rule) (body []byte, format delivery.Format, wante
 	return b.build(r)
 }
 
-// unbuiltError says of an error what failed.
-type unbuiltError struct {
+// renderError says of an error what failed.
+type renderError struct {
 	error
 
-	what delivery.Unbuilt
+	what delivery.RenderFailure
 }
 
-func (e *unbuiltError) Unwrap() error { return e.error }
+func (e *renderError) Unwrap() error { return e.error }
 
 // unbuilt returns what failed where Build returned err.
-func unbuilt(err error) delivery.Unbuilt {
-	if e, ok := errors.AsType[*unbuiltError](err); ok {
+func renderFailure(err error) delivery.RenderFailure {
+	if e, ok := errors.AsType[*renderError](err); ok {
 		return e.what
 	}
-	return delivery.Unbuilt{Stage: delivery.StageRule}
+	return delivery.RenderFailure{Stage: delivery.StageRule}
 }
 
 // failed returns err as one of the expression at the stage. Good runs of other events may come meanwhile: then the failure seems to be
 // later than it was, which ends no row too late.
 func failed(stage delivery.Stage, p *expression.Program, err error) error {
-	return &unbuiltError{err, delivery.Unbuilt{Stage: stage, Runs: delivery.Runs{Counter: &p.Good, Good: p.Good.Load()}}}
+	return &renderError{err, delivery.RenderFailure{Stage: stage, Runs: delivery.Runs{Counter: &p.Good, Good: p.Good.Load()}}}
 }
 
 // goodRuns returns the counter of an expression's good runs, nil where there is no expression.
@@ -163,8 +163,8 @@ func (b *builder) shared(s payload.Shape, f delivery.Format) []byte {
 // flightOverhead is what a delivery on its way costs in memory beside its body.
 const flightOverhead = 640
 
-// Footprint returns about how many bytes of memory the deliveries of one event, as Plan makes them, take on their way.
-func Footprint(deliveries []delivery.Delivery) int64 {
+// MemoryCost returns about how many bytes of memory the deliveries of one event, as Plan makes them, take on their way.
+func MemoryCost(deliveries []delivery.Delivery) int64 {
 	bytes := int64(len(deliveries)) * flightOverhead
 	counted := make(map[*byte]bool) // two bodies are the same one where they begin at the same place
 	for i := range deliveries {

@@ -172,15 +172,15 @@ func TestPlanSharesBodies(t *testing.T) {
 	if &planned[0].Body[0] != &planned[4].Body[0] {
 		t.Error("the event of a failed transform is not the plain body")
 	}
-	overhead := dispatch.Footprint(make([]delivery.Delivery, len(planned)))
+	overhead := dispatch.MemoryCost(make([]delivery.Delivery, len(planned)))
 	want := overhead
 	for _, bytes := range distinct {
 		want += bytes
 	}
-	if got := dispatch.Footprint(planned); got != want || overhead <= 0 {
+	if got := dispatch.MemoryCost(planned); got != want || overhead <= 0 {
 		t.Errorf("footprint %d, want %d", got, want)
 	}
-	if dispatch.Plan(userMessage(t), nil) != nil || dispatch.Footprint(nil) != 0 {
+	if dispatch.Plan(userMessage(t), nil) != nil || dispatch.MemoryCost(nil) != 0 {
 		t.Error("something of nothing")
 	}
 }
@@ -217,7 +217,7 @@ func TestPlanAllocations(t *testing.T) {
 		for i := range rules {
 			rules[i] = made(t, int32(i), payload.ShapePlugin, delivery.FormatJSON, "", "")
 		}
-		if got := testing.AllocsPerRun(100, func() { dispatch.Footprint(dispatch.Plan(m, rules)) }); got != body+1 {
+		if got := testing.AllocsPerRun(100, func() { dispatch.MemoryCost(dispatch.Plan(m, rules)) }); got != body+1 {
 			t.Errorf("%v allocations for %d rules, want %v for the body and one", got, n, body)
 		}
 	}
@@ -236,7 +236,7 @@ func BenchmarkPlan(b *testing.B) {
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				dispatch.Footprint(dispatch.Plan(m, rules))
+				dispatch.MemoryCost(dispatch.Plan(m, rules))
 			}
 		})
 	}

@@ -146,7 +146,7 @@ func (d *Dispatcher) Pressed(from Source) {
 	}
 	for _, l := range full {
 		// An endpoint that works is waited for at the park limit, also where the overflow is to be buried.
-		if starving && !(d.BuryOverflow && d.full(l)) {
+		if starving && !(d.DeadLetterOverflow && d.full(l)) {
 			spill = append(spill, l)
 		}
 	}

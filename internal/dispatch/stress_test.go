@@ -24,7 +24,7 @@ func TestEverythingIsAccountedFor(t *testing.T) {
 			t.Parallel()
 			bury := seed%2 == 1
 			run(t, func(t *testing.T, w *world, d *dispatch.Dispatcher) { chaos(t, w, d, seed) }, func(o *dispatch.Options) {
-				o.BuryOverflow = bury
+				o.DeadLetterOverflow = bury
 				o.Concurrency = 12
 				o.PerRule = true
 			})

@@ -54,7 +54,7 @@ func TestInARow(t *testing.T) {
 				}
 				pass(time.Second)
 				for _, h := range d.Health() {
-					longest = max(longest, h.Unbuilt)
+					longest = max(longest, h.RenderFailure)
 				}
 			}
 			if longest != tc.want {
@@ -65,8 +65,8 @@ func TestInARow(t *testing.T) {
 			w.shaped[1] = mended
 			w.mu.Unlock()
 			for _, h := range d.Health() {
-				if h.Unbuilt != 0 {
-					t.Errorf("%s: %d in a row with other expressions", name, h.Unbuilt)
+				if h.RenderFailure != 0 {
+					t.Errorf("%s: %d in a row with other expressions", name, h.RenderFailure)
 				}
 			}
 		})

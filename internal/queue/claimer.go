@@ -68,7 +68,7 @@ type Claimer struct {
 
 // NewClaimer returns a claimer. settle writes results, as Writer.Settle does. gauge, where there is one, learns which rows are being sent.
 func NewClaimer(
-	store ClaimStore, lanes Lanes, settle func(delivery.Update), logger *slog.Logger, reg prometheus.Registerer, gauge *Gauge,
+	store ClaimStore, lanes Lanes, settle func(delivery.Update), logger *slog.Logger, reg prometheus.Registerer, gauge *DepthMonitor,
 ) (*Claimer, error) {
 	if store == nil || lanes == nil || settle == nil {
 		return nil, errors.New("claimer: store, lanes and settle are required")

@@ -45,11 +45,11 @@ const (
 	lookEvery    = 5 * time.Second  // at memory alone
 	compareEvery = 30 * time.Second // with the lane records
 	// markAfter is how long an endpoint must have taken nothing from this process before it says so to the others.
-	markAfter     = 10 * time.Minute
-	pauseAfter    = 24 * time.Hour
-	pauseAttempts = 10
-	pauseGone     = 3  // answers 410 in a row
-	pauseUnbuilt  = 20 // deliveries in a row that no body could be made for
+	markAfter       = 10 * time.Minute
+	pauseAfter      = 24 * time.Hour
+	pauseAttempts   = 10
+	pauseGone       = 3  // answers 410 in a row
+	pauseUnrendered = 20 // deliveries in a row that no body could be made for
 	// noticeTime is more than the rules of this process need to notice a pause.
 	noticeTime = 2 * time.Minute
 )
@@ -136,7 +136,7 @@ func (p *Pauser) look(ctx context.Context) error {
 		switch {
 		case h.Gone >= pauseGone:
 			err = p.pause(ctx, h.Lane, s, delivery.ReasonGone, "its endpoint answers 410, gone, for good: give it another URL")
-		case h.Unbuilt >= pauseUnbuilt:
+		case h.RenderFailure >= pauseUnrendered:
 			err = p.pause(ctx, h.Lane, s, delivery.ReasonExpression, "its filter or transform fails, as the attempts of its dead deliveries say: "+
 				"change the expression")
 		}

@@ -48,7 +48,7 @@ func (w *Writer) reject(ctx context.Context, batch []parking, err *delivery.Reje
 
 // reduced returns the row as p's form says.
 func reduced(p parking) delivery.Insert {
-	in := delivery.Bury(&p.insert.Delivery, p.insert.Attempts, p.insert.LastStatus)
+	in := delivery.DeadLetter(&p.insert.Delivery, p.insert.Attempts, p.insert.LastStatus)
 	if p.insert.State == delivery.Dead {
 		in.Reason = p.insert.Reason // it was dead for another reason before
 	}

@@ -42,7 +42,7 @@ func TestRefusedRowIsReduced(t *testing.T) {
 				in := row(1)
 				in.Kind, in.RuleID, in.EventType, in.EventID = delivery.KindWebhook, 7, long, long
 				in.Traceparent, in.EventTime, in.Attempts, in.LastStatus = "x", time.Now(), 3, 500
-				w.Park(in, nil, func() { stored.Add(1) })
+				w.Enqueue(in, nil, func() { stored.Add(1) })
 				pass(time.Second)
 				rows := db.stored()
 				if stored.Load() != 1 || len(rows) != 1 {
@@ -73,9 +73,9 @@ func TestRowRefusedInAnyForm(t *testing.T) {
 		var stored, asked atomic.Int32
 		var wanted atomic.Bool
 		wanted.Store(true)
-		w.Park(row(1), nil, nil)
-		w.Park(row(2), nil, func() { stored.Add(1) })
-		w.Park(row(3), func() bool { asked.Add(1); return wanted.Load() }, func() { t.Error("confirmed a row that was given up") })
+		w.Enqueue(row(1), nil, nil)
+		w.Enqueue(row(2), nil, func() { stored.Add(1) })
+		w.Enqueue(row(3), func() bool { asked.Add(1); return wanted.Load() }, func() { t.Error("confirmed a row that was given up") })
 		pass(10 * time.Minute)
 		db.setAway(true)
 		pass(10 * time.Minute) // offered again all the while; it must not gather
@@ -137,7 +137,7 @@ func TestTroublesOfManyRowsAreOneLineAMinute(t *testing.T) {
 				t.Fatal(err)
 			}
 			for n := range 240 {
-				w.Park(row(byte(n)), nil, nil)
+				w.Enqueue(row(byte(n)), nil, nil)
 				pass(time.Second)
 			}
 			text, told := logs.String(), 0

@@ -72,7 +72,7 @@ func (w *Writer) isWanted(p parking) bool {
 }
 
 // NewWriter starts a writer. Close must be called. gauge, where there is one, counts what is stored and ended.
-func NewWriter(store Store, logger *slog.Logger, reg prometheus.Registerer, gauge *Gauge) (*Writer, error) {
+func NewWriter(store Store, logger *slog.Logger, reg prometheus.Registerer, gauge *DepthMonitor) (*Writer, error) {
 	if store == nil {
 		return nil, errors.New("queue writer: no store")
 	}
@@ -106,9 +106,9 @@ func (w *Writer) Close(ctx context.Context) error {
 	return err
 }
 
-// Park stores a row and then calls stored once, from the writer's goroutine. It is given up without a call when wanted
+// Enqueue stores a row and then calls stored once, from the writer's goroutine. It is given up without a call when wanted
 // says so before it is written: its record will be read again. It is not asked again then.
-func (w *Writer) Park(in delivery.Insert, wanted func() bool, stored func()) {
+func (w *Writer) Enqueue(in delivery.Insert, wanted func() bool, stored func()) {
 	p := parking{insert: in, wanted: wanted, stored: stored}
 	w.ledger.queued(&p) // now, not when it is stored: a limit that is asked meanwhile must know of it
 	w.rows.add(p)
@@ -230,7 +230,7 @@ type writerMetrics struct {
 func newWriterMetrics(reg prometheus.Registerer) *writerMetrics {
 	m := &writerMetrics{
 		parked: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "webhook_dispatcher_rows_parked_total",
+			Name: "webhook_dispatcher_rows_enqueued_total",
 			Help: "Deliveries stored as rows, by the reason that made them rows.",
 		}, []string{"reason"}),
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{

@@ -89,7 +89,7 @@ func New(options Options) (*Refresher, error) {
 		options.Logger = slog.New(slog.DiscardHandler)
 	}
 	r := &Refresher{options: options, log: options.Logger, turn: make(chan struct{}, 1), faults: faults{}}
-	r.metrics = newMetrics(options.Registerer, r.age)
+	r.metrics = newMetrics(options.Registerer, r.lastRefresh)
 	return r, nil
 }
 
@@ -234,11 +234,11 @@ func (r *Refresher) failed(err error) {
 	r.log.Error("rules cannot be read; the last good ones stay in force", "error", text)
 }
 
-// age returns the seconds since the last good reading began, 0 before the first.
-func (r *Refresher) age() float64 {
+// lastRefresh returns when the last successful reading began, in Unix seconds; 0 before the first.
+func (r *Refresher) lastRefresh() float64 {
 	now := r.current.Load()
 	if now == nil {
 		return 0
 	}
-	return time.Since(now.began).Seconds()
+	return float64(now.began.UnixMicro()) / 1e6
 }

@@ -24,13 +24,13 @@ type metrics struct {
 
 func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 	attempts := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "webhook_dispatcher_attempts_total",
+		Name: "webhook_dispatcher_http_requests_total",
 		Help: "Requests to endpoints by outcome: the class of the answer's status, or why there was no usable answer.",
 	}, []string{"outcome"})
 	m := &metrics{
 		attempts: make(map[string]prometheus.Counter, len(outcomes)),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name:    "webhook_dispatcher_attempt_duration_seconds",
+			Name:    "webhook_dispatcher_http_request_duration_seconds",
 			Help:    "Time from the start of a request to an endpoint until its answer was read or it failed.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 20, 30, 60},
 		}),

@@ -46,7 +46,7 @@ func newFilterMetrics(registerer prometheus.Registerer) (*filterMetrics, error) 
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 1.5, 2, 2.5, 5, 10},
 		}),
 		own: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name:    "webhook_dispatcher_filter_own_duration_seconds",
+			Name:    "webhook_dispatcher_filter_overhead_seconds",
 			Help:    "The same without the time in which the endpoints of rows were waited for, and without requests that were given up.",
 			Buckets: []float64{.00005, .0001, .00025, .0005, .001, .0015, .002, .005, .01, .025, .1},
 		}),

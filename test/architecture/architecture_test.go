@@ -98,8 +98,8 @@ func TestFaultsAreFound(t *testing.T) {
 		{"allowed standard package", "internal/egress", "net/http", ""},
 		{"package below another", "internal/store/conformance", module + "/internal/store", ""},
 		{"package below another has its row", "internal/store/conformance", "github.com/segmentio/kafka-go", "must not import"},
-		{"embedded in the daemon", "internal/app", module + "/internal/embedded", "must not import internal/embedded"},
-		{"embedded in the sandbox", "cmd/sandbox", module + "/internal/embedded", ""},
+		{"embedded in the daemon", "internal/app", module + "/internal/fakes", "must not import internal/fakes"},
+		{"embedded in the sandbox", "cmd/sandbox", module + "/internal/fakes", ""},
 		{"no row", "internal/util", "strings", "internal/util has no row"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -50,7 +50,7 @@ var table = []row{
 
 	// Pure: no Kafka, no HTTP, no SQL, no clock of their own.
 	{pkg: "internal/offset"},
-	{pkg: "internal/spelling"},
+	{pkg: "internal/suggest"},
 	{pkg: "internal/delivery", ours: []string{"pkg/event"}},
 	{pkg: "internal/breaker", ours: []string{"internal/delivery"}, others: []string{breaker}},
 	{pkg: "internal/payload", ours: []string{"internal/delivery", "pkg/event"}},
@@ -58,7 +58,7 @@ var table = []row{
 	{
 		pkg: "internal/rule",
 		ours: []string{
-			"internal/delivery", "internal/expression", "internal/payload", "internal/spelling", "pkg/event", "pkg/signature", "schema",
+			"internal/delivery", "internal/expression", "internal/payload", "internal/suggest", "pkg/event", "pkg/signature", "schema",
 		},
 		others: []string{prometheus, xnet},
 	},
@@ -66,7 +66,7 @@ var table = []row{
 	{pkg: "internal/secret"},
 
 	// One side of the world each.
-	{pkg: "internal/config", ours: []string{"internal/secret", "internal/spelling", "pkg/signature"}, others: []string{kong, yaml, driver}},
+	{pkg: "internal/config", ours: []string{"internal/secret", "internal/suggest", "pkg/signature"}, others: []string{kong, yaml, driver}},
 	{pkg: "internal/bus", ours: []string{"internal/offset"}, others: []string{kafka, prometheus, xsync}},
 	{
 		pkg: "internal/decode", ours: []string{"internal/bus", "internal/payload", "pkg/event", "schema"},
@@ -104,7 +104,7 @@ var table = []row{
 		others: []string{prometheus, xtext},
 	},
 	{
-		pkg: "internal/filtering", ours: []string{"internal/delivery", "internal/payload", "internal/webfilter"},
+		pkg: "internal/webfilter/stage", ours: []string{"internal/delivery", "internal/payload", "internal/webfilter"},
 		others: []string{prometheus},
 	},
 
@@ -116,7 +116,7 @@ var table = []row{
 	{
 		pkg: "internal/app",
 		ours: []string{
-			"internal/bus", "internal/config", "internal/decode", "internal/delivery", "internal/dispatch", "internal/egress", "internal/filtering",
+			"internal/bus", "internal/config", "internal/decode", "internal/delivery", "internal/dispatch", "internal/egress", "internal/webfilter/stage",
 			"internal/payload", "internal/queue", "internal/webfilter", "internal/replay", "internal/rule", "internal/secret",
 			"internal/sender", "internal/server", "internal/store", "pkg/event", "schema",
 		},
@@ -127,7 +127,7 @@ var table = []row{
 		ours: []string{
 			"internal/app", "internal/config", "internal/decode", "internal/delivery", "internal/dispatch", "internal/payload", "internal/recipe",
 			"internal/replay",
-			"internal/rule", "internal/sender", "internal/spelling", "internal/store", "internal/webfilter", "pkg/event", "schema",
+			"internal/rule", "internal/sender", "internal/suggest", "internal/store", "internal/webfilter", "pkg/event", "schema",
 		},
 		others: []string{kong}, guarded: []string{"net/http"},
 	},
@@ -135,27 +135,27 @@ var table = []row{
 
 	// Never in the daemon's binary.
 	{
-		pkg: "internal/embedded", ours: []string{"schema", "pkg/event"},
+		pkg: "internal/fakes", ours: []string{"schema", "pkg/event"},
 		others:  []string{franz, mysqlInGo, driver, avro, "github.com/sirupsen/logrus"},
 		guarded: []string{"database/sql", "net/http"},
 	},
 	{
-		pkg: "cmd/sandbox", ours: []string{everything, "internal/embedded"}, others: []string{franz, driver, kong, prometheus},
+		pkg: "cmd/sandbox", ours: []string{everything, "internal/fakes"}, others: []string{franz, driver, kong, prometheus},
 		guarded: []string{"database/sql", "net/http"},
 	},
 	{
-		pkg: "cmd/bench", ours: []string{everything, "internal/embedded"}, others: []string{kong},
+		pkg: "cmd/bench", ours: []string{everything, "internal/fakes"}, others: []string{kong},
 		guarded: []string{"net/http", "os/exec"},
 	},
 	{
-		pkg: "test/e2e", ours: []string{everything, "internal/embedded"}, others: []string{franz, kafka, driver, prometheus, xsync},
+		pkg: "test/e2e", ours: []string{everything, "internal/fakes"}, others: []string{franz, kafka, driver, prometheus, xsync},
 		guarded: []string{"database/sql", "net/http", "os/exec"},
 	},
 }
 
 // notLinked are packages and modules that the daemon's binary must not hold: they are for tests and the sandbox.
 var notLinked = []string{
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/embedded",
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/fakes",
 	"github.com/twmb/franz-go/pkg/kfake",
 	mysqlInGo,
 	"testing",

@@ -27,7 +27,7 @@ func TestBacklog(t *testing.T) {
 	byTable, byDaemon := s.rowsWritten(d)
 	if byTable > 0 || byDaemon > 0 || s.rows("TRUE") > 0 {
 		t.Errorf("rows written: %d by the table's counter, %d by the daemon's (%s), %d are there",
-			byTable, byDaemon, d.parkedBy(), s.rows("TRUE"))
+			byTable, byDaemon, d.enqueuedBy(), s.rows("TRUE"))
 	}
 	if n := len(e.visited()); n != count {
 		t.Errorf("%d requests for %d events", n, count)
@@ -52,7 +52,7 @@ func TestBacklogBesideHangingEndpoint(t *testing.T) {
 	limit := count / 3
 	l.send(count, 0)
 	l.sent()
-	d := s.launch("WEBHOOK_DISPATCHER_PARK_OVERFLOW=dead", fmt.Sprintf("WEBHOOK_DISPATCHER_PARK_LIMIT_RULE_ROWS=%d", limit))
+	d := s.launch("WEBHOOK_DISPATCHER_QUEUE_OVERFLOW=dead", fmt.Sprintf("WEBHOOK_DISPATCHER_QUEUE_LIMIT_RULE_ROWS=%d", limit))
 	d.waitReady(30 * time.Second)
 	most := 0
 	took := eventually(t, sized(3*time.Minute, 15*time.Minute), "all events at the healthy endpoint", func() error {
@@ -72,7 +72,7 @@ func TestBacklogBesideHangingEndpoint(t *testing.T) {
 	// On a machine that is busy a request may take longer than the hand-off time.
 	handedOff := s.rows("rule_id = ?", healthyRule)
 	if handedOff > count/100 {
-		t.Errorf("the healthy endpoint has %d rows: %s", handedOff, d.parkedBy())
+		t.Errorf("the healthy endpoint has %d rows: %s", handedOff, d.enqueuedBy())
 	}
 	peak := d.peak()
 	if peak > peakMemory {
@@ -83,9 +83,9 @@ func TestBacklogBesideHangingEndpoint(t *testing.T) {
 	d.kill()
 }
 
-// TestParkLimitHolds lets an endpoint hang until as many rows wait for it as may. The partitions wait with it then, which is the stated
+// TestQueueLimitHolds lets an endpoint hang until as many rows wait for it as may. The partitions wait with it then, which is the stated
 // exception to the isolation of endpoints. Once it works again everything is delivered, and no event was given up.
-func TestParkLimitHolds(t *testing.T) {
+func TestQueueLimitHolds(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	k := newSink(t)
@@ -95,7 +95,7 @@ func TestParkLimitHolds(t *testing.T) {
 	const count, limit, window = 6000, 1000, 200
 	l.send(count, 0)
 	l.sent()
-	d := s.serve(fmt.Sprintf("WEBHOOK_DISPATCHER_PARK_LIMIT_RULE_ROWS=%d", limit), fmt.Sprintf("WEBHOOK_DISPATCHER_WINDOW=%d", window),
+	d := s.serve(fmt.Sprintf("WEBHOOK_DISPATCHER_QUEUE_LIMIT_RULE_ROWS=%d", limit), fmt.Sprintf("WEBHOOK_DISPATCHER_MAX_IN_FLIGHT_PER_PARTITION=%d", window),
 		"WEBHOOK_DISPATCHER_TIMEOUT=2s", "WEBHOOK_DISPATCHER_RETRY_SCHEDULE=1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s")
 	waiting := func() int { return s.rows("rule_id = ? AND state IN (0, 1)", rule) }
 	reached := eventually(t, 30*time.Second, "the park limit", func() error { return atLeast(waiting(), limit) })

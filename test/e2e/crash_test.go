@@ -50,7 +50,7 @@ func TestKilledAtRandomMoments(t *testing.T) {
 		c.endpoints[rule] = e
 	}
 	settings := []string{
-		"WEBHOOK_DISPATCHER_RETRY_SCHEDULE=1s" + strings.Repeat(",1s", 24), fmt.Sprintf("WEBHOOK_DISPATCHER_WINDOW=%d", crashWindow),
+		"WEBHOOK_DISPATCHER_RETRY_SCHEDULE=1s" + strings.Repeat(",1s", 24), fmt.Sprintf("WEBHOOK_DISPATCHER_MAX_IN_FLIGHT_PER_PARTITION=%d", crashWindow),
 	}
 	begun := time.Now()
 	replicas := []*daemon{s.serve(settings...), s.serve(settings...)}

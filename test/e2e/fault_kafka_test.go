@@ -237,7 +237,7 @@ func TestCompactedTopic(t *testing.T) {
 		return nil
 	})
 	took := eventually(t, recovery, "offsets", func() error { return s.producer.allCommitted(registrations) })
-	d.metricIs("webhook_dispatcher_bus_lag_records", 0, 5*time.Second)
+	d.metricIs("webhook_dispatcher_consumer_lag_records", 0, 5*time.Second)
 	d.metricIs("webhook_dispatcher_records_lost_total", 0, 5*time.Second)
 	if n := s.count("hook"); n > before+len(left) {
 		t.Errorf("%d requests, want %d at most", n, before+len(left))
@@ -305,7 +305,7 @@ func TestLogStartPassesTheDaemon(t *testing.T) {
 	s.watchOffsets(registrations)
 	db := newProxy(t, s.mariadb.address())
 	s.on("hook", answers(500))
-	d := s.serve(s.through(db), "WEBHOOK_DISPATCHER_WINDOW=10", "WEBHOOK_DISPATCHER_FETCH_BUDGET=1MiB",
+	d := s.serve(s.through(db), "WEBHOOK_DISPATCHER_MAX_IN_FLIGHT_PER_PARTITION=10", "WEBHOOK_DISPATCHER_FETCH_BUDGET=1MiB",
 		"WEBHOOK_DISPATCHER_RETRY_SCHEDULE=1s,1s,1s,1s")
 	db.refuse()
 	const all, left = 400, 20

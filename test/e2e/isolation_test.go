@@ -169,7 +169,7 @@ func TestBadNeighbours(t *testing.T) {
 			}
 			caughtUp := eventually(t, settleTime, "offsets", func() error { return n.producer.allCommitted(registrations) })
 			figure(t, "%d events at %d/s: healthy after %s; worst lag of a partition %d, after %s %d, none %s after the end; rows: %s; %.0f MiB",
-				rate*length, rate, times, most, settleTime, later, caughtUp, n.d.parkedBy(), n.d.peak())
+				rate*length, rate, times, most, settleTime, later, caughtUp, n.d.enqueuedBy(), n.d.peak())
 			n.d.kill()
 		})
 	}
@@ -192,7 +192,7 @@ func TestManyHangingEndpoints(t *testing.T) {
 			}
 			caughtUp := eventually(t, 2*settleTime, "offsets", func() error { return n.producer.allCommitted(registrations) })
 			figure(t, "%d events at %d/s: healthy after %s, from %s on after %s; no lag %s after the end; rows: %s; %.0f MiB",
-				rate*length, rate, times, settleTime, spreadOf(later), caughtUp, n.d.parkedBy(), n.d.peak())
+				rate*length, rate, times, settleTime, spreadOf(later), caughtUp, n.d.enqueuedBy(), n.d.peak())
 			n.d.kill()
 		})
 	}
@@ -212,7 +212,7 @@ func TestBurstBesideHangingEndpoints(t *testing.T) {
 	for round := 0; round < least || round < most && (share(1) < wanted || share(5) < wanted); round++ {
 		for _, hanging := range kinds {
 			t.Run(fmt.Sprintf("%d of 10 round %d", hanging, round+1), func(t *testing.T) {
-				n := newNeighbours(t, false, mixed(10, hanging, hangs), fmt.Sprintf("WEBHOOK_DISPATCHER_WINDOW=%d", window))
+				n := newNeighbours(t, false, mixed(10, hanging, hangs), fmt.Sprintf("WEBHOOK_DISPATCHER_MAX_IN_FLIGHT_PER_PARTITION=%d", window))
 				n.healthy, n.indexes = n.healthy[len(n.healthy)-compared:], n.indexes[len(n.indexes)-compared:]
 				begun := time.Now()
 				n.load.send(events, 0)
@@ -227,7 +227,7 @@ func TestBurstBesideHangingEndpoints(t *testing.T) {
 				}
 				rate := int(float64(events*compared) / last.Sub(begun).Seconds())
 				rates[hanging], best[hanging] = append(rates[hanging], rate), max(best[hanging], rate)
-				t.Logf("%d deliveries a second to %d healthy endpoints; rows: %s; %.0f MiB", rate, compared, n.d.parkedBy(), n.d.peak())
+				t.Logf("%d deliveries a second to %d healthy endpoints; rows: %s; %.0f MiB", rate, compared, n.d.enqueuedBy(), n.d.peak())
 				n.d.kill()
 			})
 		}

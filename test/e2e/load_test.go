@@ -277,22 +277,22 @@ func (s *site) rowsWritten(d *daemon) (byTable, byDaemon int) {
 	s.t.Helper()
 	byTable = s.mustNumber(`SELECT COALESCE(MAX(AUTO_INCREMENT), 1) - 1 FROM information_schema.tables
   WHERE table_schema = ? AND table_name = 'webhook_dispatcher_delivery'`, s.database)
-	parked, err := d.metric("webhook_dispatcher_rows_parked_total")
+	parked, err := d.metric("webhook_dispatcher_rows_enqueued_total")
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	return byTable, int(parked)
 }
 
-// parkedBy returns the rows that the daemon has made, by reason, for the table of figures.
-func (d *daemon) parkedBy() string {
+// enqueuedBy returns the rows that the daemon has made, by reason, for the table of figures.
+func (d *daemon) enqueuedBy() string {
 	d.t.Helper()
 	_, body, err := d.get("/metrics")
 	if err != nil {
 		return err.Error()
 	}
 	var parts []string
-	series := regexp.MustCompile(`(?m)^webhook_dispatcher_rows_parked_total\{reason="(\w*)"\} (\S+)$`)
+	series := regexp.MustCompile(`(?m)^webhook_dispatcher_rows_enqueued_total\{reason="(\w*)"\} (\S+)$`)
 	for _, m := range series.FindAllStringSubmatch(body, -1) {
 		if m[2] != "0" {
 			parts = append(parts, m[1]+" "+m[2])

@@ -38,7 +38,7 @@ func TestFailuresBecomeRowsAndAreTriedAgain(t *testing.T) {
 		rules[hook] = s.rule(hook)
 	}
 	rules["healthy"] = s.rule("healthy")
-	d := s.serve("WEBHOOK_DISPATCHER_RETRY_SCHEDULE=1s,1s,2s", "WEBHOOK_DISPATCHER_TIMEOUT=4s", "WEBHOOK_DISPATCHER_HAND_OFF=2s")
+	d := s.serve("WEBHOOK_DISPATCHER_RETRY_SCHEDULE=1s,1s,2s", "WEBHOOK_DISPATCHER_TIMEOUT=4s", "WEBHOOK_DISPATCHER_HAND_OFF_AFTER=2s")
 	s.producer.publish(registrations, 1, 1, 1)
 
 	// The offset is released by rows, long before the slow request ends or the schedule does.

@@ -12,7 +12,7 @@ import (
 const poll = 50 * time.Millisecond
 
 // slowHandOff keeps first tries from becoming rows on a machine that is busy, for tests that count rows.
-const slowHandOff = "WEBHOOK_DISPATCHER_HAND_OFF=9s"
+const slowHandOff = "WEBHOOK_DISPATCHER_HAND_OFF_AFTER=9s"
 
 // eventually waits until check returns nil, and fails the test with its last error when that takes longer than limit. It returns how
 // long it took.

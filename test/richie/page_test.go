@@ -13,7 +13,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/embedded"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/fakes"
 )
 
 // operator is somebody who follows docs/richie.md, with a database of his own.
@@ -27,7 +27,7 @@ type operator struct {
 func newOperator(t *testing.T, p *portal) *operator {
 	t.Helper()
 	o := &operator{folder: t.TempDir(), blocks: make(map[string]string)}
-	database, err := embedded.StartDatabase()
+	database, err := fakes.StartDatabase()
 	if err != nil {
 		t.Fatal(err)
 	}
