@@ -108,6 +108,11 @@ var table = []row{
 		others: []string{prometheus},
 	},
 
+	// What an operator does, for the command line and whatever else faces people. It knows no flags and no HTTP.
+	{
+		pkg: "internal/admin", ours: []string{"internal/rule", "schema"},
+	},
+
 	// What puts it all together.
 	{
 		pkg: "internal/server", ours: []string{"internal/delivery", "internal/payload", "internal/rule", "internal/webfilter"},
@@ -125,7 +130,8 @@ var table = []row{
 	{
 		pkg: "internal/cli",
 		ours: []string{
-			"internal/app", "internal/config", "internal/decode", "internal/delivery", "internal/dispatch", "internal/payload", "internal/recipe",
+			"internal/admin", "internal/app", "internal/config", "internal/decode", "internal/delivery", "internal/dispatch",
+			"internal/payload", "internal/recipe",
 			"internal/replay",
 			"internal/rule", "internal/sender", "internal/suggest", "internal/store", "internal/webfilter", "pkg/event", "schema",
 		},
