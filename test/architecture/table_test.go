@@ -110,7 +110,11 @@ var table = []row{
 
 	// What an operator does, for the command line and whatever else faces people. It knows no flags and no HTTP.
 	{
-		pkg: "internal/admin", ours: []string{"internal/rule", "schema"},
+		pkg: "internal/admin",
+		ours: []string{
+			"internal/decode", "internal/delivery", "internal/payload", "internal/replay", "internal/rule", "internal/store",
+			"internal/suggest", "internal/webfilter", "pkg/event", "schema",
+		},
 	},
 
 	// What puts it all together.
