@@ -17,8 +17,14 @@
 package admin
 
 import (
+	"context"
 	"errors"
+	"time"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/replay"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
 
@@ -27,6 +33,50 @@ import (
 type Options struct {
 	// Catalogue has the events of the platform. It is required.
 	Catalogue *schema.Catalogue
+	// Store is for all operations but those on events and samples; *store.Store is one.
+	Store Store
+	// Compiler is for replays that make requests of events again, as the daemons make them.
+	Compiler *rule.Compiler
+	// History and Registry are for replays that read topics. AllTopics says that all topics are read, so
+	// that records which are not events are expected.
+	History   replay.History
+	Registry  replay.Registry
+	AllTopics bool
+}
+
+// Store holds deliveries, undecodable records and rules.
+type Store interface {
+	DeliveryStore
+	DeadStore
+	RecordStore
+	replay.Rows
+	replay.Records
+
+	Rules(ctx context.Context) (rule.Table, error)
+}
+
+// RecordStore lists undecodable records.
+type RecordStore interface {
+	ListUndecodable(ctx context.Context, reason string, limit int) (found []store.KeptRecord, more bool, err error)
+	UndecodableIDs(ctx context.Context, reason string, after, upTo uint64, limit int) ([]uint64, error)
+}
+
+// DeadStore counts and replays rows of deliveries that have ended.
+type DeadStore interface {
+	CountDead(ctx context.Context, f store.Filter) (store.Dead, error)
+	ReplayDead(ctx context.Context, f store.Filter) (replayed int, err error)
+	EndedPage(ctx context.Context, state delivery.State, f store.Filter, after store.EndedRow, limit int) ([]store.Summary, store.EndedRow, error)
+	Waiting(ctx context.Context, lane delivery.Lane) (rows int, err error)
+}
+
+// DeliveryStore reads rows of deliveries and the attempt log.
+type DeliveryStore interface {
+	Now(ctx context.Context) (time.Time, error)
+	List(ctx context.Context, f store.Filter, limit int) (found []store.Summary, more bool, err error)
+	Summary(ctx context.Context, id delivery.ID) (store.Summary, bool, error)
+	SummaryOfRow(ctx context.Context, row uint64) (store.Summary, bool, error)
+	Get(ctx context.Context, id delivery.ID) (delivery.Row, bool, error)
+	Attempts(ctx context.Context, id delivery.ID) ([]delivery.Attempt, error)
 }
 
 // Admin runs operations. It has no state of its own and is safe for concurrent use.

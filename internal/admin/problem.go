@@ -34,6 +34,7 @@ type List string
 // The lists to which hints refer.
 const (
 	SeeEvents      List = "events"
+	SeeRules       List = "rules"
 	SeeUndecodable List = "undecodable"
 )
 

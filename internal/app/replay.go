@@ -9,40 +9,38 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/replay"
-	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
 
-// NewReplayer builds what replays from the topics and the registry that the settings describe, which are the daemon's. o brings what is no
-// setting: rows, records, run and whether to apply. The second result closes connections.
-func NewReplayer(cfg *config.Bus, o replay.Options) (_ *replay.Replayer, closeAll func(), err error) {
-	catalogue, err := schema.LoadCatalogue()
-	if err != nil {
-		return nil, nil, err
-	}
+// Topics are what replays read events from. Nothing is connected to before the first question.
+type Topics struct {
+	History  *bus.History
+	Registry *decode.Client
+}
+
+// NewTopics returns the topics and the registry that the daemon's settings describe.
+func NewTopics(cfg *config.Bus) (*Topics, error) {
 	kafkaTLS, sasl, err := kafkaSecurity(cfg)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	registry, err := newRegistryClient(cfg, nil, nil) // what goes wrong is an error here, not a line in a log
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	history, err := bus.NewHistory(bus.HistoryOptions{
 		Brokers: cfg.BootstrapServers, TopicPrefix: cfg.TopicPrefix, Topics: cfg.Topics, TLS: kafkaTLS, SASL: sasl,
 	})
 	if err != nil {
 		registry.Close()
-		return nil, nil, err
+		return nil, err
 	}
-	closeAll = func() { history.Close(); registry.Close() }
-	o.History, o.Registry, o.Catalogue, o.Everything = history, registry, catalogue, cfg.AllTopics()
-	r, err := replay.New(o)
-	if err != nil {
-		closeAll()
-		return nil, nil, err
-	}
-	return r, closeAll, nil
+	return &Topics{history, registry}, nil
+}
+
+// Close closes the connections.
+func (t *Topics) Close() {
+	t.History.Close()
+	t.Registry.Close()
 }
 
 // newRegistryClient builds the client of the schema registry. It connects to nothing yet.
