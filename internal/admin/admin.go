@@ -42,6 +42,8 @@ type Options struct {
 	History   replay.History
 	Registry  replay.Registry
 	AllTopics bool
+	// Keys are for the rotation of keys.
+	Keys Keys
 }
 
 // Store holds deliveries, undecodable records and rules.
@@ -49,6 +51,7 @@ type Store interface {
 	DeliveryStore
 	DeadStore
 	RecordStore
+	SecretStore
 	replay.Rows
 	replay.Records
 
