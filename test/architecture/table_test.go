@@ -40,6 +40,9 @@ const (
 	xtime      = "golang.org/x/time"
 )
 
+// shared are packages that every other may import: they know nothing of the world.
+var shared = []string{module + "/internal/backoff", xtime}
+
 // table is the import table of the design. Imports point one way: a package stands below all that it imports. A new
 // package gets a row; a new import gets a place in one only when the package is meant to know of it.
 var table = []row{
@@ -49,6 +52,7 @@ var table = []row{
 	{pkg: "schema"},
 
 	// Pure: no Kafka, no HTTP, no SQL, no clock of their own.
+	{pkg: "internal/backoff"},
 	{pkg: "internal/offset"},
 	{pkg: "internal/suggest"},
 	{pkg: "internal/delivery", ours: []string{"pkg/event"}},
@@ -88,7 +92,7 @@ var table = []row{
 		ours: []string{
 			"internal/breaker", "internal/delivery", "internal/expression", "internal/payload", "internal/rule", "pkg/event",
 		},
-		others: []string{prometheus, xsync, xtime},
+		others: []string{prometheus, xsync},
 	},
 	{
 		pkg: "internal/replay",
@@ -111,7 +115,7 @@ var table = []row{
 	// What puts it all together.
 	{
 		pkg: "internal/server", ours: []string{"internal/delivery", "internal/payload", "internal/rule", "internal/webfilter"},
-		others: []string{prometheus, xtime}, guarded: []string{"net/http"},
+		others: []string{prometheus}, guarded: []string{"net/http"},
 	},
 	{
 		pkg: "internal/app",
