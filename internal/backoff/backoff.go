@@ -14,8 +14,9 @@ const (
 	defaultMax = 5 * time.Second
 )
 
-// Backoff yields waits that double from Min to Max, each ±20 %. The zero value is ready to use. It
-// is for one goroutine.
+// Backoff yields waits that double from Min to Max, each ±50 %: those who failed together, replicas
+// or transactions, must not try again together. The zero value is ready to use. It is for one
+// goroutine.
 type Backoff struct {
 	Min time.Duration // first wait, 100 ms if zero
 	Max time.Duration // longest wait before jitter, 5 s if zero
@@ -33,7 +34,7 @@ func (b *Backoff) Next() time.Duration {
 		most = defaultMax
 	}
 	b.last = min(max(2*b.last, least), most)
-	return Jitter(b.last)
+	return b.last/2 + rand.N(b.last)
 }
 
 // Wait waits before the next try. It returns the cause of ctx's end if that comes first.
@@ -42,7 +43,7 @@ func (b *Backoff) Wait(ctx context.Context) error { return Sleep(ctx, b.Next()) 
 // Reset makes the next wait the first again, after a try that succeeded.
 func (b *Backoff) Reset() { b.last = 0 }
 
-// Jitter returns d ±20 %, so that replicas which started together do not go on in step.
+// Jitter returns d ±20 %, for what replicas do periodically and should not do in step.
 func Jitter(d time.Duration) time.Duration {
 	return time.Duration(float64(d) * (0.8 + 0.4*rand.Float64()))
 }

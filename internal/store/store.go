@@ -17,11 +17,11 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+	"golang.org/x/time/rate"
 	gormmysql "gorm.io/driver/mysql"
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
@@ -59,13 +59,9 @@ type Store struct {
 	log    *slog.Logger
 	target string
 	// packet is max_allowed_packet as the newest connection found it; 0 before the first.
-	packet *atomic.Int64
-	// refusals are the rows that the server refused since a line was logged of them.
-	refusals struct {
-		mu     sync.Mutex
-		logged time.Time
-		count  int
-	}
+	packet   *atomic.Int64
+	refusals rate.Sometimes // logged
+	refused  atomic.Int64   // rows that the server refused since the last line
 }
 
 // Open checks o and returns a store. It does not connect: a database that is away at first is found out by Ping or
@@ -114,7 +110,10 @@ func open(o Options, readTimeout time.Duration) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open database: %w", clean(err)), db.Close())
 	}
-	return &Store{db: db, gorm: orm, log: log, target: cfg.Addr + "/" + cfg.DBName, packet: packet}, nil
+	return &Store{
+		db: db, gorm: orm, log: log, target: cfg.Addr + "/" + cfg.DBName, packet: packet,
+		refusals: rate.Sometimes{Interval: time.Minute},
+	}, nil
 }
 
 // enforce sets what the statements of this package rely on, whatever the DSN says.
