@@ -103,7 +103,7 @@ func (a *App) build(o Options) error {
 		return err
 	}
 
-	a.store, err = openStore(cfg, a.logger)
+	a.store, err = OpenStore(&cfg.Database, a.logger.With("component", "store"))
 	if err != nil {
 		return err
 	}

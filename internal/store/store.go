@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"net"
 	"sync/atomic"
 	"time"
 
@@ -25,6 +26,8 @@ import (
 	gormmysql "gorm.io/driver/mysql"
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/dsn"
 )
 
 // Defaults of Options.
@@ -42,7 +45,7 @@ const (
 
 // Options says which database to use, and how.
 type Options struct {
-	// DSN is what ParseDSN reads. Required.
+	// DSN is what dsn.Parse reads. Required.
 	DSN string
 	// Logger gets retries and the driver's own words, never values. Nil discards.
 	Logger *slog.Logger
@@ -79,9 +82,9 @@ func open(o Options, readTimeout time.Duration) (*Store, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	cfg, err := ParseDSN(o.DSN)
+	cfg, err := dsn.Parse(o.DSN)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("open database: the DSN %w: %s", err, dsn.Forms)
 	}
 	if err := enforce(cfg, o, log, readTimeout); err != nil {
 		return nil, err
@@ -149,7 +152,10 @@ func enforce(cfg *mysql.Config, o Options, log *slog.Logger, readTimeout time.Du
 	if o.TLS != nil {
 		cfg.TLS = o.TLS.Clone()
 		if cfg.TLS.ServerName == "" {
-			cfg.TLS.ServerName = hostOf(cfg.Addr)
+			cfg.TLS.ServerName = cfg.Addr
+			if host, _, err := net.SplitHostPort(cfg.Addr); err == nil {
+				cfg.TLS.ServerName = host
+			}
 		}
 	}
 	return nil

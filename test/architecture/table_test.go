@@ -68,9 +68,10 @@ var table = []row{
 	},
 	{pkg: "internal/recipe", ours: []string{"internal/rule"}},
 	{pkg: "internal/secret"},
+	{pkg: "internal/dsn", others: []string{driver}},
 
 	// One side of the world each.
-	{pkg: "internal/config", ours: []string{"internal/secret", "internal/suggest", "pkg/signature"}, others: []string{kong, yaml, driver}},
+	{pkg: "internal/config", ours: []string{"internal/dsn", "internal/secret", "internal/suggest", "pkg/signature"}, others: []string{kong, yaml}},
 	{pkg: "internal/bus", ours: []string{"internal/offset"}, others: []string{kafka, prometheus, xsync}},
 	{
 		pkg: "internal/decode", ours: []string{"internal/bus", "internal/payload", "pkg/event", "schema"},
@@ -82,7 +83,7 @@ var table = []row{
 		others: []string{resty, prometheus, xnet, oauth2}, guarded: []string{"net/http"},
 	},
 	{
-		pkg: "internal/store", ours: []string{"internal/delivery", "internal/rule", "schema"},
+		pkg: "internal/store", ours: []string{"internal/delivery", "internal/dsn", "internal/rule", "schema"},
 		others: []string{gorm, driver, goose, prometheus}, guarded: []string{"database/sql"},
 	},
 
