@@ -46,7 +46,7 @@ func TestParseSecureURL(t *testing.T) {
 }
 
 var wrongDSNs = [...]struct{ dsn, says string }{
-	{"", "cannot be read as a DSN"},
+	{"", "names no database"},
 	{"canary", "cannot be read as a DSN"},
 	{"app:canary@db:3306/edxapp", "cannot be read as a DSN"},
 	{"app:canary@tcp(db:3306)/", "names no database"},
