@@ -113,6 +113,15 @@ var table = []row{
 		others: []string{prometheus},
 	},
 
+	// What an operator does, for the command line and whatever else faces people. It knows no flags and no HTTP.
+	{
+		pkg: "internal/admin",
+		ours: []string{
+			"internal/decode", "internal/delivery", "internal/payload", "internal/replay", "internal/rule", "internal/store",
+			"internal/suggest", "internal/webfilter", "pkg/event", "schema",
+		},
+	},
+
 	// What puts it all together.
 	{
 		pkg: "internal/server", ours: []string{"internal/delivery", "internal/payload", "internal/rule", "internal/webfilter"},
@@ -130,7 +139,8 @@ var table = []row{
 	{
 		pkg: "internal/cli",
 		ours: []string{
-			"internal/app", "internal/config", "internal/decode", "internal/delivery", "internal/dispatch", "internal/payload", "internal/recipe",
+			"internal/admin", "internal/app", "internal/config", "internal/decode", "internal/delivery", "internal/dispatch",
+			"internal/payload", "internal/recipe",
 			"internal/replay",
 			"internal/rule", "internal/sender", "internal/suggest", "internal/store", "internal/webfilter", "pkg/event", "schema",
 		},
