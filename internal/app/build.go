@@ -13,6 +13,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/egress"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/intake"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/sender"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/server"
@@ -92,10 +93,12 @@ func (a *App) buildBus(catalogue *schema.Catalogue, registerer prometheus.Regist
 	if err != nil {
 		return err
 	}
-	a.intake = &intake{
-		decoder: decoder, rules: a.rules, filters: a.filters, dispatcher: a.dispatcher, plan: a.plan,
-		keep: a.store.InsertUndecodable, everything: cfg.AllTopics(),
-		logger: a.logger.With("component", "intake"), metrics: newIntakeMetrics(registerer),
+	a.intake, err = intake.New(intake.Options{
+		Decoder: decoder, Rules: a.rules, Filters: a.filters, Dispatcher: a.dispatcher, Store: a.store, Plan: a.plan,
+		Everything: cfg.AllTopics(), Logger: a.logger.With("component", "intake"), Registerer: registerer,
+	})
+	if err != nil {
+		return err
 	}
 
 	kafkaTLS, sasl, err := kafkaSecurity(&cfg.Bus)

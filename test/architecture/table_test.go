@@ -66,6 +66,7 @@ var table = []row{
 		},
 		others: []string{prometheus, xnet},
 	},
+	{pkg: "internal/plan", ours: []string{"internal/delivery", "internal/expression", "internal/payload", "internal/rule"}},
 	{pkg: "internal/recipe", ours: []string{"internal/rule"}},
 	{pkg: "internal/secret"},
 	{pkg: "internal/dsn", others: []string{driver}},
@@ -91,14 +92,14 @@ var table = []row{
 	{
 		pkg: "internal/dispatch",
 		ours: []string{
-			"internal/breaker", "internal/delivery", "internal/expression", "internal/payload", "internal/rule", "pkg/event",
+			"internal/breaker", "internal/delivery", "internal/expression", "internal/payload", "internal/plan", "internal/rule",
 		},
 		others: []string{prometheus, xsync},
 	},
 	{
 		pkg: "internal/replay",
 		ours: []string{
-			"internal/bus", "internal/decode", "internal/delivery", "internal/dispatch", "internal/payload", "internal/rule", "internal/store",
+			"internal/bus", "internal/decode", "internal/delivery", "internal/payload", "internal/plan", "internal/rule", "internal/store",
 			"schema",
 		},
 	},
@@ -121,6 +122,14 @@ var table = []row{
 			"internal/suggest", "internal/webfilter", "pkg/event", "schema",
 		},
 	},
+	{
+		pkg: "internal/intake",
+		ours: []string{
+			"internal/bus", "internal/decode", "internal/delivery", "internal/dispatch", "internal/payload", "internal/plan", "internal/rule",
+			"internal/store", "pkg/event",
+		},
+		others: []string{prometheus, xtime},
+	},
 
 	// What puts it all together.
 	{
@@ -130,17 +139,17 @@ var table = []row{
 	{
 		pkg: "internal/app",
 		ours: []string{
-			"internal/bus", "internal/config", "internal/decode", "internal/delivery", "internal/dispatch", "internal/egress", "internal/webfilter/stage",
-			"internal/payload", "internal/queue", "internal/webfilter", "internal/replay", "internal/rule", "internal/secret",
-			"internal/sender", "internal/server", "internal/store", "pkg/event", "schema",
+			"internal/bus", "internal/config", "internal/decode", "internal/delivery", "internal/dispatch", "internal/egress", "internal/intake",
+			"internal/webfilter/stage", "internal/payload", "internal/plan", "internal/queue", "internal/webfilter", "internal/replay", "internal/rule", "internal/secret",
+			"internal/sender", "internal/server", "internal/store", "schema",
 		},
 		others: []string{prometheus}, guarded: []string{"net/http"},
 	},
 	{
 		pkg: "internal/cli",
 		ours: []string{
-			"internal/admin", "internal/app", "internal/config", "internal/decode", "internal/delivery", "internal/dispatch",
-			"internal/payload", "internal/recipe",
+			"internal/admin", "internal/app", "internal/config", "internal/decode", "internal/delivery", "internal/payload",
+			"internal/plan", "internal/recipe",
 			"internal/replay",
 			"internal/rule", "internal/sender", "internal/suggest", "internal/store", "internal/webfilter", "pkg/event", "schema",
 		},
