@@ -24,7 +24,7 @@ import (
 // intake is where the stages meet: it decodes a record, matches it against the rules of the moment, has its webfilters called and
 // hands its deliveries to the lanes. It implements bus.Handler.
 type intake struct {
-	decoder    *decode.Decoder
+	decoder    decode.Decoder
 	rules      *rule.Refresher
 	filters    *stage.Stage
 	dispatcher *dispatch.Dispatcher
@@ -100,7 +100,7 @@ func (in *intake) Handle(ctx context.Context, rec *bus.Record) {
 	// The rules are looked up once more: decoding, or filters, may have taken a while. They never get older, so these know at least as much.
 	deliver := func(m *payload.Message) {
 		deliveries := in.plan(m)
-		rec.Unload(dispatch.MemoryCost(deliveries))
+		rec.Shrink(dispatch.MemoryCost(deliveries))
 		in.dispatcher.Dispatch(dispatch.Source{Topic: rec.Topic, Partition: rec.Partition}, deliveries, rec.Done)
 	}
 	if len(in.rules.Current().Filters(ev.Type)) > 0 {
@@ -122,7 +122,7 @@ func (in *intake) refuse(ctx context.Context, rec *bus.Record, err error) {
 		return
 	}
 	u := store.Undecodable{
-		Topic: rec.Topic, Partition: int32(rec.Partition), Offset: rec.Offset, Time: rec.Time, Reason: string(bad.Reason),
+		Topic: rec.Topic, Partition: int32(rec.Partition), Offset: int64(rec.Position), Time: rec.Time, Reason: string(bad.Reason),
 		Headers: make([]store.RecordHeader, len(rec.Headers)), Key: rec.Key, Value: rec.Value,
 	}
 	for i, h := range rec.Headers {
@@ -151,13 +151,13 @@ func (in *intake) refuse(ctx context.Context, rec *bus.Record, err error) {
 	in.metrics.undecodable.WithLabelValues(string(bad.Reason)).Inc()
 	if !in.quiet(string(bad.Reason)) {
 		in.logger.ErrorContext(ctx, "undecodable record kept for inspection; others for the same reason are counted only", "topic", rec.Topic,
-			"partition", rec.Partition, "offset", rec.Offset, "reason", string(bad.Reason), "detail", bad.Detail)
+			"partition", rec.Partition, "offset", rec.Position, "reason", string(bad.Reason), "detail", bad.Detail)
 	}
 	rec.Done()
 }
 
-// Pressed implements bus.Handler.
-func (in *intake) Pressed(topic string, partition int) {
+// Backpressure implements bus.Handler.
+func (in *intake) Backpressure(topic string, partition int) {
 	in.dispatcher.Pressed(dispatch.Source{Topic: topic, Partition: partition})
 }
 
