@@ -7,15 +7,14 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"sync/atomic"
-
-	"github.com/segmentio/kafka-go/sasl"
 )
 
 // Consumer reads the topics of a group. New makes it, Run works.
 type Consumer struct {
 	options    Options
-	mechanism  sasl.Mechanism
+	cluster    *cluster
 	log        *slog.Logger
 	metrics    *metrics
 	conditions *conditions
@@ -32,12 +31,10 @@ func New(o Options) (*Consumer, error) {
 	if err := o.check(); err != nil {
 		return nil, fmt.Errorf("bus: %w", err)
 	}
-	m, err := mechanism(o.SASL)
-	if err != nil {
+	c := &Consumer{options: o, log: o.Logger, conditions: newConditions(o.Logger), state: newTopicState(o.TopicState, o.GroupID)}
+	var err error
+	if c.cluster, err = newCluster(&c.options, c.conditions); err != nil {
 		return nil, fmt.Errorf("bus: %w", err)
-	}
-	c := &Consumer{
-		options: o, mechanism: m, log: o.Logger, conditions: newConditions(o.Logger), state: newTopicState(o.TopicState, o.GroupID),
 	}
 	c.metrics, err = newMetrics(o.Registerer, func() float64 {
 		if g := c.current.Load(); g != nil {
@@ -73,21 +70,18 @@ func (c *Consumer) Run(ctx context.Context) error {
 	if !c.started.CompareAndSwap(false, true) {
 		return errors.New("bus: Run was called twice")
 	}
-	var sub *subscription
-	defer func() {
-		if sub != nil {
-			sub.close()
-		}
-	}()
+	m := newMember(c)
+	var running sync.WaitGroup
+	running.Go(func() { m.run(ctx) })
+	defer c.cluster.close()
+	defer running.Wait()
 	var failing backoff
 	missing := map[string]bool{}
 	for {
 		delay := c.options.TopicPoll*4/5 + rand.N(c.options.TopicPoll*2/5)
 		if found, err := c.look(ctx); err == nil {
 			failing.reset()
-			if sub, err = c.follow(sub, found, missing); err != nil {
-				return err
-			}
+			c.follow(m, found, missing)
 		} else if delay = min(failing.next(), delay); ctx.Err() != nil {
 			return nil
 		}
@@ -99,7 +93,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 
 // look asks the cluster for topics and takes note of them. With "*" nothing may be subscribed before that is written.
 func (c *Consumer) look(ctx context.Context) (*discovery, error) {
-	found, err := c.discover(ctx)
+	found, err := c.cluster.discover(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
 			c.conditions.report(partTopics, "", err)
@@ -129,32 +123,20 @@ func (c *Consumer) look(ctx context.Context) (*discovery, error) {
 	return found, nil
 }
 
-// follow makes the subscription fit what was found. A topic is given up only when two looks in a row do not find it: a broker
+// follow makes the member ask for what was found. A topic is given up only when two looks in a row do not find it: a broker
 // that has just started may not know all of them. Missing holds those that the last look did not find.
-func (c *Consumer) follow(sub *subscription, found *discovery, missing map[string]bool) (*subscription, error) {
+func (c *Consumer) follow(m *member, found *discovery, missing map[string]bool) {
 	topics := found.topics()
-	if sub != nil {
-		for _, t := range sub.topics {
-			_, exists := found.partitions[t]
-			if !exists && !missing[t] {
-				topics = append(topics, t)
-			}
-			missing[t] = !exists
+	for _, t := range m.topics() {
+		_, exists := found.partitions[t]
+		if !exists && !missing[t] {
+			topics = append(topics, t)
 		}
-		slices.Sort(topics)
-		if slices.Equal(sub.topics, topics) {
-			if g := c.current.Load(); g != nil && sub.balancer.outdated(found) {
-				c.log.Info("bus: the number of partitions has changed; having them assigned anew")
-				g.leave()
-			}
-			return sub, nil
-		}
-		sub.close()
+		missing[t] = !exists
 	}
-	clear(missing)
+	slices.Sort(topics)
 	if len(topics) == 0 {
 		c.joined.Store(true)
-		return nil, nil
 	}
-	return c.subscribe(topics)
+	m.want(topics, found)
 }

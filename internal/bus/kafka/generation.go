@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol/offsetcommit"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus/checkpoint"
 )
@@ -15,9 +16,13 @@ import (
 // generation is what the group has given to this process until it gives anew. All that it does hangs on it: its partitions,
 // trackers and budget go with it, so nothing that is settled late can touch the next one.
 type generation struct {
-	*subscription
-	kafka  *kafka.Generation
-	budget *budget
+	*member
+	memberID string
+	id       int32
+	topics   []string
+	assigned map[string][]int
+	count    int // of the partitions assigned
+	budget   *budget
 
 	// commits lets one commit at a time on its way, in the order in which they were made: a timer's commit that is delayed must
 	// not overtake the last one and put positions back.
@@ -35,32 +40,25 @@ type generation struct {
 	partitions []*partition
 }
 
-func (s *subscription) newGeneration(gen *kafka.Generation) *generation {
-	assigned := 0
-	for _, partitions := range gen.Assignments {
-		assigned += len(partitions)
+func (m *member) newGeneration(id int32, topics []string, assigned map[string][]int) *generation {
+	count := 0
+	for _, partitions := range assigned {
+		count += len(partitions)
 	}
 	return &generation{
-		subscription: s, kafka: gen, budget: newBudget(s.options.Budget, assigned),
+		member: m, memberID: m.id, id: id, topics: topics, assigned: assigned, count: count, budget: newBudget(m.options.Budget, count),
 		commits: make(chan struct{}, 1), rejoin: make(chan struct{}), early: make(chan struct{}, 1),
 	}
 }
 
-// run lives as long as the generation; kafka-go joins the next one only after it has returned, so what it does after ctx has
-// ended happens before another member gets the partitions (unless it takes longer than the session).
+// run lives as long as the generation. The member joins the next one only after it has returned, so what it does after ctx
+// has ended happens before another member gets the partitions.
 func (g *generation) run(ctx context.Context) {
 	work, stop := context.WithCancel(ctx)
 	defer stop()
 	g.metrics.generations.Inc()
-	assigned := 0
-	for topic, partitions := range g.kafka.Assignments {
-		if len(partitions) == 0 {
-			continue
-		}
-		assigned += len(partitions)
-		g.seeking.Go(func() { g.seek(work, topic, partitions) })
-	}
-	g.metrics.partitions.Set(float64(assigned))
+	g.seeking.Go(func() { g.start(work) })
+	g.metrics.partitions.Set(float64(g.count))
 	g.current.Store(g)
 	var joining sync.WaitGroup
 	joining.Go(func() {
@@ -69,13 +67,13 @@ func (g *generation) run(ctx context.Context) {
 			g.joined.Store(true)
 		}
 	})
-	g.log.Info("bus: generation begins", "generation", g.kafka.ID, "partitions", assigned)
-	defer g.log.Info("bus: generation has ended", "generation", g.kafka.ID)
+	g.log.Info("bus: generation begins", "generation", g.id, "partitions", g.count)
+	defer g.log.Info("bus: generation has ended", "generation", g.id)
 
 	g.commitOnTimer(ctx)
 	ended := time.Now()
 	stop()
-	g.end(ended, assigned > 0)
+	g.end(ended)
 	g.current.CompareAndSwap(g, nil)
 	g.metrics.partitions.Set(0)
 	g.balancer.reset()
@@ -87,7 +85,7 @@ func (g *generation) add(ctx context.Context, topic string, id int, position, co
 	p := &partition{
 		growth: firstGrowth, released: g.released,
 		topic: topic, id: id, share: &share{budget: g.budget}, wake: make(chan struct{}, 1),
-		reader:  &reader{client: g.client, topic: topic, partition: id},
+		reader:  &reader{client: g.routes.Client, topic: topic, partition: id},
 		handler: g.options.Handler, options: &g.options, metrics: g.metrics, conditions: g.conditions, log: g.log,
 	}
 	p.begin(position, committed)
@@ -145,11 +143,11 @@ func (g *generation) commitOnTimer(ctx context.Context) {
 }
 
 // end settles what can be settled in the time that is left before the group gives the partitions away.
-func (g *generation) end(since time.Time, assigned bool) {
+func (g *generation) end(since time.Time) {
 	g.mu.Lock()
 	g.closed = true
 	g.mu.Unlock()
-	if !assigned {
+	if g.count == 0 {
 		return
 	}
 	drain, stop := context.WithDeadline(context.Background(), since.Add(drainTime))
@@ -235,7 +233,7 @@ func (g *generation) commit(ctx context.Context, offsets map[string]map[int]int6
 		g.conditions.clear(partCommit, "")
 	case generationOver(err):
 		g.metrics.commitEnded.Inc()
-		g.log.Warn("bus: the generation is over; what was not committed will be read again", "generation", g.kafka.ID, "error", err)
+		g.log.Warn("bus: the generation is over; what was not committed will be read again", "generation", g.id, "error", err)
 	case ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded):
 		// Cut short by the end of the generation, whose context says so by an error of its own. The last commit follows, which has a
 		// deadline, and tells if it fails.
@@ -249,14 +247,14 @@ func (g *generation) commit(ctx context.Context, offsets map[string]map[int]int6
 // commitEach commits everything at once. If that fails for another reason than the generation's end, it commits topic by topic,
 // so that a topic that was deleted does not hold up the others.
 func (g *generation) commitEach(offsets map[string]map[int]int64) error {
-	err := g.kafka.CommitOffsets(offsets)
+	err := g.send(offsets)
 	var code kafka.Error
 	if err == nil || generationOver(err) || !errors.As(err, &code) || len(offsets) == 1 {
 		return err
 	}
 	var failed error
 	for topic, partitions := range offsets {
-		if err := g.kafka.CommitOffsets(map[string]map[int]int64{topic: partitions}); err != nil {
+		if err := g.send(map[string]map[int]int64{topic: partitions}); err != nil {
 			if generationOver(err) {
 				return err
 			}
@@ -266,6 +264,37 @@ func (g *generation) commitEach(offsets map[string]map[int]int64) error {
 		}
 	}
 	return failed
+}
+
+// send commits in one request, for as long as that takes: a commit that was given up might be applied after a later one.
+func (g *generation) send(offsets map[string]map[int]int64) error {
+	req := &offsetcommit.Request{
+		GroupID: g.options.GroupID, GenerationID: g.id, MemberID: g.memberID, GroupInstanceID: g.options.GroupInstanceID, RetentionTimeMs: -1,
+	}
+	for topic, partitions := range offsets {
+		t := offsetcommit.RequestTopic{Name: topic}
+		for id, offset := range partitions {
+			t.Partitions = append(t.Partitions, offsetcommit.RequestPartition{
+				PartitionIndex: int32(id), CommittedOffset: offset, CommittedLeaderEpoch: -1,
+			})
+		}
+		req.Topics = append(req.Topics, t)
+	}
+	answer, err := g.ask(g.cluster.life, requestTimeout, req, 7)
+	if err != nil {
+		return err
+	}
+	for _, t := range answer.(*offsetcommit.Response).Topics {
+		for _, p := range t.Partitions {
+			if p.ErrorCode != 0 {
+				err = kafka.Error(p.ErrorCode)
+			}
+			if generationOver(err) {
+				return err
+			}
+		}
+	}
+	return err
 }
 
 // generationOver tells whether the broker has refused a commit because the partitions belong to another generation.

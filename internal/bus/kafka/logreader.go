@@ -27,11 +27,8 @@ type LogReaderOptions struct {
 // LogReader reads again what the topics still hold. It belongs to no group and commits nothing: no consumer's position moves, and none
 // notices. It may be used from several goroutines.
 type LogReader struct {
-	// cluster is a consumer that never runs: it knows how to reach the brokers and which topics are meant.
-	cluster *Consumer
-	conns   *connections
-	routes  *kafka.Transport
-	client  *kafka.Client
+	cluster *cluster
+	routes  *route
 }
 
 // readPatience is how long a partition is asked again that gives errors or nothing, before reading it is given up.
@@ -46,22 +43,17 @@ func NewLogReader(o LogReaderOptions) (*LogReader, error) {
 	if err := options.checkTopics(); err != nil {
 		return nil, fmt.Errorf("bus: %w", err)
 	}
-	m, err := mechanism(o.SASL)
+	cluster, err := newCluster(&options, newConditions(slog.New(slog.DiscardHandler))) // what goes wrong is returned
 	if err != nil {
 		return nil, fmt.Errorf("bus: %w", err)
 	}
-	h := &LogReader{conns: newConnections()}
-	quiet := slog.New(slog.DiscardHandler) // what goes wrong is returned
-	h.cluster = &Consumer{options: options, mechanism: m, log: quiet, conditions: newConditions(quiet)}
-	h.routes = h.cluster.transport(h.conns, nil)
-	h.client = &kafka.Client{Addr: h.cluster.addr(), Transport: h.routes}
-	return h, nil
+	return &LogReader{cluster: cluster, routes: cluster.route(nil)}, nil
 }
 
 // Close cuts the connections; what is under way ends with an error.
 func (h *LogReader) Close() {
-	h.routes.CloseIdleConnections()
-	h.conns.cut(true)
+	h.cluster.close()
+	h.routes.close()
 }
 
 // Ranges returns for each partition of the topics the range from the first record that was written at since or later to the end as it
@@ -87,17 +79,17 @@ func (h *LogReader) Ranges(ctx context.Context, since time.Time) (ranges []bus.R
 }
 
 func (h *LogReader) rangesOf(ctx context.Context, topic string, partitions []int, since time.Time) ([]bus.Range, error) {
-	ends, err := bounds(ctx, h.client, topic, partitions, kafka.LastOffset)
+	ends, err := bounds(ctx, h.routes.Client, topic, partitions, kafka.LastOffset)
 	if err != nil {
 		return nil, err
 	}
-	starts, err := bounds(ctx, h.client, topic, partitions, kafka.FirstOffset)
+	starts, err := bounds(ctx, h.routes.Client, topic, partitions, kafka.FirstOffset)
 	if err != nil {
 		return nil, err
 	}
 	firsts := starts
 	if !since.IsZero() {
-		if firsts, err = writtenSince(ctx, h.client, topic, partitions, since); err != nil {
+		if firsts, err = writtenSince(ctx, h.routes.Client, topic, partitions, since); err != nil {
 			return nil, err
 		}
 	}
@@ -132,7 +124,7 @@ var ErrRecreated = errors.New("the log ends before what is to be read: the topic
 // to keep. Errors of brokers are waited for, 30 s without any progress at most. Lost is how many offsets the topic's retention removed
 // before they were read.
 func (h *LogReader) Read(ctx context.Context, r bus.Range, take func(*bus.Record) error) (lost int64, err error) {
-	rd := &reader{client: h.client, topic: r.Topic, partition: r.Partition, position: int64(r.From)}
+	rd := &reader{client: h.routes.Client, topic: r.Topic, partition: r.Partition, position: int64(r.From)}
 	var failing backoff
 	moved := time.Now()
 	for rd.position < int64(r.To) {
@@ -193,7 +185,7 @@ func (h *LogReader) patience(err error) time.Duration {
 
 // skip moves a reader that stands below the log's start to it, and returns by how much.
 func (h *LogReader) skip(ctx context.Context, rd *reader) (int64, error) {
-	first, err := bounds(ctx, h.client, rd.topic, []int{rd.partition}, kafka.FirstOffset)
+	first, err := bounds(ctx, h.routes.Client, rd.topic, []int{rd.partition}, kafka.FirstOffset)
 	if err != nil {
 		return 0, err
 	}

@@ -27,6 +27,9 @@ type Options struct {
 	// Topics are names without the prefix, or "*" alone for every topic under the prefix.
 	Topics  []string
 	GroupID string
+	// GroupInstanceID makes this process a static member of the group: one that comes back within the session timeout gets its
+	// partitions back, and nobody else's move. It must be unique among the members. Empty, the default, for a dynamic member.
+	GroupInstanceID string
 	// StartOffset is Latest (the default) or Earliest; see the package comment for when it counts.
 	StartOffset string
 

@@ -11,24 +11,43 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus/checkpoint"
 )
 
-// noPosition is what kafka-go gives for a partition without a committed position. Any negative offset is taken as that, and
-// looked at again before it is believed.
-const noPosition = kafka.LastOffset
-
-// seek finds out where the partitions of a topic start and starts them. Those with a committed position start at once; for the
-// others it goes on trying until it knows.
-func (g *generation) seek(ctx context.Context, topic string, assigned []kafka.PartitionAssignment) {
-	var without []int
-	for _, a := range assigned {
-		if a.Offset >= 0 {
-			g.add(ctx, topic, a.ID, a.Offset, a.Offset)
-			continue
+// start finds out where the partitions start and starts them. Those that have a committed position start at once, each of the
+// other topics by itself.
+func (g *generation) start(ctx context.Context) {
+	defer g.conditions.forget(partStart, "")
+	var failing backoff
+	var known map[string]map[int]int64
+	for g.count > 0 {
+		var err error
+		if known, _, err = g.committed(ctx, g.assigned); err == nil {
+			g.conditions.clear(partStart, "")
+			break
 		}
-		without = append(without, a.ID)
+		if ctx.Err() == nil {
+			g.conditions.report(partStart, "", err)
+		}
+		if !failing.pause(ctx) {
+			return
+		}
 	}
+	for topic, ids := range g.assigned {
+		var without []int
+		for _, id := range ids {
+			if at, ok := known[topic][id]; ok {
+				g.add(ctx, topic, id, at, at)
+				continue
+			}
+			without = append(without, id)
+		}
+		g.seeking.Go(func() { g.seek(ctx, topic, without) })
+	}
+}
+
+// seek starts those partitions of a topic that had no committed position. It goes on trying until it knows where.
+func (g *generation) seek(ctx context.Context, topic string, without []int) {
 	defer g.conditions.forget(partStart, topic)
 	var failing backoff
-	first := g.firstPositionsOf(topic, g.kafka.ID)
+	first := g.firstPositionsOf(topic, g.id)
 	for len(without) > 0 {
 		started, err := g.seekOnce(ctx, topic, without, first)
 		if ctx.Err() != nil {
@@ -71,20 +90,20 @@ func (g *generation) settled(ctx context.Context, topic string) {
 
 // firstPositions keeps the first positions of a topic over several attempts. A commit whose answer was lost may be applied late,
 // when others have begun to read: repeating it with the same numbers can only make them read again, with later numbers it could
-// pass over events. They are kept with the subscription, because a member that rejoins can be given the same generation again.
+// pass over events. They are kept with the member, because a member that rejoins can be given the same generation again.
 type firstPositions struct {
 	generation int32
 	offsets    map[int]int64
 }
 
-func (s *subscription) firstPositionsOf(topic string, generation int32) *firstPositions {
-	s.firstMu.Lock()
-	defer s.firstMu.Unlock()
-	if f := s.first[topic]; f != nil && f.generation == generation {
+func (m *member) firstPositionsOf(topic string, generation int32) *firstPositions {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if f := m.first[topic]; f != nil && f.generation == generation {
 		return f
 	}
 	f := &firstPositions{generation: generation}
-	s.first[topic] = f
+	m.first[topic] = f
 	return f
 }
 
@@ -103,10 +122,11 @@ func (g *generation) seekOnce(ctx context.Context, topic string, without []int, 
 			return nil, fmt.Errorf("partition %d is not in the metadata of topic %s yet", id, topic)
 		}
 	}
-	committed, err := g.committed(ctx, topic, all)
-	if err != nil {
+	positions, refused, err := g.committed(ctx, map[string][]int{topic: all})
+	if err = errors.Join(err, refused); err != nil {
 		return nil, err
 	}
+	committed := positions[topic]
 	var unknown []int
 	for _, id := range without {
 		if at, ok := committed[id]; ok {
@@ -130,23 +150,23 @@ func (g *generation) seekOnce(ctx context.Context, topic string, without []int, 
 		unknown = all
 	}
 	if first.offsets == nil || !covers(first.offsets, unknown) {
-		if first.offsets, err = bounds(ctx, g.client, topic, unknown, which); err != nil {
+		if first.offsets, err = bounds(ctx, g.routes.Client, topic, unknown, which); err != nil {
 			first.offsets = nil
 			return started, err
 		}
 	}
 	// Before the first record is handled: a process that dies a moment later must not find another "latest".
-	positions := make(map[int]int64, len(unknown))
+	begin := make(map[int]int64, len(unknown))
 	for _, id := range unknown {
-		positions[id] = first.offsets[id]
+		begin[id] = first.offsets[id]
 	}
-	if err := g.commit(ctx, map[string]map[int]int64{topic: positions}); err != nil {
+	if err := g.commit(ctx, map[string]map[int]int64{topic: begin}); err != nil {
 		return started, fmt.Errorf("commit the first positions of topic %s: %w", topic, err)
 	}
 	g.log.Info("bus: first positions committed", "topic", topic, "partitions", len(unknown), "at_beginning", which == kafka.FirstOffset)
 	for _, id := range unknown {
 		if slices.Contains(without, id) {
-			g.add(ctx, topic, id, positions[id], positions[id])
+			g.add(ctx, topic, id, begin[id], begin[id])
 			started = append(started, id)
 		}
 	}
@@ -162,13 +182,11 @@ func covers(offsets map[int]int64, ids []int) bool {
 	return true
 }
 
-func (g *generation) owns(topic string, id int) bool {
-	return slices.ContainsFunc(g.kafka.Assignments[topic], func(a kafka.PartitionAssignment) bool { return a.ID == id })
-}
+func (g *generation) owns(topic string, id int) bool { return slices.Contains(g.assigned[topic], id) }
 
 // topicPartitions returns the ids of a topic's partitions, in ascending order.
 func (g *generation) topicPartitions(ctx context.Context, topic string) ([]int, error) {
-	found, err := g.discover(ctx)
+	found, err := g.cluster.discover(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -179,31 +197,34 @@ func (g *generation) topicPartitions(ctx context.Context, topic string) ([]int, 
 	return ids, nil
 }
 
-// committed returns the group's positions of a topic. A partition without one is not in it; an error is never taken for that.
-func (g *generation) committed(ctx context.Context, topic string, partitions []int) (map[int]int64, error) {
+// committed returns the group's positions. A partition without one is not in them; an error is never taken for that. Refused is
+// an error of one of the partitions, which are not in the positions either.
+func (g *generation) committed(ctx context.Context, of map[string][]int) (found map[string]map[int]int64, refused, err error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	resp, err := g.client.OffsetFetch(ctx, &kafka.OffsetFetchRequest{
-		GroupID: g.options.GroupID, Topics: map[string][]int{topic: partitions},
-	})
+	resp, err := g.cluster.control.OffsetFetch(ctx, &kafka.OffsetFetchRequest{GroupID: g.options.GroupID, Topics: of})
+	if err == nil {
+		err = resp.Error
+	}
 	if err != nil {
-		return nil, fmt.Errorf("fetch the positions of group %s: %w", g.options.GroupID, err)
+		return nil, nil, fmt.Errorf("fetch the positions of group %s: %w", g.options.GroupID, err)
 	}
-	if resp.Error != nil {
-		return nil, fmt.Errorf("fetch the positions of group %s: %w", g.options.GroupID, resp.Error)
-	}
-	answered, found := 0, map[int]int64{}
-	for _, p := range resp.Topics[topic] {
-		if p.Error != nil {
-			return nil, fmt.Errorf("fetch the position of %s/%d in group %s: %w", topic, p.Partition, g.options.GroupID, p.Error)
+	found = map[string]map[int]int64{}
+	for topic, ids := range of {
+		found[topic] = map[int]int64{}
+		answered := 0
+		for _, p := range resp.Topics[topic] {
+			answered++
+			switch {
+			case p.Error != nil:
+				refused = fmt.Errorf("fetch the position of %s/%d in group %s: %w", topic, p.Partition, g.options.GroupID, p.Error)
+			case p.CommittedOffset > checkpoint.None:
+				found[topic][p.Partition] = p.CommittedOffset
+			}
 		}
-		answered++
-		if p.CommittedOffset > checkpoint.None {
-			found[p.Partition] = p.CommittedOffset
+		if answered != len(ids) {
+			refused = errors.New("fetch positions: the broker did not answer for every partition")
 		}
 	}
-	if answered != len(partitions) {
-		return nil, errors.New("fetch positions: the broker did not answer for every partition")
-	}
-	return found, nil
+	return found, refused, nil
 }

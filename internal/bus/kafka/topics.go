@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol/metadata"
 )
 
 // discovery is what one look at the cluster found.
@@ -27,55 +28,58 @@ func (d *discovery) topics() []string {
 	return names
 }
 
-// discover asks the cluster which of the wanted topics exist. It takes a transport for the one call, because a transport that
-// lasts answers from a cache, and goes on doing so when no broker can be reached.
-func (c *Consumer) discover(ctx context.Context) (*discovery, error) {
+// metadata asks a broker about topics, about all if names is nil.
+func (k *cluster) metadata(ctx context.Context, names []string) (*metadata.Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*dialTimeout)
 	defer cancel()
-	var names []string
-	if !c.options.all() {
-		for _, base := range c.options.Topics {
-			names = append(names, c.options.topic(base))
-		}
-	}
-	conns := newConnections()
-	transport := c.transport(conns, names)
-	defer conns.cut(true)
-	defer transport.CloseIdleConnections()
-	client := &kafka.Client{Addr: c.addr(), Transport: transport}
-	meta, err := client.Metadata(ctx, &kafka.MetadataRequest{Topics: names})
+	answer, err := k.control.send(ctx, &request{Message: &metadata.Request{TopicNames: names}, newest: 8})
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		// All that a broker does with a client that speaks plainly to a listener for TLS or SASL.
 		err = fmt.Errorf("%w: the broker closed the connection; its listener may want TLS or SASL", err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("ask %s for topics: %w", strings.Join(c.options.Brokers, ","), err)
+		return nil, fmt.Errorf("ask %s for topics: %w", strings.Join(k.options.Brokers, ","), err)
+	}
+	return answer.(*metadata.Response), nil
+}
+
+// discover asks the cluster which of the wanted topics exist.
+func (k *cluster) discover(ctx context.Context) (*discovery, error) {
+	var names []string
+	if !k.options.all() {
+		for _, base := range k.options.Topics {
+			names = append(names, k.options.topic(base))
+		}
+	}
+	meta, err := k.metadata(ctx, names)
+	if err != nil {
+		return nil, err
 	}
 	found := &discovery{partitions: map[string][]int{}}
 	var refused error
 	for _, t := range meta.Topics {
-		if c.options.all() && (t.Internal || !c.options.wants(t.Name)) {
+		if k.options.all() && (t.IsInternal || !k.options.wants(t.Name)) {
 			continue
 		}
-		switch {
-		case errors.Is(t.Error, kafka.UnknownTopicOrPartition):
-			if !c.options.all() {
+		switch code := kafka.Error(t.ErrorCode); {
+		case code == kafka.UnknownTopicOrPartition:
+			if !k.options.all() {
 				found.absent = append(found.absent, t.Name)
 			}
-		case t.Error != nil:
+		case code != 0:
 			// Not subscribed, as one such topic stalls the group; and not absent, as that would be remembered.
-			refused = fmt.Errorf("topic %s: %w", t.Name, t.Error)
+			refused = fmt.Errorf("topic %s: %w", t.Name, code)
 		case len(t.Partitions) > 0:
 			for _, p := range t.Partitions {
-				found.partitions[t.Name] = append(found.partitions[t.Name], p.ID)
+				found.partitions[t.Name] = append(found.partitions[t.Name], int(p.PartitionIndex))
 			}
 			slices.Sort(found.partitions[t.Name])
 		}
 	}
 	if refused != nil {
-		c.conditions.report(partTopics, "refused", refused)
+		k.conditions.report(partTopics, "refused", refused)
 	} else {
-		c.conditions.clear(partTopics, "refused")
+		k.conditions.clear(partTopics, "refused")
 	}
 	return found, nil
 }
