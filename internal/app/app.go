@@ -19,9 +19,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus/kafka"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode/confluent"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/dispatch"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/intake"
@@ -62,9 +62,9 @@ type App struct {
 	endpoint   *server.Server // of filters; nil without
 	store      *store.Store
 	rules      *rule.Refresher
-	registry   *decode.Client
+	registry   *confluent.Client
 	intake     *intake.Intake
-	consumer   *bus.Consumer
+	consumer   *kafka.Consumer
 	writer     *queue.Writer
 	gauge      *queue.DepthMonitor
 	claimer    *queue.Claimer

@@ -9,9 +9,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus/kafka"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode/confluent"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/egress"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/intake"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
@@ -89,7 +89,7 @@ func (a *App) buildBus(catalogue *schema.Catalogue, registerer prometheus.Regist
 		return err
 	}
 	a.cleanups.add("registry", func(context.Context) error { a.registry.Close(); return nil })
-	decoder, err := decode.New(a.registry, catalogue)
+	decoder, err := confluent.New(a.registry, catalogue)
 	if err != nil {
 		return err
 	}
@@ -105,10 +105,10 @@ func (a *App) buildBus(catalogue *schema.Catalogue, registerer prometheus.Regist
 	if err != nil {
 		return err
 	}
-	a.consumer, err = bus.New(bus.Options{
+	a.consumer, err = kafka.New(kafka.Options{
 		Brokers: cfg.BootstrapServers, TopicPrefix: cfg.TopicPrefix, Topics: cfg.Topics, GroupID: cfg.GroupID, StartOffset: cfg.StartOffset,
-		TLS: kafkaTLS, SASL: sasl, Window: cfg.MaxInFlight, Budget: int64(cfg.FetchBudget),
-		Logger: a.logger.With("component", "bus"), Registerer: registerer, Memory: a.store, Handler: a.intake,
+		TLS: kafkaTLS, SASL: sasl, MaxInFlight: cfg.MaxInFlight, Budget: int64(cfg.FetchBudget),
+		Logger: a.logger.With("component", "bus"), Registerer: registerer, TopicState: a.store, Handler: a.intake,
 	})
 	return err
 }
