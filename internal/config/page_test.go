@@ -9,31 +9,31 @@ import (
 )
 
 const (
-	readme     = "../../README.md"
-	tableBegin = "<!-- settings: written by `go test ./internal/config -run Readme -update` -->\n"
+	page       = "../../docs/settings.md"
+	tableBegin = "<!-- settings: written by `go test ./internal/config -run Settings -update` -->\n"
 	tableEnd   = "<!-- end of settings -->\n"
 )
 
-// TestReadmeHasTheSettings holds the README's table to what the program knows.
-func TestReadmeHasTheSettings(t *testing.T) {
+// TestSettingsPage holds the table of docs/settings.md to what the program knows.
+func TestSettingsPage(t *testing.T) {
 	t.Parallel()
-	text, err := os.ReadFile(readme)
+	text, err := os.ReadFile(page)
 	if err != nil {
 		t.Fatal(err)
 	}
 	before, rest, found := strings.Cut(string(text), tableBegin)
 	_, after, ended := strings.Cut(rest, tableEnd)
 	if !found || !ended {
-		t.Fatalf("%s lacks the marks of its table of settings", readme)
+		t.Fatalf("%s lacks the marks of its table of settings", page)
 	}
 	want := before + tableBegin + settingsTable() + tableEnd + after
 	if want == string(text) {
 		return
 	}
 	if !*update {
-		t.Fatalf("the table of settings in %s is not up to date: run `go test ./internal/config -run Readme -update`", readme)
+		t.Fatalf("the table of settings in %s is not up to date: run `go test ./internal/config -run Settings -update`", page)
 	}
-	if err := os.WriteFile(readme, []byte(want), 0o644); err != nil {
+	if err := os.WriteFile(page, []byte(want), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }
