@@ -61,7 +61,7 @@ func TestKilledAtRandomMoments(t *testing.T) {
 		replicas[victim].kill()
 		c.note()
 		if i%3 == 2 { // the other replica finds out by itself that it is alone
-			after(t, time.Duration(random.IntN(int(12*time.Second))))
+			<-time.After(time.Duration(random.IntN(int(12 * time.Second))))
 		}
 		replicas[victim] = s.launch(settings...)
 	}
@@ -111,12 +111,12 @@ func (c *crashes) waitForMoment(random *rand.Rand, i int) {
 	switch i % 4 {
 	case 0, 2:
 		comeTo(int(float64(open()) * random.Float64()))
-		after(c.t, time.Duration(random.IntN(int(50*time.Millisecond))))
+		<-time.After(time.Duration(random.IntN(int(50 * time.Millisecond))))
 	case 1:
-		after(c.t, time.Duration(random.IntN(int(4*time.Second))))
+		<-time.After(time.Duration(random.IntN(int(4 * time.Second))))
 	case 3:
 		comeTo(0)
-		after(c.t, commitAge+time.Second)
+		<-time.After(commitAge + time.Second)
 	}
 }
 

@@ -20,15 +20,12 @@ import (
 // row, and rows that are new, go on as ever.
 func TestClocksThatJump(t *testing.T) {
 	t.Parallel()
-	w := shared(t)
 	const hour = time.Hour
 	dir := t.TempDir()
 	database, own := clock(filepath.Join(dir, "database")), clock(filepath.Join(dir, "daemon"))
 	database.set(t, 0)
 	own.set(t, 0)
-	mariadb := w.server("mariadb-" + w.run + "-clocks")
-	mariadb.faked = database.faketime(t)
-	mariadb.own(t)
+	mariadb := database.server(t, "mariadb")
 	s := newSite(t, mariadb)
 	rules := s.threeRules()
 	s.lean = false // webhook-timestamp is looked at
@@ -133,6 +130,15 @@ func (c clock) set(t *testing.T, off time.Duration) {
 	if err := os.Rename(part, string(c)); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// server starts a server for one test whose wall clock follows c.
+func (c clock) server(t *testing.T, kind string) *server {
+	t.Helper()
+	s := newServer(t, kind)
+	s.faked = c.faketime(t)
+	s.own(t)
+	return s
 }
 
 // faketime returns the variables with which a program in C follows c.

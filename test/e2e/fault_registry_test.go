@@ -31,7 +31,7 @@ func TestRegistryAway(t *testing.T) {
 			s.rule("hook")
 			s.producer.create(registrations, 2)
 			s.watchOffsets(registrations)
-			host := s.w.registry.address()
+			host := s.registryAddress()
 			registry := newProxy(t, host)
 			away(registry)
 			d := s.launch("EVENT_BUS_KAFKA_SCHEMA_REGISTRY_URL=" + strings.Replace(s.registry, host, registry.address, 1))

@@ -14,7 +14,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -336,10 +335,4 @@ func (l *load) latencies(e *endpoint, wanted func(n int) bool) (times []time.Dur
 		times = append(times, at.Sub(event.at))
 	}
 	return times, missing
-}
-
-// after returns when d has passed. Nothing is to be seen meanwhile: the moment is part of what is tested.
-func after(t *testing.T, d time.Duration) {
-	t.Helper()
-	<-time.After(d)
 }

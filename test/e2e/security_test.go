@@ -22,8 +22,8 @@ const saslTLS, tlsOnly, saslPlain = 2, 3, 4
 // TestSecuredKafka reads through each of the broker's secured listeners.
 func TestSecuredKafka(t *testing.T) {
 	t.Parallel()
-	w := shared(t)
-	ca := "WEBHOOK_DISPATCHER_KAFKA_CA_FILE=" + filepath.Join(w.kafka.dir, "tls", "ca.pem")
+	kafka := sharedKafka(t)
+	ca := "WEBHOOK_DISPATCHER_KAFKA_CA_FILE=" + filepath.Join(kafka.dir, "tls", "ca.pem")
 	credentials := []string{"EVENT_BUS_KAFKA_API_KEY=dispatcher", "EVENT_BUS_KAFKA_API_SECRET=dispatcher-secret"}
 	mechanism := func(name string) string { return "WEBHOOK_DISPATCHER_KAFKA_SASL_MECHANISM=" + name }
 	for name, c := range map[string]struct {
@@ -42,7 +42,7 @@ func TestSecuredKafka(t *testing.T) {
 			s.rule("hook")
 			s.producer.create(registrations, 1)
 			ids := s.producer.publish(registrations, 1, 1, 20)
-			d := s.serve(append(c.settings, "EVENT_BUS_KAFKA_BOOTSTRAP_SERVERS="+w.kafka.at(c.port))...)
+			d := s.serve(append(c.settings, "EVENT_BUS_KAFKA_BOOTSTRAP_SERVERS="+kafka.at(c.port))...)
 			s.delivers("hook", ids, 20*time.Second)
 			eventually(t, 10*time.Second, "offsets", func() error { return s.producer.allCommitted(registrations) })
 			d.terminate()

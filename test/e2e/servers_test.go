@@ -180,10 +180,22 @@ func (w *workbench) server(name string, options ...string) *server {
 // ownServer starts a server for one test, which may restart it.
 func ownServer(t *testing.T, name string, options ...string) *server {
 	t.Helper()
-	w := shared(t)
-	s := w.server(fmt.Sprintf("%s-%s-%s", name, w.run, notInNames.ReplaceAllString(strings.ToLower(t.Name()), "")), options...)
+	s := newServer(t, name, options...)
 	s.own(t)
 	return s
+}
+
+// newServer returns a server for one test that is not started yet.
+func newServer(t *testing.T, kind string, options ...string) *server {
+	t.Helper()
+	w := shared(t)
+	return w.server(fmt.Sprintf("%s-%s-%s", kind, w.run, notInNames.ReplaceAllString(strings.ToLower(t.Name()), "")), options...)
+}
+
+// sharedKafka returns the broker that all tests share.
+func sharedKafka(t *testing.T) *server {
+	t.Helper()
+	return shared(t).kafka
 }
 
 // own starts the server, and stops it at the end of the test.

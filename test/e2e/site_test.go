@@ -108,6 +108,9 @@ func (s *site) cloneDatabase() {
 	do(fmt.Sprintf("GRANT ALL ON %s.* TO 'lms'@'%%'", s.database))
 }
 
+// registryAddress returns where the schema registry that the site uses listens.
+func (s *site) registryAddress() string { return s.w.registry.address() }
+
 // grant gives the dispatcher's accounts the rights that they have in production.
 func (s *site) grant() {
 	s.t.Helper()
