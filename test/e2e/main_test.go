@@ -16,6 +16,8 @@ import (
 	"os"
 	"strconv"
 	"testing"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness"
 )
 
 // TestMain lets more tests run at once than there are processors: most of them wait for a lease, a session or a schedule.
@@ -27,7 +29,7 @@ func TestMain(m *testing.M) {
 		}
 	}
 	code := m.Run()
-	bench.stop(os.Stderr, code != 0)
+	harness.Bench.Stop(os.Stderr, code != 0)
 }
 
 // atOnce is how many tests run at the same time. Each has one daemon or two, and the machine that runs them may have two processors.

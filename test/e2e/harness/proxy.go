@@ -1,6 +1,6 @@
 //go:build e2e
 
-package e2e
+package harness
 
 import (
 	"bufio"
@@ -14,59 +14,59 @@ import (
 	"testing"
 )
 
-// proxy stands between the daemon and a server and takes the server away: as one that refuses, as one that says nothing any more, as
+// Proxy stands between the daemon and a server and takes the server away: as one that refuses, as one that says nothing any more, as
 // one that says something else, or in the middle of a chosen statement.
-type proxy struct {
-	address string // where it listens
+type Proxy struct {
+	Address string // where it listens
 	target  string // what it stands for
 
 	mu       sync.Mutex // guards what follows
 	listener net.Listener
-	links    map[*link]struct{}
+	links    map[*Link]struct{}
 	open     chan struct{} // closed while bytes are passed on
 	instead  string        // not empty: the answer to whatever is asked
-	cut      func(l *link, query string) cut
+	cut      func(l *Link, query string) Cut
 
 	serving sync.WaitGroup
 }
 
-// link is one connection through a proxy.
-type link struct {
+// Link is one connection through a proxy.
+type Link struct {
 	client, server net.Conn
 	ended          chan struct{}
 	once           sync.Once
 	answerCut      atomic.Bool // the server's next word ends the connection
 
-	queries []string // statements since START TRANSACTION; the goroutine that reads the client's alone uses it
+	Queries []string // statements since START TRANSACTION; the goroutine that reads the client's alone uses it
 }
 
-// cut says where a connection breaks off.
-type cut int
+// Cut says where a connection breaks off.
+type Cut int
 
 const (
-	cutNowhere cut = iota
-	cutBefore      // the server never gets the statement
-	cutDuring      // the server gets it, and loses its client at once
-	cutAfter       // the server has carried it out; its answer is lost
+	CutNowhere Cut = iota
+	CutBefore      // the server never gets the statement
+	CutDuring      // the server gets it, and loses its client at once
+	CutAfter       // the server has carried it out; its answer is lost
 )
 
-func newProxy(t *testing.T, target string) *proxy {
+func NewProxy(t *testing.T, target string) *Proxy {
 	t.Helper()
-	p := &proxy{
-		target: target, links: map[*link]struct{}{}, open: make(chan struct{}),
-		address: net.JoinHostPort("127.0.0.1", strconv.Itoa(freePorts(1))),
+	p := &Proxy{
+		target: target, links: map[*Link]struct{}{}, open: make(chan struct{}),
+		Address: net.JoinHostPort("127.0.0.1", strconv.Itoa(freePorts(1))),
 	}
 	close(p.open)
 	t.Cleanup(func() {
-		p.refuse()
+		p.Refuse()
 		p.serving.Wait()
 	})
-	p.restore(t)
+	p.Restore(t)
 	return p
 }
 
-// refuse takes the server away as if its process had died: connections are reset, new ones refused.
-func (p *proxy) refuse() {
+// Refuse takes the server away as if its process had died: connections are reset, new ones refused.
+func (p *Proxy) Refuse() {
 	p.mu.Lock()
 	listener := p.listener
 	p.listener = nil
@@ -74,34 +74,34 @@ func (p *proxy) refuse() {
 	if listener != nil {
 		_ = listener.Close()
 	}
-	p.reset()
+	p.Reset()
 }
 
-// silence takes the server away as if its cable had been pulled: nobody answers, nobody refuses.
-func (p *proxy) silence() {
+// Silence takes the server away as if its cable had been pulled: nobody answers, nobody refuses.
+func (p *Proxy) Silence() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.open = make(chan struct{})
 }
 
-// answer takes the server away as a load balancer does that finds none behind it: the same bytes for everybody.
-func (p *proxy) answer(instead string) {
+// Answer takes the server away as a load balancer does that finds none behind it: the same bytes for everybody.
+func (p *Proxy) Answer(instead string) {
 	p.mu.Lock()
 	p.instead = instead
 	p.mu.Unlock()
-	p.reset()
+	p.Reset()
 }
 
-// cutting lets f decide about each statement of the MySQL protocol from now on, on connections made from now on.
-func (p *proxy) cutting(f func(l *link, query string) cut) {
+// Cutting lets f decide about each statement of the MySQL protocol from now on, on connections made from now on.
+func (p *Proxy) Cutting(f func(l *Link, query string) Cut) {
 	p.mu.Lock()
 	p.cut = f
 	p.mu.Unlock()
-	p.reset()
+	p.Reset()
 }
 
-// restore gives the server back. Connections that were silent are reset, as by a host that has started anew.
-func (p *proxy) restore(t *testing.T) {
+// Restore gives the server back. Connections that were silent are reset, as by a host that has started anew.
+func (p *Proxy) Restore(t *testing.T) {
 	t.Helper()
 	p.mu.Lock()
 	p.instead, p.cut = "", nil
@@ -110,7 +110,7 @@ func (p *proxy) restore(t *testing.T) {
 	select {
 	case <-open:
 	default:
-		p.reset()
+		p.Reset()
 		close(open)
 	}
 	p.mu.Lock()
@@ -118,7 +118,7 @@ func (p *proxy) restore(t *testing.T) {
 	if p.listener != nil {
 		return
 	}
-	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", p.address)
+	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", p.Address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,8 +126,8 @@ func (p *proxy) restore(t *testing.T) {
 	p.serving.Go(func() { p.serve(l) })
 }
 
-// reset ends all connections.
-func (p *proxy) reset() {
+// Reset ends all connections.
+func (p *Proxy) Reset() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for l := range p.links {
@@ -135,7 +135,7 @@ func (p *proxy) reset() {
 	}
 }
 
-func (p *proxy) serve(listener net.Listener) {
+func (p *Proxy) serve(listener net.Listener) {
 	for {
 		client, err := listener.Accept()
 		if err != nil {
@@ -145,8 +145,8 @@ func (p *proxy) serve(listener net.Listener) {
 	}
 }
 
-func (p *proxy) connect(client net.Conn) {
-	l := &link{client: client, ended: make(chan struct{})}
+func (p *Proxy) connect(client net.Conn) {
+	l := &Link{client: client, ended: make(chan struct{})}
 	p.mu.Lock()
 	p.links[l] = struct{}{}
 	listening, instead, cut := p.listener != nil, p.instead, p.cut
@@ -197,7 +197,7 @@ func (p *proxy) connect(client net.Conn) {
 }
 
 // bytes passes on what the client says.
-func (p *proxy) bytes(l *link) {
+func (p *Proxy) bytes(l *Link) {
 	buffer := make([]byte, 64<<10)
 	for {
 		n, err := l.client.Read(buffer)
@@ -211,7 +211,7 @@ func (p *proxy) bytes(l *link) {
 }
 
 // statements passes on what a client of MySQL says, packet by packet, and asks cut about each statement.
-func (p *proxy) statements(l *link, cut func(*link, string) cut) {
+func (p *Proxy) statements(l *Link, cut func(*Link, string) Cut) {
 	const query = 3
 	client := bufio.NewReaderSize(l.client, 64<<10)
 	for {
@@ -224,27 +224,27 @@ func (p *proxy) statements(l *link, cut func(*link, string) cut) {
 		if _, err := io.ReadFull(client, packet[4:]); err != nil {
 			return
 		}
-		where := cutNowhere
+		where := CutNowhere
 		if head[3] == 0 && len(packet) > 5 && packet[4] == query {
 			text := string(packet[5:])
 			if strings.HasPrefix(text, "START TRANSACTION") {
-				l.queries = nil
+				l.Queries = nil
 			}
 			where = cut(l, text)
-			l.queries = append(l.queries, text)
+			l.Queries = append(l.Queries, text)
 		}
-		if where == cutBefore || !p.pass(l) {
+		if where == CutBefore || !p.pass(l) {
 			return
 		}
-		l.answerCut.Store(where == cutAfter)
-		if _, err := l.server.Write(packet); err != nil || where == cutDuring {
+		l.answerCut.Store(where == CutAfter)
+		if _, err := l.server.Write(packet); err != nil || where == CutDuring {
 			return
 		}
 	}
 }
 
 // pass waits while the proxy is silent, and returns false when the connection has ended.
-func (p *proxy) pass(l *link) bool {
+func (p *Proxy) pass(l *Link) bool {
 	p.mu.Lock()
 	open := p.open
 	p.mu.Unlock()
@@ -262,7 +262,7 @@ func (p *proxy) pass(l *link) bool {
 }
 
 // end resets the client and closes the way to the server once its goroutines notice.
-func (l *link) end() {
+func (l *Link) end() {
 	l.once.Do(func() {
 		close(l.ended)
 		if c, ok := l.client.(*net.TCPConn); ok {
@@ -272,7 +272,7 @@ func (l *link) end() {
 	})
 }
 
-// through returns the settings that lead a daemon of the site to its database by way of p.
-func (s *site) through(p *proxy) string {
-	return "WEBHOOK_DISPATCHER_MYSQL_DSN=" + strings.Replace(s.dsn("dispatcher_serve"), s.mariadb.address(), p.address, 1)
+// Through returns the settings that lead a daemon of the site to its database by way of p.
+func (s *Site) Through(p *Proxy) string {
+	return "WEBHOOK_DISPATCHER_MYSQL_DSN=" + strings.Replace(s.DSN("dispatcher_serve"), s.MariaDB.Address(), p.Address, 1)
 }

@@ -1,6 +1,6 @@
 //go:build e2e
 
-package e2e
+package harness
 
 import (
 	"bufio"
@@ -34,15 +34,15 @@ func (w *workbench) django(database string, args ...string) *exec.Cmd {
 }
 
 // lms returns a command of the stand-in on this site.
-func (s *site) lms(args ...string) *exec.Cmd {
-	cmd := s.w.django(fmt.Sprintf("%s@%d", s.database, s.mariadb.port), args...)
-	cmd.Env = append(cmd.Env, "EVENT_BUS_TOPIC_PREFIX="+s.prefix, "EVENT_BUS_KAFKA_BOOTSTRAP_SERVERS="+s.kafka.address(),
-		"EVENT_BUS_KAFKA_SCHEMA_REGISTRY_URL="+s.registry)
+func (s *Site) lms(args ...string) *exec.Cmd {
+	cmd := s.w.django(fmt.Sprintf("%s@%d", s.Database, s.MariaDB.port), args...)
+	cmd.Env = append(cmd.Env, "EVENT_BUS_TOPIC_PREFIX="+s.Prefix, "EVENT_BUS_KAFKA_BOOTSTRAP_SERVERS="+s.Kafka.Address(),
+		"EVENT_BUS_KAFKA_SCHEMA_REGISTRY_URL="+s.Registry)
 	return cmd
 }
 
-// published is what the real publisher tells about an event: the broker has acknowledged it.
-type published struct {
+// Published is what the real publisher tells about an event: the broker has acknowledged it.
+type Published struct {
 	Number    int       `json:"number"`
 	ID        string    `json:"id"`
 	Type      string    `json:"type"`
@@ -56,27 +56,27 @@ type published struct {
 	Form      string    `json:"form"`
 }
 
-// publisher is a running real publisher.
-type publisher struct {
+// Publisher is a running real publisher.
+type Publisher struct {
 	t      *testing.T
 	cmd    *exec.Cmd
-	events chan published // closed when the publisher has ended
+	events chan Published // closed when the publisher has ended
 }
 
-// publish starts the real publisher.
-func (s *site) publish(args ...string) *publisher {
-	s.t.Helper()
+// Publish starts the real publisher.
+func (s *Site) Publish(args ...string) *Publisher {
+	s.T.Helper()
 	cmd := s.lms(append([]string{"publish"}, args...)...)
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	if err := cmd.Start(); err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
-	p := &publisher{t: s.t, cmd: cmd, events: make(chan published, 1<<17)}
+	p := &Publisher{t: s.T, cmd: cmd, events: make(chan Published, 1<<17)}
 	ended := make(chan struct{})
 	var killed atomic.Bool
 	go func() {
@@ -84,19 +84,19 @@ func (s *site) publish(args ...string) *publisher {
 		lines := bufio.NewScanner(out)
 		lines.Buffer(nil, 8<<20)
 		for lines.Scan() {
-			var e published
+			var e Published
 			if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
-				s.t.Errorf("the publisher printed %q: %v", lines.Text(), err)
+				s.T.Errorf("the publisher printed %q: %v", lines.Text(), err)
 			} else if e.ID != "" {
 				p.events <- e
 			}
 		}
 		if err := cmd.Wait(); err != nil && !killed.Load() {
-			s.t.Errorf("the publisher: %v\n%s", err, lastLines(stderr.String(), 20))
+			s.T.Errorf("the publisher: %v\n%s", err, LastLines(stderr.String(), 20))
 		}
 		close(p.events)
 	}()
-	s.t.Cleanup(func() {
+	s.T.Cleanup(func() {
 		killed.Store(true)
 		_ = cmd.Process.Kill() // an error means that it has ended
 		<-ended
@@ -104,19 +104,19 @@ func (s *site) publish(args ...string) *publisher {
 	return p
 }
 
-// stop ends the publisher once all that it has sent is acknowledged, and returns all events that it has published.
-func (p *publisher) stop() []published {
+// Stop ends the publisher once all that it has sent is acknowledged, and returns all events that it has published.
+func (p *Publisher) Stop() []Published {
 	p.t.Helper()
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		p.t.Fatal(err)
 	}
-	return p.all()
+	return p.All()
 }
 
-// all waits for the publisher's end and returns all events that it has published.
-func (p *publisher) all() []published {
+// All waits for the publisher's end and returns all events that it has published.
+func (p *Publisher) All() []Published {
 	p.t.Helper()
-	var list []published
+	var list []Published
 	for e := range p.events {
 		if e.Error != "" {
 			p.t.Fatalf("event %d, %s, was not published: %s", e.Number, e.Type, e.Error)
@@ -126,36 +126,36 @@ func (p *publisher) all() []published {
 	return list
 }
 
-// orm is a running Django that changes rules through its models, as its admin pages do.
-type orm struct {
+// ORM is a running Django that changes rules through its models, as its admin pages do.
+type ORM struct {
 	t       *testing.T
 	input   io.Writer
 	answers *bufio.Scanner
 }
 
-func (s *site) orm() *orm {
-	s.t.Helper()
+func (s *Site) ORM() *ORM {
+	s.T.Helper()
 	cmd := s.lms("rules")
 	input, err := cmd.StdinPipe()
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	output, err := cmd.StdoutPipe()
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	if err := cmd.Start(); err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
-	s.t.Cleanup(func() {
+	s.T.Cleanup(func() {
 		_ = input.Close()
 		_ = cmd.Wait()
 	})
-	return &orm{t: s.t, input: input, answers: bufio.NewScanner(output)}
+	return &ORM{t: s.T, input: input, answers: bufio.NewScanner(output)}
 }
 
 // do carries out one operation and returns the row's id.
-func (o *orm) do(operation map[string]any) int {
+func (o *ORM) do(operation map[string]any) int {
 	o.t.Helper()
 	line, err := json.Marshal(operation)
 	if err != nil {
@@ -177,17 +177,17 @@ func (o *orm) do(operation map[string]any) int {
 	return answer.ID
 }
 
-func (o *orm) add(fields map[string]any) int {
+func (o *ORM) Add(fields map[string]any) int {
 	o.t.Helper()
 	return o.do(map[string]any{"op": "add", "fields": fields})
 }
 
-func (o *orm) edit(id int, fields map[string]any) {
+func (o *ORM) Edit(id int, fields map[string]any) {
 	o.t.Helper()
 	o.do(map[string]any{"op": "edit", "id": id, "fields": fields})
 }
 
-func (o *orm) remove(id int) {
+func (o *ORM) Remove(id int) {
 	o.t.Helper()
 	o.do(map[string]any{"op": "delete", "id": id})
 }

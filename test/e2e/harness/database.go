@@ -1,0 +1,172 @@
+//go:build e2e
+
+package harness
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/go-sql-driver/mysql"
+)
+
+// UndecodableReasons counts the undecodable records by reason.
+func (s *Site) UndecodableReasons() map[string]int {
+	s.T.Helper()
+	rows, err := s.DB.Query("SELECT reason, COUNT(*) FROM webhook_dispatcher_undecodable GROUP BY reason")
+	if err != nil {
+		s.T.Fatal(err)
+	}
+	defer func() { _ = rows.Close() }()
+	found := map[string]int{}
+	for rows.Next() {
+		var reason string
+		var n int
+		if err := rows.Scan(&reason, &n); err != nil {
+			s.T.Fatal(err)
+		}
+		found[reason] = n
+	}
+	if err := rows.Err(); err != nil {
+		s.T.Fatal(err)
+	}
+	return found
+}
+
+// AllDelivered returns nil when every row is delivered.
+func (s *Site) AllDelivered() error {
+	states, err := s.States()
+	if err != nil {
+		return err
+	}
+	if delivered := states["delivered"]; len(states) > 1 || len(states) == 1 && delivered == 0 {
+		return fmt.Errorf("rows: %v", states)
+	}
+	return nil
+}
+
+// RowsWritten returns how many rows of deliveries have ever been inserted, those that were deleted since included: by the counter of
+// the table, and by what the daemon has counted.
+func (s *Site) RowsWritten(d *Daemon) (byTable, byDaemon int) {
+	s.T.Helper()
+	byTable = s.MustNumber(`SELECT COALESCE(MAX(AUTO_INCREMENT), 1) - 1 FROM information_schema.tables
+  WHERE table_schema = ? AND table_name = 'webhook_dispatcher_delivery'`, s.Database)
+	parked, err := d.Metric("webhook_dispatcher_rows_enqueued_total")
+	if err != nil {
+		s.T.Fatal(err)
+	}
+	return byTable, int(parked)
+}
+
+// Row is what tests look at of a row of a delivery.
+type Row struct {
+	State            string
+	Attempts, Status int
+	Reason           string
+}
+
+// Row returns the only row of a rule; its state is "" where there is none.
+func (s *Site) Row(rule string) Row {
+	s.T.Helper()
+	rows, err := s.DB.Query(`SELECT ELT(state+1,'pending','leased','delivered','dead','halted'), attempts, last_status, reason
+  FROM webhook_dispatcher_delivery WHERE rule_id = ?`, rule)
+	if err != nil {
+		s.T.Fatal(err)
+	}
+	defer func() { _ = rows.Close() }()
+	var r Row
+	for n := 0; rows.Next(); n++ {
+		if n > 0 {
+			s.T.Fatalf("rule %s has more than one row", rule)
+		}
+		if err := rows.Scan(&r.State, &r.Attempts, &r.Status, &r.Reason); err != nil {
+			s.T.Fatal(err)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		s.T.Fatal(err)
+	}
+	return r
+}
+
+// cloneDatabase makes the site's database with the tables that Django made in "openedx", which is faster than a Django for each test.
+func (s *Site) cloneDatabase() {
+	s.T.Helper()
+	admin, err := sql.Open("mysql", strings.Replace(s.DSN("admin"), "/"+s.Database, "/openedx", 1))
+	if err != nil {
+		s.T.Fatal(err)
+	}
+	defer func() { _ = admin.Close() }()
+	do := func(statement string) {
+		if _, err := admin.Exec(statement); err != nil {
+			s.T.Fatalf("%s: %v", statement, err)
+		}
+	}
+	do("CREATE DATABASE " + s.Database + " CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci")
+	s.T.Cleanup(func() { _, _ = s.DB.Exec("DROP DATABASE " + s.Database) })
+	for _, table := range []string{"django_migrations", "openedx_webhooks_webhook", "openedx_webhooks_webfilter"} {
+		do(fmt.Sprintf("CREATE TABLE %s.%s LIKE openedx.%s", s.Database, table, table))
+	}
+	do(fmt.Sprintf("INSERT INTO %s.django_migrations SELECT * FROM openedx.django_migrations", s.Database))
+	do(fmt.Sprintf("GRANT ALL ON %s.* TO 'lms'@'%%'", s.Database))
+}
+
+// Grant gives the dispatcher's accounts the rights that they have in production.
+func (s *Site) Grant() {
+	s.T.Helper()
+	if err := s.w.command(filepath.Join(s.w.root, "test/e2e/services/accounts"), s.MariaDB.Dir, s.Database); err != nil {
+		s.T.Fatal(err)
+	}
+}
+
+// DSN returns how an account reaches the site's database; every account's password is its name.
+func (s *Site) DSN(account string) string {
+	c := mysql.NewConfig()
+	c.User, c.Passwd, c.Net, c.Addr, c.DBName, c.ParseTime = account, account, "tcp", s.MariaDB.Address(), s.Database, true
+	return c.FormatDSN()
+}
+
+// Number returns the one number that a query selects.
+func (s *Site) Number(query string, args ...any) (int, error) {
+	var n int
+	err := s.DB.QueryRowContext(context.Background(), query, args...).Scan(&n)
+	return n, err
+}
+
+// MustNumber is number for a database that answers.
+func (s *Site) MustNumber(query string, args ...any) int {
+	s.T.Helper()
+	n, err := s.Number(query, args...)
+	if err != nil {
+		s.T.Fatalf("%s: %v", query, err)
+	}
+	return n
+}
+
+// Rows counts the rows of deliveries that fit a condition.
+func (s *Site) Rows(where string, args ...any) int {
+	s.T.Helper()
+	return s.MustNumber("SELECT COUNT(*) FROM webhook_dispatcher_delivery WHERE "+where, args...)
+}
+
+// States returns how many rows of deliveries are in each state.
+func (s *Site) States() (map[string]int, error) {
+	rows, err := s.DB.QueryContext(context.Background(), `SELECT ELT(state+1,'pending','leased','delivered','dead','halted'), COUNT(*)
+  FROM webhook_dispatcher_delivery GROUP BY 1`)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }()
+	counts := map[string]int{}
+	for rows.Next() {
+		var state string
+		var n int
+		if err := rows.Scan(&state, &n); err != nil {
+			return nil, err
+		}
+		counts[state] = n
+	}
+	return counts, rows.Err()
+}

@@ -1,0 +1,40 @@
+//go:build e2e
+
+package harness
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Spread is the distribution of some times.
+type Spread struct {
+	P50, P90, P99, Max time.Duration
+}
+
+func SpreadOf(times []time.Duration) Spread {
+	if len(times) == 0 {
+		return Spread{}
+	}
+	slices.Sort(times)
+	at := func(share float64) time.Duration { return times[int(share*float64(len(times)-1))] }
+	return Spread{P50: at(0.5), P90: at(0.9), P99: at(0.99), Max: times[len(times)-1]}
+}
+
+func (s Spread) String() string {
+	return fmt.Sprintf("p50 %s, p99 %s, max %s",
+		s.P50.Round(time.Millisecond/10), s.P99.Round(time.Millisecond), s.Max.Round(time.Millisecond))
+}
+
+// Figure notes what a test has measured, for its log and for the table at the end of the run.
+func Figure(t *testing.T, format string, args ...any) {
+	t.Helper()
+	text := fmt.Sprintf(format, args...)
+	t.Log(text)
+	Bench.mu.Lock()
+	defer Bench.mu.Unlock()
+	Bench.figures = append(Bench.figures, fmt.Sprintf("%-46s %s", strings.TrimPrefix(t.Name(), "Test"), text))
+}

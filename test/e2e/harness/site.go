@@ -1,0 +1,136 @@
+//go:build e2e
+
+package harness
+
+import (
+	"database/sql"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// Registration is the event that tests send where any event will do, with the topic and the rule that belong to it.
+const (
+	Registration     = "org.openedx.learning.student.registration.completed.v1"
+	RegistrationRule = "STUDENT_REGISTRATION_COMPLETED"
+	Registrations    = "user-registration"
+)
+
+// Site is one installation: topics under a prefix, a consumer group, a database and a receiver that no other test uses.
+type Site struct {
+	*Receiver
+
+	T        *testing.T
+	w        *workbench
+	Kafka    *Server
+	MariaDB  *Server
+	Registry string // URL
+	Prefix   string
+	group    string
+	Database string
+	DB       *sql.DB // with all rights
+	Producer *Producer
+	Settings []string // of all commands and daemons of the site
+}
+
+// NewSite returns a site whose schema is migrated. Servers of its own are given where the test restarts them.
+func NewSite(t *testing.T, own ...*Server) *Site {
+	t.Helper()
+	s := EmptySite(t, own...)
+	s.Run("migrate", "migrate")
+	s.Grant()
+	return s
+}
+
+var notInNames = regexp.MustCompile(`[^a-z0-9]+`)
+
+// EmptySite returns a site whose database has what Django's migrations made, and nothing of the dispatcher's.
+func EmptySite(t *testing.T, own ...*Server) *Site {
+	t.Helper()
+	w := shared(t)
+	name := strings.ToLower(strings.TrimPrefix(t.Name(), "Test"))
+	name = notInNames.ReplaceAllString(name, "")
+	name = w.run + "-" + name[:min(40, len(name))]
+	s := &Site{
+		Receiver: newReceiver(t), T: t, w: w, Kafka: w.kafka, MariaDB: w.mariadb, Prefix: name, group: name + "-webhook-dispatcher",
+		Database: strings.ReplaceAll(name, "-", "_"), Registry: "http://" + w.registry.Address() + "/apis/ccompat/v7",
+	}
+	for _, server := range own {
+		switch {
+		case strings.HasPrefix(server.name, "kafka"):
+			s.Kafka = server
+		case strings.HasPrefix(server.name, "mariadb"), strings.HasPrefix(server.name, "mysql"):
+			s.MariaDB = server
+			if err := w.django(fmt.Sprintf("openedx@%d", server.port), "migrate", "-v", "0").Run(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	db, err := sql.Open("mysql", s.DSN("admin"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.DB = db
+	t.Cleanup(func() { _ = db.Close() })
+	s.cloneDatabase()
+	s.Grant()
+	s.Producer = NewProducer(s)
+	t.Cleanup(s.report)
+	return s
+}
+
+// RegistryAddress returns where the schema registry that the site uses listens.
+func (s *Site) RegistryAddress() string { return s.w.registry.Address() }
+
+// environment returns the settings of the daemon on this site, under one of its accounts; more come last and win.
+func (s *Site) environment(account string, more ...string) []string {
+	return append(append([]string{
+		"PATH=" + os.Getenv("PATH"),
+		"EVENT_BUS_KAFKA_BOOTSTRAP_SERVERS=" + s.Kafka.Address(),
+		"EVENT_BUS_KAFKA_SCHEMA_REGISTRY_URL=" + s.Registry,
+		"EVENT_BUS_TOPIC_PREFIX=" + s.Prefix,
+		"WEBHOOK_DISPATCHER_TOPICS=" + Registrations,
+		"WEBHOOK_DISPATCHER_START_OFFSET=earliest",
+		"WEBHOOK_DISPATCHER_MYSQL_DSN=" + s.DSN("dispatcher_"+account),
+		"WEBHOOK_DISPATCHER_EGRESS_ALLOW=127.0.0.0/8",
+		"WEBHOOK_DISPATCHER_LISTEN=127.0.0.1:0",
+		"WEBHOOK_DISPATCHER_RULES_REFRESH=500ms",
+	}, s.Settings...), more...)
+}
+
+// Try runs a command of the daemon's binary to its end, under one of the accounts.
+func (s *Site) Try(account string, env []string, args ...string) (stdout, stderr string, code int) {
+	s.T.Helper()
+	cmd := exec.Command(s.w.binary, args...)
+	cmd.Env = s.environment(account, env...)
+	var out, err strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &err
+	if e := cmd.Run(); e != nil && cmd.ProcessState == nil {
+		s.T.Fatal(e)
+	}
+	return out.String(), err.String(), cmd.ProcessState.ExitCode()
+}
+
+// Run is try for a command that must succeed; it returns what the command printed.
+func (s *Site) Run(account string, args ...string) string {
+	s.T.Helper()
+	stdout, stderr, code := s.Try(account, nil, args...)
+	if code != 0 {
+		s.T.Fatalf("webhook-dispatcher %s: exit code %d\n%s", strings.Join(args, " "), code, stderr)
+	}
+	return strings.TrimSpace(stdout)
+}
+
+// report helps to find out why a test has failed.
+func (s *Site) report() {
+	if !s.T.Failed() {
+		return
+	}
+	states, err := s.States()
+	s.T.Logf("rows of deliveries: %v %v", states, err)
+	rules, stderr, _ := s.Try("rules", nil, "rules", "list")
+	s.T.Logf("rules:\n%s%s", LastLines(rules, 12), stderr)
+}

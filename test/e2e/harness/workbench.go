@@ -1,0 +1,168 @@
+//go:build e2e
+
+package harness
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+)
+
+// Bench holds what all tests share. The first test that asks for it starts it, TestMain stops it.
+var Bench workbench
+
+// workbench is the daemon's binary, the servers and the interpreter of the stand-in for the LMS.
+type workbench struct {
+	once sync.Once
+	err  error
+
+	root   string // of the repository
+	dir    string // data of the servers, and the binary
+	kept   bool   // dir and the servers outlive the run
+	run    string // stands in the names of this run's topics, groups and databases
+	binary string
+	python string
+
+	kafka, registry, mariadb *Server
+
+	reaper      *exec.Cmd
+	reaperInput io.Closer
+
+	mu      sync.Mutex // guards figures
+	figures []string
+}
+
+// shared returns the workbench, started.
+func shared(t *testing.T) *workbench {
+	t.Helper()
+	Bench.once.Do(func() { Bench.err = Bench.start() })
+	if Bench.err != nil {
+		t.Fatalf("start the servers: %v", Bench.err)
+	}
+	return &Bench
+}
+
+func (w *workbench) start() error {
+	var err error
+	if w.root, err = filepath.Abs("../.."); err != nil {
+		return err
+	}
+	suffix := make([]byte, 3)
+	rand.Read(suffix)
+	w.run = "e2e" + hex.EncodeToString(suffix)
+	w.dir = os.Getenv("WEBHOOK_DISPATCHER_E2E_DIR")
+	w.kept = w.dir != ""
+	if !w.kept {
+		if w.dir, err = os.MkdirTemp("", "webhook-dispatcher-e2e-"); err != nil {
+			return err
+		}
+	}
+	if err := w.startReaper(); err != nil {
+		return err
+	}
+	w.binary = filepath.Join(w.dir, "webhook-dispatcher-"+w.run)
+	w.kafka = w.server("kafka", "--secure", "--partitions", "1")
+	w.registry = w.server("registry")
+	w.mariadb = w.server("mariadb")
+	return Together(
+		func() error { return w.command("go", "build", "-o", w.binary, "./cmd/webhook-dispatcher") },
+		w.kafka.Start, w.registry.Start,
+		func() error {
+			python, err := exec.Command(filepath.Join(w.root, "test/e2e/python/venv")).Output()
+			if err != nil {
+				return fmt.Errorf("make the Python environment: %w", withStderr(err))
+			}
+			w.python = strings.TrimSpace(string(python))
+			if err := w.mariadb.Start(); err != nil {
+				return err
+			}
+			return w.django("openedx", "migrate", "-v", "0").Run()
+		},
+	)
+}
+
+// startReaper starts the process that stops the servers and the daemons of this run when this process ends, however it ends: a
+// test that panics or runs into go test's time limit runs no clean-up.
+func (w *workbench) startReaper() error {
+	const script = `trap '' INT TERM HUP
+cat >/dev/null
+for process in /proc/[0-9]*; do
+  if [[ $(readlink "$process/exe") == "$1"* ]]; then kill -KILL "${process#/proc/}"; fi
+done
+rm -f "$1"
+shopt -s nullglob
+servers=("$2"/*/) all=1
+if [[ $3 ]]; then servers=("$2"/*-"$3"-*/) all=''; fi
+if [[ ${servers[*]} ]]; then "$4/test/e2e/services/down" --kill "${servers[@]}"; fi
+if [[ $all ]]; then rm -rf "$2"; else rm -rf "${servers[@]}"; fi`
+	only := "" // the servers of this run
+	if w.kept {
+		only = w.run
+	}
+	w.reaper = exec.Command("bash", "-c", script, "reaper", filepath.Join(w.dir, "webhook-dispatcher-"+w.run), w.dir, only, w.root)
+	w.reaper.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	input, err := w.reaper.StdinPipe()
+	if err != nil {
+		return err
+	}
+	w.reaperInput = input
+	return w.reaper.Start()
+}
+
+// Stop stops all that was started, shows the ends of the servers' logs when tests have failed, and the table of figures.
+func (w *workbench) Stop(out io.Writer, failed bool) {
+	for _, s := range []*Server{w.kafka, w.registry, w.mariadb} {
+		if s != nil && failed {
+			fmt.Fprintf(out, "--- end of the log of %s:\n%s\n", s.name, s.tail(10))
+		}
+	}
+	if w.reaper != nil {
+		_ = w.reaperInput.Close()
+		if err := w.reaper.Wait(); err != nil {
+			fmt.Fprintln(out, "stop the servers:", err)
+		}
+	}
+	slices.Sort(w.figures)
+	for _, line := range w.figures {
+		fmt.Fprintln(out, line)
+	}
+}
+
+// command runs a command in the repository's root.
+func (w *workbench) command(name string, args ...string) error {
+	cmd := exec.Command(name, args...)
+	cmd.Dir = w.root
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s %s: %w\n%s", filepath.Base(name), strings.Join(args, " "), err, out)
+	}
+	return nil
+}
+
+// Together runs functions at the same time and returns their errors.
+func Together(functions ...func() error) error {
+	errs := make([]error, len(functions))
+	var group sync.WaitGroup
+	for i, f := range functions {
+		group.Go(func() { errs[i] = f() })
+	}
+	group.Wait()
+	return errors.Join(errs...)
+}
+
+// withStderr adds what a command wrote to an error of Output.
+func withStderr(err error) error {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		return fmt.Errorf("%w\n%s", err, LastLines(string(exit.Stderr), 20))
+	}
+	return err
+}
