@@ -25,7 +25,7 @@ func TestBacklog(t *testing.T) {
 	d.WaitReady(30 * time.Second)
 	harness.Eventually(t, 30*time.Second, "the first event", func() error { return harness.AtLeast(e.Events(), 1) })
 	took := harness.Eventually(t, harness.Sized(2*time.Minute, 10*time.Minute), "all events", func() error { return harness.AtLeast(e.Events(), count) })
-	harness.Eventually(t, 10*time.Second, "offsets", func() error { return s.Producer.AllCommitted(harness.Registrations) })
+	s.Producer.WaitCommitted(10*time.Second, harness.Registrations)
 	byTable, byDaemon := s.RowsWritten(d)
 	if byTable > 0 || byDaemon > 0 || s.Rows("TRUE") > 0 {
 		t.Errorf("rows written: %d by the table's counter, %d by the daemon's (%s), %d are there",
@@ -61,7 +61,7 @@ func TestBacklogBesideHangingEndpoint(t *testing.T) {
 		most = max(most, s.Rows("rule_id = ? AND state IN (0, 1)", hangingRule))
 		return harness.AtLeast(healthy.Events(), count)
 	})
-	harness.Eventually(t, time.Minute, "offsets", func() error { return s.Producer.AllCommitted(harness.Registrations) })
+	s.Producer.WaitCommitted(time.Minute, harness.Registrations)
 	most = max(most, s.Rows("rule_id = ? AND state IN (0, 1)", hangingRule))
 	states, err := s.States()
 	if err := errors.Join(err, harness.Want("rows of the hanging endpoint", s.Rows("rule_id = ?", hangingRule), count)); err != nil {
@@ -118,7 +118,7 @@ func TestQueueLimitHolds(t *testing.T) {
 	took := harness.Eventually(t, 2*time.Minute, "all events at both endpoints", func() error {
 		return errors.Join(harness.Want("healthy", healthy.Events(), count), harness.Want("hanging", len(hanging.Taken()), count))
 	})
-	harness.Eventually(t, 20*time.Second, "offsets", func() error { return s.Producer.AllCommitted(harness.Registrations) })
+	s.Producer.WaitCommitted(20*time.Second, harness.Registrations)
 	harness.Eventually(t, 20*time.Second, "rows", s.AllDelivered)
 	harness.Figure(t, "limit of %d reached after %s, %d rows waiting at most; all %d events delivered %s after the endpoint worked again; stopped "+
 		"in %s", limit, reached, most, count, took, d.Terminate())

@@ -118,7 +118,7 @@ func TestRecordsThatNobodyExpected(t *testing.T) {
 		}
 		return nil
 	})
-	harness.Eventually(t, 20*time.Second, "offsets", func() error { return s.Producer.AllCommitted(harness.Registrations) })
+	s.Producer.WaitCommitted(20*time.Second, harness.Registrations)
 	if n := s.Rows("rule_id = ? AND state = 3 AND reason = 'too_large'", rows); n != 1 {
 		t.Errorf("%d rows are dead because of their size, want 1", n)
 	}
@@ -163,7 +163,7 @@ func TestUnknownSchema(t *testing.T) {
 	if n := s.MustNumber("SELECT COUNT(*) FROM webhook_dispatcher_undecodable"); n != 1 {
 		t.Errorf("%d undecodable records are kept, want 1", n)
 	}
-	harness.Eventually(t, 10*time.Second, "offsets", func() error { return s.Producer.AllCommitted(harness.Registrations) })
+	s.Producer.WaitCommitted(10*time.Second, harness.Registrations)
 	harness.Figure(t, "given up after %s: %v", took, s.UndecodableReasons())
 	d.Terminate()
 }

@@ -65,7 +65,7 @@ func TestKilledAtRandomMoments(t *testing.T) {
 		replicas[victim] = s.Launch(settings...)
 	}
 	harness.Eventually(t, harness.Sized(3*time.Minute, 5*time.Minute), "every event at every rule", c.complete)
-	harness.Eventually(t, 30*time.Second, "offsets", func() error { return s.Producer.AllCommitted(harness.Registrations) })
+	s.Producer.WaitCommitted(30*time.Second, harness.Registrations)
 	harness.Eventually(t, 2*time.Minute, "rows", s.AllDelivered)
 	took := harness.Since(begun)
 	states, err := s.States()

@@ -77,7 +77,7 @@ func TestHostileReceivers(t *testing.T) {
 	if most := max(time.Second, 3*alone[1]); beside[1] > most {
 		t.Errorf("the healthy receiver got an event in a hundred after more than %s, want %s at most", beside[1], most)
 	}
-	harness.Eventually(t, 20*time.Second, "offsets", func() error { return s.Producer.AllCommitted(harness.Registrations) })
+	s.Producer.WaitCommitted(20*time.Second, harness.Registrations)
 	peak := d.Peak()
 	if peak > harness.PeakMemory {
 		t.Errorf("the daemon took %.0f MiB, want %d at most", peak, harness.PeakMemory)

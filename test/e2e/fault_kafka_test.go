@@ -77,7 +77,7 @@ func TestRebalancesUnderLoad(t *testing.T) {
 	took := s.Recovers(harness.Registrations, events, harness.Lease+harness.Recovery, steady...)
 	all := append(events.Stop(), added...)
 	s.AllIsWell(harness.Registrations, all)
-	harness.Eventually(t, 20*time.Second, "offsets", func() error { return s.Producer.AllCommitted("later") })
+	s.Producer.WaitCommitted(20*time.Second, "later")
 	total, repeats := s.Repeats(all)
 	// A kill repeats what was delivered since the last commit, a second before, by one replica of three.
 	if most := kills * len(harness.Hooks) * 150; repeats > most {
@@ -208,7 +208,7 @@ func TestCompactedTopic(t *testing.T) {
 	}
 	d := s.Serve()
 	s.Delivers("hook", burst(7), 20*time.Second)
-	harness.Eventually(t, 10*time.Second, "offsets", func() error { return s.Producer.AllCommitted(harness.Registrations) })
+	s.Producer.WaitCommitted(10*time.Second, harness.Registrations)
 	d.Terminate()
 	before := len(s.Taken("hook"))
 	for range 12 {
@@ -237,7 +237,7 @@ func TestCompactedTopic(t *testing.T) {
 		}
 		return nil
 	})
-	took := harness.Eventually(t, harness.Recovery, "offsets", func() error { return s.Producer.AllCommitted(harness.Registrations) })
+	took := s.Producer.WaitCommitted(harness.Recovery, harness.Registrations)
 	d.WaitMetric("webhook_dispatcher_consumer_lag_records", 0, 5*time.Second)
 	d.WaitMetric("webhook_dispatcher_records_lost_total", 0, 5*time.Second)
 	if n := s.Count("hook"); n > before+len(left) {
@@ -293,7 +293,7 @@ func TestLogStartPassesTheDaemon(t *testing.T) {
 	}
 	s.On("hook", harness.Answers(200))
 	db.Restore(t)
-	took := harness.Eventually(t, harness.Recovery, "offsets", func() error { return s.Producer.AllCommitted(harness.Registrations) })
+	took := s.Producer.WaitCommitted(harness.Recovery, harness.Registrations)
 	harness.Eventually(t, harness.Recovery, "rows", s.AllDelivered) // its lane's breaker has opened
 	lost, err := d.Metric("webhook_dispatcher_records_lost_total")
 	if err != nil {

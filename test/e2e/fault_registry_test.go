@@ -84,7 +84,7 @@ func TestRegistryAway(t *testing.T) {
 			registry.Restore(t)
 			later := s.Delivers("hook", append(ids, waiting...), harness.Recovery)
 			d.WaitReady(harness.Recovery)
-			harness.Eventually(t, 20*time.Second, "offsets", func() error { return s.Producer.AllCommitted(harness.Registrations) })
+			s.Producer.WaitCommitted(20*time.Second, harness.Registrations)
 			if n := s.MustNumber("SELECT COUNT(*) FROM webhook_dispatcher_undecodable"); n != 0 {
 				t.Errorf("%d records were given up", n)
 			}

@@ -169,7 +169,7 @@ func TestBadNeighbours(t *testing.T) {
 			if bound := int64(rate/n.load.Partitions) * 3; later > bound {
 				t.Errorf("a partition was %d records behind %s and more after the start, want %d at most", later, settleTime, bound)
 			}
-			caughtUp := harness.Eventually(t, settleTime, "offsets", func() error { return n.Producer.AllCommitted(harness.Registrations) })
+			caughtUp := n.Producer.WaitCommitted(settleTime, harness.Registrations)
 			harness.Figure(t, "%d events at %d/s: healthy after %s; worst lag of a partition %d, after %s %d, none %s after the end; rows: %s; %.0f MiB",
 				rate*length, rate, times, most, settleTime, later, caughtUp, n.d.EnqueuedBy(), n.d.Peak())
 			n.d.Kill()
@@ -192,7 +192,7 @@ func TestManyHangingEndpoints(t *testing.T) {
 			if err := late(times); err != nil {
 				t.Error(err)
 			}
-			caughtUp := harness.Eventually(t, 2*settleTime, "offsets", func() error { return n.Producer.AllCommitted(harness.Registrations) })
+			caughtUp := n.Producer.WaitCommitted(2*settleTime, harness.Registrations)
 			harness.Figure(t, "%d events at %d/s: healthy after %s, from %s on after %s; no lag %s after the end; rows: %s; %.0f MiB",
 				rate*length, rate, times, settleTime, harness.SpreadOf(later), caughtUp, n.d.EnqueuedBy(), n.d.Peak())
 			n.d.Kill()

@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 		}
 	}
 	code := m.Run()
-	harness.Bench.Stop(os.Stderr, code != 0)
+	harness.Stop(os.Stderr, code != 0)
 }
 
 // atOnce is how many tests run at the same time. Each has one daemon or two, and the machine that runs them may have two processors.

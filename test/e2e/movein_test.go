@@ -245,7 +245,7 @@ func TestMoveIn(t *testing.T) {
 	// Of what is emitted more than the skew after the release the plugin alone sends.
 	late := m.Publish("--plugin", "--type", "enrollment", "--count", "30", "--first", "100001", "--ahead", "90").All()
 	for _, topic := range []string{harness.Registrations, enrollments, logins} {
-		harness.Eventually(t, 30*time.Second, "offsets of "+topic, func() error { return m.Producer.AllCommitted(topic) })
+		m.Producer.WaitCommitted(30*time.Second, topic)
 	}
 	all := slices.Concat(old, events, late)
 	if err := m.lost(all); err != nil {
@@ -303,7 +303,7 @@ func TestMoveInWithoutDatabase(t *testing.T) {
 	events := stream.Stop()
 	harness.Eventually(t, 30*time.Second, "every event to come", func() error { return m.lost(events) })
 	for _, topic := range []string{harness.Registrations, enrollments} {
-		harness.Eventually(t, 30*time.Second, "offsets of "+topic, func() error { return m.Producer.AllCommitted(topic) })
+		m.Producer.WaitCommitted(30*time.Second, topic)
 	}
 	both := m.check(events)
 	failed, err := d.Metric(`webhook_dispatcher_rule_refreshes_total{result="failed"}`)

@@ -60,7 +60,7 @@ func TestRulesThatDoMore(t *testing.T) {
 		harness.Eventually(t, 20*time.Second, hook, func() error { return harness.AtLeast(s.Count(hook), len(ids)) })
 	}
 	harness.Eventually(t, 20*time.Second, "the second tries", func() error { return harness.AtLeast(s.Count("slow"), 2*len(ids)) })
-	harness.Eventually(t, 10*time.Second, "offsets", func() error { return s.Producer.AllCommitted(harness.Registrations) })
+	s.Producer.WaitCommitted(10*time.Second, harness.Registrations)
 	if n := s.Count("even"); n != len(even) {
 		t.Errorf("the filter let %d events through, want %d", n, len(even))
 	}
@@ -136,12 +136,12 @@ func TestExpressionThatFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	harness.Eventually(t, 90*time.Second, "the pause", func() error { return harness.Want("status", s.ListRules()[number].Status, "paused") })
-	harness.Eventually(t, 10*time.Second, "offsets", func() error { return s.Producer.AllCommitted(harness.Registrations) })
+	s.Producer.WaitCommitted(10*time.Second, harness.Registrations)
 	if s.Count("hook") != 0 {
 		t.Error("something was sent without a body")
 	}
 	ids = append(ids, s.Producer.Publish(harness.Registrations, 1, 26, 30)...)
-	harness.Eventually(t, 10*time.Second, "offsets", func() error { return s.Producer.AllCommitted(harness.Registrations) })
+	s.Producer.WaitCommitted(10*time.Second, harness.Registrations)
 
 	d.Notices(func() {
 		s.Run("rules", "rules", "set", id, "--transform", `{number: $data.id, event_metadata: {id: $event.id}}`)

@@ -61,7 +61,7 @@ func TestServersThatRestart(t *testing.T) {
 	}
 	events := stream.Stop()
 	harness.Eventually(t, 90*time.Second, "every event at every rule", func() error { return s.Missing(events) })
-	harness.Eventually(t, 20*time.Second, "offsets", func() error { return s.Producer.AllCommitted(harness.Registrations) })
+	s.Producer.WaitCommitted(20*time.Second, harness.Registrations)
 	harness.Eventually(t, 90*time.Second, "rows", s.AllDelivered)
 	total, repeats := s.Repeats(events)
 	states, err := s.States()

@@ -62,7 +62,7 @@ func TestEveryEventHasThePluginsBytes(t *testing.T) {
 		harness.Eventually(t, time.Minute, hook, func() error { return harness.Want("number of events", len(s.Taken(hook)), len(events)) })
 	}
 	for topic := range topics {
-		harness.Eventually(t, 10*time.Second, "offsets of "+topic, func() error { return s.Producer.AllCommitted(topic) })
+		s.Producer.WaitCommitted(10*time.Second, topic)
 	}
 	requests := map[string]harness.Received{}
 	for _, hook := range []string{"json", "form"} {

@@ -64,7 +64,7 @@ func TestReplayForAReceiverThatLostItsData(t *testing.T) {
 	d := s.Serve(harness.SlowHandOff)
 	waitTaken(s, "hook", 1, ids)
 	waitTaken(s, "other", 1, ids)
-	harness.Eventually(t, 10*time.Second, "offsets", func() error { return s.Producer.AllCommitted(harness.Registrations) })
+	s.Producer.WaitCommitted(10*time.Second, harness.Registrations)
 	before, err := s.Producer.Committed(harness.Registrations)
 	if err != nil {
 		t.Fatal(err)
@@ -156,7 +156,7 @@ func TestReplayOfWhatIsLeft(t *testing.T) {
 	}
 	waitTaken(s, "hook", 1, append(trimmed, all...))
 	for _, topic := range []string{harness.Registrations, compacted} {
-		harness.Eventually(t, 10*time.Second, "offsets", func() error { return s.Producer.AllCommitted(topic) })
+		s.Producer.WaitCommitted(10*time.Second, topic)
 	}
 	d.Terminate()
 
@@ -218,7 +218,7 @@ func TestUndecodableIsRepaired(t *testing.T) {
 	}
 	d := s.Serve(settings...)
 	harness.Eventually(t, 2*time.Minute, "undecodable records", func() error { return harness.Want("records", s.UndecodableReasons()["unknown_schema"], 3) })
-	harness.Eventually(t, 10*time.Second, "offsets", func() error { return s.Producer.AllCommitted(harness.Registrations) })
+	s.Producer.WaitCommitted(10*time.Second, harness.Registrations)
 
 	stdout, stderr := runCommand(s, 1, settings, "undecodable", "replay", "--all", "--yes")
 	if !strings.Contains(stdout, "0 records replayed and removed") || !strings.Contains(stdout, "stays: unknown_schema") ||

@@ -35,7 +35,7 @@ func TestTwoReplicas(t *testing.T) {
 		states, err := s.States()
 		return errors.Join(err, harness.Want("leased", states["leased"], len(ids)))
 	})
-	harness.Eventually(t, 20*time.Second, "offsets", func() error { return s.Producer.AllCommitted(harness.Registrations) })
+	s.Producer.WaitCommitted(20*time.Second, harness.Registrations)
 	leasedAt := time.Now()
 	harness.Throughout(t, 3*time.Second, "requests while leases hold", func() error { return harness.Want("number", s.Count("held"), len(ids)) })
 
@@ -136,7 +136,7 @@ func TestRollingRestart(t *testing.T) {
 	}
 	events := stream.Stop()
 	harness.Eventually(t, 60*time.Second, "every event at every rule", func() error { return s.Missing(events) })
-	harness.Eventually(t, 20*time.Second, "offsets", func() error { return s.Producer.AllCommitted(harness.Registrations) })
+	s.Producer.WaitCommitted(20*time.Second, harness.Registrations)
 	harness.Eventually(t, 90*time.Second, "rows", s.AllDelivered)
 	total, repeats := s.Repeats(events)
 	if repeats > 0 {

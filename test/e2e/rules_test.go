@@ -110,7 +110,7 @@ func TestRulesEditedInDjango(t *testing.T) {
 		t.Errorf("rules add with the account of serve: exit code %d, want 1: %s", code, stderr)
 	}
 	events := stream.Stop()
-	harness.Eventually(t, 20*time.Second, "offsets", func() error { return s.Producer.AllCommitted(harness.Registrations) })
+	s.Producer.WaitCommitted(20*time.Second, harness.Registrations)
 	d.Terminate()
 	harness.Figure(t, "%d events; edits were seen after %v; %d faults listed", len(events), took, len(wrong))
 	// A delivery that was planned right before its rule was disabled may have become a row.

@@ -46,7 +46,7 @@ func TestSecuredKafka(t *testing.T) {
 			ids := s.Producer.Publish(harness.Registrations, 1, 1, 20)
 			d := s.Serve(append(c.settings, "EVENT_BUS_KAFKA_BOOTSTRAP_SERVERS="+kafka.AddressAt(c.port))...)
 			s.Delivers("hook", ids, 20*time.Second)
-			harness.Eventually(t, 10*time.Second, "offsets", func() error { return s.Producer.AllCommitted(harness.Registrations) })
+			s.Producer.WaitCommitted(10*time.Second, harness.Registrations)
 			d.Terminate()
 		})
 	}
@@ -146,7 +146,7 @@ func TestRegistryBehindAProxy(t *testing.T) {
 	away.Store(http.StatusServiceUnavailable) // a schema that is known is not asked for again
 	ids = append(ids, s.Producer.Publish(harness.Registrations, 2, 51, 60)...)
 	s.Delivers("hook", ids, 10*time.Second)
-	harness.Eventually(t, 10*time.Second, "offsets", func() error { return s.Producer.AllCommitted(harness.Registrations) })
+	s.Producer.WaitCommitted(10*time.Second, harness.Registrations)
 	d.Terminate()
 	for _, daemon := range []*harness.Daemon{wrong, d} {
 		if strings.Contains(daemon.Log.String(), password) {
@@ -171,7 +171,7 @@ func TestAddressesThatAreNotAllowed(t *testing.T) {
 	harness.Eventually(t, 20*time.Second, "the name", func() error { // DNS may be wrong for a moment
 		return harness.Want("row", s.Row(named), harness.Row{State: "pending", Attempts: 1, Reason: "egress_denied"})
 	})
-	harness.Eventually(t, 10*time.Second, "offsets", func() error { return s.Producer.AllCommitted(harness.Registrations) })
+	s.Producer.WaitCommitted(10*time.Second, harness.Registrations)
 	if n := s.Count("hook"); n != 0 {
 		t.Errorf("%d requests were sent to an address that is not allowed", n)
 	}

@@ -41,7 +41,7 @@ func TestTerminatedWithRequestsInFlight(t *testing.T) {
 	finished := len(s.Taken("first"))
 	next := s.Serve()
 	s.Delivers("first", ids, 30*time.Second)
-	harness.Eventually(t, 10*time.Second, "offsets", func() error { return s.Producer.AllCommitted(harness.Registrations) })
+	s.Producer.WaitCommitted(10*time.Second, harness.Registrations)
 	harness.Eventually(t, 30*time.Second, "rows", s.AllDelivered)
 	for id, n := range s.Taken("first") {
 		if n != 1 {
@@ -80,7 +80,7 @@ func TestTerminatedWithRequestsThatHang(t *testing.T) {
 	next := s.Launch()
 	s.Delivers("first", ids, harness.Lease+30*time.Second)
 	took := harness.Since(begun)
-	harness.Eventually(t, 10*time.Second, "offsets", func() error { return s.Producer.AllCommitted(harness.Registrations) })
+	s.Producer.WaitCommitted(10*time.Second, harness.Registrations)
 	harness.Figure(t, "stopped after %s with rows %v; all %d events delivered by the next daemon after %s", stopped, states, len(ids), took)
 	next.Terminate()
 }

@@ -51,7 +51,7 @@ func TestTopicsThatComeLater(t *testing.T) {
 	ids = append(ids, harness.NewProducer(s).Publish("there", 2, 41, 60)...) // the old one does not know of the partition yet
 	partition := s.Delivers("hook", ids, seen)
 	for _, topic := range []string{"there", "later"} {
-		harness.Eventually(t, 10*time.Second, "offsets", func() error { return s.Producer.AllCommitted(topic) })
+		s.Producer.WaitCommitted(10*time.Second, topic)
 	}
 	harness.Figure(t, "first position committed after %s; a topic that came later read after %s, a new partition after %s", first, later, partition)
 	d.Terminate()
@@ -80,7 +80,7 @@ func TestTopicsUnderThePrefix(t *testing.T) {
 	foreign.Topic = other
 	s.Producer.Send(record, untyped, foreign)
 	took := s.Delivers("hook", append(ids, id), seen)
-	harness.Eventually(t, 10*time.Second, "offsets", func() error { return s.Producer.AllCommitted("two") })
+	s.Producer.WaitCommitted(10*time.Second, "two")
 	d.WaitMetric(`webhook_dispatcher_events_total{result="untyped"}`, 1, 5*time.Second)
 	if n := s.MustNumber("SELECT COUNT(*) FROM webhook_dispatcher_undecodable"); n != 0 {
 		t.Errorf("%d rows of undecodable records under *", n)
@@ -98,7 +98,7 @@ func TestRecordsDeletedBeforeTheyAreRead(t *testing.T) {
 	ids := s.Producer.Publish(harness.Registrations, 1, 1, 10)
 	d := s.Serve()
 	s.Delivers("hook", ids, 20*time.Second)
-	harness.Eventually(t, 10*time.Second, "offsets", func() error { return s.Producer.AllCommitted(harness.Registrations) })
+	s.Producer.WaitCommitted(10*time.Second, harness.Registrations)
 	d.Terminate()
 	s.Producer.Publish(harness.Registrations, 1, 11, 30)
 	offsets := kadm.Offsets{}
@@ -115,7 +115,7 @@ func TestRecordsDeletedBeforeTheyAreRead(t *testing.T) {
 	}
 	s.Delivers("hook", left, 20*time.Second)
 	d.WaitMetric("webhook_dispatcher_records_lost_total", 15, 5*time.Second)
-	harness.Eventually(t, 10*time.Second, "offsets", func() error { return s.Producer.AllCommitted(harness.Registrations) })
+	s.Producer.WaitCommitted(10*time.Second, harness.Registrations)
 	harness.Figure(t, "15 records lost to retention were counted")
 	d.Terminate()
 }

@@ -79,7 +79,7 @@ func TestFiltersOnTheBus(t *testing.T) {
 	}
 	s.Delivers("hook", through, 30*time.Second)
 	s.Delivers("other", changed, 30*time.Second)
-	harness.Eventually(t, 10*time.Second, "offsets", func() error { return s.Producer.AllCommitted(harness.Registrations) })
+	s.Producer.WaitCommitted(10*time.Second, harness.Registrations)
 	for _, got := range s.Got("hook") {
 		n := harness.Learner(got.Event)
 		want := fmt.Sprintf(`{"%s": {"number": %d, "changed": true}, "event_metadata": {`, userData, n)
@@ -122,7 +122,7 @@ func TestSlowFilter(t *testing.T) {
 	d := s.Serve()
 	ids := s.Producer.Publish(harness.Registrations, 2, 1, 40)
 	harness.Eventually(t, 20*time.Second, "rows of events", func() error { return harness.AtLeast(s.Rows("kind = 2"), 10) })
-	harness.Eventually(t, 10*time.Second, "offsets", func() error { return s.Producer.AllCommitted(harness.Registrations) })
+	s.Producer.WaitCommitted(10*time.Second, harness.Registrations)
 	d.Kill()
 	d = s.Serve()
 	s.Delivers("hook", ids, 100*time.Second) // the leases of the killed daemon run out after a minute

@@ -120,14 +120,14 @@ func init() {
 	if err := os.WriteFile(filepath.Join(dir, "overlay.json"), overlay, 0o600); err != nil {
 		s.T.Fatal(err)
 	}
-	w := &workbench{root: s.w.root, binary: s.w.binary + "-clocked"}
-	s.T.Cleanup(func() { _ = os.Remove(w.binary) })
+	clocked := s.w.binary + "-clocked" // the reaper finds daemons by the start of this path
+	s.T.Cleanup(func() { _ = os.Remove(clocked) })
 	over := filepath.Join(dir, "overlay.json")
-	if err := w.command("go", "build", "-overlay", over, "-o", w.binary, "./cmd/webhook-dispatcher"); err != nil {
+	if err := s.w.command("go", "build", "-overlay", over, "-o", clocked, "./cmd/webhook-dispatcher"); err != nil {
 		s.T.Fatal(err)
 	}
-	ordinary := s.w
-	defer func() { s.w = ordinary }()
-	s.w = w
+	ordinary := s.binary
+	defer func() { s.binary = ordinary }()
+	s.binary = clocked
 	return s.Serve(append(settings, "CLOCK="+string(c))...)
 }

@@ -49,7 +49,7 @@ func (l *LogFile) String() string {
 // Launch starts a daemon with more settings and returns at once.
 func (s *Site) Launch(settings ...string) *Daemon {
 	s.T.Helper()
-	d := &Daemon{t: s.T, cmd: exec.Command(s.w.binary, "serve"), Log: &LogFile{}, ended: make(chan struct{})}
+	d := &Daemon{t: s.T, cmd: exec.Command(s.binary, "serve"), Log: &LogFile{}, ended: make(chan struct{})}
 	d.cmd.Env = s.environment("serve", settings...)
 	d.cmd.Stdout, d.cmd.Stderr = d.Log, d.Log
 	if err := d.cmd.Start(); err != nil {

@@ -15,21 +15,8 @@ import (
 // UndecodableReasons counts the undecodable records by reason.
 func (s *Site) UndecodableReasons() map[string]int {
 	s.T.Helper()
-	rows, err := s.DB.Query("SELECT reason, COUNT(*) FROM webhook_dispatcher_undecodable GROUP BY reason")
+	found, err := s.counts("SELECT reason, COUNT(*) FROM webhook_dispatcher_undecodable GROUP BY reason")
 	if err != nil {
-		s.T.Fatal(err)
-	}
-	defer func() { _ = rows.Close() }()
-	found := map[string]int{}
-	for rows.Next() {
-		var reason string
-		var n int
-		if err := rows.Scan(&reason, &n); err != nil {
-			s.T.Fatal(err)
-		}
-		found[reason] = n
-	}
-	if err := rows.Err(); err != nil {
 		s.T.Fatal(err)
 	}
 	return found
@@ -153,20 +140,25 @@ func (s *Site) Rows(where string, args ...any) int {
 
 // States returns how many rows of deliveries are in each state.
 func (s *Site) States() (map[string]int, error) {
-	rows, err := s.DB.QueryContext(context.Background(), `SELECT ELT(state+1,'pending','leased','delivered','dead','halted'), COUNT(*)
+	return s.counts(`SELECT ELT(state+1,'pending','leased','delivered','dead','halted'), COUNT(*)
   FROM webhook_dispatcher_delivery GROUP BY 1`)
+}
+
+// counts returns the result of a query for names and numbers.
+func (s *Site) counts(query string) (map[string]int, error) {
+	rows, err := s.DB.QueryContext(context.Background(), query)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = rows.Close() }()
 	counts := map[string]int{}
 	for rows.Next() {
-		var state string
+		var name string
 		var n int
-		if err := rows.Scan(&state, &n); err != nil {
+		if err := rows.Scan(&name, &n); err != nil {
 			return nil, err
 		}
-		counts[state] = n
+		counts[name] = n
 	}
 	return counts, rows.Err()
 }

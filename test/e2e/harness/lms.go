@@ -6,7 +6,6 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -128,30 +127,14 @@ func (p *Publisher) All() []Published {
 
 // ORM is a running Django that changes rules through its models, as its admin pages do.
 type ORM struct {
-	t       *testing.T
-	input   io.Writer
-	answers *bufio.Scanner
+	t      *testing.T
+	django *Dialogue
 }
 
+// ORM starts a Django on the site's database; it ends with the test.
 func (s *Site) ORM() *ORM {
 	s.T.Helper()
-	cmd := s.lms("rules")
-	input, err := cmd.StdinPipe()
-	if err != nil {
-		s.T.Fatal(err)
-	}
-	output, err := cmd.StdoutPipe()
-	if err != nil {
-		s.T.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		s.T.Fatal(err)
-	}
-	s.T.Cleanup(func() {
-		_ = input.Close()
-		_ = cmd.Wait()
-	})
-	return &ORM{t: s.T, input: input, answers: bufio.NewScanner(output)}
+	return &ORM{t: s.T, django: StartDialogue(s.T, s.lms("rules"))}
 }
 
 // do carries out one operation and returns the row's id.
@@ -161,32 +144,33 @@ func (o *ORM) do(operation map[string]any) int {
 	if err != nil {
 		o.t.Fatal(err)
 	}
-	if _, err := o.input.Write(append(line, '\n')); err != nil {
-		o.t.Fatal(err)
-	}
-	if !o.answers.Scan() {
-		o.t.Fatalf("Django gave no answer to %s", line)
+	text, err := o.django.Ask(string(line))
+	if err != nil {
+		o.t.Fatalf("ask Django for %s: %v", line, err)
 	}
 	var answer struct {
 		ID    int
 		Error string
 	}
-	if err := json.Unmarshal(o.answers.Bytes(), &answer); err != nil || answer.Error != "" {
-		o.t.Fatalf("Django answered %s with %s", line, o.answers.Text())
+	if err := json.Unmarshal(text, &answer); err != nil || answer.Error != "" {
+		o.t.Fatalf("Django answered %s with %s", line, text)
 	}
 	return answer.ID
 }
 
+// Add creates a row and returns its id.
 func (o *ORM) Add(fields map[string]any) int {
 	o.t.Helper()
 	return o.do(map[string]any{"op": "add", "fields": fields})
 }
 
+// Edit saves a row with other values in some fields.
 func (o *ORM) Edit(id int, fields map[string]any) {
 	o.t.Helper()
 	o.do(map[string]any{"op": "edit", "id": id, "fields": fields})
 }
 
+// Remove deletes a row.
 func (o *ORM) Remove(id int) {
 	o.t.Helper()
 	o.do(map[string]any{"op": "delete", "id": id})

@@ -51,6 +51,12 @@ func (p *Producer) AllCommitted(base string) error {
 	return err
 }
 
+// WaitCommitted waits until AllCommitted returns nil, and returns how long that took.
+func (p *Producer) WaitCommitted(limit time.Duration, base string) time.Duration {
+	p.T.Helper()
+	return Eventually(p.T, limit, "offsets of "+base, func() error { return p.AllCommitted(base) })
+}
+
 // Members returns how many members the consumer group has.
 func (p *Producer) Members() (int, error) {
 	request := kmsg.NewPtrDescribeGroupsRequest()

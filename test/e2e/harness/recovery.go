@@ -111,7 +111,7 @@ func (s *Site) Recovers(base string, events *Traffic, limit time.Duration, daemo
 func (s *Site) AllIsWell(base string, events []Published) {
 	s.T.Helper()
 	Eventually(s.T, 20*time.Second, "every event at every rule", func() error { return s.Missing(events) })
-	Eventually(s.T, 20*time.Second, "offsets", func() error { return s.Producer.AllCommitted(base) })
+	s.Producer.WaitCommitted(20*time.Second, base)
 	Eventually(s.T, Lease+Recovery, "rows", s.AllDelivered) // one may have been delivered by a request whose result had no row yet
 	if n := s.MustNumber("SELECT COUNT(*) - COUNT(DISTINCT rule_id, event_id) FROM webhook_dispatcher_delivery"); n > 0 {
 		s.T.Errorf("%d deliveries have more than one row", n)

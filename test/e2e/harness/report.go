@@ -34,7 +34,7 @@ func Figure(t *testing.T, format string, args ...any) {
 	t.Helper()
 	text := fmt.Sprintf(format, args...)
 	t.Log(text)
-	Bench.mu.Lock()
-	defer Bench.mu.Unlock()
-	Bench.figures = append(Bench.figures, fmt.Sprintf("%-46s %s", strings.TrimPrefix(t.Name(), "Test"), text))
+	bench.mu.Lock()
+	defer bench.mu.Unlock()
+	bench.figures = append(bench.figures, fmt.Sprintf("%-46s %s", strings.TrimPrefix(t.Name(), "Test"), text))
 }

@@ -127,11 +127,6 @@ func (s *Server) tail(lines int) string {
 	return LastLines(string(text), lines)
 }
 
-func LastLines(text string, n int) string {
-	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
-	return strings.Join(lines[max(0, len(lines)-n):], "\n")
-}
-
 // freePorts returns the first of n ports in a row that nobody listens at. They lie below those that the system gives out by itself.
 func freePorts(n int) int {
 	for {

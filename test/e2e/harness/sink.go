@@ -4,8 +4,7 @@ package harness
 
 import (
 	"bytes"
-	"io"
-	"log"
+	"log/slog"
 	"maps"
 	"net"
 	"net/http"
@@ -62,7 +61,7 @@ func NewSink(t *testing.T) *Sink {
 	k := &Sink{
 		t: t, base: "http://" + l.Addr().String() + "/" + SecretPath + "/", endpoints: map[string]*Endpoint{}, released: make(chan struct{}),
 	}
-	server := &http.Server{Handler: k, ErrorLog: log.New(io.Discard, "", 0)}
+	server := &http.Server{Handler: k, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = server.Serve(l) })
 	t.Cleanup(func() {

@@ -25,6 +25,7 @@ type Site struct {
 
 	T        *testing.T
 	w        *workbench
+	binary   string // of the daemon
 	Kafka    *Server
 	MariaDB  *Server
 	Registry string // URL
@@ -55,7 +56,7 @@ func EmptySite(t *testing.T, own ...*Server) *Site {
 	name = notInNames.ReplaceAllString(name, "")
 	name = w.run + "-" + name[:min(40, len(name))]
 	s := &Site{
-		Receiver: newReceiver(t), T: t, w: w, Kafka: w.kafka, MariaDB: w.mariadb, Prefix: name, group: name + "-webhook-dispatcher",
+		Receiver: newReceiver(t), T: t, w: w, binary: w.binary, Kafka: w.kafka, MariaDB: w.mariadb, Prefix: name, group: name + "-webhook-dispatcher",
 		Database: strings.ReplaceAll(name, "-", "_"), Registry: "http://" + w.registry.Address() + "/apis/ccompat/v7",
 	}
 	for _, server := range own {
@@ -104,7 +105,7 @@ func (s *Site) environment(account string, more ...string) []string {
 // Try runs a command of the daemon's binary to its end, under one of the accounts.
 func (s *Site) Try(account string, env []string, args ...string) (stdout, stderr string, code int) {
 	s.T.Helper()
-	cmd := exec.Command(s.w.binary, args...)
+	cmd := exec.Command(s.binary, args...)
 	cmd.Env = s.environment(account, env...)
 	var out, err strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &err

@@ -5,7 +5,6 @@ package harness
 import (
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -18,8 +17,8 @@ import (
 	"testing"
 )
 
-// Bench holds what all tests share. The first test that asks for it starts it, TestMain stops it.
-var Bench workbench
+// bench is what all tests of a run share. The first test that needs it starts it.
+var bench workbench
 
 // workbench is the daemon's binary, the servers and the interpreter of the stand-in for the LMS.
 type workbench struct {
@@ -45,16 +44,16 @@ type workbench struct {
 // shared returns the workbench, started.
 func shared(t *testing.T) *workbench {
 	t.Helper()
-	Bench.once.Do(func() { Bench.err = Bench.start() })
-	if Bench.err != nil {
-		t.Fatalf("start the servers: %v", Bench.err)
+	bench.once.Do(func() { bench.err = bench.start() })
+	if bench.err != nil {
+		t.Fatalf("start the servers: %v", bench.err)
 	}
-	return &Bench
+	return &bench
 }
 
 func (w *workbench) start() error {
 	var err error
-	if w.root, err = filepath.Abs("../.."); err != nil {
+	if w.root, err = repository(); err != nil {
 		return err
 	}
 	suffix := make([]byte, 3)
@@ -78,11 +77,9 @@ func (w *workbench) start() error {
 		func() error { return w.command("go", "build", "-o", w.binary, "./cmd/webhook-dispatcher") },
 		w.kafka.Start, w.registry.Start,
 		func() error {
-			python, err := exec.Command(filepath.Join(w.root, "test/e2e/python/venv")).Output()
-			if err != nil {
-				return fmt.Errorf("make the Python environment: %w", withStderr(err))
+			if w.python, err = interpreter(); err != nil {
+				return err
 			}
-			w.python = strings.TrimSpace(string(python))
 			if err := w.mariadb.Start(); err != nil {
 				return err
 			}
@@ -119,8 +116,10 @@ if [[ $all ]]; then rm -rf "$2"; else rm -rf "${servers[@]}"; fi`
 	return w.reaper.Start()
 }
 
-// Stop stops all that was started, shows the ends of the servers' logs when tests have failed, and the table of figures.
-func (w *workbench) Stop(out io.Writer, failed bool) {
+// Stop stops what the tests of this run have shared, and writes the table of figures to out. After a
+// failure it also writes the last lines of the servers' logs. TestMain calls it.
+func Stop(out io.Writer, failed bool) {
+	w := &bench
 	for _, s := range []*Server{w.kafka, w.registry, w.mariadb} {
 		if s != nil && failed {
 			fmt.Fprintf(out, "--- end of the log of %s:\n%s\n", s.name, s.tail(10))
@@ -146,23 +145,4 @@ func (w *workbench) command(name string, args ...string) error {
 		return fmt.Errorf("%s %s: %w\n%s", filepath.Base(name), strings.Join(args, " "), err, out)
 	}
 	return nil
-}
-
-// Together runs functions at the same time and returns their errors.
-func Together(functions ...func() error) error {
-	errs := make([]error, len(functions))
-	var group sync.WaitGroup
-	for i, f := range functions {
-		group.Go(func() { errs[i] = f() })
-	}
-	group.Wait()
-	return errors.Join(errs...)
-}
-
-// withStderr adds what a command wrote to an error of Output.
-func withStderr(err error) error {
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		return fmt.Errorf("%w\n%s", err, LastLines(string(exit.Stderr), 20))
-	}
-	return err
 }
