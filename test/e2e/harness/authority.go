@@ -19,14 +19,15 @@ import (
 	"time"
 )
 
-// Authority is a certificate authority of a test, whose certificate is in a file.
+// Authority is a test's own certificate authority.
 type Authority struct {
 	t    *testing.T
 	key  *ecdsa.PrivateKey
 	cert *x509.Certificate
-	File string
+	File string // has its certificate, as PEM
 }
 
+// NewAuthority creates an authority and writes its certificate to File.
 func NewAuthority(t *testing.T) *Authority {
 	t.Helper()
 	a := &Authority{t: t, File: filepath.Join(t.TempDir(), "ca.pem")}
@@ -35,6 +36,8 @@ func NewAuthority(t *testing.T) *Authority {
 	return a
 }
 
+// Issue returns a key and a certificate for it, made from template and signed by the authority. The
+// certificate is valid for an hour.
 func (a *Authority) Issue(template *x509.Certificate) (*ecdsa.PrivateKey, *x509.Certificate) {
 	a.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -58,6 +61,7 @@ func (a *Authority) Issue(template *x509.Certificate) (*ecdsa.PrivateKey, *x509.
 	return key, cert
 }
 
+// Write writes a PEM file with one block of a kind, such as CERTIFICATE.
 func (a *Authority) Write(file, kind string, raw []byte) {
 	a.t.Helper()
 	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: raw}), 0o600); err != nil {
@@ -65,7 +69,7 @@ func (a *Authority) Write(file, kind string, raw []byte) {
 	}
 }
 
-// Client writes a certificate of a client and its key into files.
+// Client issues a client certificate and writes it and its key to files.
 func (a *Authority) Client(name string) (certFile, keyFile string) {
 	a.t.Helper()
 	key, cert := a.Issue(&x509.Certificate{
@@ -82,7 +86,8 @@ func (a *Authority) Client(name string) (certFile, keyFile string) {
 	return certFile, keyFile
 }
 
-// Serve starts the site's receiver a second time, with TLS, for clients that have a certificate of the authority's.
+// Serve also serves the site's receiver over TLS, to clients with a certificate of this authority.
+// It returns the URL that a hook's name is added to.
 func (a *Authority) Serve(s *Site) string {
 	a.t.Helper()
 	key, cert := a.Issue(&x509.Certificate{DNSNames: []string{"localhost"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})

@@ -13,9 +13,10 @@ import (
 	"time"
 )
 
-// Clock is a file that tells how many seconds a clock is off.
+// Clock is the path of a file that says by how many seconds a wall clock is off.
 type Clock string
 
+// Set puts the clock off the real time, back if negative. Programs see either the old or the new value.
 func (c Clock) Set(t *testing.T, off time.Duration) {
 	t.Helper()
 	part := string(c) + ".part"
@@ -27,7 +28,7 @@ func (c Clock) Set(t *testing.T, off time.Duration) {
 	}
 }
 
-// Server starts a server for one test whose wall clock follows c.
+// Server starts a server whose wall clock follows c, for one test.
 func (c Clock) Server(t *testing.T, kind string) *Server {
 	t.Helper()
 	s := newServer(t, kind)
@@ -36,7 +37,7 @@ func (c Clock) Server(t *testing.T, kind string) *Server {
 	return s
 }
 
-// faketime returns the variables with which a program in C follows c.
+// faketime returns the environment that makes a C program follow c.
 func (c Clock) faketime(t *testing.T) []string {
 	t.Helper()
 	found, err := filepath.Glob("/usr/lib/*/faketime/libfaketimeMT.so.1")
@@ -49,8 +50,8 @@ func (c Clock) faketime(t *testing.T) []string {
 	}
 }
 
-// ServeClocked is serve for a daemon whose wall clock follows c. A program in Go does not ask the C library for the time, so the
-// daemon is built for it, with two changes to Go's package time.
+// ServeClocked is Serve for a daemon whose wall clock follows c. Go does not ask the C library for
+// the time, so this builds the daemon with two changes to Go's package time.
 func (s *Site) ServeClocked(c Clock, settings ...string) *Daemon {
 	s.T.Helper()
 	const now = "sec, nsec, mono := runtimeNow()\n"

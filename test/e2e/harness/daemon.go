@@ -22,12 +22,12 @@ import (
 type Daemon struct {
 	t     *testing.T
 	cmd   *exec.Cmd
-	Log   *LogFile
+	Log   *LogFile // its standard output and error
 	ended chan struct{}
 	addr  string
 }
 
-// LogFile keeps what a process writes.
+// LogFile keeps what a process writes. It is safe for concurrent use.
 type LogFile struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -40,13 +40,15 @@ func (l *LogFile) Write(p []byte) (int, error) {
 	return l.text.Write(p)
 }
 
+// String returns everything written so far.
 func (l *LogFile) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.String()
 }
 
-// Launch starts a daemon with more settings and returns at once.
+// Launch starts a daemon and returns at once. Settings are NAME=VALUE and override those of the
+// site. The end of the test kills the daemon and checks its log for secrets and crashes.
 func (s *Site) Launch(settings ...string) *Daemon {
 	s.T.Helper()
 	d := &Daemon{t: s.T, cmd: exec.Command(s.binary, "serve"), Log: &LogFile{}, ended: make(chan struct{})}
@@ -69,7 +71,7 @@ func (s *Site) Launch(settings ...string) *Daemon {
 	return d
 }
 
-// Serve starts a daemon and waits until it is ready and the group has given it partitions.
+// Serve launches a daemon and waits until it is ready and has partitions.
 func (s *Site) Serve(settings ...string) *Daemon {
 	s.T.Helper()
 	d := s.Launch(settings...)
@@ -84,10 +86,10 @@ func (s *Site) Serve(settings ...string) *Daemon {
 	return d
 }
 
-// Canaries are what no output of the daemon may hold: paths and queries of hooks, and learners' data.
+// Canaries must not appear in any output of the daemon: paths and queries of hooks, learners' data.
 var Canaries = []string{SecretPath, "example.edu", "learner1", "Zoë"}
 
-// faults are what the log of a sound program never holds.
+// faults match the log of a program that has crashed.
 var faults = regexp.MustCompile(`(?m)^panic:|^goroutine \d+ \[|DATA RACE|"level":"(?:PANIC|FATAL)"`)
 
 func (d *Daemon) checkLog() {
@@ -102,7 +104,7 @@ func (d *Daemon) checkLog() {
 	}
 }
 
-// address returns where the daemon serves health and metrics, which is in its log.
+// address reads from the log where the daemon serves health and metrics.
 func (d *Daemon) address() (string, error) {
 	if d.addr != "" {
 		return d.addr, nil
@@ -124,7 +126,7 @@ func (d *Daemon) address() (string, error) {
 
 var probes = &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 
-// Get asks one of the daemon's routes.
+// Get requests a path of the daemon's health and metrics server.
 func (d *Daemon) Get(path string) (status int, body string, err error) {
 	addr, err := d.address()
 	if err != nil {
@@ -151,11 +153,12 @@ func (d *Daemon) WaitReady(limit time.Duration) time.Duration {
 	})
 }
 
-// WaitNotReady waits until /readyz answers 503 and says of a part what is wanted, and returns all that it says of it.
+// WaitNotReady waits until /readyz answers 503 with an error of that part which contains says,
+// whatever the case, and returns the error.
 func (d *Daemon) WaitNotReady(part, says string, limit time.Duration) string {
 	d.t.Helper()
 	var found string
-	Eventually(d.t, limit, "trouble of "+part+" in /readyz", func() error {
+	Eventually(d.t, limit, "/readyz to report an error of "+part, func() error {
 		status, body, err := d.Get("/readyz")
 		if err != nil {
 			return err
@@ -180,6 +183,7 @@ func (d *Daemon) WaitNotReady(part, says string, limit time.Duration) string {
 	return found
 }
 
+// Signal sends the daemon a signal.
 func (d *Daemon) Signal(s syscall.Signal) {
 	d.t.Helper()
 	if err := d.cmd.Process.Signal(s); err != nil {
@@ -187,13 +191,14 @@ func (d *Daemon) Signal(s syscall.Signal) {
 	}
 }
 
-// Kill ends the daemon at once, as a crash of its machine does.
+// Kill ends the daemon with SIGKILL, as a crash of its machine would, and waits for its end.
 func (d *Daemon) Kill() {
 	_ = d.cmd.Process.Kill()
 	<-d.ended
 }
 
-// Terminate sends SIGTERM and waits for the end, which must come in time and be a good one.
+// Terminate sends SIGTERM and returns how long the daemon took to exit. It must exit with code 0
+// within StopTime.
 func (d *Daemon) Terminate() time.Duration {
 	d.t.Helper()
 	begun := time.Now()
@@ -204,7 +209,7 @@ func (d *Daemon) Terminate() time.Duration {
 	return Since(begun)
 }
 
-// WaitExit waits for the end of the daemon and returns its exit code, -1 after a signal.
+// WaitExit waits until the daemon exits and returns its exit code, -1 after a signal.
 func (d *Daemon) WaitExit(limit time.Duration) int {
 	d.t.Helper()
 	select {
@@ -215,5 +220,5 @@ func (d *Daemon) WaitExit(limit time.Duration) int {
 	return d.cmd.ProcessState.ExitCode()
 }
 
-// StopTime is how long SIGTERM may take, by the promise of the daemon.
+// StopTime is how long the daemon may take to exit after SIGTERM.
 const StopTime = 25 * time.Second

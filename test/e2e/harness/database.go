@@ -22,7 +22,7 @@ func (s *Site) UndecodableReasons() map[string]int {
 	return found
 }
 
-// AllDelivered returns nil when every row is delivered.
+// AllDelivered returns an error unless every row is delivered.
 func (s *Site) AllDelivered() error {
 	states, err := s.States()
 	if err != nil {
@@ -34,27 +34,27 @@ func (s *Site) AllDelivered() error {
 	return nil
 }
 
-// RowsWritten returns how many rows of deliveries have ever been inserted, those that were deleted since included: by the counter of
-// the table, and by what the daemon has counted.
+// RowsWritten returns how many delivery rows were ever inserted, deleted ones included: according
+// to the table's auto-increment counter, and according to the daemon's metric.
 func (s *Site) RowsWritten(d *Daemon) (byTable, byDaemon int) {
 	s.T.Helper()
 	byTable = s.MustNumber(`SELECT COALESCE(MAX(AUTO_INCREMENT), 1) - 1 FROM information_schema.tables
   WHERE table_schema = ? AND table_name = 'webhook_dispatcher_delivery'`, s.Database)
-	parked, err := d.Metric("webhook_dispatcher_rows_enqueued_total")
+	enqueued, err := d.Metric("webhook_dispatcher_rows_enqueued_total")
 	if err != nil {
 		s.T.Fatal(err)
 	}
-	return byTable, int(parked)
+	return byTable, int(enqueued)
 }
 
-// Row is what tests look at of a row of a delivery.
+// Row is the part of a delivery row that tests look at.
 type Row struct {
 	State            string
 	Attempts, Status int
 	Reason           string
 }
 
-// Row returns the only row of a rule; its state is "" where there is none.
+// Row returns a rule's only delivery row, the zero Row if there is none.
 func (s *Site) Row(rule string) Row {
 	s.T.Helper()
 	rows, err := s.DB.Query(`SELECT ELT(state+1,'pending','leased','delivered','dead','halted'), attempts, last_status, reason
@@ -78,7 +78,8 @@ func (s *Site) Row(rule string) Row {
 	return r
 }
 
-// cloneDatabase makes the site's database with the tables that Django made in "openedx", which is faster than a Django for each test.
+// cloneDatabase creates the site's database from the tables that Django made in "openedx". That is
+// faster than running Django's migrations for each test.
 func (s *Site) cloneDatabase() {
 	s.T.Helper()
 	admin, err := sql.Open("mysql", strings.Replace(s.DSN("admin"), "/"+s.Database, "/openedx", 1))
@@ -100,7 +101,7 @@ func (s *Site) cloneDatabase() {
 	do(fmt.Sprintf("GRANT ALL ON %s.* TO 'lms'@'%%'", s.Database))
 }
 
-// Grant gives the dispatcher's accounts the rights that they have in production.
+// Grant gives the dispatcher's accounts their production rights.
 func (s *Site) Grant() {
 	s.T.Helper()
 	if err := s.w.command(filepath.Join(s.w.root, "test/e2e/services/accounts"), s.MariaDB.Dir, s.Database); err != nil {
@@ -108,21 +109,21 @@ func (s *Site) Grant() {
 	}
 }
 
-// DSN returns how an account reaches the site's database; every account's password is its name.
+// DSN returns the data source name of an account; every account's password is its name.
 func (s *Site) DSN(account string) string {
 	c := mysql.NewConfig()
 	c.User, c.Passwd, c.Net, c.Addr, c.DBName, c.ParseTime = account, account, "tcp", s.MariaDB.Address(), s.Database, true
 	return c.FormatDSN()
 }
 
-// Number returns the one number that a query selects.
+// Number runs a query that selects one number.
 func (s *Site) Number(query string, args ...any) (int, error) {
 	var n int
 	err := s.DB.QueryRowContext(context.Background(), query, args...).Scan(&n)
 	return n, err
 }
 
-// MustNumber is number for a database that answers.
+// MustNumber is Number for a test in which the database is up.
 func (s *Site) MustNumber(query string, args ...any) int {
 	s.T.Helper()
 	n, err := s.Number(query, args...)
@@ -132,19 +133,19 @@ func (s *Site) MustNumber(query string, args ...any) int {
 	return n
 }
 
-// Rows counts the rows of deliveries that fit a condition.
+// Rows counts the delivery rows that match a condition.
 func (s *Site) Rows(where string, args ...any) int {
 	s.T.Helper()
 	return s.MustNumber("SELECT COUNT(*) FROM webhook_dispatcher_delivery WHERE "+where, args...)
 }
 
-// States returns how many rows of deliveries are in each state.
+// States counts the delivery rows by state.
 func (s *Site) States() (map[string]int, error) {
 	return s.counts(`SELECT ELT(state+1,'pending','leased','delivered','dead','halted'), COUNT(*)
   FROM webhook_dispatcher_delivery GROUP BY 1`)
 }
 
-// counts returns the result of a query for names and numbers.
+// counts runs a query that selects names with numbers.
 func (s *Site) counts(query string) (map[string]int, error) {
 	rows, err := s.DB.QueryContext(context.Background(), query)
 	if err != nil {

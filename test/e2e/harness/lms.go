@@ -17,7 +17,8 @@ import (
 	"time"
 )
 
-// django returns a command of the stand-in for the LMS, on a database of the shared MariaDB, or database@port of another one.
+// django returns a command of test/e2e/python, which stands in for the LMS, on a database of the
+// shared MariaDB, or on database@port.
 func (w *workbench) django(database string, args ...string) *exec.Cmd {
 	name, port, own := strings.Cut(database, "@")
 	if !own {
@@ -32,7 +33,7 @@ func (w *workbench) django(database string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// lms returns a command of the stand-in on this site.
+// lms returns a command of test/e2e/python on this site.
 func (s *Site) lms(args ...string) *exec.Cmd {
 	cmd := s.w.django(fmt.Sprintf("%s@%d", s.Database, s.MariaDB.port), args...)
 	cmd.Env = append(cmd.Env, "EVENT_BUS_TOPIC_PREFIX="+s.Prefix, "EVENT_BUS_KAFKA_BOOTSTRAP_SERVERS="+s.Kafka.Address(),
@@ -40,7 +41,7 @@ func (s *Site) lms(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// Published is what the real publisher tells about an event: the broker has acknowledged it.
+// Published is an event that the broker has acknowledged.
 type Published struct {
 	Number    int       `json:"number"`
 	ID        string    `json:"id"`
@@ -51,18 +52,19 @@ type Published struct {
 	Partition int32     `json:"partition"`
 	Offset    int64     `json:"offset"`
 	Error     string    `json:"error"`
-	JSON      string    `json:"json"` // with --bodies: what the plugin would send
+	JSON      string    `json:"json"` // with --bodies: what the plugin would send; so is Form
 	Form      string    `json:"form"`
 }
 
-// Publisher is a running real publisher.
+// Publisher is a running Python process that publishes with the platform's own code.
 type Publisher struct {
 	t      *testing.T
 	cmd    *exec.Cmd
 	events chan Published // closed when the publisher has ended
 }
 
-// Publish starts the real publisher.
+// Publish starts a Publisher with flags of `manage.py publish`. It ends with the test at the
+// latest.
 func (s *Site) Publish(args ...string) *Publisher {
 	s.T.Helper()
 	cmd := s.lms(append([]string{"publish"}, args...)...)
@@ -97,13 +99,13 @@ func (s *Site) Publish(args ...string) *Publisher {
 	}()
 	s.T.Cleanup(func() {
 		killed.Store(true)
-		_ = cmd.Process.Kill() // an error means that it has ended
+		_ = cmd.Process.Kill() // fails if it has ended
 		<-ended
 	})
 	return p
 }
 
-// Stop ends the publisher once all that it has sent is acknowledged, and returns all events that it has published.
+// Stop ends the publisher once everything it has sent is acknowledged, and returns all events.
 func (p *Publisher) Stop() []Published {
 	p.t.Helper()
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
@@ -112,7 +114,7 @@ func (p *Publisher) Stop() []Published {
 	return p.All()
 }
 
-// All waits for the publisher's end and returns all events that it has published.
+// All waits until the publisher ends and returns all events.
 func (p *Publisher) All() []Published {
 	p.t.Helper()
 	var list []Published
@@ -125,7 +127,7 @@ func (p *Publisher) All() []Published {
 	return list
 }
 
-// ORM is a running Django that changes rules through its models, as its admin pages do.
+// ORM is a running Django that changes rules through the plugin's models, as the admin pages do.
 type ORM struct {
 	t      *testing.T
 	django *Dialogue
@@ -137,7 +139,7 @@ func (s *Site) ORM() *ORM {
 	return &ORM{t: s.T, django: StartDialogue(s.T, s.lms("rules"))}
 }
 
-// do carries out one operation and returns the row's id.
+// do runs one operation and returns the row's id.
 func (o *ORM) do(operation map[string]any) int {
 	o.t.Helper()
 	line, err := json.Marshal(operation)

@@ -19,7 +19,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
 
-// loadTypes are event types of about 1 KiB on the wire, of which every combination of fields is filled.
+// loadTypes are event types of about 1 KiB on the wire with every field filled.
 var loadTypes = []string{
 	"learning.course.enrollment.created", "learning.course.enrollment.changed", "learning.course.unenrollment.completed",
 	"learning.certificate.created", "learning.certificate.changed", "learning.certificate.revoked",
@@ -27,7 +27,8 @@ var loadTypes = []string{
 	"learning.exam.attempt.reset",
 }
 
-// Load is a stream of captured events on one topic. Event n has type n modulo the types, and an id that ends in n.
+// Load is a stream of captured events on one topic. Event n has the type n modulo the number of
+// types, and an id that ends in n.
 type Load struct {
 	p          *Producer
 	Partitions int
@@ -39,17 +40,18 @@ type Load struct {
 	err    error
 }
 
-// SentEvent is where an event went and when.
+// SentEvent says where and when an event was published.
 type SentEvent struct {
 	Partition int32
 	Offset    int64 // -1 until the broker has acknowledged it
 	At        time.Time
 }
 
-// NewLoad makes the topic of registrations for events of the first types of loadTypes.
+// NewLoad creates the topic Registrations and a Load of 1 to 10 event types for it.
 func (s *Site) NewLoad(types, partitions int) *Load {
 	s.T.Helper()
-	// Batches as the platform's own producer makes them: thousands of copies of one event would compress to nearly nothing.
+	// No compression, as in the platform's own producer: thousands of copies of one event would
+	// compress to nearly nothing.
 	plain := NewProducer(s, kgo.ProducerBatchMaxBytes(1<<20), kgo.ProducerBatchCompression(kgo.NoCompression()))
 	l := &Load{p: plain, Partitions: partitions}
 	s.Producer.CreateTopic(Registrations, int32(partitions))
@@ -100,13 +102,14 @@ func (s *Site) NewLoad(types, partitions int) *Load {
 	return l
 }
 
-// idPrefix stands before the number of an event in its id.
+// idPrefix comes before the event's number in its id.
 const idPrefix = "00000000-0000-1000-8000-"
 
 func eventName(n int) string { return fmt.Sprintf("%s%012d", idPrefix, n) }
 
-// Send publishes the next events, count in all, at a rate a second, as fast as possible where that is 0. It returns once the broker
-// has acknowledged all of them. It may run in a goroutine of its own: check tells what went wrong.
+// Send publishes the next count events, rate per second or as fast as possible if rate is 0, and
+// returns when the broker has acknowledged them. It may run in a goroutine of its own: Sent reports
+// its errors.
 func (l *Load) Send(count, rate int) {
 	l.mu.Lock()
 	first := len(l.events)
@@ -150,7 +153,7 @@ func (l *Load) produce(n int) {
 	})
 }
 
-// Sent returns what has been published so far.
+// Sent returns what has been published so far, and fails the test if anything could not be.
 func (l *Load) Sent() []SentEvent {
 	l.p.T.Helper()
 	l.mu.Lock()
@@ -161,7 +164,8 @@ func (l *Load) Sent() []SentEvent {
 	return slices.Clone(l.events)
 }
 
-// Latencies returns the times from publishing to the first request at an endpoint for the events of these that it should get.
+// Latencies returns, for the wanted events, the times from publishing to the first request at an
+// endpoint, and how many events it has not got.
 func (l *Load) Latencies(e *Endpoint, wanted func(n int) bool) (times []time.Duration, missing int) {
 	l.p.T.Helper()
 	first := e.Firsts()

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Metric returns the value of one series, or the sum of all series of a name without labels.
+// Metric returns the value of a series, or the sum of all series if only a name is given.
 func (d *Daemon) Metric(series string) (float64, error) {
 	_, body, err := d.Get("/metrics")
 	if err != nil {
@@ -48,7 +48,7 @@ func (d *Daemon) WaitMetric(series string, value float64, limit time.Duration) {
 	})
 }
 
-// Notices does something that changes the rules, and waits until the daemon has read them.
+// Notices calls a function that changes rules and waits until the daemon has read the change.
 func (d *Daemon) Notices(change func()) {
 	d.t.Helper()
 	const changes = `webhook_dispatcher_rule_refreshes_total{result="changed"}`
@@ -66,7 +66,7 @@ func (d *Daemon) Notices(change func()) {
 	})
 }
 
-// Goroutines returns how many goroutines a daemon has.
+// Goroutines returns how many goroutines the daemon has.
 func (d *Daemon) Goroutines() int {
 	d.t.Helper()
 	n, err := d.Metric("go_goroutines")
@@ -76,8 +76,8 @@ func (d *Daemon) Goroutines() int {
 	return int(n)
 }
 
-// WaitIdle waits until a daemon has no more goroutines than a number that it had when it was idle, give or take those that the
-// connections of a pool have.
+// WaitIdle waits until the daemon has about as many goroutines as it had when idle; those of pooled
+// connections may come on top. It returns the number.
 func (d *Daemon) WaitIdle(idle int) int {
 	d.t.Helper()
 	const pool = 8
@@ -92,7 +92,7 @@ func (d *Daemon) WaitIdle(idle int) int {
 	return last
 }
 
-// Peak returns the largest memory in MiB that the daemon has had so far, as the kernel counts it.
+// Peak returns the daemon's peak resident memory so far, in MiB.
 func (d *Daemon) Peak() float64 {
 	d.t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.cmd.Process.Pid))
@@ -107,10 +107,10 @@ func (d *Daemon) Peak() float64 {
 	return kib / 1024
 }
 
-// PeakMemory is the promise about the daemon's memory under any load, in MiB.
+// PeakMemory is the promised limit of the daemon's memory under any load, in MiB.
 const PeakMemory = 128
 
-// EnqueuedBy returns the rows that the daemon has made, by reason, for the table of figures.
+// EnqueuedBy returns how many rows the daemon has enqueued by reason, as text for Figure.
 func (d *Daemon) EnqueuedBy() string {
 	d.t.Helper()
 	_, body, err := d.Get("/metrics")

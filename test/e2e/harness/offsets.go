@@ -12,7 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Committed returns the group's positions in a topic by partition.
+// Committed returns the group's committed offsets in a topic by partition.
 func (p *Producer) Committed(base string) (map[int32]int64, error) {
 	all, err := p.Admin.FetchOffsets(context.Background(), p.s.group)
 	if err == nil {
@@ -25,7 +25,7 @@ func (p *Producer) Committed(base string) (map[int32]int64, error) {
 	return at, err
 }
 
-// Ends returns where the logs of a topic end.
+// Ends returns the end offsets of a topic by partition.
 func (p *Producer) Ends(base string) (map[int32]int64, error) {
 	all, err := p.Admin.ListEndOffsets(context.Background(), p.s.Topic(base))
 	if err == nil {
@@ -38,7 +38,7 @@ func (p *Producer) Ends(base string) (map[int32]int64, error) {
 	return at, err
 }
 
-// AllCommitted returns nil when the group's position in each partition of a topic is the end of its log.
+// AllCommitted returns an error unless the group has committed the end offset of every partition.
 func (p *Producer) AllCommitted(base string) error {
 	ends, err := p.Ends(base)
 	if err != nil {
@@ -51,7 +51,8 @@ func (p *Producer) AllCommitted(base string) error {
 	return err
 }
 
-// WaitCommitted waits until AllCommitted returns nil, and returns how long that took.
+// WaitCommitted waits until the group has committed a topic to its end, and returns how long that
+// took.
 func (p *Producer) WaitCommitted(limit time.Duration, base string) time.Duration {
 	p.T.Helper()
 	return Eventually(p.T, limit, "offsets of "+base, func() error { return p.AllCommitted(base) })
@@ -68,8 +69,8 @@ func (p *Producer) Members() (int, error) {
 	return len(response.Groups[0].Members), nil
 }
 
-// WatchOffsets looks at the group's positions until the end of the test, whatever happens to the group, and fails the test when one
-// goes back.
+// WatchOffsets polls the group's committed offsets until the end of the test and fails it if one
+// ever goes back.
 func (s *Site) WatchOffsets(bases ...string) {
 	s.T.Helper()
 	watcher := NewProducer(s)
@@ -120,7 +121,7 @@ type LagSample struct {
 	lag map[int32]int64
 }
 
-// Worst returns the largest lag of a partition.
+// Worst returns the lag of the partition that is furthest behind.
 func (l LagSample) Worst() (most int64) {
 	for _, n := range l.lag {
 		most = max(most, n)
@@ -128,7 +129,7 @@ func (l LagSample) Worst() (most int64) {
 	return most
 }
 
-// lagNow asks Kafka for the lag: the ends of the logs minus the positions that are committed.
+// lagNow asks Kafka for the lag: end offsets minus committed offsets.
 func (p *Producer) lagNow(base string) (LagSample, error) {
 	sample := LagSample{At: time.Now(), lag: map[int32]int64{}}
 	at, err := p.Committed(base)
@@ -142,7 +143,7 @@ func (p *Producer) lagNow(base string) (LagSample, error) {
 	return sample, err
 }
 
-// WatchLag samples the lag until stop is called, which returns the samples.
+// WatchLag samples the lag every half second until stop is called, which returns the samples.
 func (p *Producer) WatchLag(base string) (stop func() []LagSample) {
 	ctx, cancel := context.WithCancel(context.Background())
 	p.T.Cleanup(cancel)

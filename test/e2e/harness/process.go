@@ -30,8 +30,8 @@ var interpreter = sync.OnceValues(func() (string, error) {
 	return strings.TrimSpace(string(out)), nil
 })
 
-// Python returns the path of a Python that has the plugin and the platform's packages. The first call
-// of a run creates the virtual environment if there is none.
+// Python returns the path of a Python that has the plugin and the platform's packages. The first
+// call of a run creates the virtual environment if there is none.
 func Python(t *testing.T) string {
 	t.Helper()
 	path, err := interpreter()

@@ -21,7 +21,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
 
-// Producer publishes registrations without Python, faster and with any fault that a test wants; it also administers the topics.
+// Producer publishes registrations without Python: faster, and with any fault that a test wants. It
+// also administers topics.
 type Producer struct {
 	T        *testing.T
 	s        *Site
@@ -31,7 +32,7 @@ type Producer struct {
 	SchemaID uint32 // of the schema in the registry
 }
 
-// NewProducer returns a producer for a site; options come on top of its own.
+// NewProducer returns a producer for a site; options override its own.
 func NewProducer(s *Site, options ...kgo.Opt) *Producer {
 	s.T.Helper()
 	catalogue, err := schema.LoadCatalogue()
@@ -64,10 +65,10 @@ func NewProducer(s *Site, options ...kgo.Opt) *Producer {
 	return &Producer{T: s.T, s: s, Client: client, Admin: kadm.NewClient(client), Schema: parsed, SchemaID: uint32(id)}
 }
 
-// Topic returns the full name of a base topic.
+// Topic returns a topic's name with the site's prefix.
 func (s *Site) Topic(base string) string { return s.Prefix + "-" + base }
 
-// CreateTopic makes a topic; config is key, value, key, value.
+// CreateTopic creates a topic; config alternates keys and values.
 func (p *Producer) CreateTopic(base string, partitions int32, config ...string) {
 	p.T.Helper()
 	settings := map[string]*string{}
@@ -77,7 +78,7 @@ func (p *Producer) CreateTopic(base string, partitions int32, config ...string) 
 	if _, err := p.Admin.CreateTopic(context.Background(), partitions, 1, settings, p.s.Topic(base)); err != nil {
 		p.T.Fatalf("create topic %s: %v", base, err)
 	}
-	// The broker knows of a topic a little later than the controller.
+	// The broker learns of a topic a little later than the controller.
 	Eventually(p.T, 10*time.Second, "the topic's leaders", func() error {
 		ends, err := p.Admin.ListEndOffsets(context.Background(), p.s.Topic(base))
 		if err == nil {
@@ -90,7 +91,8 @@ func (p *Producer) CreateTopic(base string, partitions int32, config ...string) 
 	})
 }
 
-// Event returns the record of the registration of learner n, for partition n modulo partitions, and its event id.
+// Event returns the record of learner n's registration, for partition n modulo partitions, and its
+// event id.
 func (p *Producer) Event(base string, partitions, n int) (*kgo.Record, string) {
 	p.T.Helper()
 	id := fmt.Sprintf("00000000-0000-1000-8000-%012d", n)
@@ -111,7 +113,7 @@ func (p *Producer) Event(base string, partitions, n int) (*kgo.Record, string) {
 	}, id
 }
 
-// Value returns the value of the registration of learner n, in the registry's wire format.
+// Value returns the value of learner n's registration in the registry's wire format.
 func (p *Producer) Value(n int, name string) []byte {
 	p.T.Helper()
 	value, err := p.Schema.AppendEncode(binary.BigEndian.AppendUint32([]byte{0}, p.SchemaID), map[string]any{"user": map[string]any{
@@ -123,8 +125,8 @@ func (p *Producer) Value(n int, name string) []byte {
 	return value
 }
 
-// Publish sends the registrations of learners first to last, spread over the partitions, and returns their event ids once the
-// broker has acknowledged all.
+// Publish sends the registrations of learners first to last, spread over the partitions, and
+// returns their event ids when the broker has acknowledged them.
 func (p *Producer) Publish(base string, partitions, first, last int) []string {
 	p.T.Helper()
 	var records []*kgo.Record
@@ -137,6 +139,7 @@ func (p *Producer) Publish(base string, partitions, first, last int) []string {
 	return ids
 }
 
+// Send publishes records and returns when the broker has acknowledged them.
 func (p *Producer) Send(records ...*kgo.Record) {
 	p.T.Helper()
 	if err := p.Client.ProduceSync(context.Background(), records...).FirstErr(); err != nil {
@@ -144,8 +147,9 @@ func (p *Producer) Send(records ...*kgo.Record) {
 	}
 }
 
-// Transactions publishes one transaction that is committed and one that is aborted, each of which leaves a control record. The
-// daemon sends the records of both: its client does not tell them apart, and no publisher of events uses transactions.
+// Transactions publishes one record in a transaction that is committed and one in a transaction
+// that is aborted; each leaves a control record. It increments number for each record. The daemon
+// delivers both: its client does not tell them apart, and no publisher of events uses transactions.
 func (s *Site) Transactions(number *int) (ids []string) {
 	s.T.Helper()
 	client, err := kgo.NewClient(
@@ -173,7 +177,7 @@ func (s *Site) Transactions(number *int) (ids []string) {
 	return ids
 }
 
-// ReadAll returns the ids of the events in the only partition of a topic from an offset to its end.
+// ReadAll returns the event ids in partition 0 of a topic from an offset to its end.
 func (p *Producer) ReadAll(base string, from int64) (ids []string) {
 	p.T.Helper()
 	ends, err := p.Ends(base)
@@ -205,7 +209,7 @@ func (p *Producer) ReadAll(base string, from int64) (ids []string) {
 	return ids
 }
 
-// Learner returns the number at the end of an event's id.
+// Learner returns the learner's number from an event id.
 func Learner(event string) int {
 	n, _ := strconv.Atoi(event[strings.LastIndex(event, "-")+1:])
 	return n

@@ -14,17 +14,18 @@ import (
 	"testing"
 )
 
-// Proxy stands between the daemon and a server and takes the server away: as one that refuses, as one that says nothing any more, as
-// one that says something else, or in the middle of a chosen statement.
+// Proxy is a TCP proxy between the daemon and a server. It simulates outages: connections refused,
+// a server that goes silent, wrong answers, or a connection cut in the middle of a chosen
+// statement.
 type Proxy struct {
 	Address string // where it listens
-	target  string // what it stands for
+	target  string // the server
 
 	mu       sync.Mutex // guards what follows
 	listener net.Listener
 	links    map[*Link]struct{}
-	open     chan struct{} // closed while bytes are passed on
-	instead  string        // not empty: the answer to whatever is asked
+	open     chan struct{} // closed unless the proxy is silent
+	instead  string        // not empty: the answer to every request
 	cut      func(l *Link, query string) Cut
 
 	serving sync.WaitGroup
@@ -35,14 +36,15 @@ type Link struct {
 	client, server net.Conn
 	ended          chan struct{}
 	once           sync.Once
-	answerCut      atomic.Bool // the server's next word ends the connection
+	answerCut      atomic.Bool // the server's next bytes end the connection
 
-	Queries []string // statements since START TRANSACTION; the goroutine that reads the client's alone uses it
+	Queries []string // since START TRANSACTION; only the goroutine that reads from the client uses it
 }
 
-// Cut says where a connection breaks off.
+// Cut says where a connection is cut.
 type Cut int
 
+// The places of a cut.
 const (
 	CutNowhere Cut = iota
 	CutBefore      // the server never gets the statement
@@ -50,6 +52,7 @@ const (
 	CutAfter       // the server has carried it out; its answer is lost
 )
 
+// NewProxy starts a proxy for the server at target. It ends with the test.
 func NewProxy(t *testing.T, target string) *Proxy {
 	t.Helper()
 	p := &Proxy{
@@ -65,7 +68,7 @@ func NewProxy(t *testing.T, target string) *Proxy {
 	return p
 }
 
-// Refuse takes the server away as if its process had died: connections are reset, new ones refused.
+// Refuse acts as if the server's process had died: connections are reset, new ones refused.
 func (p *Proxy) Refuse() {
 	p.mu.Lock()
 	listener := p.listener
@@ -77,14 +80,14 @@ func (p *Proxy) Refuse() {
 	p.Reset()
 }
 
-// Silence takes the server away as if its cable had been pulled: nobody answers, nobody refuses.
+// Silence acts as if the server's cable had been pulled: nothing is answered or refused.
 func (p *Proxy) Silence() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.open = make(chan struct{})
 }
 
-// Answer takes the server away as a load balancer does that finds none behind it: the same bytes for everybody.
+// Answer acts like a load balancer without a backend: every request gets the same bytes.
 func (p *Proxy) Answer(instead string) {
 	p.mu.Lock()
 	p.instead = instead
@@ -92,7 +95,8 @@ func (p *Proxy) Answer(instead string) {
 	p.Reset()
 }
 
-// Cutting lets f decide about each statement of the MySQL protocol from now on, on connections made from now on.
+// Cutting lets f decide about every statement of the MySQL protocol. Existing connections are
+// reset.
 func (p *Proxy) Cutting(f func(l *Link, query string) Cut) {
 	p.mu.Lock()
 	p.cut = f
@@ -100,7 +104,7 @@ func (p *Proxy) Cutting(f func(l *Link, query string) Cut) {
 	p.Reset()
 }
 
-// Restore gives the server back. Connections that were silent are reset, as by a host that has started anew.
+// Restore ends the outage. Connections that were silent are reset, as by a host that has restarted.
 func (p *Proxy) Restore(t *testing.T) {
 	t.Helper()
 	p.mu.Lock()
@@ -196,7 +200,7 @@ func (p *Proxy) connect(client net.Conn) {
 	answers.Wait()
 }
 
-// bytes passes on what the client says.
+// bytes forwards what the client sends.
 func (p *Proxy) bytes(l *Link) {
 	buffer := make([]byte, 64<<10)
 	for {
@@ -210,7 +214,8 @@ func (p *Proxy) bytes(l *Link) {
 	}
 }
 
-// statements passes on what a client of MySQL says, packet by packet, and asks cut about each statement.
+// statements forwards what a MySQL client sends, packet by packet, and asks cut about each
+// statement.
 func (p *Proxy) statements(l *Link, cut func(*Link, string) Cut) {
 	const query = 3
 	client := bufio.NewReaderSize(l.client, 64<<10)
@@ -243,7 +248,7 @@ func (p *Proxy) statements(l *Link, cut func(*Link, string) Cut) {
 	}
 }
 
-// pass waits while the proxy is silent, and returns false when the connection has ended.
+// pass waits while the proxy is silent, and reports whether the connection is still open.
 func (p *Proxy) pass(l *Link) bool {
 	p.mu.Lock()
 	open := p.open
@@ -261,7 +266,7 @@ func (p *Proxy) pass(l *Link) bool {
 	}
 }
 
-// end resets the client and closes the way to the server once its goroutines notice.
+// end resets the client's connection; the goroutines then close the server's.
 func (l *Link) end() {
 	l.once.Do(func() {
 		close(l.ended)
@@ -272,7 +277,7 @@ func (l *Link) end() {
 	})
 }
 
-// Through returns the settings that lead a daemon of the site to its database by way of p.
+// Through returns the setting that makes a daemon reach the site's database through p.
 func (s *Site) Through(p *Proxy) string {
 	return "WEBHOOK_DISPATCHER_MYSQL_DSN=" + strings.Replace(s.DSN("dispatcher_serve"), s.MariaDB.Address(), p.Address, 1)
 }

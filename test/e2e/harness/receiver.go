@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// SecretPath is part of every receiver's URL. It must not appear in any output of the daemon.
+// SecretPath is in every receiver's URL. It must not appear in any output of the daemon.
 const SecretPath = "canary-path-5f1c"
 
 // Received is one request that a receiver got.
@@ -35,19 +35,20 @@ type Reply struct {
 	Status int
 	Header map[string]string
 	Body   string
-	After  <-chan struct{} // nil: at once
+	After  <-chan struct{} // the reply waits until this is closed; nil: at once
 }
 
-// Script decides on the answer to the n-th request, from 1, of a delivery to a hook.
+// Script returns the reply to the n-th request, from 1, of a delivery to a hook.
 type Script func(n int, r *Received) Reply
 
-// Receiver is an endpoint of webhooks that remembers what it was sent. Hooks without a script answer 200.
+// Receiver is an HTTP server with any number of hooks. It records what it gets. Hooks without a
+// script answer 200.
 type Receiver struct {
-	Base   string
+	Base   string // URL to which the name of a hook is added
 	server *http.Server
 
 	mu       sync.Mutex // guards what follows
-	Lean     bool       // headers and bodies are not kept
+	Lean     bool       // do not keep headers and bodies
 	requests []*Received
 	tries    map[string]int // by hook and webhook-id
 	scripts  map[string]Script
@@ -70,7 +71,7 @@ func newReceiver(t *testing.T) *Receiver {
 	return r
 }
 
-// URL returns the URL of a hook; its query is a secret too.
+// URL returns the URL of a hook, with a secret in its path and its query.
 func (r *Receiver) URL(hook string) string { return r.Base + hook + "?key=" + SecretPath }
 
 // On sets the script of a hook.
@@ -84,7 +85,7 @@ func (r *Receiver) On(hook string, s Script) {
 func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	body, err := io.ReadAll(req.Body)
 	if err != nil {
-		return // the sender went away in the middle of it
+		return // the sender has gone away
 	}
 	got := &Received{
 		Path: strings.TrimPrefix(req.URL.Path, "/"+SecretPath+"/"), Method: req.Method, Header: req.Header, Body: string(body),
@@ -113,7 +114,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		w.Header().Set(name, value)
 	}
 	w.WriteHeader(response.Status)
-	_, _ = io.WriteString(w, response.Body) // who asked may have gone away
+	_, _ = io.WriteString(w, response.Body) // the sender may have gone away
 	r.mu.Lock()
 	got.Status = response.Status
 	r.mu.Unlock()
@@ -134,7 +135,7 @@ func eventID(contentType string, body []byte) string {
 	return message.Metadata.ID
 }
 
-// Got returns what a hook has been sent so far.
+// Got returns the requests that a hook has got so far.
 func (r *Receiver) Got(hook string) []Received {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -160,7 +161,7 @@ func (r *Receiver) Count(hook string) int {
 	return n
 }
 
-// Taken counts for each event how often a hook has answered it with a 2xx.
+// Taken returns, by event id, how often a hook has answered with a 2xx.
 func (r *Receiver) Taken(hook string) map[string]int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -173,19 +174,20 @@ func (r *Receiver) Taken(hook string) map[string]int {
 	return times
 }
 
-// Answers returns a script that answers with these statuses in turn, and with the last one from then on.
+// Answers returns a script that answers with these statuses in turn and then repeats the last.
 func Answers(statuses ...int) Script {
 	return func(n int, _ *Received) Reply { return Reply{Status: statuses[min(n, len(statuses))-1]} }
 }
 
-// Passed returns a channel that is closed after some time.
+// Passed returns a channel that is closed after d.
 func Passed(d time.Duration) <-chan struct{} {
 	done := make(chan struct{})
 	time.AfterFunc(d, func() { close(done) })
 	return done
 }
 
-// Delivers waits until a hook has taken all of these events and no other.
+// Delivers waits until a hook has taken all of these events and no other, and returns how long that
+// took.
 func (s *Site) Delivers(hook string, ids []string, limit time.Duration) time.Duration {
 	s.T.Helper()
 	return Eventually(s.T, limit, hook, func() error {

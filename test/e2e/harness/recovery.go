@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Missing returns an error that counts the events that one of the hooks has not taken yet.
+// Missing returns an error that counts the events that each of the Hooks has not taken yet.
 func (s *Site) Missing(events []Published) error {
 	var errs []error
 	for _, hook := range Hooks {
@@ -25,7 +25,8 @@ func (s *Site) Missing(events []Published) error {
 	return errors.Join(errs...)
 }
 
-// Repeats returns how many deliveries were taken in all, and how many of them more often than once.
+// Repeats returns how many deliveries of these events the Hooks have taken, and how many of those
+// were repeats.
 func (s *Site) Repeats(events []Published) (total, repeats int) {
 	for _, hook := range Hooks {
 		taken := s.Taken(hook)
@@ -37,12 +38,13 @@ func (s *Site) Repeats(events []Published) (total, repeats int) {
 	return total, repeats
 }
 
-// Settled returns an error when the group's position is ahead of what is safe: each record below it must have been taken by each
-// hook or stand in a row. It may be asked at any time: what is safe stays so.
+// Settled returns an error if a committed offset is ahead of what is durable: every hook must have
+// taken each record below it, or there must be a row. It can be called at any time, because what is
+// durable stays durable.
 func (s *Site) Settled(base string, rules map[string]string, events []Published) error {
-	committed, err := s.Producer.Committed(base) // first: the others only grow
+	committed, err := s.Producer.Committed(base) // first, because the others only grow
 	if err != nil {
-		return nil // the broker is away; the next look will tell
+		return nil // the broker is away; the next call will tell
 	}
 	rows, err := s.DB.Query("SELECT rule_id, event_id FROM webhook_dispatcher_delivery")
 	if err != nil {
@@ -76,9 +78,10 @@ func (s *Site) Settled(base string, rules map[string]string, events []Published)
 	return nil
 }
 
-// Recovers checks that the end of a fault, which is now, is the end of its effects: within 30 s the group's positions reach the ends
-// that the logs have now and the daemons are ready, and within limit, which is longer where a killed daemon has left leases,
-// everything published so far has been taken by every hook. It returns how long both took.
+// Recovers is called when a fault ends. Within 30 s the committed offsets must reach the current
+// end offsets and the daemons must be ready; within limit, which is longer if a killed daemon has
+// left leases, every hook must have taken everything that was published before. It returns how long
+// both took.
 func (s *Site) Recovers(base string, events *Traffic, limit time.Duration, daemons ...*Daemon) [2]time.Duration {
 	s.T.Helper()
 	fault := time.Now()
@@ -107,19 +110,20 @@ func (s *Site) Recovers(base string, events *Traffic, limit time.Duration, daemo
 	return [2]time.Duration{positions, Since(fault)}
 }
 
-// AllIsWell checks the end of a fault test: everything has been delivered, everything is committed, no row is left over.
+// AllIsWell checks the end of a fault test: everything is delivered and committed, and no row is
+// left.
 func (s *Site) AllIsWell(base string, events []Published) {
 	s.T.Helper()
 	Eventually(s.T, 20*time.Second, "every event at every rule", func() error { return s.Missing(events) })
 	s.Producer.WaitCommitted(20*time.Second, base)
-	Eventually(s.T, Lease+Recovery, "rows", s.AllDelivered) // one may have been delivered by a request whose result had no row yet
+	Eventually(s.T, Lease+Recovery, "rows", s.AllDelivered) // a request may end before its row exists
 	if n := s.MustNumber("SELECT COUNT(*) - COUNT(DISTINCT rule_id, event_id) FROM webhook_dispatcher_delivery"); n > 0 {
 		s.T.Errorf("%d deliveries have more than one row", n)
 	}
 }
 
-// Recovery is how long it may take after the end of a fault until deliveries go on.
+// Recovery is how long deliveries may take to resume after a fault.
 const Recovery = 30 * time.Second
 
-// Lease is how long a row stays with its replica, at the daemon's default timeout or below 22 s.
+// Lease is how long a row stays with its replica, for request timeouts below 22 s.
 const Lease = time.Minute

@@ -10,11 +10,12 @@ import (
 	"time"
 )
 
-// Spread is the distribution of some times.
+// Spread is the distribution of some times, as percentiles.
 type Spread struct {
 	P50, P90, P99, Max time.Duration
 }
 
+// SpreadOf returns the distribution of times, which it sorts.
 func SpreadOf(times []time.Duration) Spread {
 	if len(times) == 0 {
 		return Spread{}
@@ -24,12 +25,13 @@ func SpreadOf(times []time.Duration) Spread {
 	return Spread{P50: at(0.5), P90: at(0.9), P99: at(0.99), Max: times[len(times)-1]}
 }
 
+// String shows the distribution in milliseconds.
 func (s Spread) String() string {
 	return fmt.Sprintf("p50 %s, p99 %s, max %s",
 		s.P50.Round(time.Millisecond/10), s.P99.Round(time.Millisecond), s.Max.Round(time.Millisecond))
 }
 
-// Figure notes what a test has measured, for its log and for the table at the end of the run.
+// Figure adds what a test has measured to its log and to the table at the end of the run.
 func Figure(t *testing.T, format string, args ...any) {
 	t.Helper()
 	text := fmt.Sprintf(format, args...)

@@ -8,10 +8,11 @@ import (
 	"strings"
 )
 
-// Hooks of a test in which one of several endpoints fails.
+// Hooks are the names of the hooks of fault tests; "failing" fails now and then.
 var Hooks = []string{"first", "second", "failing"}
 
-// ThreeRules adds a rule for each of the hooks, of which one fails the first try of every fourth event, and returns their ids.
+// ThreeRules adds a rule for each of the Hooks and returns their ids by hook. "failing" fails the
+// first try of every fourth event.
 func (s *Site) ThreeRules() map[string]string {
 	s.T.Helper()
 	s.Lean = true
@@ -23,15 +24,16 @@ func (s *Site) ThreeRules() map[string]string {
 	return rules
 }
 
+// EveryFourthFails is a Script that fails the first try of every fourth event.
 func EveryFourthFails(n int, r *Received) Reply {
 	number, _ := strconv.Atoi(strings.TrimLeft(r.Event[strings.LastIndexByte(r.Event, '-')+1:], "0"))
-	if n == 1 && number/7%4 == 0 { // not one partition's alone
+	if n == 1 && number/7%4 == 0 { // so that all partitions have failures
 		return Reply{Status: 500}
 	}
 	return Reply{Status: 200}
 }
 
-// AddRule adds a rule as Django does.
+// AddRule inserts a rule as Django does and returns its id.
 func (s *Site) AddRule(constant, url string) int64 {
 	s.T.Helper()
 	result, err := s.DB.Exec(`INSERT INTO openedx_webhooks_webhook (created, modified, event, webhook_url, enabled, use_www_form_encoding)
@@ -46,7 +48,7 @@ func (s *Site) AddRule(constant, url string) int64 {
 	return id
 }
 
-// Keys that secrets of rules are sealed with.
+// Keys that the secrets of rules are sealed with, for WEBHOOK_DISPATCHER_SECRETS_KEY.
 const (
 	FirstKey  = "k1:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 	SecondKey = "k2:ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA="
@@ -61,6 +63,7 @@ type ListedRule struct {
 	Fault      string
 }
 
+// ListRules returns the rules that `rules list` shows, by id.
 func (s *Site) ListRules() map[int]ListedRule {
 	s.T.Helper()
 	var rows []ListedRule
@@ -74,7 +77,8 @@ func (s *Site) ListRules() map[int]ListedRule {
 	return byID
 }
 
-// Rule adds a rule for registrations by the command, and returns its id. A hook of the receiver gets the events.
+// Rule adds a rule that sends registrations to a hook of the receiver, with the command `rules
+// add`, and returns its id.
 func (s *Site) Rule(hook string, flags ...string) string {
 	s.T.Helper()
 	return s.Run("rules", append([]string{"rules", "add", "--event", RegistrationRule, "--url", s.URL(hook)}, flags...)...)

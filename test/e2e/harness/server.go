@@ -15,22 +15,22 @@ import (
 	"testing"
 )
 
-// Server is a server that a script of services/ starts and stops.
+// Server is a server process that the scripts of test/e2e/services start and stop.
 type Server struct {
 	w       *workbench
 	name    string
-	Dir     string
+	Dir     string // its data and log
 	port    int
-	options []string // of the script; those of a database's own
-	faked   []string // variables for it, as NAME=VALUE
+	options []string // for the script; for the server itself if it is a database
+	faked   []string // environment that fakes its clock, as NAME=VALUE
 }
 
-// server returns a server that is not started yet. Its kind is its name up to the first hyphen.
+// server returns a server that is not started. Its kind is its name up to the first hyphen.
 func (w *workbench) server(name string, options ...string) *Server {
 	return &Server{w: w, name: name, Dir: filepath.Join(w.dir, name), options: options}
 }
 
-// OwnServer starts a server for one test, which may restart it.
+// OwnServer starts a server that only this test uses: kafka, registry, mariadb or mysql.
 func OwnServer(t *testing.T, name string, options ...string) *Server {
 	t.Helper()
 	s := newServer(t, name, options...)
@@ -38,20 +38,20 @@ func OwnServer(t *testing.T, name string, options ...string) *Server {
 	return s
 }
 
-// newServer returns a server for one test that is not started yet.
+// newServer returns a server for one test, not started.
 func newServer(t *testing.T, kind string, options ...string) *Server {
 	t.Helper()
 	w := shared(t)
 	return w.server(fmt.Sprintf("%s-%s-%s", kind, w.run, notInNames.ReplaceAllString(strings.ToLower(t.Name()), "")), options...)
 }
 
-// SharedKafka returns the broker that all tests share.
+// SharedKafka returns the broker that tests share.
 func SharedKafka(t *testing.T) *Server {
 	t.Helper()
 	return shared(t).kafka
 }
 
-// own starts the server, and stops it at the end of the test.
+// own starts the server and removes it at the end of the test.
 func (s *Server) own(t *testing.T) {
 	t.Helper()
 	t.Cleanup(func() {
@@ -68,7 +68,7 @@ func (s *Server) own(t *testing.T) {
 	}
 }
 
-// Start starts the server, on the data and the port that it had before, and returns when it answers.
+// Start starts the server and returns when it answers. A second Start uses the same data and port.
 func (s *Server) Start() error {
 	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
 		return err
@@ -80,12 +80,12 @@ func (s *Server) Start() error {
 	kind, _, _ := strings.Cut(s.name, "-")
 	script := filepath.Join(s.w.root, "test/e2e/services", kind+"-up")
 	var err error
-	for range 3 { // a free port may be taken by the time it is used
+	for range 3 { // somebody else may take the port first
 		if s.port == 0 {
 			s.port = freePorts(5)
 		}
 		args := slices.Concat(s.faked, []string{script}, s.options, []string{s.Dir, strconv.Itoa(s.port)})
-		if kind == "mariadb" || kind == "mysql" { // what comes last goes to the server
+		if kind == "mariadb" || kind == "mysql" { // options after the port go to the server
 			args = slices.Concat(s.faked, []string{script, s.Dir, strconv.Itoa(s.port)}, s.options)
 		}
 		if err = s.w.command("env", args...); err == nil {
@@ -99,7 +99,7 @@ func (s *Server) Start() error {
 	return fmt.Errorf("start %s: %w", s.name, err)
 }
 
-// Stop stops the server and waits until it has ended; its data stays.
+// Stop stops the server, with SIGKILL if kill is set, and waits for its end. The data stays.
 func (s *Server) Stop(t *testing.T, kill bool) {
 	t.Helper()
 	args := []string{s.Dir}
@@ -111,9 +111,10 @@ func (s *Server) Stop(t *testing.T, kill bool) {
 	}
 }
 
+// Address returns host and port at which the server listens.
 func (s *Server) Address() string { return s.AddressAt(0) }
 
-// AddressAt returns the address at one of the ports after the first.
+// AddressAt returns the address of the port that many after the first.
 func (s *Server) AddressAt(offset int) string {
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port+offset))
 }
@@ -127,7 +128,8 @@ func (s *Server) tail(lines int) string {
 	return LastLines(string(text), lines)
 }
 
-// freePorts returns the first of n ports in a row that nobody listens at. They lie below those that the system gives out by itself.
+// freePorts returns the first of n consecutive free ports, below the range that the system hands
+// out.
 func freePorts(n int) int {
 	for {
 		var random [2]byte

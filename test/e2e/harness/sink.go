@@ -18,8 +18,8 @@ import (
 	"time"
 )
 
-// Sink is a set of endpoints for load: for each event it keeps its number and when it was answered, and nothing else, so that it
-// takes as little as possible of the machine that it shares with the daemon.
+// Sink is a set of endpoints for load tests. It keeps only the number and time of each event,
+// because it shares the machine with the daemon.
 type Sink struct {
 	t    *testing.T
 	base string
@@ -30,8 +30,8 @@ type Sink struct {
 	release   sync.Once
 }
 
-// Behaviour answers a request whose body has been read; n counts the requests of the endpoint from 1. It returns whether the answer is
-// a 2xx.
+// Behaviour answers a request whose body has been read, and reports whether the answer is a 2xx. n
+// counts the endpoint's requests from 1.
 type Behaviour func(k *Sink, w http.ResponseWriter, r *http.Request, n int64) bool
 
 // Endpoint is one URL of a sink.
@@ -45,13 +45,14 @@ type Endpoint struct {
 	visits []Visit
 }
 
-// Visit is a request that has been answered, or given up by its sender.
+// Visit is a request that has been answered or abandoned by its sender.
 type Visit struct {
 	Event int
 	At    time.Time // when it came
 	taken bool      // answered with a 2xx
 }
 
+// NewSink starts a sink without endpoints. It ends with the test.
 func NewSink(t *testing.T) *Sink {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -72,10 +73,10 @@ func NewSink(t *testing.T) *Sink {
 	return k
 }
 
-// LetGo ends all requests that hang, and lets endpoints that did so take what comes from now on.
+// LetGo answers all hanging requests with 200 and makes endpoints stop hanging.
 func (k *Sink) LetGo() { k.release.Do(func() { close(k.released) }) }
 
-// add makes an endpoint. Without a behaviour it takes everything at once.
+// add creates an endpoint. Without a behaviour it answers 200 at once.
 func (k *Sink) add(name string, b Behaviour) *Endpoint {
 	if b == nil {
 		b = Takes
@@ -116,7 +117,7 @@ func (k *Sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e.mu.Unlock() // the answer is sent when ServeHTTP returns
 }
 
-// EventNumber finds the number at the end of an event's id, -1 where there is none.
+// EventNumber finds the number of a Load's event in a body, -1 if there is none.
 func EventNumber(body []byte) int {
 	_, rest, ok := bytes.Cut(body, []byte(idPrefix))
 	if !ok || len(rest) < 12 {
@@ -129,28 +130,28 @@ func EventNumber(body []byte) int {
 	return n
 }
 
-// Firsts returns when each event came for the first time.
+// Firsts returns when each event first came, by number.
 func (e *Endpoint) Firsts() map[int]time.Time {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return maps.Clone(e.came)
 }
 
-// Events returns how many different events have come.
+// Events returns how many distinct events have come.
 func (e *Endpoint) Events() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return len(e.came)
 }
 
-// Visited returns the requests of the endpoint so far.
+// Visited returns the endpoint's requests so far.
 func (e *Endpoint) Visited() []Visit {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return slices.Clone(e.visits)
 }
 
-// Taken counts for each event how often the endpoint has taken it.
+// Taken returns, by event number, how often the endpoint has answered with a 2xx.
 func (e *Endpoint) Taken() map[int]int {
 	times := map[int]int{}
 	for _, v := range e.Visited() {
@@ -167,7 +168,7 @@ func Takes(_ *Sink, w http.ResponseWriter, _ *http.Request, _ int64) bool {
 	return true
 }
 
-// Hangs answers when the sink lets go, which the sender does not live to see: it gives up at its timeout.
+// Hangs answers only when the sink lets go; senders give up at their timeout.
 func Hangs(k *Sink, w http.ResponseWriter, r *http.Request, n int64) bool {
 	select {
 	case <-k.released:
@@ -193,7 +194,7 @@ func FailsEverySecond(k *Sink, w http.ResponseWriter, r *http.Request, n int64) 
 	return Takes(k, w, r, n)
 }
 
-// Drips answers 200 with a body that comes at one byte a second and would last an hour.
+// Drips answers 200 with a body of one byte per second that would last an hour.
 func Drips(k *Sink, w http.ResponseWriter, r *http.Request, _ int64) bool {
 	w.Header().Set("Content-Length", "3600")
 	w.WriteHeader(http.StatusOK)
@@ -214,7 +215,8 @@ func Drips(k *Sink, w http.ResponseWriter, r *http.Request, _ int64) bool {
 	}
 }
 
-// RefusedAddress returns an address at which every connection is refused: its port is taken, and nobody listens there.
+// RefusedAddress returns an address that refuses connections: its port is taken, but nothing
+// listens.
 func RefusedAddress(t *testing.T) string {
 	t.Helper()
 	socket, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
@@ -232,7 +234,8 @@ func RefusedAddress(t *testing.T) string {
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(bound.(*syscall.SockaddrInet4).Port))
 }
 
-// AddHook makes an endpoint of the sink and a rule that sends events of a constant to it. It returns the rule's id.
+// AddHook creates an endpoint of the sink and a rule that sends it the events of a constant. It
+// returns both, the rule by its id.
 func (s *Site) AddHook(k *Sink, name, constant string, b Behaviour) (*Endpoint, int64) {
 	s.T.Helper()
 	e := k.add(name, b)

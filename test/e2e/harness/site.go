@@ -12,14 +12,15 @@ import (
 	"testing"
 )
 
-// Registration is the event that tests send where any event will do, with the topic and the rule that belong to it.
+// The event that tests send if any event will do: its type, its name in rules, and its topic.
 const (
 	Registration     = "org.openedx.learning.student.registration.completed.v1"
 	RegistrationRule = "STUDENT_REGISTRATION_COMPLETED"
 	Registrations    = "user-registration"
 )
 
-// Site is one installation: topics under a prefix, a consumer group, a database and a receiver that no other test uses.
+// Site is one installation for one test: topics under a prefix, a consumer group, a database and a
+// receiver of its own.
 type Site struct {
 	*Receiver
 
@@ -28,16 +29,17 @@ type Site struct {
 	binary   string // of the daemon
 	Kafka    *Server
 	MariaDB  *Server
-	Registry string // URL
-	Prefix   string
+	Registry string // URL of the schema registry
+	Prefix   string // of its topics
 	group    string
-	Database string
-	DB       *sql.DB // with all rights
+	Database string // its name
+	DB       *sql.DB // as an administrator
 	Producer *Producer
-	Settings []string // of all commands and daemons of the site
+	Settings []string // NAME=VALUE, for all commands and daemons of the site
 }
 
-// NewSite returns a site whose schema is migrated. Servers of its own are given where the test restarts them.
+// NewSite returns a site with a migrated schema. It uses the shared servers except those given as
+// own.
 func NewSite(t *testing.T, own ...*Server) *Site {
 	t.Helper()
 	s := EmptySite(t, own...)
@@ -48,7 +50,7 @@ func NewSite(t *testing.T, own ...*Server) *Site {
 
 var notInNames = regexp.MustCompile(`[^a-z0-9]+`)
 
-// EmptySite returns a site whose database has what Django's migrations made, and nothing of the dispatcher's.
+// EmptySite returns a site whose database has Django's tables but none of the dispatcher's.
 func EmptySite(t *testing.T, own ...*Server) *Site {
 	t.Helper()
 	w := shared(t)
@@ -83,10 +85,10 @@ func EmptySite(t *testing.T, own ...*Server) *Site {
 	return s
 }
 
-// RegistryAddress returns where the schema registry that the site uses listens.
+// RegistryAddress returns the host and port of the site's schema registry.
 func (s *Site) RegistryAddress() string { return s.w.registry.Address() }
 
-// environment returns the settings of the daemon on this site, under one of its accounts; more come last and win.
+// environment returns the settings of a daemon or command under an account; more override the rest.
 func (s *Site) environment(account string, more ...string) []string {
 	return append(append([]string{
 		"PATH=" + os.Getenv("PATH"),
@@ -102,7 +104,8 @@ func (s *Site) environment(account string, more ...string) []string {
 	}, s.Settings...), more...)
 }
 
-// Try runs a command of the daemon's binary to its end, under one of the accounts.
+// Try runs a command of the daemon's binary under an account: serve, rules or migrate. env
+// overrides the site's settings.
 func (s *Site) Try(account string, env []string, args ...string) (stdout, stderr string, code int) {
 	s.T.Helper()
 	cmd := exec.Command(s.binary, args...)
@@ -115,7 +118,7 @@ func (s *Site) Try(account string, env []string, args ...string) (stdout, stderr
 	return out.String(), err.String(), cmd.ProcessState.ExitCode()
 }
 
-// Run is try for a command that must succeed; it returns what the command printed.
+// Run is Try for a command that must succeed. It returns what the command printed.
 func (s *Site) Run(account string, args ...string) string {
 	s.T.Helper()
 	stdout, stderr, code := s.Try(account, nil, args...)
@@ -125,7 +128,7 @@ func (s *Site) Run(account string, args ...string) string {
 	return strings.TrimSpace(stdout)
 }
 
-// report helps to find out why a test has failed.
+// report logs the state of a failed test.
 func (s *Site) report() {
 	if !s.T.Failed() {
 		return

@@ -20,10 +20,11 @@ type Traffic struct {
 	mu          sync.Mutex // guards what follows
 	sent        []Published
 	failed      int
-	PublishedAt map[string]time.Time // when each was published
+	PublishedAt map[string]time.Time // by event id
 }
 
-// StartTraffic starts to publish registrations of learners from first on, spread over the partitions.
+// StartTraffic publishes registrations of learners from first on, rate per second and spread over
+// the partitions, until Stop or the end of the test.
 func (p *Producer) StartTraffic(base string, partitions, rate, first int) *Traffic {
 	p.T.Helper()
 	f := &Traffic{p: p, quit: make(chan struct{}), PublishedAt: map[string]time.Time{}}
@@ -55,7 +56,7 @@ func (f *Traffic) send(base string, partitions, n int) {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		if err != nil {
-			f.failed++ // it may be in the log all the same, and nobody may count on it
+			f.failed++ // it may be in the log all the same
 			return
 		}
 		f.sent = append(f.sent, Published{Number: n, ID: id, Topic: r.Topic, Partition: r.Partition, Offset: r.Offset})
@@ -78,7 +79,7 @@ func (f *Traffic) Acknowledged() []Published {
 	return slices.Clip(f.sent)
 }
 
-// Stop ends the traffic and returns all of it.
+// Stop ends the traffic and returns all events that the broker has acknowledged.
 func (f *Traffic) Stop() []Published {
 	f.p.T.Helper()
 	f.stopSending()

@@ -9,14 +9,15 @@ import (
 	"time"
 )
 
-// poll is the time between two looks at a condition.
+// poll is the time between two checks of a condition.
 const poll = 50 * time.Millisecond
 
-// SlowHandOff keeps first tries from becoming rows on a machine that is busy, for tests that count rows.
+// SlowHandOff is a setting that keeps first tries from becoming rows on a busy machine, for tests
+// that count rows.
 const SlowHandOff = "WEBHOOK_DISPATCHER_HAND_OFF_AFTER=9s"
 
-// Eventually waits until check returns nil, and fails the test with its last error when that takes longer than limit. It returns how
-// long it took.
+// Eventually waits until check returns nil and returns how long that took. After limit it fails the
+// test with the last error.
 func Eventually(t *testing.T, limit time.Duration, what string, check func() error) time.Duration {
 	t.Helper()
 	begun := time.Now()
@@ -34,10 +35,10 @@ func Eventually(t *testing.T, limit time.Duration, what string, check func() err
 	}
 }
 
-// Since returns the time that has passed, in whole milliseconds.
+// Since is time.Since in whole milliseconds.
 func Since(begun time.Time) time.Duration { return time.Since(begun).Round(time.Millisecond) }
 
-// Throughout fails the test when check returns an error at any time before limit has passed.
+// Throughout fails the test if check returns an error before limit has passed.
 func Throughout(t *testing.T, limit time.Duration, what string, check func() error) {
 	t.Helper()
 	ticker := time.NewTicker(poll)
@@ -49,7 +50,7 @@ func Throughout(t *testing.T, limit time.Duration, what string, check func() err
 	}
 }
 
-// Want returns an error that names got unless it is the value wanted.
+// Want returns an error unless got is wanted.
 func Want[T comparable](what string, got, wanted T) error {
 	if got != wanted {
 		return fmt.Errorf("%s is %v, want %v", what, got, wanted)
@@ -65,10 +66,10 @@ func AtLeast(got, wanted int) error {
 	return nil
 }
 
-// Soak tells whether the tests of load run in their long form; see `make soak`.
+// Soak reports whether load and fault tests run in their long form; see `make soak`.
 var Soak = os.Getenv("WEBHOOK_DISPATCHER_SOAK") == "1"
 
-// Sized returns the size of a test: short in CI, long in a soak.
+// Sized returns short, or long in a soak.
 func Sized[T any](short, long T) T {
 	if Soak {
 		return long

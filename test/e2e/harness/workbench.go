@@ -20,15 +20,15 @@ import (
 // bench is what all tests of a run share. The first test that needs it starts it.
 var bench workbench
 
-// workbench is the daemon's binary, the servers and the interpreter of the stand-in for the LMS.
+// workbench holds the daemon's binary, the servers, and the Python that stands in for the LMS.
 type workbench struct {
 	once sync.Once
 	err  error
 
 	root   string // of the repository
-	dir    string // data of the servers, and the binary
-	kept   bool   // dir and the servers outlive the run
-	run    string // stands in the names of this run's topics, groups and databases
+	dir    string // has the servers' data and the binary
+	kept   bool   // dir and the shared servers outlive the run
+	run    string // prefix of this run's topics, groups and databases
 	binary string
 	python string
 
@@ -41,7 +41,7 @@ type workbench struct {
 	figures []string
 }
 
-// shared returns the workbench, started.
+// shared starts the workbench if necessary.
 func shared(t *testing.T) *workbench {
 	t.Helper()
 	bench.once.Do(func() { bench.err = bench.start() })
@@ -88,8 +88,8 @@ func (w *workbench) start() error {
 	)
 }
 
-// startReaper starts the process that stops the servers and the daemons of this run when this process ends, however it ends: a
-// test that panics or runs into go test's time limit runs no clean-up.
+// startReaper starts a process that stops this run's servers and daemons when the test process
+// ends. A test that panics or exceeds go test's time limit runs no cleanup.
 func (w *workbench) startReaper() error {
 	const script = `trap '' INT TERM HUP
 cat >/dev/null
@@ -116,8 +116,8 @@ if [[ $all ]]; then rm -rf "$2"; else rm -rf "${servers[@]}"; fi`
 	return w.reaper.Start()
 }
 
-// Stop stops what the tests of this run have shared, and writes the table of figures to out. After a
-// failure it also writes the last lines of the servers' logs. TestMain calls it.
+// Stop stops what the tests of this run have shared, and writes the table of figures to out. After
+// a failure it also writes the last lines of the servers' logs. TestMain calls it.
 func Stop(out io.Writer, failed bool) {
 	w := &bench
 	for _, s := range []*Server{w.kafka, w.registry, w.mariadb} {
@@ -137,7 +137,7 @@ func Stop(out io.Writer, failed bool) {
 	}
 }
 
-// command runs a command in the repository's root.
+// command runs a command in the root of the repository.
 func (w *workbench) command(name string, args ...string) error {
 	cmd := exec.Command(name, args...)
 	cmd.Dir = w.root
