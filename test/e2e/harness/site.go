@@ -32,7 +32,7 @@ type Site struct {
 	Registry string // URL of the schema registry
 	Prefix   string // of its topics
 	group    string
-	Database string // its name
+	Database string  // its name
 	DB       *sql.DB // as an administrator
 	Producer *Producer
 	Settings []string // NAME=VALUE, for all commands and daemons of the site
