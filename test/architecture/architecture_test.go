@@ -23,7 +23,7 @@ const (
 
 func TestImportsFollowTheTable(t *testing.T) {
 	t.Parallel()
-	for _, edge := range list(t, "./...") {
+	for _, edge := range list(t, "-tags=e2e", "./...") {
 		for _, fault := range faults(edge) {
 			t.Error(fault)
 		}
@@ -101,6 +101,7 @@ func TestFaultsAreFound(t *testing.T) {
 		{"package below another", "internal/store/conformance", module + "/internal/store", ""},
 		{"package below another has its row", "internal/store/conformance", "github.com/segmentio/kafka-go", "must not import"},
 		{"embedded in the daemon", "internal/app", module + "/internal/fakes", "must not import internal/fakes"},
+		{"harness of the tests in a program", "cmd/sandbox", module + "/test/e2e/harness", "must not import test/e2e/harness"},
 		{"embedded in the sandbox", "cmd/sandbox", module + "/internal/fakes", ""},
 		{"no row", "internal/util", "strings", "internal/util has no row"},
 	} {

@@ -176,7 +176,7 @@ var table = []row{
 		guarded: []string{"net/http", "os/exec"},
 	},
 	{
-		pkg: "test/e2e", ours: []string{everything, "internal/fakes"}, others: []string{franz, kafka, driver, prometheus, xsync},
+		pkg: "test/e2e/harness", ours: []string{"schema"}, others: []string{avro, driver, franz},
 		guarded: []string{"database/sql", "net/http", "os/exec"},
 	},
 }
@@ -184,6 +184,7 @@ var table = []row{
 // notLinked are packages and modules that the daemon's binary must not hold: they are for tests and the sandbox.
 var notLinked = []string{
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/fakes",
+	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness",
 	"github.com/twmb/franz-go/pkg/kfake",
 	mysqlInGo,
 	"testing",
