@@ -17,7 +17,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness"
 )
 
-// TestClientCertificate has an endpoint that asks for a certificate: a rule that has one is served, beside one that has none and is not.
+// TestClientCertificate has an endpoint that requires a client certificate. It serves a rule that
+// has one and refuses a rule that has none.
 func TestClientCertificate(t *testing.T) {
 	t.Parallel()
 	s := harness.NewSite(t)
@@ -45,7 +46,8 @@ func TestClientCertificate(t *testing.T) {
 	d.Terminate()
 }
 
-// TestOwnAuthorities has a registry and a database whose certificates are signed by an authority that only a setting names.
+// TestOwnAuthorities has a registry and a database whose certificates come from an authority that
+// only a setting names.
 func TestOwnAuthorities(t *testing.T) {
 	t.Parallel()
 	ca := harness.NewAuthority(t)

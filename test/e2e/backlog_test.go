@@ -11,8 +11,9 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness"
 )
 
-// TestBacklog starts the daemon on a long backlog with one healthy endpoint. Kafka is the queue: not one row of a delivery may be
-// written, also none that is removed again, and memory does not grow with the backlog.
+// TestBacklog starts the daemon on a long backlog with one healthy endpoint. Kafka is the queue: no
+// delivery row may be written, not even one that is deleted later, and memory must not grow with
+// the backlog.
 func TestBacklog(t *testing.T) {
 	s := harness.NewSite(t)
 	k := harness.NewSink(t)
@@ -23,8 +24,12 @@ func TestBacklog(t *testing.T) {
 	l.Sent()
 	d := s.Launch()
 	d.WaitReady(30 * time.Second)
-	harness.Eventually(t, 30*time.Second, "the first event", func() error { return harness.AtLeast(e.Events(), 1) })
-	took := harness.Eventually(t, harness.Sized(2*time.Minute, 10*time.Minute), "all events", func() error { return harness.AtLeast(e.Events(), count) })
+	harness.Eventually(t, 30*time.Second, "the first event", func() error {
+		return harness.AtLeast(e.Events(), 1)
+	})
+	took := harness.Eventually(t, harness.Sized(2*time.Minute, 10*time.Minute), "all events", func() error {
+		return harness.AtLeast(e.Events(), count)
+	})
 	s.Producer.WaitCommitted(10*time.Second, harness.Registrations)
 	byTable, byDaemon := s.RowsWritten(d)
 	if byTable > 0 || byDaemon > 0 || s.Rows("TRUE") > 0 {
@@ -42,8 +47,9 @@ func TestBacklog(t *testing.T) {
 		count, float64(count)/took.Seconds(), peak, d.Terminate())
 }
 
-// TestBacklogBesideHangingEndpoint starts the daemon on a backlog for two endpoints of which one hangs. The healthy one gets all of it
-// from memory; for the other one there is one row an event at most, and what waits is within the park limit.
+// TestBacklogBesideHangingEndpoint starts the daemon on a backlog for two endpoints, one of which
+// hangs. The healthy one gets everything from memory. The other has at most one row per event, and
+// the rows waiting stay within the queue limit.
 func TestBacklogBesideHangingEndpoint(t *testing.T) {
 	s := harness.NewSite(t)
 	k := harness.NewSink(t)
@@ -67,11 +73,11 @@ func TestBacklogBesideHangingEndpoint(t *testing.T) {
 	if err := errors.Join(err, harness.Want("rows of the hanging endpoint", s.Rows("rule_id = ?", hangingRule), count)); err != nil {
 		t.Error(err)
 	}
-	// The limit is measured every 30 s; the replica that is not the one that measures counts its own rows on top.
+	// The queue is measured every 30 s; between measurements a replica adds only its own rows.
 	if bound := limit + limit/10; most > bound {
 		t.Errorf("%d rows waited, the limit is %d", most, limit)
 	}
-	// On a machine that is busy a request may take longer than the hand-off time.
+	// On a busy machine a request may take longer than the hand-off time.
 	handedOff := s.Rows("rule_id = ?", healthyRule)
 	if handedOff > count/100 {
 		t.Errorf("the healthy endpoint has %d rows: %s", handedOff, d.EnqueuedBy())
@@ -80,13 +86,15 @@ func TestBacklogBesideHangingEndpoint(t *testing.T) {
 	if peak > harness.PeakMemory {
 		t.Errorf("the daemon took %.0f MiB, want %d at most", peak, harness.PeakMemory)
 	}
-	harness.Figure(t, "%d events, %.0f a second to the healthy endpoint, %d of them as rows; rows %v, %d waiting at most, limit %d; at most %.0f MiB",
+	harness.Figure(t,
+		"%d events, %.0f a second to the healthy endpoint, %d of them as rows; rows %v, %d waiting at most, limit %d; at most %.0f MiB",
 		count, float64(count)/took.Seconds(), handedOff, states, most, limit, peak)
 	d.Kill()
 }
 
-// TestQueueLimitHolds lets an endpoint hang until as many rows wait for it as may. The partitions wait with it then, which is the stated
-// exception to the isolation of endpoints. Once it works again everything is delivered, and no event was given up.
+// TestQueueLimitHolds lets an endpoint hang until its queue limit is reached. Then the partitions
+// wait, which is the documented exception to the isolation of endpoints. Once the endpoint works
+// again everything is delivered; no event is lost.
 func TestQueueLimitHolds(t *testing.T) {
 	t.Parallel()
 	s := harness.NewSite(t)
@@ -97,11 +105,14 @@ func TestQueueLimitHolds(t *testing.T) {
 	const count, limit, window = 6000, 1000, 200
 	l.Send(count, 0)
 	l.Sent()
-	d := s.Serve(fmt.Sprintf("WEBHOOK_DISPATCHER_QUEUE_LIMIT_RULE_ROWS=%d", limit), fmt.Sprintf("WEBHOOK_DISPATCHER_MAX_IN_FLIGHT_PER_PARTITION=%d", window),
+	d := s.Serve(fmt.Sprintf("WEBHOOK_DISPATCHER_QUEUE_LIMIT_RULE_ROWS=%d", limit),
+		fmt.Sprintf("WEBHOOK_DISPATCHER_MAX_IN_FLIGHT_PER_PARTITION=%d", window),
 		"WEBHOOK_DISPATCHER_TIMEOUT=2s", "WEBHOOK_DISPATCHER_RETRY_SCHEDULE=1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s")
 	waiting := func() int { return s.Rows("rule_id = ? AND state IN (0, 1)", rule) }
-	reached := harness.Eventually(t, 30*time.Second, "the park limit", func() error { return harness.AtLeast(waiting(), limit) })
-	// Hand-offs of what is under way when the limit is reached come on top: the places of the lane and one batch of rows.
+	reached := harness.Eventually(t, 30*time.Second, "the park limit", func() error {
+		return harness.AtLeast(waiting(), limit)
+	})
+	// Requests in flight when the limit is reached may still become rows, as may one batch.
 	const bound = limit + 64 + 500
 	most := 0
 	harness.Throughout(t, 5*time.Second, "rows at the limit", func() error {
@@ -110,7 +121,8 @@ func TestQueueLimitHolds(t *testing.T) {
 		}
 		return nil
 	})
-	// The healthy endpoint has what is a row for the other one, and what the windows hold.
+	// The healthy endpoint has the events that are rows for the other one, and those in the
+	// windows.
 	if got := healthy.Events(); got < limit || got > bound+2*window {
 		t.Errorf("the healthy endpoint has %d events while %d rows wait", got, most)
 	}
@@ -120,6 +132,7 @@ func TestQueueLimitHolds(t *testing.T) {
 	})
 	s.Producer.WaitCommitted(20*time.Second, harness.Registrations)
 	harness.Eventually(t, 20*time.Second, "rows", s.AllDelivered)
-	harness.Figure(t, "limit of %d reached after %s, %d rows waiting at most; all %d events delivered %s after the endpoint worked again; stopped "+
+	harness.Figure(t,
+		"limit of %d reached after %s, %d rows waiting at most; all %d events delivered %s after the endpoint worked again; stopped "+
 		"in %s", limit, reached, most, count, took, d.Terminate())
 }

@@ -17,13 +17,14 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness"
 )
 
-// TestRecordsThatNobodyExpected puts every kind of broken, odd and huge record between good ones. None may stop the daemon or hold
-// up its partition; what can never be read is kept as a row, with its reason.
+// TestRecordsThatNobodyExpected publishes every kind of broken, odd and huge record among good
+// ones. None may stop the daemon or hold up its partition. Records that can never be decoded are
+// kept with a reason.
 func TestRecordsThatNobodyExpected(t *testing.T) {
 	t.Parallel()
 	s := harness.NewSite(t)
 	s.Rule("hook")
-	rows := s.Rule("rows") // fails at first, so that each body has to fit a row
+	rows := s.Rule("rows") // fails at first, so that every body must fit into a row
 	s.On("rows", harness.Answers(500, 200))
 	s.Producer.CreateTopic(harness.Registrations, 1, "max.message.bytes", "12000000")
 	number := 0
@@ -49,12 +50,12 @@ func TestRecordsThatNobodyExpected(t *testing.T) {
 	}
 	huge := func(size int) func(*kgo.Record) {
 		return func(r *kgo.Record) {
-			r.Value = s.Producer.Value(1, strings.Repeat("x", size/2)) // the name is in it twice
+			r.Value = s.Producer.Value(1, strings.Repeat("x", size/2)) // the value holds the name twice
 		}
 	}
 
 	good := []string{next(nil)}
-	kept := map[string]int{} // rows of undecodable records by reason
+	kept := map[string]int{} // undecodable records by reason
 	for _, bad := range []struct {
 		reason string
 		change func(*kgo.Record)
@@ -79,7 +80,7 @@ func TestRecordsThatNobodyExpected(t *testing.T) {
 		next(bad.change)
 		kept[bad.reason]++
 	}
-	// These are odd, and good enough to be sent.
+	// Odd, but good enough to be delivered.
 	for _, odd := range []func(*kgo.Record){
 		without("ce_time", "ce_source", "ce_minorversion", "sourcehost", "sourcelib", "ce_specversion", "content-type", "ce_datacontenttype"),
 		func(r *kgo.Record) {
@@ -90,7 +91,7 @@ func TestRecordsThatNobodyExpected(t *testing.T) {
 	} {
 		good = append(good, next(odd))
 	}
-	// Another event that nobody wants: it is released without a look at its value.
+	// An event without a rule is released without decoding its value.
 	next(func(r *kgo.Record) {
 		header(r, "ce_type").Value = []byte("org.openedx.no.such.event.v1")
 		r.Value = []byte{9}
@@ -99,7 +100,7 @@ func TestRecordsThatNobodyExpected(t *testing.T) {
 	good = append(good, s.Transactions(&number)...)
 	good = append(good, next(nil))
 
-	// A body that no row can hold: half of the database's max_allowed_packet, 16 MiB, is the most.
+	// A body too large for a row: the limit is half of the database's max_allowed_packet, 16 MiB.
 	tooLarge := next(huge(10 << 20))
 
 	d := s.Serve("WEBHOOK_DISPATCHER_FETCH_BUDGET=4MiB", "WEBHOOK_DISPATCHER_RETRY_SCHEDULE=1s,1s")
@@ -129,10 +130,13 @@ func TestRecordsThatNobodyExpected(t *testing.T) {
 	for reason, n := range kept {
 		d.WaitMetric(fmt.Sprintf(`webhook_dispatcher_undecodable_total{reason="%s"}`, reason), float64(n), 5*time.Second)
 	}
-	harness.Figure(t, "%d good and odd records delivered after %s; undecodable: %v; stopped in %s", len(good), took, reasons, d.Terminate())
+	harness.Figure(t,
+		"%d good and odd records delivered after %s; undecodable: %v; stopped in %s",
+		len(good), took, reasons, d.Terminate())
 }
 
-// TestUnknownSchema has a record whose schema the registry does not know: its partition waits a minute, no other one does.
+// TestUnknownSchema has a record whose schema the registry does not know. Its partition waits for a
+// minute, the others do not.
 func TestUnknownSchema(t *testing.T) {
 	t.Parallel()
 	s := harness.NewSite(t)

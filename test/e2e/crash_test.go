@@ -16,21 +16,22 @@ import (
 const (
 	crashPartitions = 4
 	crashWindow     = 256
-	// commitAge is how old the last commit of a daemon may be: its interval, and time for the commit on a machine that is busy.
+	// commitAge is how old a daemon's last commit may be: the commit interval, and time for the
+	// commit on a busy machine.
 	commitAge = 3 * time.Second
 )
 
-// crash is one kill of TestKilledAtRandomMoments and what was durable then.
+// crash is one kill in TestKilledAtRandomMoments and what was durable at that time.
 type crash struct {
 	at        time.Time
 	committed map[int32]int64
-	leased    int // rows under a lease of any replica
+	leased    int // rows leased by any replica
 }
 
-// TestKilledAtRandomMoments kills one of two replicas with SIGKILL again and again, in the middle of bursts of events and of the
-// rebalances that follow. One of three rules fails every second request. At each kill no position that is committed may be ahead
-// of what is durable; at the end each event has arrived at each rule, and those that came more than once are no more than the windows
-// allow for.
+// TestKilledAtRandomMoments sends one of two replicas SIGKILL again and again, during bursts of
+// events and the rebalances that follow. One of three rules fails every second request. At each
+// kill no committed offset may be ahead of what is durable. At the end each rule has got each
+// event, and no more repeats than the windows allow.
 func TestKilledAtRandomMoments(t *testing.T) {
 	t.Parallel()
 	kills, events := harness.Sized(12, 40), harness.Sized(30_000, 100_000)
@@ -49,7 +50,8 @@ func TestKilledAtRandomMoments(t *testing.T) {
 		c.endpoints[rule] = e
 	}
 	settings := []string{
-		"WEBHOOK_DISPATCHER_RETRY_SCHEDULE=1s" + strings.Repeat(",1s", 24), fmt.Sprintf("WEBHOOK_DISPATCHER_MAX_IN_FLIGHT_PER_PARTITION=%d", crashWindow),
+		"WEBHOOK_DISPATCHER_RETRY_SCHEDULE=1s" + strings.Repeat(",1s", 24),
+		fmt.Sprintf("WEBHOOK_DISPATCHER_MAX_IN_FLIGHT_PER_PARTITION=%d", crashWindow),
 	}
 	begun := time.Now()
 	replicas := []*harness.Daemon{s.Serve(settings...), s.Serve(settings...)}
@@ -59,7 +61,7 @@ func TestKilledAtRandomMoments(t *testing.T) {
 		victim := random.IntN(len(replicas))
 		replicas[victim].Kill()
 		c.note()
-		if i%3 == 2 { // the other replica finds out by itself that it is alone
+		if i%3 == 2 { // the other replica notices that it is alone
 			<-time.After(time.Duration(random.IntN(int(12 * time.Second))))
 		}
 		replicas[victim] = s.Launch(settings...)
@@ -73,7 +75,8 @@ func TestKilledAtRandomMoments(t *testing.T) {
 		t.Error(err)
 	}
 	r := c.repeats()
-	harness.Figure(t, "%d events × %d rules, %d kills: all delivered in %s; %d repeats, %.1f %%: %d read again (a kill exposed %d of a partition "+
+	harness.Figure(t,
+		"%d events × %d rules, %d kills: all delivered in %s; %d repeats, %.1f %%: %d read again (a kill exposed %d of a partition "+
 		"at most, of %d that may be), %d of the %d rows under a lease; rows %v", events, len(harness.Hooks), kills, took.Round(time.Second),
 		r.windows+r.rows, 100*float64(r.windows+r.rows)/float64(events*len(harness.Hooks)), r.windows, r.exposed, r.all, r.rows, r.leased, states)
 	for _, d := range replicas {
@@ -81,7 +84,7 @@ func TestKilledAtRandomMoments(t *testing.T) {
 	}
 }
 
-// crashes is the site of the test, with what it notes at each kill.
+// crashes is the site of the test and what it records at each kill.
 type crashes struct {
 	*harness.Site
 	load      *harness.Load
@@ -89,8 +92,9 @@ type crashes struct {
 	kills     []crash
 }
 
-// waitForMoment returns at a random moment of one of three kinds in turn: in the middle of the work on a burst, shortly after the last
-// start, which is in a rebalance, and when all has been sent for long enough to be committed.
+// waitForMoment returns at a random moment of three kinds in turn: in the middle of a burst,
+// shortly after the last start and so during a rebalance, and when everything has been sent and
+// committed.
 func (c *crashes) waitForMoment(random *rand.Rand, i int) {
 	c.T.Helper()
 	open := func() (n int) {
@@ -119,8 +123,9 @@ func (c *crashes) waitForMoment(random *rand.Rand, i int) {
 	}
 }
 
-// note reads, after a kill, what is committed and checks that no position is ahead: each event below it was taken or is a row, for each
-// rule. The positions are read first: what is committed must have been durable before.
+// note reads the committed offsets after a kill and checks that each rule has taken each event
+// below them or has a row for it. It reads the offsets first: what is committed must already be
+// durable.
 func (c *crashes) note() {
 	c.T.Helper()
 	var kill crash
@@ -176,7 +181,7 @@ func (c *crashes) rowsByRule() (map[int64]map[int]bool, error) {
 	return found, rows.Err()
 }
 
-// complete returns nil when each endpoint has taken each event.
+// complete returns an error unless each endpoint has taken each event.
 func (c *crashes) complete() error {
 	var errs []error
 	for rule, e := range c.endpoints {
@@ -187,21 +192,22 @@ func (c *crashes) complete() error {
 	return errors.Join(errs...)
 }
 
-// repeated tells of the deliveries that were taken more than once.
+// repeated counts the deliveries that were taken more than once.
 type repeated struct {
 	windows      int // read again from Kafka
 	rows         int // rows whose result was not written
-	exposed, all int // by one kill in one partition at most, and what was allowed there
-	leased       int // rows under a lease, over all kills
+	exposed, all int // the most by one kill in one partition, and the limit there
+	leased       int // leased rows, over all kills
 }
 
-// repeats finds for each delivery that was taken again the kills that allow for it.
+// repeats finds for each repeated delivery the kills that explain it.
 //
-// A kill exposes the events of a partition that have been sent and lie at the committed position or above: its next owner reads them
-// again, and each rule gets them once more. The watermark is at most one window behind what has been read, and the position behind
-// the watermark by what was released since the last commit. So a kill exposes one window at most, and what was sent since
-// that commit; or what an earlier kill has exposed and nobody has committed since. Below the position only a row can be sent
-// again: one under a lease whose result was not written.
+// A kill exposes the events of a partition that have been sent but not committed: the next owner
+// reads them again, and each rule gets them again. The watermark is at most one window behind what
+// has been read, and the committed offset is behind the watermark by what was released since the
+// last commit. So a kill exposes at most one window and what was sent since that commit, or what an
+// earlier kill has exposed and nobody has committed since. Below the committed offset only rows can
+// be sent again: leased ones whose result was not written.
 func (c *crashes) repeats() repeated {
 	c.T.Helper()
 	rows, err := c.rowsByRule()
@@ -210,7 +216,7 @@ func (c *crashes) repeats() repeated {
 	}
 	var result repeated
 	sent := c.load.Sent()
-	allowed := make([]int, len(sent)) // kills that expose an event
+	allowed := make([]int, len(sent)) // kills that expose each event
 	var before [crashPartitions]int
 	for i, kill := range c.kills {
 		recent, came := c.cameUntil(kill.at)
@@ -267,7 +273,8 @@ func (c *crashes) repeats() repeated {
 	return result
 }
 
-// cameUntil returns the events that came to any endpoint before a time, and those that came shortly before.
+// cameUntil returns the events that any endpoint got before a time, and those it got shortly
+// before.
 func (c *crashes) cameUntil(end time.Time) (recent, came map[int]bool) {
 	recent, came = map[int]bool{}, map[int]bool{}
 	for _, e := range c.endpoints {

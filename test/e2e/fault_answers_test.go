@@ -22,12 +22,13 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness"
 )
 
-// TestHostileReceivers has one rule for each way of a receiver to cost its sender time and memory, all at once, beside a healthy
-// one: it gets everything as promptly as if it were alone, and the daemon stays small.
+// TestHostileReceivers has a rule for each way in which a receiver can cost its sender time and
+// memory, and a healthy one. The healthy one gets everything as promptly as if it were alone, and
+// the daemon stays small.
 func TestHostileReceivers(t *testing.T) {
 	t.Parallel()
 	const ok = "HTTP/1.1 200 OK\r\n"
-	// What follows the reading of the request, if it is read.
+	// What each does after reading the request, if it reads it.
 	hostile := map[string]func(net.Conn){
 		"endless body":         func(c net.Conn) { forever(c, ok+"\r\n", "x") },
 		"endless chunks":       func(c net.Conn) { forever(c, ok+"Transfer-Encoding: chunked\r\n\r\n", "1\r\nx\r\n") },
@@ -67,7 +68,7 @@ func TestHostileReceivers(t *testing.T) {
 			}
 		})
 	}
-	for name, answer := range map[string]string{ // before anything was read, and nothing ever is
+	for name, answer := range map[string]string{ // without ever reading anything
 		"early answer":  ok + "Content-Length: 17\r\n\r\n" + harness.SecretPath + "!",
 		"early refusal": "HTTP/1.1 413 No\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno",
 	} {
@@ -93,17 +94,19 @@ func TestHostileReceivers(t *testing.T) {
 			break
 		}
 	}
-	// Their rules gone, nothing of them is left.
+	// When their rules are gone, nothing of them is left.
 	if _, err := s.DB.Exec("DELETE FROM openedx_webhooks_webhook WHERE webhook_url NOT LIKE ?", s.Base+"%"); err != nil {
 		t.Fatal(err)
 	}
-	harness.Eventually(t, 60*time.Second, "rows of the hostile", func() error { return harness.Want("number", s.Rows("state < 2"), 0) })
+	harness.Eventually(t, 60*time.Second, "rows of the hostile", func() error {
+		return harness.Want("number", s.Rows("state < 2"), 0)
+	})
 	harness.Figure(t, "%d hostile receivers: healthy one's p50, p99 alone %s, beside them %s; peak memory %.0f MiB; "+
 		"goroutines %d idle, %d at the end; stopped in %s", len(asked), alone, beside, peak, idle, d.WaitIdle(idle), d.Terminate())
 }
 
-// promptness lets traffic go on for some time, and returns p50 and p99 of the time from the publication of its events until the
-// healthy hook gets them. It must get all of them.
+// promptness lets traffic run for some time. It returns the p50 and p99 of the time from publishing
+// an event until the healthy hook gets it, and the hook must get all.
 func promptness(s *harness.Site, events *harness.Traffic, during time.Duration) [2]time.Duration {
 	s.T.Helper()
 	<-time.After(during)
@@ -128,7 +131,7 @@ func promptness(s *harness.Site, events *harness.Traffic, during time.Duration) 
 	return [2]time.Duration{delays[len(delays)/2], delays[len(delays)*99/100]}
 }
 
-// listen serves connections of HTTP with no more than what handle says, and returns its URL.
+// listen serves TCP connections with handle and returns an HTTP URL.
 func listen(t *testing.T, handle func(net.Conn)) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -173,7 +176,7 @@ func listen(t *testing.T, handle func(net.Conn)) string {
 
 func say(c net.Conn, text string) { _, _ = io.WriteString(c, text) }
 
-// forever says how it begins, and then the same until nobody listens any more.
+// forever sends begin and then repeats again until the client is gone.
 func forever(c net.Conn, begin, again string) {
 	say(c, begin)
 	again = strings.Repeat(again, 1+(8<<10)/len(again))
@@ -184,7 +187,7 @@ func forever(c net.Conn, begin, again string) {
 	}
 }
 
-// slowly says how it begins, and then a letter now and then until nobody listens any more.
+// slowly sends begin and then a letter now and then until the client is gone.
 func slowly(c net.Conn, begin string) {
 	say(c, begin)
 	tick := time.NewTicker(50 * time.Millisecond)
@@ -196,14 +199,15 @@ func slowly(c net.Conn, begin string) {
 	}
 }
 
-// reset makes closing a connection a RST.
+// reset makes closing a connection send a RST.
 func reset(c net.Conn) {
 	if tcp, ok := c.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)
 	}
 }
 
-// bomb is the length, the end of the header and the body of an answer that unpacks to 64 MiB.
+// bomb is the content length, the end of the header and the body of an answer that unpacks to 64
+// MiB.
 var bomb = sync.OnceValue(func() string {
 	var packed bytes.Buffer
 	w := gzip.NewWriter(&packed)

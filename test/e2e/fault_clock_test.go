@@ -14,9 +14,10 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness"
 )
 
-// TestClocksThatJump sets the clock of the database, then the daemon's, an hour on and back, while rows are written, claimed and sent.
-// A jump on makes rows due early, and leases run out; a jump back makes what is due wait as long as it was; no more. What needs no
-// row, and rows that are new, go on as ever.
+// TestClocksThatJump sets the database's clock and then the daemon's an hour forward and back while
+// rows are written, claimed and sent. A jump forward makes rows due early and leases run out. A
+// jump back delays rows that are due, by as long as the jump at most. Deliveries without rows and
+// new rows are not affected.
 func TestClocksThatJump(t *testing.T) {
 	t.Parallel()
 	const hour = time.Hour
@@ -27,9 +28,9 @@ func TestClocksThatJump(t *testing.T) {
 	mariadb := database.Server(t, "mariadb")
 	s := harness.NewSite(t, mariadb)
 	rules := s.ThreeRules()
-	s.Lean = false // webhook-timestamp is looked at
+	s.Lean = false // because webhook-timestamp is checked
 	hold := make(chan struct{})
-	s.On("second", func(n int, r *harness.Received) harness.Reply { // requests that go on while their leases run out
+	s.On("second", func(n int, r *harness.Received) harness.Reply { // requests whose leases run out in flight
 		if n == 1 && strings.HasSuffix(r.Event, "00") {
 			return harness.Reply{Status: 200, After: hold}
 		}
@@ -56,10 +57,14 @@ func TestClocksThatJump(t *testing.T) {
 		return at
 	}
 	events := s.Producer.StartTraffic(harness.Registrations, 3, 60, 1)
-	harness.Eventually(t, 20*time.Second, "rows", func() error { return harness.AtLeast(s.Rows("state = 2"), 20) })
-	harness.Eventually(t, 20*time.Second, "leases", func() error { return harness.AtLeast(s.Rows("state = 1"), 2) })
+	harness.Eventually(t, 20*time.Second, "rows", func() error {
+		return harness.AtLeast(s.Rows("state = 2"), 20)
+	})
+	harness.Eventually(t, 20*time.Second, "leases", func() error {
+		return harness.AtLeast(s.Rows("state = 1"), 2)
+	})
 
-	// On: all that waits is due at once, and all leases have run out.
+	// Forward: all waiting rows are due at once, and all leases have run out.
 	database.Set(t, hour)
 	if ahead := time.Until(now()); ahead < hour-time.Minute {
 		t.Fatalf("the database's clock is %s ahead", ahead)
@@ -67,8 +72,10 @@ func TestClocksThatJump(t *testing.T) {
 	time.AfterFunc(3*time.Second, func() { close(hold) })
 	forward := s.Recovers(harness.Registrations, events, harness.Recovery, d)
 
-	// Back: rows that were given a time by the clock that was ahead wait for it; new ones do not.
-	harness.Eventually(t, 20*time.Second, "rows that wait", func() error { return harness.AtLeast(s.Rows("state = 0"), 5) })
+	// Back: rows scheduled by the clock that was ahead wait for it; new ones do not.
+	harness.Eventually(t, 20*time.Second, "rows that wait", func() error {
+		return harness.AtLeast(s.Rows("state = 0"), 5)
+	})
 	database.Set(t, 0)
 	late := s.Rows("state < 2 AND due_at > DATE_ADD(UTC_TIMESTAMP(3), INTERVAL 30 MINUTE)")
 	if n := s.Rows("state < 2 AND due_at > DATE_ADD(UTC_TIMESTAMP(3), INTERVAL 62 MINUTE)"); late == 0 || n > 0 {
@@ -90,7 +97,7 @@ func TestClocksThatJump(t *testing.T) {
 	database.Set(t, hour)
 	again := s.Recovers(harness.Registrations, events, harness.Recovery, d)
 
-	// The daemon's own: nothing hangs on it.
+	// The daemon's own clock: nothing depends on it.
 	var took [][2]time.Duration
 	for _, jump := range []time.Duration{hour, -hour, 0} {
 		own.Set(t, jump)
@@ -112,7 +119,8 @@ func TestClocksThatJump(t *testing.T) {
 		t.Errorf("the group was joined %v times more", n-joined)
 	}
 	total, repeats := s.Repeats(all)
-	harness.Figure(t, "%d events × %d rules; the database's clock an hour on, back and on again: caught up after %s, %d rows waited for it, %s; "+
+	harness.Figure(t,
+		"%d events × %d rules; the database's clock an hour on, back and on again: caught up after %s, %d rows waited for it, %s; "+
 		"the daemon's on, back and right: %s; %d repeats of %d; goroutines %d idle, %d at the end; stopped in %s",
 		len(all), len(harness.Hooks), forward, late, again, took, repeats, total, idle, d.WaitIdle(idle), d.Terminate())
 }

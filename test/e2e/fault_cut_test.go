@@ -12,16 +12,17 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness"
 )
 
-// TestConnectionsCutInStatements breaks off the connection to the database in what changes rows: before the server has the
-// statement or the COMMIT, while it carries it out, and after it has, with the answer lost. The daemon cannot tell which it was.
-// Nothing is lost, no delivery gets a second row, and no more is sent again than what the cut statements held.
+// TestConnectionsCutInStatements cuts the connection to the database in statements that change
+// rows: before the server gets the statement or the COMMIT, while it runs, and after it has run,
+// with the answer lost. The daemon cannot know which. Nothing is lost, no delivery gets a second
+// row, and only deliveries of the cut statements are repeated.
 func TestConnectionsCutInStatements(t *testing.T) {
 	t.Parallel()
 	s := harness.NewSite(t)
 	rules := s.ThreeRules()
 	s.Producer.CreateTopic(harness.Registrations, 3)
 	s.WatchOffsets(harness.Registrations)
-	s.On("second", func(n int, r *harness.Received) harness.Reply { // slower than the hand-off time, now and then
+	s.On("second", func(n int, r *harness.Received) harness.Reply { // sometimes slower than the hand-off time
 		if harness.EveryFourthFails(n, r).Status != 200 {
 			return harness.Reply{Status: 200, After: harness.Passed(700 * time.Millisecond)}
 		}
@@ -31,7 +32,9 @@ func TestConnectionsCutInStatements(t *testing.T) {
 	d := s.Serve(s.Through(db), "WEBHOOK_DISPATCHER_RETRY_SCHEDULE=1s,1s,1s,1s,1s,1s")
 	idle := d.Goroutines()
 	events := s.Producer.StartTraffic(harness.Registrations, 3, 100, 1)
-	harness.Eventually(t, 20*time.Second, "rows", func() error { return harness.AtLeast(s.Rows("state = 2"), 50) })
+	harness.Eventually(t, 20*time.Second, "rows", func() error {
+		return harness.AtLeast(s.Rows("state = 2"), 50)
+	})
 
 	saw := &cuts{every: 5, done: map[string]int{}}
 	db.Cutting(saw.decide)
@@ -51,24 +54,25 @@ func TestConnectionsCutInStatements(t *testing.T) {
 		t.Errorf("%d of %d deliveries were repeated, want %d at most", repeats, total, most)
 	}
 	doubled := s.MustNumber(`SELECT COUNT(*) - COUNT(DISTINCT webhook_id, number, at) FROM webhook_dispatcher_attempt`)
-	harness.Figure(t, "%d events × %d rules; cut: %v; positions, deliveries caught up after %s; %d repeats, %d attempts logged twice; "+
+	harness.Figure(t,
+		"%d events × %d rules; cut: %v; positions, deliveries caught up after %s; %d repeats, %d attempts logged twice; "+
 		"goroutines %d idle, %d at the end; stopped in %s",
 		len(all), len(harness.Hooks), saw.done, took, repeats, doubled, idle, d.WaitIdle(idle), d.Terminate())
 }
 
-// cuts decides where connections are cut, and counts by kind and place.
+// cuts decides where connections are cut, and counts the cuts by kind and place.
 type cuts struct {
 	every int
 
 	mu   sync.Mutex // guards what follows
 	seen map[string]int
 	done map[string]int
-	rows int // that the cut statements held, or a few more
+	rows int // in the cut statements, or a few more
 }
 
 var places = map[harness.Cut]string{harness.CutBefore: "before", harness.CutDuring: "during", harness.CutAfter: "after"}
 
-// decide cuts every so many INSERTs and COMMITs of claims and results, at each place in turn.
+// decide cuts some INSERTs and some COMMITs of claims and results, at each place in turn.
 func (c *cuts) decide(l *harness.Link, query string) harness.Cut {
 	kind, rows := "", 0
 	switch {
@@ -102,7 +106,7 @@ func (c *cuts) decide(l *harness.Link, query string) harness.Cut {
 	return place
 }
 
-// enough tells whether each kind was cut n times at each place.
+// enough returns an error unless each kind was cut n times at each place.
 func (c *cuts) enough(n int) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

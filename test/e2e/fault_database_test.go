@@ -10,9 +10,10 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness"
 )
 
-// TestDatabaseAwayUnderLoad takes the database away under a stream of events: first without a word, as a machine goes whose cable
-// is pulled, then with the daemon killed meanwhile and started while it is still away. What no row is needed for goes on, no
-// position gets ahead of what is safe, and everything goes on when it is back.
+// TestDatabaseAwayUnderLoad makes the database unreachable during a stream of events: first
+// silently, as if a cable were pulled, then refusing, while the daemon is killed and restarted.
+// Deliveries that need no row continue, no committed offset gets ahead of what is durable, and
+// everything continues when the database is back.
 func TestDatabaseAwayUnderLoad(t *testing.T) {
 	t.Parallel()
 	s := harness.NewSite(t)
@@ -24,12 +25,16 @@ func TestDatabaseAwayUnderLoad(t *testing.T) {
 	d := s.Serve(settings...)
 	idle := d.Goroutines()
 	events := s.Producer.StartTraffic(harness.Registrations, 3, 150, 1)
-	harness.Eventually(t, 20*time.Second, "the first events", func() error { return harness.AtLeast(len(s.Taken("first")), 300) })
+	harness.Eventually(t, 20*time.Second, "the first events", func() error {
+		return harness.AtLeast(len(s.Taken("first")), 300)
+	})
 
 	db.Silence()
 	begun := time.Now()
 	without := len(s.Taken("first"))
-	harness.Eventually(t, 10*time.Second, "events without a database", func() error { return harness.AtLeast(len(s.Taken("first")), without+300) })
+	harness.Eventually(t, 10*time.Second, "events without a database", func() error {
+		return harness.AtLeast(len(s.Taken("first")), without+300)
+	})
 	away := harness.Sized(15*time.Second, time.Minute)
 	throughoutSlowly(t, time.Until(begun.Add(away)), "positions while the database is away", func() error {
 		return s.Settled(harness.Registrations, rules, events.Acknowledged())
@@ -57,12 +62,13 @@ func TestDatabaseAwayUnderLoad(t *testing.T) {
 	all := events.Stop()
 	s.AllIsWell(harness.Registrations, all)
 	total, repeats := s.Repeats(all)
-	harness.Figure(t, "%d events × %d rules; silent for %s: positions, deliveries caught up after %s; refusing, and the daemon killed: %s; "+
+	harness.Figure(t,
+		"%d events × %d rules; silent for %s: positions, deliveries caught up after %s; refusing, and the daemon killed: %s; "+
 		"%d repeats of %d; goroutines %d idle, %d at the end; stopped in %s",
 		len(all), len(harness.Hooks), away, silent, refused, repeats, total, idle, d.WaitIdle(idle), d.Terminate())
 }
 
-// throughoutSlowly is throughout for a check that costs more.
+// throughoutSlowly is harness.Throughout for an expensive check.
 func throughoutSlowly(t *testing.T, limit time.Duration, what string, check func() error) {
 	t.Helper()
 	tick := time.NewTicker(time.Second)
@@ -77,11 +83,11 @@ func throughoutSlowly(t *testing.T, limit time.Duration, what string, check func
 	}
 }
 
-// TestDatabaseFull fills a MySQL until it refuses rows, as it does on a full disk. What has to become a row waits, in Kafka; what need
-// not goes on; and when there is room again everything does.
+// TestDatabaseFull fills a MySQL until it refuses rows, as on a full disk. Deliveries that must
+// become rows wait in Kafka, others continue, and everything continues when there is room again.
 func TestDatabaseFull(t *testing.T) {
 	t.Parallel()
-	// Tables share one file, which may not grow beyond a size. (MariaDB does the same and crashes on it.)
+	// All tables share one file of limited size. (MariaDB has the option too, but crashes.)
 	mysql := harness.OwnServer(t, "mysql", "--innodb-file-per-table=0", "--innodb-data-file-path=ibdata1:12M:autoextend:max:64M",
 		"--innodb-flush-log-at-trx-commit=2", "--skip-log-bin")
 	s := harness.NewSite(t, mysql)
@@ -90,12 +96,16 @@ func TestDatabaseFull(t *testing.T) {
 	s.WatchOffsets(harness.Registrations)
 	d := s.Serve("WEBHOOK_DISPATCHER_RETRY_SCHEDULE=1s,1s,1s,1s,1s,1s")
 	events := s.Producer.StartTraffic(harness.Registrations, 3, 60, 1)
-	harness.Eventually(t, 20*time.Second, "rows", func() error { return harness.AtLeast(s.Rows("state = 2"), 10) })
+	harness.Eventually(t, 20*time.Second, "rows", func() error {
+		return harness.AtLeast(s.Rows("state = 2"), 10)
+	})
 
 	filled := fillDatabase(s)
 	says := d.WaitNotReady("database", "full", 20*time.Second)
 	before := len(s.Taken("first"))
-	harness.Eventually(t, 20*time.Second, "events without room for rows", func() error { return harness.AtLeast(len(s.Taken("first")), before+60) })
+	harness.Eventually(t, 20*time.Second, "events without room for rows", func() error {
+		return harness.AtLeast(len(s.Taken("first")), before+60)
+	})
 	throughoutSlowly(t, harness.Sized(5*time.Second, time.Minute), "positions while rows are refused", func() error {
 		return s.Settled(harness.Registrations, rules, events.Acknowledged())
 	})
@@ -108,11 +118,13 @@ func TestDatabaseFull(t *testing.T) {
 	if _, repeats := s.Repeats(all); repeats > 0 {
 		t.Errorf("%d deliveries were repeated", repeats)
 	}
-	harness.Figure(t, "%d events × %d rules; full after %d MB: %q; positions, deliveries caught up %s after there was room; stopped in %s",
+	harness.Figure(t,
+		"%d events × %d rules; full after %d MB: %q; positions, deliveries caught up %s after there was room; stopped in %s",
 		len(all), len(harness.Hooks), filled>>20, says, took, d.Terminate())
 }
 
-// fillDatabase takes all the room that the database has, down to less than a small row's, and returns how much that was.
+// fillDatabase uses up the database's space until not even a small row fits, and returns how much
+// that was.
 func fillDatabase(s *harness.Site) (bytes int) {
 	s.T.Helper()
 	if _, err := s.DB.Exec("CREATE TABLE filler (b LONGBLOB)"); err != nil {

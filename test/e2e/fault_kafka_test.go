@@ -18,15 +18,16 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness"
 )
 
-// TestRebalancesUnderLoad has a third replica join the group and leave it every few seconds, in good order and by SIGKILL in turn,
-// under a stream of events; meanwhile partitions are added, and a topic.
+// TestRebalancesUnderLoad has a third replica join and leave the group every few seconds during a
+// stream of events, by SIGTERM and SIGKILL in turn. Partitions and a topic are added meanwhile.
 func TestRebalancesUnderLoad(t *testing.T) {
 	t.Parallel()
 	s := harness.NewSite(t)
 	rules := s.ThreeRules()
 	s.Producer.CreateTopic(harness.Registrations, 6)
 	s.WatchOffsets(harness.Registrations, "later")
-	settings := []string{"WEBHOOK_DISPATCHER_RETRY_SCHEDULE=1s,1s,1s,1s,1s,1s", "WEBHOOK_DISPATCHER_TOPICS=" + harness.Registrations + ",later"}
+	settings := []string{"WEBHOOK_DISPATCHER_RETRY_SCHEDULE=1s,1s,1s,1s,1s,1s",
+		"WEBHOOK_DISPATCHER_TOPICS=" + harness.Registrations + ",later"}
 	steady := []*harness.Daemon{s.Serve(settings...), s.Launch(settings...)}
 	for _, d := range steady {
 		d.WaitMetric("webhook_dispatcher_bus_partitions_assigned", 3, 40*time.Second)
@@ -40,7 +41,7 @@ func TestRebalancesUnderLoad(t *testing.T) {
 		third.WaitReady(40 * time.Second)
 		<-time.After(time.Second)
 		switch round {
-		case 1: // the first events come before anybody has seen the partitions
+		case 1: // the first events come before the daemon has seen the partitions
 			if _, err := s.Producer.Admin.UpdatePartitions(context.Background(), 8, s.Topic(harness.Registrations)); err != nil {
 				t.Fatal(err)
 			}
@@ -79,12 +80,14 @@ func TestRebalancesUnderLoad(t *testing.T) {
 	s.AllIsWell(harness.Registrations, all)
 	s.Producer.WaitCommitted(20*time.Second, "later")
 	total, repeats := s.Repeats(all)
-	// A kill repeats what was delivered since the last commit, a second before, by one replica of three.
+	// A kill repeats what one replica of three has delivered since the last commit, one second
+	// before.
 	if most := kills * len(harness.Hooks) * 150; repeats > most {
 		t.Errorf("%d of %d deliveries were repeated, want %d at most", repeats, total, most)
 	}
 	generations, err := steady[0].Metric("webhook_dispatcher_bus_generations_total")
-	harness.Figure(t, "%d events × %d rules; %d joins, %d leaves, %d kills, %v generations %v: positions, deliveries caught up after %s; "+
+	harness.Figure(t,
+		"%d events × %d rules; %d joins, %d leaves, %d kills, %v generations %v: positions, deliveries caught up after %s; "+
 		"%d repeats, %.1f %%; goroutines %v idle, %d %d at the end",
 		len(all), len(harness.Hooks), rounds, rounds-kills, kills, generations, err, took, repeats, 100*float64(repeats)/float64(total), idle,
 		steady[0].WaitIdle(idle[0]), steady[1].WaitIdle(idle[1]))
@@ -93,15 +96,16 @@ func TestRebalancesUnderLoad(t *testing.T) {
 	}
 }
 
-// TestStoppedReplicaOfTwo stops one of two replicas beyond its leases, with requests under way whose answers say something else than
-// what the other replica gets for the same rows later. When it goes on, it changes nothing of the other's: no row that has
-// ended, no position.
+// TestStoppedReplicaOfTwo stops one of two replicas for longer than its leases. Its requests in
+// flight get other answers than the other replica gets for the same rows later. When it resumes, it
+// must not change the other's results: no row that has ended, no committed offset.
 func TestStoppedReplicaOfTwo(t *testing.T) {
 	t.Parallel()
 	s := harness.NewSite(t)
 	rules := s.ThreeRules()
 	hold := make(chan struct{})
-	s.On("second", func(n int, r *harness.Received) harness.Reply { // what the stopped replica tries first is refused, and it does not get to know
+	// The stopped replica's first tries are refused, but it does not find out.
+	s.On("second", func(n int, r *harness.Received) harness.Reply {
 		if harness.EveryFourthFails(n, r).Status != 200 {
 			return harness.Reply{Status: 500, After: hold}
 		}
@@ -115,11 +119,13 @@ func TestStoppedReplicaOfTwo(t *testing.T) {
 		d.WaitMetric("webhook_dispatcher_bus_partitions_assigned", 2, 40*time.Second)
 	}
 	events := s.Producer.StartTraffic(harness.Registrations, 4, 60, 1)
-	harness.Eventually(t, 20*time.Second, "leased rows", func() error { return harness.AtLeast(s.Rows("state = 1"), 40) })
+	harness.Eventually(t, 20*time.Second, "leased rows", func() error {
+		return harness.AtLeast(s.Rows("state = 1"), 40)
+	})
 	stopped.Signal(syscall.SIGSTOP)
 	begun := time.Now()
 	s.On("second", harness.Answers(200))
-	close(hold) // the answers, to either replica, are 500
+	close(hold) // both replicas get 500
 	other.WaitMetric("webhook_dispatcher_bus_partitions_assigned", 4, 40*time.Second)
 	took := s.Recovers(harness.Registrations, events, harness.Lease+harness.Recovery, other)
 	<-time.After(time.Until(begun.Add(harness.Lease + 15*time.Second)))
@@ -149,13 +155,14 @@ func TestStoppedReplicaOfTwo(t *testing.T) {
 		}
 	}
 	total, repeats := s.Repeats(all)
-	harness.Figure(t, "%d events × %d rules; stopped for %s, caught up without it after %s, with it after %s; %v late results discarded, "+
+	harness.Figure(t,
+		"%d events × %d rules; stopped for %s, caught up without it after %s, with it after %s; %v late results discarded, "+
 		"%d ended rows untouched; %d repeats of %d", len(all), len(harness.Hooks), back, took, again, discarded, len(ended), repeats, total)
 	stopped.Terminate()
 	other.Terminate()
 }
 
-// endedRows returns what stands in the rows that have ended.
+// endedRows returns the contents of the rows that have ended.
 func endedRows(s *harness.Site) map[int64]string {
 	s.T.Helper()
 	rows, err := s.DB.Query(`SELECT id, CONCAT_WS(' ', state, attempts, claims, last_status, reason, updated_at)
@@ -179,8 +186,8 @@ func endedRows(s *harness.Site) map[int64]string {
 	return found
 }
 
-// TestCompactedTopic reads a topic whose log has holes: between records, at the group's position, and at its end, where a
-// transaction has left its marker.
+// TestCompactedTopic reads a topic whose log has holes: between records, at the committed offset,
+// and at its end, where a transaction has left its marker.
 func TestCompactedTopic(t *testing.T) {
 	t.Parallel()
 	s := harness.NewSite(t)
@@ -190,7 +197,8 @@ func TestCompactedTopic(t *testing.T) {
 		"min.compaction.lag.ms", "0", "delete.retention.ms", "100")
 	s.WatchOffsets(harness.Registrations)
 	number := 0
-	// burst sends one batch. Of the records with the same key the last remains; every fourth has a key of its own.
+	// burst sends one batch. Compaction keeps the last record of each key; every fourth has a key
+	// of its own.
 	burst := func(n int) (ids []string) {
 		var records []*kgo.Record
 		for range n {
@@ -214,7 +222,7 @@ func TestCompactedTopic(t *testing.T) {
 	for range 12 {
 		burst(6)
 	}
-	burst(1) // what stands last in the log is never compacted
+	burst(1) // the last segment is never compacted
 	s.Transactions(&number)
 	published := number
 
@@ -230,7 +238,8 @@ func TestCompactedTopic(t *testing.T) {
 	d = s.Serve()
 	harness.Eventually(t, harness.Recovery, "what compaction has left", func() error {
 		taken := s.Taken("hook")
-		for _, id := range s.Producer.ReadAll(harness.Registrations, 0) { // it may go on while the daemon reads
+		// Compaction may continue while the daemon reads.
+		for _, id := range s.Producer.ReadAll(harness.Registrations, 0) {
 			if taken[id] == 0 {
 				return fmt.Errorf("event %s is missing", id)
 			}
@@ -243,7 +252,7 @@ func TestCompactedTopic(t *testing.T) {
 	if n := s.Count("hook"); n > before+len(left) {
 		t.Errorf("%d requests, want %d at most", n, before+len(left))
 	}
-	// And goes on behind the holes.
+	// It continues after the holes.
 	ids := burst(2)
 	harness.Eventually(t, 10*time.Second, "new events", func() error {
 		taken := s.Taken("hook")
@@ -253,7 +262,7 @@ func TestCompactedTopic(t *testing.T) {
 		len(left), published-7, took, d.Terminate())
 }
 
-// compactOften makes the broker look for logs to compact twice a second; by itself it does so every 15 s.
+// compactOften makes the broker look for logs to compact twice a second instead of every 15 s.
 func compactOften(p *harness.Producer) {
 	p.T.Helper()
 	often := "500"
@@ -266,8 +275,9 @@ func compactOften(p *harness.Producer) {
 	}
 }
 
-// TestLogStartPassesTheDaemon deletes records before they are read, from a partition that is held up: what it holds already is
-// delivered, the rest is counted as lost, and it goes on with what is left.
+// TestLogStartPassesTheDaemon deletes unread records of a partition that is held up. The daemon
+// delivers what it has already read, counts the deleted rest as lost, and continues with what is
+// left.
 func TestLogStartPassesTheDaemon(t *testing.T) {
 	t.Parallel()
 	s := harness.NewSite(t)
@@ -285,7 +295,9 @@ func TestLogStartPassesTheDaemon(t *testing.T) {
 		record.Value = s.Producer.Value(n, strings.Repeat("x", 8<<10)) // much more than the budget
 		s.Producer.Send(record)
 	}
-	harness.Eventually(t, 20*time.Second, "requests", func() error { return harness.Want("number", s.Count("hook"), 10) })
+	harness.Eventually(t, 20*time.Second, "requests", func() error {
+		return harness.Want("number", s.Count("hook"), 10)
+	})
 	offsets := kadm.Offsets{}
 	offsets.Add(kadm.Offset{Topic: s.Topic(harness.Registrations), Partition: 0, At: all - left})
 	if deleted, err := s.Producer.Admin.DeleteRecords(context.Background(), offsets); err != nil || deleted.Error() != nil {
@@ -294,7 +306,7 @@ func TestLogStartPassesTheDaemon(t *testing.T) {
 	s.On("hook", harness.Answers(200))
 	db.Restore(t)
 	took := s.Producer.WaitCommitted(harness.Recovery, harness.Registrations)
-	harness.Eventually(t, harness.Recovery, "rows", s.AllDelivered) // its lane's breaker has opened
+	harness.Eventually(t, harness.Recovery, "rows", s.AllDelivered) // the rule's circuit breaker has opened
 	lost, err := d.Metric("webhook_dispatcher_records_lost_total")
 	if err != nil {
 		t.Fatal(err)
@@ -303,5 +315,6 @@ func TestLogStartPassesTheDaemon(t *testing.T) {
 	if lost == 0 || delivered+int(lost) != all {
 		t.Errorf("%d events delivered and %v counted as lost, of %d", delivered, lost, all)
 	}
-	harness.Figure(t, "%d events delivered, %v counted as lost; at the log's end after %s; stopped in %s", delivered, lost, took, d.Terminate())
+	harness.Figure(t, "%d events delivered, %v counted as lost; at the log's end after %s; stopped in %s", delivered,
+		lost, took, d.Terminate())
 }

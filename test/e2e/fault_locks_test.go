@@ -13,8 +13,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness"
 )
 
-// TestRowsLockedByOthers locks the queue's rows, and its tables, for longer than a lock is waited for, and makes deadlocks, while rows
-// are written and read all the time. Nothing is lost, and nothing is sent twice.
+// TestRowsLockedByOthers locks the queue's rows and its tables for longer than the lock timeout and
+// provokes deadlocks while rows are written and read. Nothing is lost or sent twice.
 func TestRowsLockedByOthers(t *testing.T) {
 	t.Parallel()
 	s := harness.NewSite(t)
@@ -23,7 +23,9 @@ func TestRowsLockedByOthers(t *testing.T) {
 	s.WatchOffsets(harness.Registrations)
 	d := s.Serve("WEBHOOK_DISPATCHER_RETRY_SCHEDULE=1s,1s,1s,1s,1s,1s", "WEBHOOK_DISPATCHER_LOG_LEVEL=debug")
 	events := s.Producer.StartTraffic(harness.Registrations, 3, 100, 1)
-	harness.Eventually(t, 20*time.Second, "rows", func() error { return harness.AtLeast(s.Rows("state = 2"), 50) })
+	harness.Eventually(t, 20*time.Second, "rows", func() error {
+		return harness.AtLeast(s.Rows("state = 2"), 50)
+	})
 	held := harness.Sized(8*time.Second, 40*time.Second)
 	var took [][2]time.Duration
 	for _, lock := range []struct{ begin, take, end string }{
@@ -34,7 +36,9 @@ func TestRowsLockedByOthers(t *testing.T) {
 		session(lock.begin)
 		session(lock.take)
 		begun, before := time.Now(), len(s.Taken("first"))
-		harness.Eventually(t, 10*time.Second, "events that need no row", func() error { return harness.AtLeast(len(s.Taken("first")), before+300) })
+		harness.Eventually(t, 10*time.Second, "events that need no row", func() error {
+			return harness.AtLeast(len(s.Taken("first")), before+300)
+		})
 		<-time.After(time.Until(begun.Add(held)))
 		session(lock.end)
 		took = append(took, s.Recovers(harness.Registrations, events, harness.Recovery, d))
@@ -75,14 +79,15 @@ func openSession(s *harness.Site) func(statement string) {
 	}
 }
 
-// provokeDeadlocks locks rows in another order than the daemon does, until it has been the victim n times, and returns how often it was.
+// provokeDeadlocks locks rows in another order than the daemon until the daemon has been the victim
+// n times, and returns how often it was.
 func provokeDeadlocks(s *harness.Site, d *harness.Daemon, n int) int {
 	s.T.Helper()
 	if _, err := s.DB.Exec("CREATE TABLE heavy (a INT)"); err != nil {
 		s.T.Fatal(err)
 	}
 	victim := func() int { return strings.Count(d.Log.String(), "Error 1213") }
-	// Where two fit, the one that has changed less is undone.
+	// The database rolls back the transaction that has changed fewer rows.
 	const heavy = "INSERT INTO heavy SELECT 1 FROM (SELECT 1 FROM webhook_dispatcher_delivery LIMIT 200) some"
 	ctx := context.Background()
 	provoke := func() error {

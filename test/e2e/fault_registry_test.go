@@ -15,16 +15,17 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness"
 )
 
-// TestRegistryAway takes the schema registry away in each way that there is, at the daemon's start and later, when a record needs a
-// schema that nobody has asked for yet. Its partition waits, /readyz names the registry, nothing is given up, and what needs no new
-// schema goes on.
+// TestRegistryAway makes the schema registry unavailable in every way, at the daemon's start and
+// later when a record needs a new schema. The record's partition waits, /readyz names the registry,
+// nothing is given up, and records that need no new schema continue.
 func TestRegistryAway(t *testing.T) {
 	t.Parallel()
 	for name, away := range map[string]func(*harness.Proxy){
 		"refusing":  (*harness.Proxy).Refuse,
 		"silent":    (*harness.Proxy).Silence,
 		"no server": func(p *harness.Proxy) { p.Answer("HTTP/1.1 503 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n") },
-		// A registry behind a proxy that has lost its route; only the registry's own code 40403 means that there is no such schema.
+		// A proxy that has lost its route to the registry. Only the registry's own code 40403 means
+		// that there is no such schema.
 		"not found": func(p *harness.Proxy) {
 			p.Answer("HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno")
 		},
@@ -53,7 +54,7 @@ func TestRegistryAway(t *testing.T) {
 			start := s.Delivers("hook", ids, harness.Recovery)
 			d.WaitReady(harness.Recovery)
 
-			// The schema of one partition's next record is new; the other goes on with the one that is known.
+			// One partition's next record has a new schema; the other continues with the known one.
 			away(registry)
 			record, id := s.Producer.Event(harness.Registrations, 2, 100)
 			known, inFront := s.Producer.Event(harness.Registrations, 2, 99)
@@ -91,12 +92,15 @@ func TestRegistryAway(t *testing.T) {
 			if n := s.Count("hook"); n != len(ids)+len(waiting) {
 				t.Errorf("%d requests for %d events", n, len(ids)+len(waiting))
 			}
-			harness.Figure(t, "said %q; delivered %s after it was back at the start, %s later; stopped in %s", says, start, later, d.Terminate())
+			harness.Figure(t,
+				"said %q; delivered %s after it was back at the start, %s later; stopped in %s",
+				says, start, later, d.Terminate())
 		})
 	}
 }
 
-// newSchema registers a schema that differs from the event's in its name's documentation alone, and returns the value under its id.
+// newSchema registers a schema that differs from the event's only in its documentation, and returns
+// the value with its id.
 func newSchema(s *harness.Site, value []byte) []byte {
 	s.T.Helper()
 	registry, err := sr.NewClient(sr.URLs(s.Registry))

@@ -10,7 +10,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness"
 )
 
-// neighbours is a daemon with several endpoints on one topic, some of which behave badly.
+// neighbours is a daemon with endpoints on one topic, some of which behave badly.
 type neighbours struct {
 	*harness.Site
 	load    *harness.Load
@@ -21,8 +21,8 @@ type neighbours struct {
 	types   int
 }
 
-// newNeighbours makes one rule for each behaviour, nil for a healthy endpoint, and starts a daemon. Its rules name one event type, or
-// each a type of its own.
+// newNeighbours adds a rule for each behaviour, nil for a healthy endpoint, and starts a daemon.
+// The rules are for one event type, or each for its own.
 func newNeighbours(t *testing.T, ownTypes bool, behaviours []harness.Behaviour, settings ...string) *neighbours {
 	t.Helper()
 	n := &neighbours{Site: harness.NewSite(t), sink: harness.NewSink(t), types: 1}
@@ -40,12 +40,12 @@ func newNeighbours(t *testing.T, ownTypes bool, behaviours []harness.Behaviour, 
 	return n
 }
 
-// wanted tells which events the healthy endpoint of that index gets.
+// wanted returns a function that reports whether that healthy endpoint gets an event.
 func (n *neighbours) wanted(index int) func(event int) bool {
 	return func(event int) bool { return event%n.types == n.indexes[index]%n.types }
 }
 
-// waitHealthy waits until the healthy endpoints have got every event that was published.
+// waitHealthy waits until the healthy endpoints have got every published event.
 func (n *neighbours) waitHealthy(limit time.Duration) time.Duration {
 	n.T.Helper()
 	total := len(n.load.Sent())
@@ -77,7 +77,7 @@ func (n *neighbours) latencies() harness.Spread {
 	return harness.SpreadOf(all)
 }
 
-// mixed returns behaviours: the bad ones in turn for some endpoints, nil for the others.
+// mixed returns behaviours: the bad ones in turn for the faulty endpoints, nil for the others.
 func mixed(endpoints, faulty int, bad ...harness.Behaviour) []harness.Behaviour {
 	all := make([]harness.Behaviour, endpoints)
 	for i := range faulty {
@@ -89,13 +89,14 @@ func mixed(endpoints, faulty int, bad ...harness.Behaviour) []harness.Behaviour 
 var (
 	// hangTime is the daemon's timeout in these tests: how long a hanging endpoint keeps a request.
 	hangTime = harness.Sized(5*time.Second, 10*time.Second)
-	// settleTime is how long a fault may be seen in the lag: a hanging endpoint is known as such after its second round of timeouts,
-	// and what waits for it becomes rows then.
+	// settleTime is how long a fault may show in the lag: after its second round of timeouts a
+	// hanging endpoint is known, and its waiting deliveries become rows.
 	settleTime = 2*hangTime + 5*time.Second
 )
 
-// late returns an error where a healthy endpoint got its events late: on a busy machine of two cores as usual and in 9 of 10 cases, in
-// 99 in a soak, and never only after a request of somebody else has timed out.
+// late returns an error if a healthy endpoint got its events late. The median and the p90, or p99
+// in a soak, allow for a busy machine of two cores. No event may wait for another endpoint's
+// timeout.
 func late(times harness.Spread) error {
 	const usual, seldom = 200 * time.Millisecond, time.Second
 	if times.P50 > usual || harness.Sized(times.P90, times.P99) > seldom || times.Max > hangTime {
@@ -104,8 +105,8 @@ func late(times harness.Spread) error {
 	return nil
 }
 
-// sideBySide lets the parts of a test run at the same time, before all tests that are parallel themselves. In a soak, where rates are
-// higher, each has the machine to itself.
+// sideBySide runs the parts of a test in parallel, before the tests that are parallel themselves.
+// In a soak, where rates are higher, each part has the machine to itself.
 func sideBySide(t *testing.T) {
 	t.Helper()
 	if !harness.Soak {
@@ -113,8 +114,9 @@ func sideBySide(t *testing.T) {
 	}
 }
 
-// TestBadNeighbours sends a steady stream to ten endpoints of which some behave badly. The healthy ones must get everything promptly,
-// and some timeouts later no partition may be behind because of the bad ones.
+// TestBadNeighbours sends a steady stream to ten endpoints, some of which behave badly. The healthy
+// ones must get everything promptly, and after a few timeouts no partition may lag because of the
+// bad ones.
 func TestBadNeighbours(t *testing.T) {
 	for _, c := range []struct {
 		name     string
@@ -143,7 +145,8 @@ func TestBadNeighbours(t *testing.T) {
 			if c.refused {
 				n.AddRule(n.load.Constants[0], "http://"+harness.RefusedAddress(t)+"/"+harness.SecretPath)
 			}
-			// Deliveries a second are ten times the rate, or the rate where each endpoint has a type of its own.
+			// Deliveries per second are ten times the rate, or the rate if each endpoint has its
+			// own type.
 			rate, length := harness.Sized(50, 200), harness.Sized(25, 60)
 			if c.ownTypes {
 				rate *= 10
@@ -158,7 +161,8 @@ func TestBadNeighbours(t *testing.T) {
 			if err := late(times); err != nil {
 				t.Error(err)
 			}
-			// A partition is behind by what comes between two commits and during the hand-off time, and by a little for the machine.
+			// A partition lags by the events between two commits and during the hand-off time, and
+			// a few more on a busy machine.
 			most, later := int64(0), int64(0)
 			for _, sample := range samples {
 				most = max(most, sample.Worst())
@@ -170,14 +174,16 @@ func TestBadNeighbours(t *testing.T) {
 				t.Errorf("a partition was %d records behind %s and more after the start, want %d at most", later, settleTime, bound)
 			}
 			caughtUp := n.Producer.WaitCommitted(settleTime, harness.Registrations)
-			harness.Figure(t, "%d events at %d/s: healthy after %s; worst lag of a partition %d, after %s %d, none %s after the end; rows: %s; %.0f MiB",
+			harness.Figure(t,
+				"%d events at %d/s: healthy after %s; worst lag of a partition %d, after %s %d, none %s after the end; rows: %s; %.0f MiB",
 				rate*length, rate, times, most, settleTime, later, caughtUp, n.d.EnqueuedBy(), n.d.Peak())
 			n.d.Kill()
 		})
 	}
 }
 
-// TestManyHangingEndpoints has more endpoints that hang than the process has requests to give them, beside a healthy one.
+// TestManyHangingEndpoints has one healthy endpoint and more hanging ones than the process can have
+// requests in flight.
 func TestManyHangingEndpoints(t *testing.T) {
 	for _, hanging := range []int{16, 100} {
 		t.Run(fmt.Sprint(hanging), func(t *testing.T) {
@@ -193,19 +199,21 @@ func TestManyHangingEndpoints(t *testing.T) {
 				t.Error(err)
 			}
 			caughtUp := n.Producer.WaitCommitted(2*settleTime, harness.Registrations)
-			harness.Figure(t, "%d events at %d/s: healthy after %s, from %s on after %s; no lag %s after the end; rows: %s; %.0f MiB",
+			harness.Figure(t,
+				"%d events at %d/s: healthy after %s, from %s on after %s; no lag %s after the end; rows: %s; %.0f MiB",
 				rate*length, rate, times, settleTime, harness.SpreadOf(later), caughtUp, n.d.EnqueuedBy(), n.d.Peak())
 			n.d.Kill()
 		})
 	}
 }
 
-// TestBurstBesideHangingEndpoints compares how fast the same healthy endpoints get a burst while none, one and five of ten endpoints
-// hang. The runs take turns, so that the noise of the machine hits all alike, and the best of each kind are compared. In CI, where other
-// work may slow down any run, a round more is made until the best are good enough.
+// TestBurstBesideHangingEndpoints compares how fast the same healthy endpoints get a burst while
+// none, one or five of ten endpoints hang. The kinds take turns, so that noise affects all alike,
+// and the best runs are compared. In CI, where other work may slow down any run, there are more
+// rounds until the best are good enough.
 func TestBurstBesideHangingEndpoints(t *testing.T) {
-	const compared = 5 // the endpoints that hang in no run
-	// The burst is larger than the windows of all partitions together.
+	const compared = 5 // endpoints that never hang
+	// The burst is larger than all partitions' windows together.
 	events, window, wanted := harness.Sized(5000, 20_000), harness.Sized(512, 4096), harness.Sized(0.8, 0.9)
 	least, most := harness.Sized(1, 5), harness.Sized(6, 5) // rounds
 	kinds := []int{0, 1, 5}
@@ -214,7 +222,8 @@ func TestBurstBesideHangingEndpoints(t *testing.T) {
 	for round := 0; round < least || round < most && (share(1) < wanted || share(5) < wanted); round++ {
 		for _, hanging := range kinds {
 			t.Run(fmt.Sprintf("%d of 10 round %d", hanging, round+1), func(t *testing.T) {
-				n := newNeighbours(t, false, mixed(10, hanging, harness.Hangs), fmt.Sprintf("WEBHOOK_DISPATCHER_MAX_IN_FLIGHT_PER_PARTITION=%d", window))
+				n := newNeighbours(t, false, mixed(10, hanging, harness.Hangs),
+					fmt.Sprintf("WEBHOOK_DISPATCHER_MAX_IN_FLIGHT_PER_PARTITION=%d", window))
 				n.healthy, n.indexes = n.healthy[len(n.healthy)-compared:], n.indexes[len(n.indexes)-compared:]
 				begun := time.Now()
 				n.load.Send(events, 0)
@@ -237,7 +246,8 @@ func TestBurstBesideHangingEndpoints(t *testing.T) {
 			return
 		}
 	}
-	harness.Figure(t, "%d events, deliveries a second to %d healthy endpoints with 0, 1 and 5 of 10 hanging: %d, %d (%.2f), %d (%.2f); all "+
+	harness.Figure(t,
+		"%d events, deliveries a second to %d healthy endpoints with 0, 1 and 5 of 10 hanging: %d, %d (%.2f), %d (%.2f); all "+
 		"runs %v", events, compared, best[0], best[1], share(1), best[5], share(5), rates)
 	for _, hanging := range kinds[1:] {
 		if share(hanging) < wanted {

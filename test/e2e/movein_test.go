@@ -15,7 +15,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness"
 )
 
-// What the stream of these tests is made of, with the topics that the platform's settings have for it.
+// The events of these tests and their topics in the platform's settings.
 const (
 	enrollments    = "learning-course-enrollment-lifecycle"
 	enrollmentRule = "COURSE_ENROLLMENT_CREATED"
@@ -23,7 +23,8 @@ const (
 	loginRule      = "SESSION_LOGIN_COMPLETED"
 )
 
-// moving is a site whose rows move between the plugin, which is active in a Django, and the dispatcher. Every hook belongs to one row.
+// moving is a site whose rows move between the dispatcher and the plugin, which runs in a Django.
+// Each hook belongs to one row.
 type moving struct {
 	*harness.Site
 
@@ -32,7 +33,7 @@ type moving struct {
 	switches []switched
 }
 
-// switched is a row that was adopted or released, and when that was commanded and done.
+// switched is an adoption or a release of a row, and when its command began and ended.
 type switched struct {
 	hook         string
 	adopted      bool
@@ -42,7 +43,8 @@ type switched struct {
 func newMoving(t *testing.T, settings ...string) *moving {
 	t.Helper()
 	m := &moving{Site: harness.NewSite(t), ids: map[string]int{}, types: map[string]string{}}
-	// Rules are read so seldom that an event is lost whenever a reading from before an adoption decides about it.
+	// Rules are refreshed so rarely that an event is lost if rules from before an adoption decide
+	// about it.
 	m.Settings = append([]string{
 		"WEBHOOK_DISPATCHER_RULES_SOURCE=adopted", "WEBHOOK_DISPATCHER_RULES_REFRESH=1m",
 		"WEBHOOK_DISPATCHER_TOPICS=" + strings.Join([]string{harness.Registrations, enrollments, logins}, ","),
@@ -54,20 +56,21 @@ func newMoving(t *testing.T, settings ...string) *moving {
 	return m
 }
 
-// add makes enabled rows in Django, as its admin pages do: hook, event, and a part of the event's type.
+// add creates enabled rows in Django, as its admin pages do. A row is a hook, an event, and a part
+// of the event's type.
 func (m *moving) add(rows ...[3]string) {
 	m.T.Helper()
 	django := m.ORM()
 	for _, row := range rows {
 		m.ids[row[0]], m.types[row[0]] = django.Add(map[string]any{"event": row[1], "webhook_url": m.URL(row[0])}), row[2]
 	}
-	// rules adopt waits with rows that running daemons may not know. No daemon runs yet.
+	// rules adopt waits for rows that running daemons may not know yet. No daemon runs here.
 	if _, err := m.DB.Exec("UPDATE openedx_webhooks_webhook SET modified = modified - INTERVAL 1 MINUTE"); err != nil {
 		m.T.Fatal(err)
 	}
 }
 
-// adopt and release switch the row of a hook over by the command.
+// adopt and release run the command for a hook's row.
 func (m *moving) adopt(hook string)   { m.T.Helper(); m.switchOver(hook, "adopt") }
 func (m *moving) release(hook string) { m.T.Helper(); m.switchOver(hook, "release") }
 
@@ -81,18 +84,20 @@ func (m *moving) switchOver(hook, verb string) {
 	}
 }
 
-// more waits for requests to a hook that gets some all the time.
+// more waits for n more requests to a hook.
 func (m *moving) more(hook string, n int) {
 	m.T.Helper()
 	before := m.Count(hook)
-	harness.Eventually(m.T, 30*time.Second, "events go on", func() error { return harness.AtLeast(m.Count(hook)-before, n) })
+	harness.Eventually(m.T, 30*time.Second, "events go on", func() error {
+		return harness.AtLeast(m.Count(hook)-before, n)
+	})
 }
 
 func byDispatcher(r *harness.Received) bool {
 	return strings.HasPrefix(r.Header.Get("User-Agent"), "webhook-dispatcher/")
 }
 
-// came tells how often an event was taken by a hook, by who sent it.
+// came counts how often a hook has taken an event, by sender.
 type came struct{ plugin, dispatcher int }
 
 func (m *moving) came(hook string) map[string]came {
@@ -116,7 +121,7 @@ func (m *moving) came(hook string) map[string]came {
 	return events
 }
 
-// lost returns an error unless every event has come to every hook that is for it.
+// lost returns an error unless every hook has got all its events.
 func (m *moving) lost(events []harness.Published) error {
 	var lost []string
 	for hook, part := range m.types {
@@ -134,10 +139,10 @@ func (m *moving) lost(events []harness.Published) error {
 	return fmt.Errorf("%d events are missing: %s", len(lost), strings.Join(lost[:min(len(lost), 12)], ", "))
 }
 
-// margin is what may lie between the moment that a switch notes and the end of its command.
+// margin is how far the recorded time of a switch may be from the end of its command.
 const margin = 2 * time.Second
 
-// check looks at who has sent what, and returns how many events came from both.
+// check checks who has sent what, and returns how many events came from both.
 func (m *moving) check(events []harness.Published) (both int) {
 	m.T.Helper()
 	const skew = time.Minute
@@ -187,18 +192,19 @@ func (m *moving) check(events []harness.Published) (both int) {
 	return both
 }
 
-// TestMoveIn adopts and releases rows while a Django with the real plugin goes on sending events, in process and by the real publisher.
-// No event may be lost for it, none sent by the one whom the row does not belong to, and none by both but near a switch.
+// TestMoveIn adopts and releases rows while a Django with the real plugin keeps sending events, in
+// process and through the bus. No event may be lost, none may be sent by a side that does not own
+// the row, and only events near a switch may be sent by both.
 func TestMoveIn(t *testing.T) {
 	t.Parallel()
 	m := newMoving(t)
 	m.add(
 		[3]string{"first", harness.RegistrationRule, "registration"},
-		[3]string{"kept", harness.RegistrationRule, "registration"}, // stays the plugin's, which keeps its event type contended
+		[3]string{"kept", harness.RegistrationRule, "registration"}, // stays the plugin's, so both sides have rows for its event type
 		[3]string{"second", enrollmentRule, "enrollment"},
 		[3]string{"lagging", loginRule, "login"},
 	)
-	var down atomic.Bool // for the dispatcher alone: the plugin loses what is not taken
+	var down atomic.Bool // answers only the dispatcher well: the plugin loses what is not taken
 	m.On("second", func(_ int, r *harness.Received) harness.Reply {
 		if down.Load() && byDispatcher(r) {
 			return harness.Reply{Status: 503}
@@ -206,7 +212,8 @@ func TestMoveIn(t *testing.T) {
 		return harness.Reply{Status: 200}
 	})
 
-	// What the plugin has sent long before an adoption lies in Kafka still when the first daemon starts.
+	// When the first daemon starts, Kafka still holds events that the plugin has sent long before
+	// an adoption.
 	old := m.Publish("--plugin", "--type", "login", "--count", "30", "--ahead", "-90").All()
 	m.adopt("lagging")
 	d := m.Serve()
@@ -242,7 +249,7 @@ func TestMoveIn(t *testing.T) {
 	events := stream.Stop()
 	harness.Eventually(t, 30*time.Second, "every event to come", func() error { return m.lost(events) })
 
-	// Of what is emitted more than the skew after the release the plugin alone sends.
+	// Events emitted after the release and the skew are sent by the plugin only.
 	late := m.Publish("--plugin", "--type", "enrollment", "--count", "30", "--first", "100001", "--ahead", "90").All()
 	for _, topic := range []string{harness.Registrations, enrollments, logins} {
 		m.Producer.WaitCommitted(30*time.Second, topic)
@@ -255,17 +262,21 @@ func TestMoveIn(t *testing.T) {
 	if waiting == 0 {
 		t.Error("no row was waiting when its rule was released")
 	}
-	harness.Eventually(t, 10*time.Second, "rows of released rules", func() error { return harness.Want("waiting", m.Rows("state IN (0, 1)"), 0) })
+	harness.Eventually(t, 10*time.Second, "rows of released rules", func() error {
+		return harness.Want("waiting", m.Rows("state IN (0, 1)"), 0)
+	})
 	readings, err := d.Metric("webhook_dispatcher_rule_refreshes_total")
 	if err != nil {
 		t.Error(err)
 	}
-	harness.Figure(t, "%d events, %d switches: none lost, %d sent by both; %d rows outlived a release; %g readings of the rules",
+	harness.Figure(t,
+		"%d events, %d switches: none lost, %d sent by both; %d rows outlived a release; %g readings of the rules",
 		len(all), len(m.switches), both, waiting, readings)
 	d.Terminate()
 }
 
-// TestMoveInWithoutDatabase adopts a row while the daemon cannot reach the database, and again while it reaches it slowly.
+// TestMoveInWithoutDatabase adopts a row while the daemon cannot reach the database, and again
+// while the database is slow.
 func TestMoveInWithoutDatabase(t *testing.T) {
 	t.Parallel()
 	m := newMoving(t)
@@ -280,12 +291,14 @@ func TestMoveInWithoutDatabase(t *testing.T) {
 	db.Refuse()
 	m.adopt("first")
 	d.WaitNotReady("rules", "events wait", 20*time.Second)
-	m.more("second", 60) // what no row may have been adopted for goes on
+	m.more("second", 60) // events that no adopted row may want continue
 	if n := len(dispatched(m.Got("first"))); n > 0 {
 		t.Errorf("%d events were sent by rules that nobody could read", n)
 	}
 	db.Restore(t)
-	harness.Eventually(t, 20*time.Second, "what has waited", func() error { return harness.AtLeast(len(dispatched(m.Got("first"))), 30) })
+	harness.Eventually(t, 20*time.Second, "what has waited", func() error {
+		return harness.AtLeast(len(dispatched(m.Got("first"))), 30)
+	})
 	d.WaitReady(20 * time.Second)
 
 	db.Cutting(func(*harness.Link, string) harness.Cut {
@@ -310,7 +323,9 @@ func TestMoveInWithoutDatabase(t *testing.T) {
 	if err := errors.Join(err, harness.AtLeast(int(failed), 2)); err != nil {
 		t.Errorf("failed readings of the rules: %v", err)
 	}
-	harness.Figure(t, "%d events, %d switches, %g failed readings: none lost, %d sent by both", len(events), len(m.switches), failed, both)
+	harness.Figure(t,
+		"%d events, %d switches, %g failed readings: none lost, %d sent by both",
+		len(events), len(m.switches), failed, both)
 	d.Terminate()
 }
 

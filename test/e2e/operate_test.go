@@ -12,7 +12,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness"
 )
 
-// TestMigrate goes the way of a first installation, with its wrong turns.
+// TestMigrate follows a first installation, with its mistakes.
 func TestMigrate(t *testing.T) {
 	t.Parallel()
 	s := harness.EmptySite(t) // as Django left it
@@ -28,7 +28,7 @@ func TestMigrate(t *testing.T) {
 			}
 		}
 	}
-	// The account of migrate sees its own tables alone, so what is refused beside Django is tried with the owner's account too.
+	// The account of migrate sees only its own tables, so the test also tries the owner's account.
 	owner := []string{"WEBHOOK_DISPATCHER_MYSQL_DSN=" + s.DSN("lms")}
 	_, stderr, code := s.Try("migrate", owner, "migrate", "--with-plugin-tables")
 	if code != 1 || !strings.Contains(stderr, "--with-plugin-tables is refused") || !strings.Contains(stderr, "django_migrations") {
@@ -40,14 +40,14 @@ func TestMigrate(t *testing.T) {
 		t.Errorf("%d tables were made by a refused migrate", n)
 	}
 
-	// serve says that the schema is behind, first in /readyz, then with its end.
+	// serve reports that the schema is behind in /readyz, and then exits.
 	d := s.Launch()
 	d.WaitNotReady("database", "migrate", 20*time.Second)
 	if code := d.WaitExit(time.Minute); code != 1 || !strings.Contains(harness.LastLines(d.Log.String(), 1), "migrate") {
 		t.Errorf("serve without tables: exit code %d, says %s", code, harness.LastLines(d.Log.String(), 1))
 	}
 
-	// A schema that comes while serve waits is taken. Several migrations at once do it once.
+	// serve accepts a schema that is migrated while it waits. Concurrent migrations run once.
 	s.Producer.CreateTopic(harness.Registrations, 1)
 	d = s.Launch()
 	harness.Eventually(t, 20*time.Second, "the health server", func() error { _, _, err := d.Get("/livez"); return err })
@@ -72,7 +72,8 @@ func TestMigrate(t *testing.T) {
 	harness.Figure(t, "serve became ready %s after three migrations at once", took)
 }
 
-// TestDatabaseWithoutDjango makes the plugin's tables by the daemon, for those who have no LMS beside it.
+// TestDatabaseWithoutDjango lets the daemon create the plugin's tables, for installations without
+// an LMS.
 func TestDatabaseWithoutDjango(t *testing.T) {
 	t.Parallel()
 	s := harness.EmptySite(t)
@@ -98,7 +99,8 @@ func TestDatabaseWithoutDjango(t *testing.T) {
 	d.Terminate()
 }
 
-// TestWrongSettings starts serve with what cannot work. Each time it must say which setting, and what to do, and show no secret.
+// TestWrongSettings starts serve with settings that cannot work. It must name the setting and the
+// fix, and show no secret.
 func TestWrongSettings(t *testing.T) {
 	t.Parallel()
 	s := harness.NewSite(t)
@@ -139,8 +141,8 @@ func TestWrongSettings(t *testing.T) {
 	}
 }
 
-// TestRefusedByTheDatabase starts serve with credentials and rights that the database refuses: it waits, as for a database that is
-// away, and says why.
+// TestRefusedByTheDatabase starts serve with an address, credentials and rights that do not work.
+// It waits, as it does for an unreachable database, and says why.
 func TestRefusedByTheDatabase(t *testing.T) {
 	t.Parallel()
 	s := harness.NewSite(t)

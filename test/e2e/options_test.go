@@ -16,7 +16,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness"
 )
 
-// TestRulesThatDoMore publishes one stream to rules with all kinds of options.
+// TestRulesThatDoMore publishes one stream to rules with every kind of option.
 func TestRulesThatDoMore(t *testing.T) {
 	t.Parallel()
 	s := harness.NewSite(t)
@@ -57,9 +57,13 @@ func TestRulesThatDoMore(t *testing.T) {
 	}
 	s.Delivers("even", even, 20*time.Second)
 	for _, hook := range []string{"made", "cloud", "standard", "slow"} {
-		harness.Eventually(t, 20*time.Second, hook, func() error { return harness.AtLeast(s.Count(hook), len(ids)) })
+		harness.Eventually(t, 20*time.Second, hook, func() error {
+			return harness.AtLeast(s.Count(hook), len(ids))
+		})
 	}
-	harness.Eventually(t, 20*time.Second, "the second tries", func() error { return harness.AtLeast(s.Count("slow"), 2*len(ids)) })
+	harness.Eventually(t, 20*time.Second, "the second tries", func() error {
+		return harness.AtLeast(s.Count("slow"), 2*len(ids))
+	})
 	s.Producer.WaitCommitted(10*time.Second, harness.Registrations)
 	if n := s.Count("even"); n != len(even) {
 		t.Errorf("the filter let %d events through, want %d", n, len(even))
@@ -79,7 +83,8 @@ func TestRulesThatDoMore(t *testing.T) {
 			Data                                                 struct{ ID int }
 		}
 		if err := json.Unmarshal([]byte(got.Body), &e); err != nil || got.Header.Get("Content-Type") != "application/cloudevents+json" ||
-			e.SpecVersion != "1.0" || e.Type != harness.Registration || e.Time != "2026-03-01T09:30:15.123456Z" || e.Data.ID != harness.Learner(e.ID) {
+			e.SpecVersion != "1.0" || e.Type != harness.Registration || e.Time != "2026-03-01T09:30:15.123456Z" ||
+			e.Data.ID != harness.Learner(e.ID) {
 			t.Errorf("the CloudEvent is %s (%v)", got.Body, err)
 		}
 	}
@@ -118,8 +123,9 @@ func verifyAll(t *testing.T, requests []harness.Received, scheme signature.Schem
 	}
 }
 
-// TestExpressionThatFails has a transform that fails for every event: its deliveries are dead and kept, the rule is paused after twenty,
-// and once the transform is mended everything is sent.
+// TestExpressionThatFails has a transform that fails for every event. The deliveries are
+// dead-lettered, the rule is paused after twenty, and once the transform is fixed everything is
+// sent.
 func TestExpressionThatFails(t *testing.T) {
 	t.Parallel()
 	s := harness.NewSite(t)
@@ -130,12 +136,16 @@ func TestExpressionThatFails(t *testing.T) {
 	ids := s.Producer.Publish(harness.Registrations, 1, 1, 25)
 	s.Delivers("other", ids, 20*time.Second)
 	dead := func() int { return s.Rows("rule_id = ? AND state = 3 AND reason = 'expression'", id) }
-	harness.Eventually(t, 20*time.Second, "twenty dead deliveries", func() error { return harness.AtLeast(dead(), 20) })
+	harness.Eventually(t, 20*time.Second, "twenty dead deliveries", func() error {
+		return harness.AtLeast(dead(), 20)
+	})
 	number, err := strconv.Atoi(id)
 	if err != nil {
 		t.Fatal(err)
 	}
-	harness.Eventually(t, 90*time.Second, "the pause", func() error { return harness.Want("status", s.ListRules()[number].Status, "paused") })
+	harness.Eventually(t, 90*time.Second, "the pause", func() error {
+		return harness.Want("status", s.ListRules()[number].Status, "paused")
+	})
 	s.Producer.WaitCommitted(10*time.Second, harness.Registrations)
 	if s.Count("hook") != 0 {
 		t.Error("something was sent without a body")
@@ -148,7 +158,8 @@ func TestExpressionThatFails(t *testing.T) {
 	})
 	out := s.Run("rules", "rules", "set", id, "--resume", "--replay-dead", "--yes")
 	s.Delivers("hook", ids, 30*time.Second)
-	harness.Eventually(t, 10*time.Second, "rows", func() error { // the receiver knows of the last one before its row says so
+	// The receiver gets the last one before its row is updated.
+	harness.Eventually(t, 10*time.Second, "rows", func() error {
 		return harness.Want("rows not delivered after "+out, s.Rows("rule_id = ? AND state IN (0, 1, 3)", id), 0)
 	})
 	for _, got := range s.Got("hook") {
@@ -159,7 +170,8 @@ func TestExpressionThatFails(t *testing.T) {
 	d.Terminate()
 }
 
-// TestURLChangedInDjango has somebody who may edit rows, and does not know the rule's secret, send it elsewhere.
+// TestURLChangedInDjango changes a rule's URL as somebody who may edit rows but does not know the
+// rule's secret.
 func TestURLChangedInDjango(t *testing.T) {
 	t.Parallel()
 	s := harness.NewSite(t)
@@ -176,7 +188,9 @@ func TestURLChangedInDjango(t *testing.T) {
 	django.Edit(number, map[string]any{"webhook_url": s.URL("wrong")})
 	d.WaitMetric(`webhook_dispatcher_rules{status="paused"}`, 1, 10*time.Second)
 	held := s.Producer.Publish(harness.Registrations, 1, 4, 6)
-	harness.Eventually(t, 10*time.Second, "rows", func() error { return harness.Want("rows", s.Rows("rule_id = ? AND state = 0", id), len(held)) })
+	harness.Eventually(t, 10*time.Second, "rows", func() error {
+		return harness.Want("rows", s.Rows("rule_id = ? AND state = 0", id), len(held))
+	})
 	if s.Count("wrong") != 0 {
 		t.Fatal("the token was sent to an address that nobody has confirmed")
 	}
@@ -188,7 +202,8 @@ func TestURLChangedInDjango(t *testing.T) {
 	d.Terminate()
 }
 
-// TestSecretsRotated replaces a rule's secret, then the key that secrets are sealed with, while events go on.
+// TestSecretsRotated replaces a rule's secret and then the key that secrets are sealed with, while
+// events keep coming.
 func TestSecretsRotated(t *testing.T) {
 	t.Parallel()
 	s := harness.NewSite(t)
@@ -227,7 +242,9 @@ func TestSecretsRotated(t *testing.T) {
 	s.Settings = nil
 	d = s.Serve()
 	waiting := s.Producer.Publish(harness.Registrations, 1, 10, 12)
-	harness.Eventually(t, 20*time.Second, "rows", func() error { return harness.Want("rows", s.Rows("rule_id = ? AND state = 0", id), len(waiting)) })
+	harness.Eventually(t, 20*time.Second, "rows", func() error {
+		return harness.Want("rows", s.Rows("rule_id = ? AND state = 0", id), len(waiting))
+	})
 	if !strings.Contains(d.Log.String(), "WEBHOOK_DISPATCHER_SECRETS_KEY") {
 		t.Error("the log does not name the setting")
 	}

@@ -9,8 +9,9 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness"
 )
 
-// TestServersThatRestart takes away and gives back the broker, then the database, each once in good order and once by SIGKILL, while
-// a stream of events goes on. One rule fails every now and then, so that rows are written and read all the time.
+// TestServersThatRestart restarts the broker and then the database, each once by SIGTERM and once
+// by SIGKILL, during a stream of events. One rule fails now and then, so that rows are written and
+// read all the time.
 func TestServersThatRestart(t *testing.T) {
 	t.Parallel()
 	kafka, mariadb := harness.OwnServer(t, "kafka"), harness.OwnServer(t, "mariadb")
@@ -29,7 +30,9 @@ func TestServersThatRestart(t *testing.T) {
 	s.WatchOffsets(harness.Registrations)
 	d := s.Serve("WEBHOOK_DISPATCHER_RETRY_SCHEDULE=1s,1s,1s,1s,1s,1s")
 	stream := s.Publish("--type", "student.registration.completed", "--count", "100000", "--rate", "150")
-	harness.Eventually(t, 30*time.Second, "the first events", func() error { return harness.AtLeast(len(s.Taken("first")), 100) })
+	harness.Eventually(t, 30*time.Second, "the first events", func() error {
+		return harness.AtLeast(len(s.Taken("first")), 100)
+	})
 
 	var took []time.Duration
 	for _, server := range []*harness.Server{kafka, mariadb} {
@@ -37,10 +40,13 @@ func TestServersThatRestart(t *testing.T) {
 			without := len(s.Taken("first"))
 			server.Stop(t, kill)
 			if server == mariadb {
-				// Away for a while, with events coming: rows cannot be written, and nothing that needs one is released.
+				// The database stays away for a while: rows cannot be written, and events that need
+				// one are not released.
 				d.WaitNotReady("database", "", 10*time.Second)
-				// What needs no row goes on, for a window's worth behind the first event that needs one.
-				harness.Eventually(t, 40*time.Second, "events without a database", func() error { return harness.AtLeast(len(s.Taken("first")), without+300) })
+				// Other events continue, up to a window after the first event that needs a row.
+				harness.Eventually(t, 40*time.Second, "events without a database", func() error {
+					return harness.AtLeast(len(s.Taken("first")), without+300)
+				})
 			}
 			if err := server.Start(); err != nil {
 				t.Fatal(err)
@@ -60,11 +66,14 @@ func TestServersThatRestart(t *testing.T) {
 		}
 	}
 	events := stream.Stop()
-	harness.Eventually(t, 90*time.Second, "every event at every rule", func() error { return s.Missing(events) })
+	harness.Eventually(t, 90*time.Second, "every event at every rule", func() error {
+		return s.Missing(events)
+	})
 	s.Producer.WaitCommitted(20*time.Second, harness.Registrations)
 	harness.Eventually(t, 90*time.Second, "rows", s.AllDelivered)
 	total, repeats := s.Repeats(events)
 	states, err := s.States()
-	harness.Figure(t, "%d events × %d rules; going on after restarts of broker and database: %v; %d repeats, %.1f %%; rows %v %v; stopped in %s",
+	harness.Figure(t,
+		"%d events × %d rules; going on after restarts of broker and database: %v; %d repeats, %.1f %%; rows %v %v; stopped in %s",
 		len(events), len(harness.Hooks), took, repeats, 100*float64(repeats)/float64(total), states, err, d.Terminate())
 }

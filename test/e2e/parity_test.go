@@ -18,15 +18,16 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness"
 )
 
-// notOnBus are the signals that the bus cannot carry, with the reason.
+// notOnBus are the signals that the bus cannot carry, with reasons.
 var notOnBus = map[string]string{
 	"COURSE_CERTIFICATE_CONFIG_CHANGED": "a field is a file, for which Avro has no type",
 	"COURSE_CERTIFICATE_CONFIG_DELETED": "a field is a file, for which Avro has no type",
 	"SUBSIDY_REDEMPTION_REVERSED":       "registries refuse its schema: its namespace holds a hyphen",
 }
 
-// TestEveryEventHasThePluginsBytes sends every event that the real publisher can send, full, sparse and odd, to two rules: one for JSON
-// and one for forms. Each body must be the one that the plugin's own code makes of the same event in the publisher's process.
+// TestEveryEventHasThePluginsBytes sends every event that the real publisher can send, full, sparse
+// and odd, to a rule for JSON and a rule for forms. Each body must equal what the plugin's own code
+// makes of the event in the publisher's process.
 func TestEveryEventHasThePluginsBytes(t *testing.T) {
 	t.Parallel()
 	s := harness.NewSite(t)
@@ -59,7 +60,9 @@ func TestEveryEventHasThePluginsBytes(t *testing.T) {
 		t.Errorf("the publisher has not sent %v", slices.Collect(maps.Keys(wanted)))
 	}
 	for _, hook := range []string{"json", "form"} {
-		harness.Eventually(t, time.Minute, hook, func() error { return harness.Want("number of events", len(s.Taken(hook)), len(events)) })
+		harness.Eventually(t, time.Minute, hook, func() error {
+			return harness.Want("number of events", len(s.Taken(hook)), len(events))
+		})
 	}
 	for topic := range topics {
 		s.Producer.WaitCommitted(10*time.Second, topic)
@@ -91,7 +94,7 @@ func TestEveryEventHasThePluginsBytes(t *testing.T) {
 		len(events), len(topics), 2*len(events), sorted, d.Terminate())
 }
 
-// checkRequest checks all of a request but its body.
+// checkRequest checks everything of a request except its body.
 func checkRequest(hook string, r *harness.Received) error {
 	contentType := map[string]string{"json": "application/json", "form": "application/x-www-form-urlencoded"}[hook]
 	var errs []error
@@ -112,12 +115,12 @@ func checkRequest(hook string, r *harness.Received) error {
 	return errors.Join(errs...)
 }
 
-// sameButForMapOrder returns nil when two bodies differ in the order of keys alone: the publisher sorts the keys of maps, so what
-// the plugin sends in process and what can be made of the record differ there.
+// sameButForMapOrder returns an error unless two bodies differ only in the order of keys. The
+// publisher sorts the keys of maps, so the record has lost the order that the plugin uses.
 func sameButForMapOrder(hook, got, wanted string) error {
 	different := fmt.Errorf("body differs\n got: %s\nwant: %s", got, wanted)
 	if hook == "form" {
-		// A map inside a list is one value, in Python's spelling: its parts are compared as a set.
+		// A map in a list is one value in Python's spelling; its parts are compared as a set.
 		parts := func(body string) []string {
 			text, _ := url.QueryUnescape(body)
 			list := strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune("&,{}[] ", r) })

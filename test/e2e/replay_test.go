@@ -20,7 +20,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness"
 )
 
-// runCommand runs a command under the daemon's account, checks its exit code, and that it prints nothing that holds secrets or learners' data.
+// runCommand runs a command under the daemon's account and checks its exit code, and that it prints
+// no secrets or learners' data.
 func runCommand(s *harness.Site, code int, env []string, args ...string) (stdout, stderr string) {
 	s.T.Helper()
 	stdout, stderr, got := s.Try("serve", env, args...)
@@ -35,7 +36,7 @@ func runCommand(s *harness.Site, code int, env []string, args ...string) (stdout
 	return stdout, stderr
 }
 
-// waitTaken waits until a hook has taken each of the events that often, and none more often.
+// waitTaken waits until a hook has taken each of the events exactly n times and no others.
 func waitTaken(s *harness.Site, hook string, n int, ids []string) time.Duration {
 	s.T.Helper()
 	return harness.Eventually(s.T, time.Minute, fmt.Sprintf("%s: each event %d times", hook, n), func() error {
@@ -49,8 +50,9 @@ func waitTaken(s *harness.Site, hook string, n int, ids []string) time.Duration 
 	})
 }
 
-// TestReplayForAReceiverThatLostItsData sends all events of the real publisher again, from the topics: first with the ids that they had,
-// which is what a receiver without any memory needs, then under new ones. Other rules get nothing, and no position moves.
+// TestReplayForAReceiverThatLostItsData replays all events of the real publisher from the topics:
+// first with their old ids, as a receiver that has lost its data needs, then with new ones. Other
+// rules get nothing, and no committed offset moves.
 func TestReplayForAReceiverThatLostItsData(t *testing.T) {
 	t.Parallel()
 	s := harness.NewSite(t)
@@ -94,7 +96,9 @@ func TestReplayForAReceiverThatLostItsData(t *testing.T) {
 		t.Errorf("%d ids of %d deliveries: a replay without --new-id keeps them", len(first), len(ids))
 	}
 
-	harness.Eventually(t, 20*time.Second, "results", func() error { return harness.Want("delivered rows", s.Rows("state = 2"), 200) })
+	harness.Eventually(t, 20*time.Second, "results", func() error {
+		return harness.Want("delivered rows", s.Rows("state = 2"), 200)
+	})
 	stdout, _ = runCommand(s, 0, nil, append(replay, "--yes")...)
 	if !strings.Contains(stdout, "\n0 deliveries are pending\n200 deliveries were taken within the last day: left; --new-id") {
 		t.Errorf("a second replay says:\n%s", stdout)
@@ -109,26 +113,31 @@ func TestReplayForAReceiverThatLostItsData(t *testing.T) {
 		t.Errorf("%d ids of %d deliveries, want a second one of each", len(fresh), len(ids))
 	}
 
-	// One of them by its id: its row has no body any more, so it is found in the topics.
+	// One of them by its id: its row no longer has a body, so it is read from the topic.
 	var one harness.Received
 	for _, one = range first {
 		break
 	}
-	if _, stderr := runCommand(s, 1, nil, "deliveries", "replay", one.ID, "--yes"); !strings.Contains(stderr, "1 delivery cannot be replayed") {
+	if _, stderr := runCommand(s, 1, nil, "deliveries", "replay", one.ID, "--yes"); !strings.Contains(
+		stderr, "1 delivery cannot be replayed") {
 		t.Errorf("of a delivered one: %s", stderr)
 	}
 	runCommand(s, 0, nil, "deliveries", "replay", one.ID, "--new-id", "--yes")
-	harness.Eventually(t, 20*time.Second, "the delivery", func() error { return harness.Want("times", s.Taken("hook")[one.Event], 4) })
+	harness.Eventually(t, 20*time.Second, "the delivery", func() error {
+		return harness.Want("times", s.Taken("hook")[one.Event], 4)
+	})
 
 	waitTaken(s, "other", 1, ids)
 	if after, err := s.Producer.Committed(harness.Registrations); err != nil || !maps.Equal(before, after) {
 		t.Errorf("positions %v, before the replays %v, %v", after, before, err)
 	}
-	harness.Figure(t, "200 events: rows made in %s, all received again after %s; stopped in %s", made, sent, d.Terminate())
+	harness.Figure(t,
+		"200 events: rows made in %s, all received again after %s; stopped in %s",
+		made, sent, d.Terminate())
 }
 
-// TestReplayOfWhatIsLeft replays a topic whose beginning is gone and that holds transactions' control records, and one that has been
-// compacted: what they still hold comes again, and nothing else.
+// TestReplayOfWhatIsLeft replays a topic whose beginning is deleted and that has control records of
+// transactions, and a compacted one. The events that are left come again, and no others.
 func TestReplayOfWhatIsLeft(t *testing.T) {
 	t.Parallel()
 	s := harness.NewSite(t)
@@ -143,7 +152,7 @@ func TestReplayOfWhatIsLeft(t *testing.T) {
 	s.Producer.Send(record)
 	trimmed = append(trimmed, id)
 	settings := []string{"WEBHOOK_DISPATCHER_TOPICS=" + harness.Registrations + "," + compacted, harness.SlowHandOff}
-	d := s.Serve(settings...) // now: compaction may come any time
+	d := s.Serve(settings...) // before the events, because compaction may start any time
 	var all []string          // of the compacted topic; the last segment is never compacted
 	for n := 100; n < 140; n++ {
 		record, id := s.Producer.Event(compacted, 1, n)
@@ -193,14 +202,16 @@ func TestReplayOfWhatIsLeft(t *testing.T) {
 		return nil
 	}
 	harness.Eventually(t, 30*time.Second, "what is left", check)
-	harness.Figure(t, "%d of %d records were left after compaction, which took %s; stopped in %s", len(left), len(all), took, d.Terminate())
+	harness.Figure(t,
+		"%d of %d records were left after compaction, which took %s; stopped in %s",
+		len(left), len(all), took, d.Terminate())
 	if err := check(); err != nil {
 		t.Error(err)
 	}
 }
 
-// TestUndecodableIsRepaired has events whose schema the registry has lost. They are kept as undecodable, and delivered once somebody has
-// registered the schema again.
+// TestUndecodableIsRepaired has events whose schema the registry has lost. They are kept as
+// undecodable and delivered after the schema is registered again.
 func TestUndecodableIsRepaired(t *testing.T) {
 	t.Parallel()
 	s := harness.NewSite(t)
@@ -217,7 +228,9 @@ func TestUndecodableIsRepaired(t *testing.T) {
 		ids = append(ids, id)
 	}
 	d := s.Serve(settings...)
-	harness.Eventually(t, 2*time.Minute, "undecodable records", func() error { return harness.Want("records", s.UndecodableReasons()["unknown_schema"], 3) })
+	harness.Eventually(t, 2*time.Minute, "undecodable records", func() error {
+		return harness.Want("records", s.UndecodableReasons()["unknown_schema"], 3)
+	})
 	s.Producer.WaitCommitted(10*time.Second, harness.Registrations)
 
 	stdout, stderr := runCommand(s, 1, settings, "undecodable", "replay", "--all", "--yes")

@@ -12,7 +12,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness"
 )
 
-// TestTwoReplicas shows who sends a row: the one that holds its lease, and another only after the lease has run out.
+// TestTwoReplicas shows that only the holder of a row's lease sends it, until the lease has run
+// out.
 func TestTwoReplicas(t *testing.T) {
 	t.Parallel()
 	s := harness.NewSite(t)
@@ -26,20 +27,25 @@ func TestTwoReplicas(t *testing.T) {
 		d.WaitMetric("webhook_dispatcher_bus_partitions_assigned", 2, 30*time.Second)
 	}
 
-	// Every request is held, so each first try becomes a row leased by the replica that makes it.
+	// All requests are held, so each first try becomes a row leased by its replica.
 	hold := make(chan struct{})
 	s.On("held", func(int, *harness.Received) harness.Reply { return harness.Reply{Status: 200, After: hold} })
-	ids := s.Producer.Publish(harness.Registrations, 4, 1, 16) // as many as two lanes have places that have proved nothing yet
-	harness.Eventually(t, 20*time.Second, "requests", func() error { return harness.Want("number", s.Count("held"), len(ids)) })
+	// The initial concurrency limit of two replicas.
+	ids := s.Producer.Publish(harness.Registrations, 4, 1, 16)
+	harness.Eventually(t, 20*time.Second, "requests", func() error {
+		return harness.Want("number", s.Count("held"), len(ids))
+	})
 	harness.Eventually(t, 20*time.Second, "leased rows", func() error {
 		states, err := s.States()
 		return errors.Join(err, harness.Want("leased", states["leased"], len(ids)))
 	})
 	s.Producer.WaitCommitted(20*time.Second, harness.Registrations)
 	leasedAt := time.Now()
-	harness.Throughout(t, 3*time.Second, "requests while leases hold", func() error { return harness.Want("number", s.Count("held"), len(ids)) })
+	harness.Throughout(t, 3*time.Second, "requests while leases hold", func() error {
+		return harness.Want("number", s.Count("held"), len(ids))
+	})
 
-	// The first replica dies with its requests; the second one's end well.
+	// The first replica dies with its requests; those of the second end well.
 	first.Kill()
 	close(hold)
 	s.On("held", harness.Answers(200))
@@ -65,7 +71,7 @@ func TestTwoReplicas(t *testing.T) {
 		len(ids), left, harness.Since(leasedAt), second.Terminate())
 }
 
-// TestSharedRowsAreSentOnce lets two replicas work through rows that are due at the same time.
+// TestSharedRowsAreSentOnce has two replicas send rows that are due at the same time.
 func TestSharedRowsAreSentOnce(t *testing.T) {
 	t.Parallel()
 	s := harness.NewSite(t)
@@ -78,7 +84,9 @@ func TestSharedRowsAreSentOnce(t *testing.T) {
 		d.WaitMetric("webhook_dispatcher_bus_partitions_assigned", 2, 30*time.Second)
 	}
 	ids := s.Producer.Publish(harness.Registrations, 4, 1, 2000)
-	harness.Eventually(t, 60*time.Second, "deliveries", func() error { return harness.Want("delivered", len(s.Taken("shared")), len(ids)) })
+	harness.Eventually(t, 60*time.Second, "deliveries", func() error {
+		return harness.Want("delivered", len(s.Taken("shared")), len(ids))
+	})
 	harness.Eventually(t, 10*time.Second, "rows", s.AllDelivered)
 	if n := s.Count("shared"); n != 2*len(ids) {
 		t.Errorf("%d requests, want %d: a failure and a success for each event", n, 2*len(ids))
@@ -97,8 +105,9 @@ func TestSharedRowsAreSentOnce(t *testing.T) {
 	}
 }
 
-// TestRollingRestart replaces both replicas again and again under a stream of events, as a deployment does. Each one settles what it
-// has read before another gets its partitions, so nothing is lost and nothing comes twice.
+// TestRollingRestart replaces both replicas again and again during a stream of events, as a
+// deployment does. Each settles what it has read before another gets its partitions, so nothing is
+// lost or repeated.
 func TestRollingRestart(t *testing.T) {
 	t.Parallel()
 	s := harness.NewSite(t)
@@ -106,7 +115,7 @@ func TestRollingRestart(t *testing.T) {
 	for _, hook := range harness.Hooks {
 		s.Rule(hook)
 	}
-	s.On("second", func(_ int, r *harness.Received) harness.Reply { // slower than the hand-off time, now and then
+	s.On("second", func(_ int, r *harness.Received) harness.Reply { // sometimes slower than the hand-off time
 		if r.At.UnixNano()%10 == 0 {
 			return harness.Reply{Status: 200, After: harness.Passed(700 * time.Millisecond)}
 		}
@@ -130,12 +139,16 @@ func TestRollingRestart(t *testing.T) {
 			d.WaitMetric("webhook_dispatcher_bus_partitions_assigned", 3, 40*time.Second)
 		}
 		before := len(s.Taken("first"))
-		harness.Eventually(t, 20*time.Second, "events", func() error { return harness.AtLeast(len(s.Taken("first")), before+300) })
+		harness.Eventually(t, 20*time.Second, "events", func() error {
+			return harness.AtLeast(len(s.Taken("first")), before+300)
+		})
 		stopped = append(stopped, old.Terminate())
 		replicas[i%2] = s.Launch(settings)
 	}
 	events := stream.Stop()
-	harness.Eventually(t, 60*time.Second, "every event at every rule", func() error { return s.Missing(events) })
+	harness.Eventually(t, 60*time.Second, "every event at every rule", func() error {
+		return s.Missing(events)
+	})
 	s.Producer.WaitCommitted(20*time.Second, harness.Registrations)
 	harness.Eventually(t, 90*time.Second, "rows", s.AllDelivered)
 	total, repeats := s.Repeats(events)
@@ -150,7 +163,8 @@ func TestRollingRestart(t *testing.T) {
 	}
 }
 
-// TestStoppedReplicaWritesNoResult stops a replica beyond its leases: what it writes when it goes on must not count.
+// TestStoppedReplicaWritesNoResult stops a replica for longer than its leases: results it writes
+// when it resumes must not count.
 func TestStoppedReplicaWritesNoResult(t *testing.T) {
 	t.Parallel()
 	s := harness.NewSite(t)
@@ -166,8 +180,12 @@ func TestStoppedReplicaWritesNoResult(t *testing.T) {
 	settings := []string{"WEBHOOK_DISPATCHER_RETRY_SCHEDULE=1h"}
 	stopped := s.Serve(settings...)
 	s.Producer.Publish(harness.Registrations, 1, 1, 1)
-	harness.Eventually(t, 10*time.Second, "a leased row", func() error { return harness.Want("state", s.Row(rule).State, "leased") })
-	harness.Eventually(t, 10*time.Second, "offset", func() error { return s.Producer.AllCommitted(harness.Registrations) })
+	harness.Eventually(t, 10*time.Second, "a leased row", func() error {
+		return harness.Want("state", s.Row(rule).State, "leased")
+	})
+	harness.Eventually(t, 10*time.Second, "offset", func() error {
+		return s.Producer.AllCommitted(harness.Registrations)
+	})
 	stopped.Signal(syscall.SIGSTOP)
 	close(hold)
 	other := s.Serve(settings...)

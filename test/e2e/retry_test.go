@@ -13,7 +13,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness"
 )
 
-// TestFailuresBecomeRowsAndAreTriedAgain has one rule for each way to fail, and one event for all.
+// TestFailuresBecomeRowsAndAreTriedAgain has a rule for each way to fail and one event for all.
 func TestFailuresBecomeRowsAndAreTriedAgain(t *testing.T) {
 	t.Parallel()
 	s := harness.NewSite(t)
@@ -45,8 +45,10 @@ func TestFailuresBecomeRowsAndAreTriedAgain(t *testing.T) {
 	d := s.Serve("WEBHOOK_DISPATCHER_RETRY_SCHEDULE=1s,1s,2s", "WEBHOOK_DISPATCHER_TIMEOUT=4s", "WEBHOOK_DISPATCHER_HAND_OFF_AFTER=2s")
 	s.Producer.Publish(harness.Registrations, 1, 1, 1)
 
-	// The offset is released by rows, long before the slow request ends or the schedule does.
-	offset := harness.Eventually(t, 10*time.Second, "the offset", func() error { return s.Producer.AllCommitted(harness.Registrations) })
+	// Rows release the offset long before the slow request or the retry schedule ends.
+	offset := harness.Eventually(t, 10*time.Second, "the offset", func() error {
+		return s.Producer.AllCommitted(harness.Registrations)
+	})
 	if n := s.Count("slow"); n != 1 {
 		t.Errorf("the slow hook has had %d requests", n)
 	}
@@ -68,7 +70,9 @@ func TestFailuresBecomeRowsAndAreTriedAgain(t *testing.T) {
 		"hangs":       {State: "delivered", Attempts: 2, Status: 200},
 	}
 	for hook, wanted := range wanted {
-		harness.Eventually(t, 30*time.Second, hook, func() error { return harness.Want("row", s.Row(rules[hook]), wanted) })
+		harness.Eventually(t, 30*time.Second, hook, func() error {
+			return harness.Want("row", s.Row(rules[hook]), wanted)
+		})
 	}
 	for hook, gaps := range map[string][]time.Duration{
 		"recovers": {time.Second, time.Second, 2 * time.Second}, "never": {time.Second, time.Second, 2 * time.Second},
@@ -93,10 +97,12 @@ func TestFailuresBecomeRowsAndAreTriedAgain(t *testing.T) {
 	if n := s.Rows("state = 2 AND (LENGTH(body) > 0 OR due_at IS NOT NULL)"); n > 0 {
 		t.Errorf("%d delivered rows keep their body or a due time", n)
 	}
-	harness.Figure(t, "offset committed after %s with a request under way; rows: %d; stopped in %s", offset, len(wanted), d.Terminate())
+	harness.Figure(t,
+		"offset committed after %s with a request under way; rows: %d; stopped in %s",
+		offset, len(wanted), d.Terminate())
 }
 
-// redirects adds a Location to the redirects of a script.
+// redirects adds a Location to a script's redirects.
 func redirects(to string, answer harness.Script) harness.Script {
 	return func(n int, r *harness.Received) harness.Reply {
 		response := answer(n, r)
@@ -107,7 +113,7 @@ func redirects(to string, answer harness.Script) harness.Script {
 	}
 }
 
-// retryAfter answers n times that the sender should come back later, then 200.
+// retryAfter answers with status and Retry-After n times, then 200.
 func retryAfter(status int, seconds string, n int) harness.Script {
 	return func(try int, _ *harness.Received) harness.Reply {
 		if try > n {
@@ -125,7 +131,8 @@ func firstOnly(n int, after <-chan struct{}) <-chan struct{} {
 	return nil
 }
 
-// checkTries checks that a hook was tried with these pauses, give or take the jitter and a claim's delay, with one id and one body.
+// checkTries checks that a hook was tried with these pauses, allowing for jitter and claim delay,
+// and with one id and body.
 func checkTries(s *harness.Site, hook string, pauses []time.Duration) error {
 	tries := s.Got(hook)
 	if len(tries) != len(pauses)+1 {

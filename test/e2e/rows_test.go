@@ -11,8 +11,9 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness"
 )
 
-// TestRowsFollowTheirRule changes rules through Django while deliveries of theirs wait as rows: the body is frozen, the URL is read at
-// each attempt, a disabled rule's rows wait, a deleted rule's are dead.
+// TestRowsFollowTheirRule changes rules through Django while they have rows waiting. Bodies do not
+// change, URLs are read at each attempt, rows of a disabled rule wait, and those of a deleted rule
+// are dead-lettered.
 func TestRowsFollowTheirRule(t *testing.T) {
 	t.Parallel()
 	s := harness.NewSite(t)
@@ -26,7 +27,9 @@ func TestRowsFollowTheirRule(t *testing.T) {
 	d := s.Serve("WEBHOOK_DISPATCHER_RETRY_SCHEDULE=3s,3s,3s,3s,3s,3s,3s,3s,3s,3s,3s,3s")
 	s.Producer.Publish(harness.Registrations, 1, 1, 1)
 	for hook, id := range rules {
-		harness.Eventually(t, 20*time.Second, "a row of "+hook, func() error { return harness.Want("state", s.Row(strconv.Itoa(id)).State, "pending") })
+		harness.Eventually(t, 20*time.Second, "a row of "+hook, func() error {
+			return harness.Want("state", s.Row(strconv.Itoa(id)).State, "pending")
+		})
 	}
 	state := func(hook string) harness.Row { return s.Row(strconv.Itoa(rules[hook])) }
 
@@ -35,7 +38,9 @@ func TestRowsFollowTheirRule(t *testing.T) {
 	django.Edit(rules["wrong"], map[string]any{"webhook_url": "ftp://127.0.0.1/"})
 	django.Remove(rules["deleted"])
 	edited := time.Now()
-	harness.Eventually(t, 20*time.Second, "the moved rule's row", func() error { return harness.Want("state", state("moved").State, "delivered") })
+	harness.Eventually(t, 20*time.Second, "the moved rule's row", func() error {
+		return harness.Want("state", state("moved").State, "delivered")
+	})
 	if old, moved := s.Got("moved")[0], s.Got("elsewhere")[0]; old.ID != moved.ID || old.Body != moved.Body ||
 		moved.Header.Get("Content-Type") != "application/json" {
 		t.Errorf("after the edit the delivery has another id or body: %s %s", old.ID, moved.ID)
@@ -62,8 +67,11 @@ func TestRowsFollowTheirRule(t *testing.T) {
 	django.Edit(rules["wrong"], map[string]any{"webhook_url": s.URL("wrong")})
 	again := time.Now()
 	for _, hook := range []string{"disabled", "wrong"} {
-		harness.Eventually(t, 20*time.Second, hook+" again", func() error { return harness.Want("state", state(hook).State, "delivered") })
+		harness.Eventually(t, 20*time.Second, hook+" again", func() error {
+			return harness.Want("state", state(hook).State, "delivered")
+		})
 	}
-	harness.Figure(t, "row of a deleted rule dead after %s; rows sent %s after their rules were good again; stopped in %s",
+	harness.Figure(t,
+		"row of a deleted rule dead after %s; rows sent %s after their rules were good again; stopped in %s",
 		deleted, harness.Since(again), d.Terminate())
 }

@@ -11,7 +11,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness"
 )
 
-// TestRulesEditedInDjango changes rows through Django's ORM, as its admin pages do, while a real publisher goes on sending.
+// TestRulesEditedInDjango changes rows through Django's ORM, as its admin pages do, while the real
+// publisher keeps sending.
 func TestRulesEditedInDjango(t *testing.T) {
 	t.Parallel()
 	s := harness.NewSite(t)
@@ -21,7 +22,7 @@ func TestRulesEditedInDjango(t *testing.T) {
 	django := s.ORM()
 	add := func(event, url string) int { return django.Add(map[string]any{"event": event, "webhook_url": url}) }
 	steady := add(harness.RegistrationRule, s.URL("steady"))
-	// Wrong rows, which Django's forms may refuse but its tables hold.
+	// Wrong rows, which Django's forms may refuse but its tables can hold.
 	wrong := map[int]string{
 		add(harness.RegistrationRule, "ftp://"+harness.SecretPath+"@127.0.0.1/"+harness.SecretPath): "ftp",
 		add("NO_SUCH_EVENT", s.URL("unknown")):                                                      "unknown event",
@@ -31,12 +32,17 @@ func TestRulesEditedInDjango(t *testing.T) {
 	}
 	d := s.Serve("WEBHOOK_DISPATCHER_RULES_REFRESH="+refresh.String(), harness.SlowHandOff)
 	stream := s.Publish("--type", "student.registration.completed", "--count", "4000", "--rate", "40")
-	harness.Eventually(t, 30*time.Second, "the first event", func() error { return harness.AtLeast(s.Count("steady"), 1) })
+	harness.Eventually(t, 30*time.Second, "the first event", func() error {
+		return harness.AtLeast(s.Count("steady"), 1)
+	})
 
-	// within tells how long it took until an edit was seen: until a hook got requests, or got none any more.
+	// within returns how long an edit took to work: until a hook got requests, or stopped getting
+	// any.
 	starts := func(hook string) time.Duration {
 		t.Helper()
-		return harness.Eventually(t, limit, hook+" gets events", func() error { return harness.AtLeast(s.Count(hook), 1) })
+		return harness.Eventually(t, limit, hook+" gets events", func() error {
+			return harness.AtLeast(s.Count(hook), 1)
+		})
 	}
 	stops := func(hook string) {
 		t.Helper()
@@ -62,7 +68,7 @@ func TestRulesEditedInDjango(t *testing.T) {
 	took = append(took, starts("moved-again"))
 	django.Remove(added)
 	stops("moved-again")
-	// A row that was wrong is put right, and a right one made wrong.
+	// A wrong row is corrected, and a correct one made wrong.
 	django.Edit(steady, map[string]any{"webhook_url": "ftp://127.0.0.1/"})
 	stops("steady")
 	django.Edit(steady, map[string]any{"webhook_url": s.URL("mended")})
@@ -71,7 +77,7 @@ func TestRulesEditedInDjango(t *testing.T) {
 		t.Errorf("the form rule sent %q: %s", request.Header.Get("Content-Type"), request.Body)
 	}
 
-	// The commands, with the account that may change rows and with the one that may not.
+	// The commands, with an account that may change rows and with one that may not.
 	listed := s.ListRules()
 	for id, fault := range wrong {
 		if row := listed[id]; !strings.Contains(row.Fault, fault) || row.URL != "" {
@@ -86,7 +92,8 @@ func TestRulesEditedInDjango(t *testing.T) {
 	if row := s.ListRules()[id]; row.Fault != "" || !row.Enabled || row.Event != harness.RegistrationRule {
 		t.Errorf("rules list shows the added rule as %+v", row)
 	}
-	if out := s.Run("rules", "rules", "test", strconv.Itoa(id)); strings.Contains(out, harness.SecretPath) || !strings.Contains(out, "UserData") {
+	if out := s.Run("rules", "rules", "test", strconv.Itoa(id)); strings.Contains(out, harness.SecretPath) ||
+		!strings.Contains(out, "UserData") {
 		t.Errorf("rules test printed %s", out)
 	}
 	s.On("tested", harness.Answers(200))
@@ -113,7 +120,7 @@ func TestRulesEditedInDjango(t *testing.T) {
 	s.Producer.WaitCommitted(20*time.Second, harness.Registrations)
 	d.Terminate()
 	harness.Figure(t, "%d events; edits were seen after %v; %d faults listed", len(events), took, len(wrong))
-	// A delivery that was planned right before its rule was disabled may have become a row.
+	// A delivery planned just before its rule was disabled may have become a row.
 	if rows := s.Rows("rule_id NOT IN (?, ?)", added, id); rows > 0 {
 		t.Errorf("%d rows were written though every request was answered with 200", rows)
 	}

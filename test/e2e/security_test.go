@@ -18,10 +18,10 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness"
 )
 
-// The offsets of the broker's secured listeners from its port.
+// The secured listeners of the broker, as offsets from its port.
 const saslTLS, tlsOnly, saslPlain = 2, 3, 4
 
-// TestSecuredKafka reads through each of the broker's secured listeners.
+// TestSecuredKafka consumes from each of the broker's secured listeners.
 func TestSecuredKafka(t *testing.T) {
 	t.Parallel()
 	kafka := harness.SharedKafka(t)
@@ -52,8 +52,8 @@ func TestSecuredKafka(t *testing.T) {
 	}
 }
 
-// TestRefusedByKafka has something wrong in the settings of the connection each time: the daemon goes on trying, reads nothing, and
-// /readyz and the log tell why without a secret.
+// TestRefusedByKafka has wrong connection settings. The daemon keeps trying and reads nothing;
+// /readyz and the log say why without showing a secret.
 func TestRefusedByKafka(t *testing.T) {
 	t.Parallel()
 	s := harness.NewSite(t)
@@ -79,8 +79,8 @@ func TestRefusedByKafka(t *testing.T) {
 	}
 }
 
-// TestRegistryBehindAProxy puts a proxy before the registry that serves it under another path and asks for basic authentication, and
-// that is away at first: the partition waits, and nothing becomes undecodable.
+// TestRegistryBehindAProxy puts the registry behind a proxy with another path and basic
+// authentication, which is down at first. The partition waits, and nothing becomes undecodable.
 func TestRegistryBehindAProxy(t *testing.T) {
 	t.Parallel()
 	s := harness.NewSite(t)
@@ -91,7 +91,8 @@ func TestRegistryBehindAProxy(t *testing.T) {
 	const user, password = "registry-user", "canary-secret-91bc"
 	var away atomic.Int32
 	var refused, served atomic.Int32
-	away.Store(http.StatusNotFound) // as of a proxy that does not know the path yet: no proof that the schema is unknown
+	// A proxy that does not know the path yet; this does not prove that the schema is unknown.
+	away.Store(http.StatusNotFound)
 	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
 		r.SetURL(target)
 		r.Out.URL.Path = target.Path + strings.TrimPrefix(r.In.URL.Path, "/some/path")
@@ -143,7 +144,7 @@ func TestRegistryBehindAProxy(t *testing.T) {
 	away.Store(0)
 	took := s.Delivers("hook", ids, 30*time.Second)
 	d.WaitReady(10 * time.Second)
-	away.Store(http.StatusServiceUnavailable) // a schema that is known is not asked for again
+	away.Store(http.StatusServiceUnavailable) // a known schema is not requested again
 	ids = append(ids, s.Producer.Publish(harness.Registrations, 2, 51, 60)...)
 	s.Delivers("hook", ids, 10*time.Second)
 	s.Producer.WaitCommitted(10*time.Second, harness.Registrations)
@@ -153,22 +154,26 @@ func TestRegistryBehindAProxy(t *testing.T) {
 			t.Error("the log holds the registry's password")
 		}
 	}
-	harness.Figure(t, "%d requests were refused, %d served; deliveries began %s after the registry was back", refused.Load(), served.Load(), took)
+	harness.Figure(t, "%d requests were refused, %d served; deliveries began %s after the registry was back",
+		refused.Load(), served.Load(), took)
 }
 
-// TestAddressesThatAreNotAllowed has no exception for this machine's addresses: nothing may be sent to them.
+// TestAddressesThatAreNotAllowed does not allow this machine's addresses: nothing may be sent to
+// them.
 func TestAddressesThatAreNotAllowed(t *testing.T) {
 	t.Parallel()
 	s := harness.NewSite(t)
 	s.Producer.CreateTopic(harness.Registrations, 1)
 	literal := s.Rule("hook")
-	named := s.Run("rules", "rules", "add", "--event", harness.RegistrationRule, "--url", strings.Replace(s.URL("hook"), "127.0.0.1", "localhost", 1))
+	named := s.Run("rules", "rules", "add", "--event", harness.RegistrationRule, "--url",
+		strings.Replace(s.URL("hook"), "127.0.0.1", "localhost", 1))
 	d := s.Serve("WEBHOOK_DISPATCHER_EGRESS_ALLOW=")
 	s.Producer.Publish(harness.Registrations, 1, 1, 1)
 	harness.Eventually(t, 20*time.Second, "the literal address", func() error {
 		return harness.Want("row", s.Row(literal), harness.Row{State: "dead", Attempts: 1, Reason: "egress_denied"})
 	})
-	harness.Eventually(t, 20*time.Second, "the name", func() error { // DNS may be wrong for a moment
+	// It is retried, since DNS may be wrong for a moment.
+	harness.Eventually(t, 20*time.Second, "the name", func() error {
 		return harness.Want("row", s.Row(named), harness.Row{State: "pending", Attempts: 1, Reason: "egress_denied"})
 	})
 	s.Producer.WaitCommitted(10*time.Second, harness.Registrations)

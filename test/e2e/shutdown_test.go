@@ -11,7 +11,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness"
 )
 
-// TestTerminatedWithRequestsInFlight sends SIGTERM while requests go on that end in time: the daemon finishes them.
+// TestTerminatedWithRequestsInFlight sends SIGTERM while requests are in flight that end in time:
+// the daemon finishes them.
 func TestTerminatedWithRequestsInFlight(t *testing.T) {
 	t.Parallel()
 	s := harness.NewSite(t)
@@ -21,7 +22,9 @@ func TestTerminatedWithRequestsInFlight(t *testing.T) {
 	s.On("first", func(int, *harness.Received) harness.Reply { return harness.Reply{Status: 200, After: release} })
 	d := s.Serve("WEBHOOK_DISPATCHER_ENDPOINT_CONCURRENCY=8")
 	ids := s.Producer.Publish(harness.Registrations, 2, 1, 100)
-	harness.Eventually(t, 20*time.Second, "requests", func() error { return harness.AtLeast(s.Count("first"), 8) })
+	harness.Eventually(t, 20*time.Second, "requests", func() error {
+		return harness.AtLeast(s.Count("first"), 8)
+	})
 	d.Signal(syscall.SIGTERM)
 	begun := time.Now()
 	harness.Eventually(t, 10*time.Second, "the group is left", func() error {
@@ -48,13 +51,14 @@ func TestTerminatedWithRequestsInFlight(t *testing.T) {
 			t.Errorf("event %s was sent %d times", id, n)
 		}
 	}
-	harness.Figure(t, "group left after %s, stopped after %s with %d of %d events delivered and rows %v; the rest by the next daemon",
+	harness.Figure(t,
+		"group left after %s, stopped after %s with %d of %d events delivered and rows %v; the rest by the next daemon",
 		left, stopped, finished, len(ids), states)
 	next.Terminate()
 }
 
-// TestTerminatedWithRequestsThatHang does not wait for an endpoint that answers never: it gives up on what is under way, which
-// another daemon sends again.
+// TestTerminatedWithRequestsThatHang has an endpoint that never answers: the daemon abandons its
+// requests, and another daemon sends them again.
 func TestTerminatedWithRequestsThatHang(t *testing.T) {
 	t.Parallel()
 	s := harness.NewSite(t)
@@ -65,7 +69,9 @@ func TestTerminatedWithRequestsThatHang(t *testing.T) {
 	settings := []string{"WEBHOOK_DISPATCHER_TIMEOUT=22s", "WEBHOOK_DISPATCHER_ENDPOINT_CONCURRENCY=8", "WEBHOOK_DISPATCHER_RETRY_SCHEDULE=1s"}
 	d := s.Serve(settings...)
 	ids := s.Producer.Publish(harness.Registrations, 2, 1, 50)
-	harness.Eventually(t, 20*time.Second, "requests", func() error { return harness.AtLeast(s.Count("first"), 8) })
+	harness.Eventually(t, 20*time.Second, "requests", func() error {
+		return harness.AtLeast(s.Count("first"), 8)
+	})
 	stopped := d.Terminate()
 	states, err := s.States()
 	if err != nil {
@@ -81,11 +87,13 @@ func TestTerminatedWithRequestsThatHang(t *testing.T) {
 	s.Delivers("first", ids, harness.Lease+30*time.Second)
 	took := harness.Since(begun)
 	s.Producer.WaitCommitted(10*time.Second, harness.Registrations)
-	harness.Figure(t, "stopped after %s with rows %v; all %d events delivered by the next daemon after %s", stopped, states, len(ids), took)
+	harness.Figure(t,
+		"stopped after %s with rows %v; all %d events delivered by the next daemon after %s",
+		stopped, states, len(ids), took)
 	next.Terminate()
 }
 
-// TestTerminatedTwice sends a second signal while the first one's stop waits.
+// TestTerminatedTwice sends a second SIGTERM while the daemon waits for its requests.
 func TestTerminatedTwice(t *testing.T) {
 	t.Parallel()
 	s := harness.NewSite(t)
@@ -95,7 +103,9 @@ func TestTerminatedTwice(t *testing.T) {
 	s.On("first", func(int, *harness.Received) harness.Reply { return harness.Reply{Status: 200, After: never} })
 	d := s.Serve("WEBHOOK_DISPATCHER_TIMEOUT=60s")
 	ids := s.Producer.Publish(harness.Registrations, 1, 1, 3)
-	harness.Eventually(t, 20*time.Second, "requests", func() error { return harness.Want("number", s.Count("first"), len(ids)) })
+	harness.Eventually(t, 20*time.Second, "requests", func() error {
+		return harness.Want("number", s.Count("first"), len(ids))
+	})
 	d.Signal(syscall.SIGTERM)
 	harness.Eventually(t, 10*time.Second, "the group is left", func() error {
 		n, err := s.Producer.Members()

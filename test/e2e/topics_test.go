@@ -13,34 +13,40 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness"
 )
 
-// seen is how long a topic or a partition that comes into being may stay unnoticed: two looks at the topics, and a join.
+// seen is how long a new topic or partition may stay unnoticed: two refreshes of the topics, and a
+// join.
 const seen = 30 * time.Second
 
-// TestTopicsThatComeLater names two topics of which one does not exist, and adds a partition: what comes later is read from its
-// beginning although start-offset is latest, and a topic that is absent holds up no other.
+// TestTopicsThatComeLater names two topics, one of which does not exist yet, and adds a partition.
+// New topics and partitions are read from the beginning although start-offset is latest, and a
+// missing topic does not hold up others.
 func TestTopicsThatComeLater(t *testing.T) {
 	t.Parallel()
 	s := harness.NewSite(t)
 	s.Rule("hook")
 	s.Producer.CreateTopic("there", 1)
-	s.Producer.Publish("there", 1, 1, 10) // before the group: not wanted
+	s.Producer.Publish("there", 1, 1, 10) // before the group, so not wanted
 	d := s.Serve("WEBHOOK_DISPATCHER_TOPICS=there,later", "WEBHOOK_DISPATCHER_START_OFFSET=latest")
 
-	// The position of a topic without new events is committed at once, so that a restart loses nothing.
-	first := harness.Eventually(t, 20*time.Second, "the first position", func() error { return s.Producer.AllCommitted("there") })
+	// The offset of a topic without new events is committed at once, so that a restart loses
+	// nothing.
+	first := harness.Eventually(t, 20*time.Second, "the first position", func() error {
+		return s.Producer.AllCommitted("there")
+	})
 	d.Kill()
 	ids := s.Producer.Publish("there", 1, 11, 20)
 	d = s.Serve("WEBHOOK_DISPATCHER_TOPICS=there,later", "WEBHOOK_DISPATCHER_START_OFFSET=latest")
 	s.Delivers("hook", ids, 30*time.Second)
 
-	// The topic comes while nobody runs, with events in it.
+	// The topic is created, with events, while no daemon runs.
 	d.Terminate()
 	s.Producer.CreateTopic("later", 2)
 	ids = append(ids, s.Producer.Publish("later", 2, 21, 40)...)
 	d = s.Serve("WEBHOOK_DISPATCHER_TOPICS=there,later", "WEBHOOK_DISPATCHER_START_OFFSET=latest")
 	later := s.Delivers("hook", ids, seen)
 
-	// A partition is added while it runs; its first events come before anybody has seen it.
+	// A partition is added while the daemon runs; its first events come before the daemon has seen
+	// it.
 	if _, err := s.Producer.Admin.UpdatePartitions(context.Background(), 2, s.Topic("there")); err != nil {
 		t.Fatal(err)
 	}
@@ -48,16 +54,19 @@ func TestTopicsThatComeLater(t *testing.T) {
 		ends, err := s.Producer.Ends("there")
 		return errors.Join(err, harness.Want("partitions", len(ends), 2))
 	})
-	ids = append(ids, harness.NewProducer(s).Publish("there", 2, 41, 60)...) // the old one does not know of the partition yet
+	// The old one does not know of the partition yet.
+	ids = append(ids, harness.NewProducer(s).Publish("there", 2, 41, 60)...)
 	partition := s.Delivers("hook", ids, seen)
 	for _, topic := range []string{"there", "later"} {
 		s.Producer.WaitCommitted(10*time.Second, topic)
 	}
-	harness.Figure(t, "first position committed after %s; a topic that came later read after %s, a new partition after %s", first, later, partition)
+	harness.Figure(t,
+		"first position committed after %s; a topic that came later read after %s, a new partition after %s",
+		first, later, partition)
 	d.Terminate()
 }
 
-// TestTopicsUnderThePrefix takes every topic under the prefix, and finds one that comes later.
+// TestTopicsUnderThePrefix consumes every topic under the prefix, including one that comes later.
 func TestTopicsUnderThePrefix(t *testing.T) {
 	t.Parallel()
 	s := harness.NewSite(t)
@@ -69,7 +78,9 @@ func TestTopicsUnderThePrefix(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := s.Serve("WEBHOOK_DISPATCHER_TOPICS=*", "WEBHOOK_DISPATCHER_START_OFFSET=latest")
-	harness.Eventually(t, 20*time.Second, "the first positions", func() error { return s.Producer.AllCommitted("one") })
+	harness.Eventually(t, 20*time.Second, "the first positions", func() error {
+		return s.Producer.AllCommitted("one")
+	})
 	ids := s.Producer.Publish("one", 2, 11, 20)
 	s.Delivers("hook", ids, 20*time.Second)
 	s.Producer.CreateTopic("two", 1)
@@ -89,7 +100,8 @@ func TestTopicsUnderThePrefix(t *testing.T) {
 	d.Terminate()
 }
 
-// TestRecordsDeletedBeforeTheyAreRead moves the start of the log past the group's position while the daemon is away.
+// TestRecordsDeletedBeforeTheyAreRead moves the start of the log past the committed offset while no
+// daemon runs.
 func TestRecordsDeletedBeforeTheyAreRead(t *testing.T) {
 	t.Parallel()
 	s := harness.NewSite(t)

@@ -19,7 +19,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness"
 )
 
-// tokenServer is an authorization server whose tokens end when the test says so.
+// tokenServer is an authorization server whose tokens expire when the test says so.
 type tokenServer struct {
 	*httptest.Server
 
@@ -58,7 +58,8 @@ func (a *tokenServer) token() string {
 	return fmt.Sprintf("canary-access-token-%d", a.generation.Load())
 }
 
-// TestOAuth2 has an endpoint that takes tokens of an authorization server, which revokes them in the middle.
+// TestOAuth2 has an endpoint that requires tokens of an authorization server, which revokes them
+// midway.
 func TestOAuth2(t *testing.T) {
 	t.Parallel()
 	s := harness.NewSite(t)
@@ -87,7 +88,8 @@ func TestOAuth2(t *testing.T) {
 	ids = append(ids, s.Producer.Publish(harness.Registrations, 2, 51, 100)...)
 	s.Delivers("hook", ids, 40*time.Second)
 	harness.Eventually(t, 20*time.Second, "attempts without a token", func() error {
-		return harness.AtLeast(s.MustNumber("SELECT COUNT(*) FROM webhook_dispatcher_attempt WHERE rule_id = ? AND error_class = 'token'", wrong), 1)
+		return harness.AtLeast(s.MustNumber(`SELECT COUNT(*) FROM webhook_dispatcher_attempt
+  WHERE rule_id = ? AND error_class = 'token'`, wrong), 1)
 	})
 	if s.Count("wrong") != 0 {
 		t.Error("a request was sent without a token")
@@ -96,7 +98,8 @@ func TestOAuth2(t *testing.T) {
 	harness.Figure(t, "50 deliveries took %d token calls, the other rule's refused ones included", calls)
 }
 
-// TestTokenServerThatIsNotAllowed has an endpoint at an address that is allowed, and its authorization server at one that is not.
+// TestTokenServerThatIsNotAllowed has an endpoint at an allowed address and its authorization
+// server at a denied one.
 func TestTokenServerThatIsNotAllowed(t *testing.T) {
 	t.Parallel()
 	s := harness.NewSite(t)
@@ -107,7 +110,8 @@ func TestTokenServerThatIsNotAllowed(t *testing.T) {
 	s.Producer.CreateTopic(harness.Registrations, 1)
 	d := s.Serve()
 	s.Producer.Publish(harness.Registrations, 1, 1, 1)
-	harness.Eventually(t, 20*time.Second, "the row", func() error { // DNS may be wrong for a moment
+	// It is retried, since DNS may be wrong for a moment.
+	harness.Eventually(t, 20*time.Second, "the row", func() error {
 		return harness.Want("row", s.Row(id), harness.Row{State: "pending", Attempts: 1, Reason: "egress_denied"})
 	})
 	if _, stderr, code := s.Try("rules", nil, "rules", "test", id, "--send"); code != 1 {
@@ -119,7 +123,8 @@ func TestTokenServerThatIsNotAllowed(t *testing.T) {
 	d.Terminate()
 }
 
-// TestSecretsAreNotShown puts a canary into every option that is secret, uses them all, and searches everything that comes out.
+// TestSecretsAreNotShown puts a canary into every secret option, uses them all, and searches every
+// output for them.
 func TestSecretsAreNotShown(t *testing.T) {
 	t.Parallel()
 	s := harness.NewSite(t)
@@ -152,7 +157,7 @@ func TestSecretsAreNotShown(t *testing.T) {
 	for _, hook := range []string{"a", "b", "c"} {
 		s.On(hook, harness.Answers(500, 200))
 	}
-	// What is refused must not be repeated either.
+	// Refused values must not be shown either.
 	add("x", "--scheme", "standard", "--secret", "canary-no-whsec")
 	add("x", "--auth", "bearer", "--auth-token", "canary bearer with spaces")
 	add("x", "--header", "X-Key: canary-line\r\nbreak")
@@ -164,7 +169,9 @@ func TestSecretsAreNotShown(t *testing.T) {
 	d := s.Serve("WEBHOOK_DISPATCHER_RETRY_SCHEDULE=1s,1s")
 	s.Producer.Publish(harness.Registrations, 1, 1, 5)
 	for _, hook := range []string{"b", "c", "d", "e", "f"} {
-		harness.Eventually(t, 30*time.Second, hook, func() error { return harness.AtLeast(len(s.Taken(hook)), 5) })
+		harness.Eventually(t, 30*time.Second, hook, func() error {
+			return harness.AtLeast(len(s.Taken(hook)), 5)
+		})
 	}
 	harness.Eventually(t, 30*time.Second, "a", func() error { return harness.AtLeast(len(s.Taken("a")), 5) })
 	for _, id := range rules {
@@ -212,12 +219,12 @@ func TestSecretsAreNotShown(t *testing.T) {
 	}
 }
 
-// canarySecret returns a secret of Standard Webhooks that belongs to a name.
+// canarySecret returns a Standard Webhooks secret made from a name.
 func canarySecret(name string) string {
 	return "whsec_" + base64.StdEncoding.EncodeToString([]byte("canary "+name+" 0123456789abcdef"))
 }
 
-// dumpTable returns everything that stands in a table, as text.
+// dumpTable returns a table's contents as text.
 func dumpTable(s *harness.Site, table string) string {
 	s.T.Helper()
 	rows, err := s.DB.Query("SELECT * FROM " + table)

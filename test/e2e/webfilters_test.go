@@ -14,7 +14,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness"
 )
 
-// filterRow makes a row of the webfilter table, whose columns are those of the plugin; more are set as the text says.
+// filterRow inserts a row into the plugin's webfilter table; more is SQL that sets further columns.
 func filterRow(s *harness.Site, event, url string, enabled bool, more string) int64 {
 	s.T.Helper()
 	result, err := s.DB.Exec(`INSERT INTO openedx_webhooks_webfilter SET created = UTC_TIMESTAMP(6), modified = UTC_TIMESTAMP(6),
@@ -43,14 +43,14 @@ func says(body string) harness.Script {
 
 const userData = "openedx_events.learning.data.UserData"
 
-// TestFiltersOnTheBus has filters that change events, that stop them, that cannot be reached and that are slow.
+// TestFiltersOnTheBus has webfilters that change events, stop them, or cannot be reached.
 func TestFiltersOnTheBus(t *testing.T) {
 	t.Parallel()
 	s := harness.NewSite(t)
 	s.Rule("hook")
 	s.Rule("other", "--filter", "$data.changed == true")
 	filterRow(s, harness.RegistrationRule, s.URL("change"), true, "")
-	filterRow(s, harness.RegistrationRule, "http://127.0.0.1:1/"+harness.SecretPath, true, "") // nobody listens there
+	filterRow(s, harness.RegistrationRule, "http://127.0.0.1:1/"+harness.SecretPath, true, "") // nothing listens there
 	filterRow(s, harness.RegistrationRule, s.URL("stop"), true, "halt_on_4xx = 1")
 	s.On("change", func(_ int, got *harness.Received) harness.Reply {
 		n := harness.Learner(got.Event)
@@ -98,7 +98,8 @@ func TestFiltersOnTheBus(t *testing.T) {
 	d.Terminate()
 }
 
-// checkFiltered fails the test when a hook got an event that its filter had not made "seen" of.
+// checkFiltered fails the test if a hook got an event that its webfilter has not replaced by
+// "seen".
 func checkFiltered(s *harness.Site, hook string) {
 	s.T.Helper()
 	for _, got := range s.Got(hook) {
@@ -108,30 +109,36 @@ func checkFiltered(s *harness.Site, hook string) {
 	}
 }
 
-// TestSlowFilter has a filter that takes longer than the hand-off time, under a daemon that is killed in the middle: events become rows,
-// and each is delivered with what the filter made of it. Events without a filter do not wait.
+// TestSlowFilter has a webfilter that takes longer than the hand-off time, and a daemon that is
+// killed midway. Events become rows, and each is delivered with the webfilter's changes.
 func TestSlowFilter(t *testing.T) {
 	t.Parallel()
 	s := harness.NewSite(t)
 	s.Rule("hook")
 	filterRow(s, harness.RegistrationRule, s.URL("slow"), true, "")
 	s.On("slow", func(int, *harness.Received) harness.Reply {
-		return harness.Reply{Status: http.StatusOK, Body: `{"data": {"` + userData + `": "seen"}}`, After: harness.Passed(1200 * time.Millisecond)}
+		return harness.Reply{Status: http.StatusOK, Body: `{"data": {"` + userData + `": "seen"}}`,
+			After: harness.Passed(1200 * time.Millisecond)}
 	})
 	s.Producer.CreateTopic(harness.Registrations, 2)
 	d := s.Serve()
 	ids := s.Producer.Publish(harness.Registrations, 2, 1, 40)
-	harness.Eventually(t, 20*time.Second, "rows of events", func() error { return harness.AtLeast(s.Rows("kind = 2"), 10) })
+	harness.Eventually(t, 20*time.Second, "rows of events", func() error {
+		return harness.AtLeast(s.Rows("kind = 2"), 10)
+	})
 	s.Producer.WaitCommitted(10*time.Second, harness.Registrations)
 	d.Kill()
 	d = s.Serve()
-	s.Delivers("hook", ids, 100*time.Second) // the leases of the killed daemon run out after a minute
+	s.Delivers("hook", ids, 100*time.Second) // the killed daemon's leases run out after a minute
 	checkFiltered(s, "hook")
-	harness.Eventually(t, 20*time.Second, "the end of all rows", func() error { return harness.Want("rows", s.Rows("state IN (0, 1) OR kind = 2"), 0) })
+	harness.Eventually(t, 20*time.Second, "the end of all rows", func() error {
+		return harness.Want("rows", s.Rows("state IN (0, 1) OR kind = 2"), 0)
+	})
 	d.Terminate()
 }
 
-// TestBurstOfFilteredEvents has more events at once than a filter takes at a time: each waits for its turn, and arrives filtered.
+// TestBurstOfFilteredEvents has more events than a webfilter gets at a time: each waits for its
+// turn and arrives filtered.
 func TestBurstOfFilteredEvents(t *testing.T) {
 	t.Parallel()
 	s := harness.NewSite(t)
@@ -146,12 +153,14 @@ func TestBurstOfFilteredEvents(t *testing.T) {
 	s.Delivers("hook", ids, 60*time.Second)
 	checkFiltered(s, "hook")
 	d.WaitMetric(`webhook_dispatcher_filter_calls_total{outcome="busy"}`, 0, 10*time.Second)
-	harness.Eventually(t, 20*time.Second, "the end of all rows", func() error { return harness.Want("rows", s.Rows("state IN (0, 1) OR kind = 2"), 0) })
+	harness.Eventually(t, 20*time.Second, "the end of all rows", func() error {
+		return harness.Want("rows", s.Rows("state IN (0, 1) OR kind = 2"), 0)
+	})
 	d.Terminate()
 }
 
-// TestFiltersOfOneTypeDelayNoOther has events of one type wait for filters that take long, in the partition of another type, whose filter
-// is quick.
+// TestFiltersOfOneTypeDelayNoOther has two event types in one partition. Events of one wait for
+// slow webfilters; those of the other, with a quick one, must not.
 func TestFiltersOfOneTypeDelayNoOther(t *testing.T) {
 	t.Parallel()
 	const login, loginRule = "org.openedx.learning.auth.session.login.completed.v1", "SESSION_LOGIN_COMPLETED"
@@ -159,7 +168,8 @@ func TestFiltersOfOneTypeDelayNoOther(t *testing.T) {
 	s.Rule("hook")
 	s.Run("rules", "rules", "add", "--event", loginRule, "--url", s.URL("login"))
 	filterRow(s, harness.RegistrationRule, s.URL("slow"), true, "")
-	filterRow(s, harness.RegistrationRule, s.URL("slow"), true, "") // both together need nearly all of the deadline
+	// Together they need nearly the whole deadline.
+	filterRow(s, harness.RegistrationRule, s.URL("slow"), true, "")
 	filterRow(s, loginRule, s.URL("quick"), true, "")
 	s.On("slow", func(int, *harness.Received) harness.Reply {
 		return harness.Reply{Status: http.StatusOK, Body: "{}", After: harness.Passed(900 * time.Millisecond)}
@@ -195,12 +205,14 @@ func TestFiltersOfOneTypeDelayNoOther(t *testing.T) {
 	}
 	checkFiltered(s, "login")
 	harness.Eventually(t, 30*time.Second, "rows in the lane of the first filter", func() error {
-		return harness.AtLeast(s.Rows("kind = 2 AND rule_id = (SELECT MIN(id) FROM openedx_webhooks_webfilter WHERE event = ?)", harness.RegistrationRule), 1)
+		return harness.AtLeast(s.Rows(`kind = 2 AND rule_id =
+  (SELECT MIN(id) FROM openedx_webhooks_webfilter WHERE event = ?)`, harness.RegistrationRule), 1)
 	})
 	d.Terminate()
 }
 
-// TestFilterEndpoint asks the daemon as the plugin does, for rows that are adopted. It goes on without its database.
+// TestFilterEndpoint calls the daemon's filter endpoint as the plugin does, for adopted rows, with
+// and without the database.
 func TestFilterEndpoint(t *testing.T) {
 	t.Parallel()
 	s := harness.NewSite(t)
@@ -216,7 +228,7 @@ func TestFilterEndpoint(t *testing.T) {
 	}
 	adopted(s.URL("first"), "")
 	adopted(s.URL("second"), "halt_on_4xx = 1, redirect_on_4xx = 'https://campus.example/no'")
-	filterRow(s, "CourseEnrollmentStarted", s.URL("plugins"), true, "") // the plugin calls this one itself
+	filterRow(s, "CourseEnrollmentStarted", s.URL("plugins"), true, "") // not adopted: the plugin calls it
 	s.On("first", says(`{"data": {"mode": "free"}}`))
 	s.On("second", says(`{"data": {"mode": "verified", "x": 1}, "exception": {"PreventEnrollment": "no"}}`))
 	s.Producer.CreateTopic(harness.Registrations, 1)

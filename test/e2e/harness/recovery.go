@@ -106,7 +106,9 @@ func (s *Site) Recovers(base string, events *Traffic, limit time.Duration, daemo
 		d.WaitReady(time.Until(fault.Add(Recovery)))
 	}
 	positions := Since(fault)
-	Eventually(s.T, time.Until(fault.Add(limit)), "what was published before the end of the fault", func() error { return s.Missing(before) })
+	Eventually(s.T, time.Until(fault.Add(limit)), "what was published before the end of the fault", func() error {
+		return s.Missing(before)
+	})
 	return [2]time.Duration{positions, Since(fault)}
 }
 
