@@ -86,7 +86,8 @@ func TestBacklogBesideHangingEndpoint(t *testing.T) {
 	if peak > harness.PeakMemory {
 		t.Errorf("the daemon took %.0f MiB, want %d at most", peak, harness.PeakMemory)
 	}
-	harness.Figure(t, "%d events, %.0f a second to the healthy endpoint, %d of them as rows; rows %v, %d waiting at most, limit %d; at most %.0f MiB",
+	harness.Figure(t,
+		"%d events, %.0f a second to the healthy endpoint, %d of them as rows; rows %v, %d waiting at most, limit %d; at most %.0f MiB",
 		count, float64(count)/took.Seconds(), handedOff, states, most, limit, peak)
 	d.Kill()
 }
@@ -104,7 +105,8 @@ func TestQueueLimitHolds(t *testing.T) {
 	const count, limit, window = 6000, 1000, 200
 	l.Send(count, 0)
 	l.Sent()
-	d := s.Serve(fmt.Sprintf("WEBHOOK_DISPATCHER_QUEUE_LIMIT_RULE_ROWS=%d", limit), fmt.Sprintf("WEBHOOK_DISPATCHER_MAX_IN_FLIGHT_PER_PARTITION=%d", window),
+	d := s.Serve(fmt.Sprintf("WEBHOOK_DISPATCHER_QUEUE_LIMIT_RULE_ROWS=%d", limit),
+		fmt.Sprintf("WEBHOOK_DISPATCHER_MAX_IN_FLIGHT_PER_PARTITION=%d", window),
 		"WEBHOOK_DISPATCHER_TIMEOUT=2s", "WEBHOOK_DISPATCHER_RETRY_SCHEDULE=1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s")
 	waiting := func() int { return s.Rows("rule_id = ? AND state IN (0, 1)", rule) }
 	reached := harness.Eventually(t, 30*time.Second, "the park limit", func() error {
@@ -130,6 +132,7 @@ func TestQueueLimitHolds(t *testing.T) {
 	})
 	s.Producer.WaitCommitted(20*time.Second, harness.Registrations)
 	harness.Eventually(t, 20*time.Second, "rows", s.AllDelivered)
-	harness.Figure(t, "limit of %d reached after %s, %d rows waiting at most; all %d events delivered %s after the endpoint worked again; stopped "+
+	harness.Figure(t,
+		"limit of %d reached after %s, %d rows waiting at most; all %d events delivered %s after the endpoint worked again; stopped "+
 		"in %s", limit, reached, most, count, took, d.Terminate())
 }

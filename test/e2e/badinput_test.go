@@ -130,7 +130,9 @@ func TestRecordsThatNobodyExpected(t *testing.T) {
 	for reason, n := range kept {
 		d.WaitMetric(fmt.Sprintf(`webhook_dispatcher_undecodable_total{reason="%s"}`, reason), float64(n), 5*time.Second)
 	}
-	harness.Figure(t, "%d good and odd records delivered after %s; undecodable: %v; stopped in %s", len(good), took, reasons, d.Terminate())
+	harness.Figure(t,
+		"%d good and odd records delivered after %s; undecodable: %v; stopped in %s",
+		len(good), took, reasons, d.Terminate())
 }
 
 // TestUnknownSchema has a record whose schema the registry does not know. Its partition waits for a

@@ -50,7 +50,8 @@ func TestKilledAtRandomMoments(t *testing.T) {
 		c.endpoints[rule] = e
 	}
 	settings := []string{
-		"WEBHOOK_DISPATCHER_RETRY_SCHEDULE=1s" + strings.Repeat(",1s", 24), fmt.Sprintf("WEBHOOK_DISPATCHER_MAX_IN_FLIGHT_PER_PARTITION=%d", crashWindow),
+		"WEBHOOK_DISPATCHER_RETRY_SCHEDULE=1s" + strings.Repeat(",1s", 24),
+		fmt.Sprintf("WEBHOOK_DISPATCHER_MAX_IN_FLIGHT_PER_PARTITION=%d", crashWindow),
 	}
 	begun := time.Now()
 	replicas := []*harness.Daemon{s.Serve(settings...), s.Serve(settings...)}
@@ -74,7 +75,8 @@ func TestKilledAtRandomMoments(t *testing.T) {
 		t.Error(err)
 	}
 	r := c.repeats()
-	harness.Figure(t, "%d events × %d rules, %d kills: all delivered in %s; %d repeats, %.1f %%: %d read again (a kill exposed %d of a partition "+
+	harness.Figure(t,
+		"%d events × %d rules, %d kills: all delivered in %s; %d repeats, %.1f %%: %d read again (a kill exposed %d of a partition "+
 		"at most, of %d that may be), %d of the %d rows under a lease; rows %v", events, len(harness.Hooks), kills, took.Round(time.Second),
 		r.windows+r.rows, 100*float64(r.windows+r.rows)/float64(events*len(harness.Hooks)), r.windows, r.exposed, r.all, r.rows, r.leased, states)
 	for _, d := range replicas {

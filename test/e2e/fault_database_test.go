@@ -62,7 +62,8 @@ func TestDatabaseAwayUnderLoad(t *testing.T) {
 	all := events.Stop()
 	s.AllIsWell(harness.Registrations, all)
 	total, repeats := s.Repeats(all)
-	harness.Figure(t, "%d events × %d rules; silent for %s: positions, deliveries caught up after %s; refusing, and the daemon killed: %s; "+
+	harness.Figure(t,
+		"%d events × %d rules; silent for %s: positions, deliveries caught up after %s; refusing, and the daemon killed: %s; "+
 		"%d repeats of %d; goroutines %d idle, %d at the end; stopped in %s",
 		len(all), len(harness.Hooks), away, silent, refused, repeats, total, idle, d.WaitIdle(idle), d.Terminate())
 }
@@ -117,7 +118,8 @@ func TestDatabaseFull(t *testing.T) {
 	if _, repeats := s.Repeats(all); repeats > 0 {
 		t.Errorf("%d deliveries were repeated", repeats)
 	}
-	harness.Figure(t, "%d events × %d rules; full after %d MB: %q; positions, deliveries caught up %s after there was room; stopped in %s",
+	harness.Figure(t,
+		"%d events × %d rules; full after %d MB: %q; positions, deliveries caught up %s after there was room; stopped in %s",
 		len(all), len(harness.Hooks), filled>>20, says, took, d.Terminate())
 }
 

@@ -26,7 +26,8 @@ func TestRebalancesUnderLoad(t *testing.T) {
 	rules := s.ThreeRules()
 	s.Producer.CreateTopic(harness.Registrations, 6)
 	s.WatchOffsets(harness.Registrations, "later")
-	settings := []string{"WEBHOOK_DISPATCHER_RETRY_SCHEDULE=1s,1s,1s,1s,1s,1s", "WEBHOOK_DISPATCHER_TOPICS=" + harness.Registrations + ",later"}
+	settings := []string{"WEBHOOK_DISPATCHER_RETRY_SCHEDULE=1s,1s,1s,1s,1s,1s",
+		"WEBHOOK_DISPATCHER_TOPICS=" + harness.Registrations + ",later"}
 	steady := []*harness.Daemon{s.Serve(settings...), s.Launch(settings...)}
 	for _, d := range steady {
 		d.WaitMetric("webhook_dispatcher_bus_partitions_assigned", 3, 40*time.Second)
@@ -85,7 +86,8 @@ func TestRebalancesUnderLoad(t *testing.T) {
 		t.Errorf("%d of %d deliveries were repeated, want %d at most", repeats, total, most)
 	}
 	generations, err := steady[0].Metric("webhook_dispatcher_bus_generations_total")
-	harness.Figure(t, "%d events × %d rules; %d joins, %d leaves, %d kills, %v generations %v: positions, deliveries caught up after %s; "+
+	harness.Figure(t,
+		"%d events × %d rules; %d joins, %d leaves, %d kills, %v generations %v: positions, deliveries caught up after %s; "+
 		"%d repeats, %.1f %%; goroutines %v idle, %d %d at the end",
 		len(all), len(harness.Hooks), rounds, rounds-kills, kills, generations, err, took, repeats, 100*float64(repeats)/float64(total), idle,
 		steady[0].WaitIdle(idle[0]), steady[1].WaitIdle(idle[1]))
@@ -153,7 +155,8 @@ func TestStoppedReplicaOfTwo(t *testing.T) {
 		}
 	}
 	total, repeats := s.Repeats(all)
-	harness.Figure(t, "%d events × %d rules; stopped for %s, caught up without it after %s, with it after %s; %v late results discarded, "+
+	harness.Figure(t,
+		"%d events × %d rules; stopped for %s, caught up without it after %s, with it after %s; %v late results discarded, "+
 		"%d ended rows untouched; %d repeats of %d", len(all), len(harness.Hooks), back, took, again, discarded, len(ended), repeats, total)
 	stopped.Terminate()
 	other.Terminate()
@@ -312,5 +315,6 @@ func TestLogStartPassesTheDaemon(t *testing.T) {
 	if lost == 0 || delivered+int(lost) != all {
 		t.Errorf("%d events delivered and %v counted as lost, of %d", delivered, lost, all)
 	}
-	harness.Figure(t, "%d events delivered, %v counted as lost; at the log's end after %s; stopped in %s", delivered, lost, took, d.Terminate())
+	harness.Figure(t, "%d events delivered, %v counted as lost; at the log's end after %s; stopped in %s", delivered,
+		lost, took, d.Terminate())
 }

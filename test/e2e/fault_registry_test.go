@@ -92,7 +92,9 @@ func TestRegistryAway(t *testing.T) {
 			if n := s.Count("hook"); n != len(ids)+len(waiting) {
 				t.Errorf("%d requests for %d events", n, len(ids)+len(waiting))
 			}
-			harness.Figure(t, "said %q; delivered %s after it was back at the start, %s later; stopped in %s", says, start, later, d.Terminate())
+			harness.Figure(t,
+				"said %q; delivered %s after it was back at the start, %s later; stopped in %s",
+				says, start, later, d.Terminate())
 		})
 	}
 }

@@ -174,7 +174,8 @@ func TestBadNeighbours(t *testing.T) {
 				t.Errorf("a partition was %d records behind %s and more after the start, want %d at most", later, settleTime, bound)
 			}
 			caughtUp := n.Producer.WaitCommitted(settleTime, harness.Registrations)
-			harness.Figure(t, "%d events at %d/s: healthy after %s; worst lag of a partition %d, after %s %d, none %s after the end; rows: %s; %.0f MiB",
+			harness.Figure(t,
+				"%d events at %d/s: healthy after %s; worst lag of a partition %d, after %s %d, none %s after the end; rows: %s; %.0f MiB",
 				rate*length, rate, times, most, settleTime, later, caughtUp, n.d.EnqueuedBy(), n.d.Peak())
 			n.d.Kill()
 		})
@@ -198,7 +199,8 @@ func TestManyHangingEndpoints(t *testing.T) {
 				t.Error(err)
 			}
 			caughtUp := n.Producer.WaitCommitted(2*settleTime, harness.Registrations)
-			harness.Figure(t, "%d events at %d/s: healthy after %s, from %s on after %s; no lag %s after the end; rows: %s; %.0f MiB",
+			harness.Figure(t,
+				"%d events at %d/s: healthy after %s, from %s on after %s; no lag %s after the end; rows: %s; %.0f MiB",
 				rate*length, rate, times, settleTime, harness.SpreadOf(later), caughtUp, n.d.EnqueuedBy(), n.d.Peak())
 			n.d.Kill()
 		})
@@ -220,7 +222,8 @@ func TestBurstBesideHangingEndpoints(t *testing.T) {
 	for round := 0; round < least || round < most && (share(1) < wanted || share(5) < wanted); round++ {
 		for _, hanging := range kinds {
 			t.Run(fmt.Sprintf("%d of 10 round %d", hanging, round+1), func(t *testing.T) {
-				n := newNeighbours(t, false, mixed(10, hanging, harness.Hangs), fmt.Sprintf("WEBHOOK_DISPATCHER_MAX_IN_FLIGHT_PER_PARTITION=%d", window))
+				n := newNeighbours(t, false, mixed(10, hanging, harness.Hangs),
+					fmt.Sprintf("WEBHOOK_DISPATCHER_MAX_IN_FLIGHT_PER_PARTITION=%d", window))
 				n.healthy, n.indexes = n.healthy[len(n.healthy)-compared:], n.indexes[len(n.indexes)-compared:]
 				begun := time.Now()
 				n.load.Send(events, 0)
@@ -243,7 +246,8 @@ func TestBurstBesideHangingEndpoints(t *testing.T) {
 			return
 		}
 	}
-	harness.Figure(t, "%d events, deliveries a second to %d healthy endpoints with 0, 1 and 5 of 10 hanging: %d, %d (%.2f), %d (%.2f); all "+
+	harness.Figure(t,
+		"%d events, deliveries a second to %d healthy endpoints with 0, 1 and 5 of 10 hanging: %d, %d (%.2f), %d (%.2f); all "+
 		"runs %v", events, compared, best[0], best[1], share(1), best[5], share(5), rates)
 	for _, hanging := range kinds[1:] {
 		if share(hanging) < wanted {

@@ -64,7 +64,7 @@ func (m *moving) add(rows ...[3]string) {
 	for _, row := range rows {
 		m.ids[row[0]], m.types[row[0]] = django.Add(map[string]any{"event": row[1], "webhook_url": m.URL(row[0])}), row[2]
 	}
-	// rules adopt refuses to hurry with rows that running daemons may not know. No daemon runs yet.
+	// rules adopt waits for rows that running daemons may not know yet. No daemon runs here.
 	if _, err := m.DB.Exec("UPDATE openedx_webhooks_webhook SET modified = modified - INTERVAL 1 MINUTE"); err != nil {
 		m.T.Fatal(err)
 	}
@@ -269,7 +269,8 @@ func TestMoveIn(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
-	harness.Figure(t, "%d events, %d switches: none lost, %d sent by both; %d rows outlived a release; %g readings of the rules",
+	harness.Figure(t,
+		"%d events, %d switches: none lost, %d sent by both; %d rows outlived a release; %g readings of the rules",
 		len(all), len(m.switches), both, waiting, readings)
 	d.Terminate()
 }
@@ -322,7 +323,9 @@ func TestMoveInWithoutDatabase(t *testing.T) {
 	if err := errors.Join(err, harness.AtLeast(int(failed), 2)); err != nil {
 		t.Errorf("failed readings of the rules: %v", err)
 	}
-	harness.Figure(t, "%d events, %d switches, %g failed readings: none lost, %d sent by both", len(events), len(m.switches), failed, both)
+	harness.Figure(t,
+		"%d events, %d switches, %g failed readings: none lost, %d sent by both",
+		len(events), len(m.switches), failed, both)
 	d.Terminate()
 }
 

@@ -83,7 +83,8 @@ func TestRulesThatDoMore(t *testing.T) {
 			Data                                                 struct{ ID int }
 		}
 		if err := json.Unmarshal([]byte(got.Body), &e); err != nil || got.Header.Get("Content-Type") != "application/cloudevents+json" ||
-			e.SpecVersion != "1.0" || e.Type != harness.Registration || e.Time != "2026-03-01T09:30:15.123456Z" || e.Data.ID != harness.Learner(e.ID) {
+			e.SpecVersion != "1.0" || e.Type != harness.Registration || e.Time != "2026-03-01T09:30:15.123456Z" ||
+			e.Data.ID != harness.Learner(e.ID) {
 			t.Errorf("the CloudEvent is %s (%v)", got.Body, err)
 		}
 	}

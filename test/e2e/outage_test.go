@@ -73,6 +73,7 @@ func TestServersThatRestart(t *testing.T) {
 	harness.Eventually(t, 90*time.Second, "rows", s.AllDelivered)
 	total, repeats := s.Repeats(events)
 	states, err := s.States()
-	harness.Figure(t, "%d events × %d rules; going on after restarts of broker and database: %v; %d repeats, %.1f %%; rows %v %v; stopped in %s",
+	harness.Figure(t,
+		"%d events × %d rules; going on after restarts of broker and database: %v; %d repeats, %.1f %%; rows %v %v; stopped in %s",
 		len(events), len(harness.Hooks), took, repeats, 100*float64(repeats)/float64(total), states, err, d.Terminate())
 }

@@ -118,7 +118,8 @@ func TestReplayForAReceiverThatLostItsData(t *testing.T) {
 	for _, one = range first {
 		break
 	}
-	if _, stderr := runCommand(s, 1, nil, "deliveries", "replay", one.ID, "--yes"); !strings.Contains(stderr, "1 delivery cannot be replayed") {
+	if _, stderr := runCommand(s, 1, nil, "deliveries", "replay", one.ID, "--yes"); !strings.Contains(
+		stderr, "1 delivery cannot be replayed") {
 		t.Errorf("of a delivered one: %s", stderr)
 	}
 	runCommand(s, 0, nil, "deliveries", "replay", one.ID, "--new-id", "--yes")
@@ -130,7 +131,9 @@ func TestReplayForAReceiverThatLostItsData(t *testing.T) {
 	if after, err := s.Producer.Committed(harness.Registrations); err != nil || !maps.Equal(before, after) {
 		t.Errorf("positions %v, before the replays %v, %v", after, before, err)
 	}
-	harness.Figure(t, "200 events: rows made in %s, all received again after %s; stopped in %s", made, sent, d.Terminate())
+	harness.Figure(t,
+		"200 events: rows made in %s, all received again after %s; stopped in %s",
+		made, sent, d.Terminate())
 }
 
 // TestReplayOfWhatIsLeft replays a topic whose beginning is deleted and that has control records of
@@ -199,7 +202,9 @@ func TestReplayOfWhatIsLeft(t *testing.T) {
 		return nil
 	}
 	harness.Eventually(t, 30*time.Second, "what is left", check)
-	harness.Figure(t, "%d of %d records were left after compaction, which took %s; stopped in %s", len(left), len(all), took, d.Terminate())
+	harness.Figure(t,
+		"%d of %d records were left after compaction, which took %s; stopped in %s",
+		len(left), len(all), took, d.Terminate())
 	if err := check(); err != nil {
 		t.Error(err)
 	}

@@ -97,7 +97,9 @@ func TestFailuresBecomeRowsAndAreTriedAgain(t *testing.T) {
 	if n := s.Rows("state = 2 AND (LENGTH(body) > 0 OR due_at IS NOT NULL)"); n > 0 {
 		t.Errorf("%d delivered rows keep their body or a due time", n)
 	}
-	harness.Figure(t, "offset committed after %s with a request under way; rows: %d; stopped in %s", offset, len(wanted), d.Terminate())
+	harness.Figure(t,
+		"offset committed after %s with a request under way; rows: %d; stopped in %s",
+		offset, len(wanted), d.Terminate())
 }
 
 // redirects adds a Location to a script's redirects.

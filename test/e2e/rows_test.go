@@ -71,6 +71,7 @@ func TestRowsFollowTheirRule(t *testing.T) {
 			return harness.Want("state", state(hook).State, "delivered")
 		})
 	}
-	harness.Figure(t, "row of a deleted rule dead after %s; rows sent %s after their rules were good again; stopped in %s",
+	harness.Figure(t,
+		"row of a deleted rule dead after %s; rows sent %s after their rules were good again; stopped in %s",
 		deleted, harness.Since(again), d.Terminate())
 }

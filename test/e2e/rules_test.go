@@ -92,7 +92,8 @@ func TestRulesEditedInDjango(t *testing.T) {
 	if row := s.ListRules()[id]; row.Fault != "" || !row.Enabled || row.Event != harness.RegistrationRule {
 		t.Errorf("rules list shows the added rule as %+v", row)
 	}
-	if out := s.Run("rules", "rules", "test", strconv.Itoa(id)); strings.Contains(out, harness.SecretPath) || !strings.Contains(out, "UserData") {
+	if out := s.Run("rules", "rules", "test", strconv.Itoa(id)); strings.Contains(out, harness.SecretPath) ||
+		!strings.Contains(out, "UserData") {
 		t.Errorf("rules test printed %s", out)
 	}
 	s.On("tested", harness.Answers(200))

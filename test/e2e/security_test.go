@@ -154,7 +154,8 @@ func TestRegistryBehindAProxy(t *testing.T) {
 			t.Error("the log holds the registry's password")
 		}
 	}
-	harness.Figure(t, "%d requests were refused, %d served; deliveries began %s after the registry was back", refused.Load(), served.Load(), took)
+	harness.Figure(t, "%d requests were refused, %d served; deliveries began %s after the registry was back",
+		refused.Load(), served.Load(), took)
 }
 
 // TestAddressesThatAreNotAllowed does not allow this machine's addresses: nothing may be sent to
@@ -164,7 +165,8 @@ func TestAddressesThatAreNotAllowed(t *testing.T) {
 	s := harness.NewSite(t)
 	s.Producer.CreateTopic(harness.Registrations, 1)
 	literal := s.Rule("hook")
-	named := s.Run("rules", "rules", "add", "--event", harness.RegistrationRule, "--url", strings.Replace(s.URL("hook"), "127.0.0.1", "localhost", 1))
+	named := s.Run("rules", "rules", "add", "--event", harness.RegistrationRule, "--url",
+		strings.Replace(s.URL("hook"), "127.0.0.1", "localhost", 1))
 	d := s.Serve("WEBHOOK_DISPATCHER_EGRESS_ALLOW=")
 	s.Producer.Publish(harness.Registrations, 1, 1, 1)
 	harness.Eventually(t, 20*time.Second, "the literal address", func() error {

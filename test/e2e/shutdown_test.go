@@ -51,7 +51,8 @@ func TestTerminatedWithRequestsInFlight(t *testing.T) {
 			t.Errorf("event %s was sent %d times", id, n)
 		}
 	}
-	harness.Figure(t, "group left after %s, stopped after %s with %d of %d events delivered and rows %v; the rest by the next daemon",
+	harness.Figure(t,
+		"group left after %s, stopped after %s with %d of %d events delivered and rows %v; the rest by the next daemon",
 		left, stopped, finished, len(ids), states)
 	next.Terminate()
 }
@@ -86,7 +87,9 @@ func TestTerminatedWithRequestsThatHang(t *testing.T) {
 	s.Delivers("first", ids, harness.Lease+30*time.Second)
 	took := harness.Since(begun)
 	s.Producer.WaitCommitted(10*time.Second, harness.Registrations)
-	harness.Figure(t, "stopped after %s with rows %v; all %d events delivered by the next daemon after %s", stopped, states, len(ids), took)
+	harness.Figure(t,
+		"stopped after %s with rows %v; all %d events delivered by the next daemon after %s",
+		stopped, states, len(ids), took)
 	next.Terminate()
 }
 

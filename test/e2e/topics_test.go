@@ -60,7 +60,9 @@ func TestTopicsThatComeLater(t *testing.T) {
 	for _, topic := range []string{"there", "later"} {
 		s.Producer.WaitCommitted(10*time.Second, topic)
 	}
-	harness.Figure(t, "first position committed after %s; a topic that came later read after %s, a new partition after %s", first, later, partition)
+	harness.Figure(t,
+		"first position committed after %s; a topic that came later read after %s, a new partition after %s",
+		first, later, partition)
 	d.Terminate()
 }
 

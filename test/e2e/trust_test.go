@@ -88,7 +88,8 @@ func TestOAuth2(t *testing.T) {
 	ids = append(ids, s.Producer.Publish(harness.Registrations, 2, 51, 100)...)
 	s.Delivers("hook", ids, 40*time.Second)
 	harness.Eventually(t, 20*time.Second, "attempts without a token", func() error {
-		return harness.AtLeast(s.MustNumber("SELECT COUNT(*) FROM webhook_dispatcher_attempt WHERE rule_id = ? AND error_class = 'token'", wrong), 1)
+		return harness.AtLeast(s.MustNumber(`SELECT COUNT(*) FROM webhook_dispatcher_attempt
+  WHERE rule_id = ? AND error_class = 'token'`, wrong), 1)
 	})
 	if s.Count("wrong") != 0 {
 		t.Error("a request was sent without a token")

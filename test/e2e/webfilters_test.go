@@ -117,7 +117,8 @@ func TestSlowFilter(t *testing.T) {
 	s.Rule("hook")
 	filterRow(s, harness.RegistrationRule, s.URL("slow"), true, "")
 	s.On("slow", func(int, *harness.Received) harness.Reply {
-		return harness.Reply{Status: http.StatusOK, Body: `{"data": {"` + userData + `": "seen"}}`, After: harness.Passed(1200 * time.Millisecond)}
+		return harness.Reply{Status: http.StatusOK, Body: `{"data": {"` + userData + `": "seen"}}`,
+			After: harness.Passed(1200 * time.Millisecond)}
 	})
 	s.Producer.CreateTopic(harness.Registrations, 2)
 	d := s.Serve()
@@ -204,7 +205,8 @@ func TestFiltersOfOneTypeDelayNoOther(t *testing.T) {
 	}
 	checkFiltered(s, "login")
 	harness.Eventually(t, 30*time.Second, "rows in the lane of the first filter", func() error {
-		return harness.AtLeast(s.Rows("kind = 2 AND rule_id = (SELECT MIN(id) FROM openedx_webhooks_webfilter WHERE event = ?)", harness.RegistrationRule), 1)
+		return harness.AtLeast(s.Rows(`kind = 2 AND rule_id =
+  (SELECT MIN(id) FROM openedx_webhooks_webfilter WHERE event = ?)`, harness.RegistrationRule), 1)
 	})
 	d.Terminate()
 }

@@ -58,7 +58,8 @@ func EmptySite(t *testing.T, own ...*Server) *Site {
 	name = notInNames.ReplaceAllString(name, "")
 	name = w.run + "-" + name[:min(40, len(name))]
 	s := &Site{
-		Receiver: newReceiver(t), T: t, w: w, binary: w.binary, Kafka: w.kafka, MariaDB: w.mariadb, Prefix: name, group: name + "-webhook-dispatcher",
+		Receiver: newReceiver(t), T: t, w: w, binary: w.binary, Kafka: w.kafka, MariaDB: w.mariadb,
+		Prefix: name, group: name + "-webhook-dispatcher",
 		Database: strings.ReplaceAll(name, "-", "_"), Registry: "http://" + w.registry.Address() + "/apis/ccompat/v7",
 	}
 	for _, server := range own {
