@@ -24,6 +24,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/dispatch"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/intake"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/queue"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/sender"
@@ -62,7 +63,7 @@ type App struct {
 	store      *store.Store
 	rules      *rule.Refresher
 	registry   *decode.Client
-	intake     *intake
+	intake     *intake.Intake
 	consumer   *bus.Consumer
 	writer     *queue.Writer
 	gauge      *queue.DepthMonitor
@@ -103,7 +104,7 @@ func (a *App) build(o Options) error {
 		return err
 	}
 
-	a.store, err = openStore(cfg, a.logger)
+	a.store, err = OpenStore(&cfg.Database, a.logger.With("component", "store"))
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/backoff"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
@@ -89,13 +90,13 @@ func (g *DepthMonitor) book() *ledger {
 
 // Run measures and reads until ctx ends.
 func (g *DepthMonitor) Run(ctx context.Context) {
-	measuring, reading := quietly{logger: g.logger}, quietly{logger: g.logger}
-	note(ctx, &reading, "read what waits", g.read(ctx)) // measuring may take its time
+	measuring, reading := streakLog{logger: g.logger}, streakLog{logger: g.logger}
+	reading.note(ctx, "read what waits", g.read(ctx)) // measuring may take its time
 	for ctx.Err() == nil {
 		// Reading goes on where measuring fails: another replica may be luckier.
-		note(ctx, &measuring, "measure what waits", g.measure(ctx))
-		note(ctx, &reading, "read what waits", g.read(ctx))
-		if sleep(ctx, jittered(readEvery)) != nil {
+		measuring.note(ctx, "measure what waits", g.measure(ctx))
+		reading.note(ctx, "read what waits", g.read(ctx))
+		if backoff.Sleep(ctx, backoff.Jitter(readEvery)) != nil {
 			return
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/backoff"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
@@ -105,7 +106,7 @@ func NewPauser(o PauserOptions) (*Pauser, error) {
 
 // Run looks and compares until ctx ends.
 func (p *Pauser) Run(ctx context.Context) {
-	log := quietly{logger: p.logger}
+	log := streakLog{logger: p.logger}
 	next := time.Now()
 	for ctx.Err() == nil {
 		err := p.look(ctx)
@@ -113,8 +114,8 @@ func (p *Pauser) Run(ctx context.Context) {
 			err = errors.Join(err, p.compare(ctx)) // a rule that cannot be paused keeps no mark from being cleared
 			next = now.Add(compareEvery)
 		}
-		note(ctx, &log, "pause rules whose endpoint fails", err)
-		if sleep(ctx, jittered(lookEvery)) != nil {
+		log.note(ctx, "pause rules whose endpoint fails", err)
+		if backoff.Sleep(ctx, backoff.Jitter(lookEvery)) != nil {
 			return
 		}
 	}

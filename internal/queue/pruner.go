@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/backoff"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
@@ -60,12 +61,12 @@ func NewPruner(store PruneStore, keep Retention, logger *slog.Logger) (*Pruner, 
 
 // Run prunes about once a minute until ctx ends. Replicas may prune at the same time.
 func (p *Pruner) Run(ctx context.Context) {
-	log := quietly{logger: p.logger}
+	log := streakLog{logger: p.logger}
 	for {
-		if sleep(ctx, jittered(pruneEvery)) != nil {
+		if backoff.Sleep(ctx, backoff.Jitter(pruneEvery)) != nil {
 			return
 		}
-		note(ctx, &log, "prune old rows", p.prune(ctx))
+		log.note(ctx, "prune old rows", p.prune(ctx))
 	}
 }
 
@@ -110,7 +111,7 @@ func drainBatches(ctx context.Context, age time.Duration, do func(context.Contex
 		if err != nil || n < pruneRows {
 			return total, err
 		}
-		if err := sleep(ctx, prunePause); err != nil {
+		if err := backoff.Sleep(ctx, prunePause); err != nil {
 			return total, err
 		}
 	}

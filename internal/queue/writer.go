@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
@@ -29,8 +30,9 @@ type Writer struct {
 
 	ledger *ledger // nil: nobody wants to know
 
-	discarded time.Time // when discarded results were last logged; the writer of results alone uses it
-	refusals  throttle  // the writer of rows alone uses it
+	discarded rate.Sometimes // logged
+	refusals  rate.Sometimes // logged
+	unlogged  int            // refused rows since the last line; only the goroutine that writes rows uses it
 
 	mu      sync.Mutex
 	refused map[delivery.ID]refusal // rows that the database takes in no form
@@ -81,7 +83,8 @@ func NewWriter(store Store, logger *slog.Logger, reg prometheus.Registerer, gaug
 	}
 	w := &Writer{
 		store: store, logger: logger, metrics: newWriterMetrics(reg), ledger: gauge.book(),
-		refused: make(map[delivery.ID]refusal),
+		refused:   make(map[delivery.ID]refusal),
+		discarded: rate.Sometimes{Interval: time.Minute}, refusals: rate.Sometimes{Interval: time.Minute},
 	}
 	w.rows = newBatcher("rows", batchRows, logger, w.insert)
 	w.rows.wanted = w.isWanted
@@ -184,11 +187,10 @@ func (w *Writer) insert(ctx context.Context, batch []parking) error {
 func (w *Writer) finish(ctx context.Context, batch []delivery.Update) error {
 	lost, err := w.write(ctx, batch)
 	if len(lost) > 0 {
-		if now := time.Now(); now.Sub(w.discarded) >= time.Minute { // the counter has the rest
-			w.discarded = now
+		w.discarded.Do(func() { // the counter has the rest
 			w.logger.WarnContext(ctx, "results discarded: their rows are leased to somebody else or have ended; "+
 				"the leases ran out, or the events were read a second time", "count", len(lost))
-		}
+		})
 	}
 	return err
 }

@@ -91,6 +91,8 @@ func TestFaultsAreFound(t *testing.T) {
 		{"allowed edge", "internal/rule", module + "/internal/delivery", ""},
 		{"plain standard library", "internal/payload", "strings", ""},
 		{"wrong way", "internal/delivery", module + "/internal/rule", "internal/delivery must not import internal/rule"},
+		{"shared package", "internal/offset", module + "/internal/backoff", ""},
+		{"shared module", "internal/offset", "golang.org/x/time/rate", ""},
 		{"foreign module", "internal/dispatch", "github.com/segmentio/kafka-go", "kafka-go: its row has no such module"},
 		{"allowed module", "internal/bus", "github.com/segmentio/kafka-go/sasl/plain", ""},
 		{"module that only begins alike", "internal/bus", "github.com/segmentio/kafka-gox", "must not import"},
@@ -168,6 +170,7 @@ func faults(pkg listed) []string {
 func barred(rule row, imported string) string {
 	first, _, _ := strings.Cut(imported, "/")
 	switch {
+	case slices.ContainsFunc(shared, func(all string) bool { return within(imported, all) }):
 	case strings.HasPrefix(imported, module+"/"):
 		if ours := strings.TrimPrefix(imported, module+"/"); !mayUse(rule, ours) {
 			return "its row names " + orNothing(rule.ours)

@@ -1,4 +1,4 @@
-package dispatch_test
+package plan_test
 
 import (
 	"fmt"
@@ -7,9 +7,9 @@ import (
 	"time"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/dispatch"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/expression"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/plan"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/pkg/event"
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
@@ -72,7 +72,7 @@ func TestPlanForARuleThatRests(t *testing.T) {
 	r.Resting = true
 	begun := time.Now()
 	for range 20 {
-		planned := dispatch.Plan(userMessage(t), []*rule.Rule{r})
+		planned := plan.Deliveries(userMessage(t), []*rule.Rule{r})
 		if len(planned) != 1 || planned[0].Format != delivery.FormatEvent || string(planned[0].Body) != plainBody {
 			t.Fatalf("planned %+v, want the event itself", planned)
 		}
@@ -116,8 +116,8 @@ func TestPlan(t *testing.T) {
 		"options cannot be read":    {unread, asEvent, plainBody, "the options of the rule cannot be read"},
 	} {
 		m := userMessage(t)
-		planned := dispatch.Plan(m, []*rule.Rule{tc.rule})
-		body, format, wanted, err := dispatch.Build(tc.rule, m)
+		planned := plan.Deliveries(m, []*rule.Rule{tc.rule})
+		body, format, wanted, err := plan.Build(tc.rule, m)
 		if tc.body == "" {
 			if len(planned) != 0 || wanted || err != nil {
 				t.Errorf("%s: planned %v, built %v, %v; want nothing", name, planned, wanted, err)
@@ -158,7 +158,7 @@ func TestPlanSharesBodies(t *testing.T) {
 			made(t, 10*i+5, payload.ShapePlugin, delivery.FormatJSON, "", "{a: 1}"),  // its own
 		)
 	}
-	planned := dispatch.Plan(userMessage(t), rules)
+	planned := plan.Deliveries(userMessage(t), rules)
 	if len(planned) != len(rules) {
 		t.Fatalf("%d deliveries, want %d", len(planned), len(rules))
 	}
@@ -172,15 +172,15 @@ func TestPlanSharesBodies(t *testing.T) {
 	if &planned[0].Body[0] != &planned[4].Body[0] {
 		t.Error("the event of a failed transform is not the plain body")
 	}
-	overhead := dispatch.MemoryCost(make([]delivery.Delivery, len(planned)))
+	overhead := plan.MemoryCost(make([]delivery.Delivery, len(planned)))
 	want := overhead
 	for _, bytes := range distinct {
 		want += bytes
 	}
-	if got := dispatch.MemoryCost(planned); got != want || overhead <= 0 {
+	if got := plan.MemoryCost(planned); got != want || overhead <= 0 {
 		t.Errorf("footprint %d, want %d", got, want)
 	}
-	if dispatch.Plan(userMessage(t), nil) != nil || dispatch.MemoryCost(nil) != 0 {
+	if plan.Deliveries(userMessage(t), nil) != nil || plan.MemoryCost(nil) != 0 {
 		t.Error("something of nothing")
 	}
 }
@@ -202,7 +202,7 @@ func TestPlanLeavesOutOtherTimes(t *testing.T) {
 	}
 	snapshot := rule.NewSnapshot(rule.Table{Webhooks: rows, Options: options}, &rule.Compiler{Catalogue: catalogue, Adopted: true})
 	matched := snapshot.Match(userType)
-	planned := dispatch.Plan(m, matched)
+	planned := plan.Deliveries(m, matched)
 	if len(matched) != 2 || len(planned) != 1 || planned[0].RuleID != 1 {
 		t.Errorf("%d rules, planned %v; want rule 1 of two", len(matched), planned)
 	}
@@ -217,7 +217,7 @@ func TestPlanAllocations(t *testing.T) {
 		for i := range rules {
 			rules[i] = made(t, int32(i), payload.ShapePlugin, delivery.FormatJSON, "", "")
 		}
-		if got := testing.AllocsPerRun(100, func() { dispatch.MemoryCost(dispatch.Plan(m, rules)) }); got != body+1 {
+		if got := testing.AllocsPerRun(100, func() { plan.MemoryCost(plan.Deliveries(m, rules)) }); got != body+1 {
 			t.Errorf("%v allocations for %d rules, want %v for the body and one", got, n, body)
 		}
 	}
@@ -236,7 +236,7 @@ func BenchmarkPlan(b *testing.B) {
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				dispatch.MemoryCost(dispatch.Plan(m, rules))
+				plan.MemoryCost(plan.Deliveries(m, rules))
 			}
 		})
 	}

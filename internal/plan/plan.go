@@ -1,10 +1,15 @@
-package dispatch
+// Package plan turns an event into deliveries: it applies the filter, transform and shape of each
+// rule and makes the bodies.
+//
+// It promises that rules which send the same body share its bytes, and that an event whose body
+// cannot be made now is kept as it is and rendered again when it is sent. It does not choose the
+// rules, and sends and stores nothing.
+package plan
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/expression"
@@ -12,10 +17,11 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
-// Plan returns the deliveries of the event: one for each rule that is for events of its time and whose filter lets it through. Where the
-// body cannot be made now, be it that the rule's options cannot be read or that its filter or transform fails, the delivery has the event
-// itself (delivery.FormatEvent): it is built when it is sent, by the rule of that moment. Rules that send the same share its bytes.
-func Plan(m *payload.Message, rules []*rule.Rule) []delivery.Delivery {
+// Deliveries returns the deliveries of an event: one for each rule that takes events of its time and
+// whose filter lets it through. If the body cannot be made now (the rule's options cannot be read,
+// or its filter or transform fails), the delivery holds the event itself (delivery.FormatEvent): it
+// is rendered when it is sent, by the rule of that moment. Rules that send the same share its bytes.
+func Deliveries(m *payload.Message, rules []*rule.Rule) []delivery.Delivery {
 	if len(rules) == 0 {
 		return nil
 	}
@@ -41,15 +47,25 @@ func Plan(m *payload.Message, rules []*rule.Rule) []delivery.Delivery {
 	return out
 }
 
-// plan is build for an event that is not sent now.
-func (b *builder) plan(r *rule.Rule) (body []byte, format delivery.Format, wanted bool, err error) {
-	if r.Resting {
-		return nil, 0, false, errResting
-	}
+// Build returns what the rule sends of the event; wanted is false if its filter leaves the event
+// out. An error names the expression that failed, and why; see RenderFailure. It may hold parts of
+// the event: it must not be logged.
+func Build(r *rule.Rule, m *payload.Message) (
+	body []byte, format delivery.Format, wanted bool, err error,
+) {
+	b := builder{message: m}
 	return b.build(r)
 }
 
-// renderError says of an error what failed.
+// RenderFailure returns what failed when Build returned err.
+func RenderFailure(err error) delivery.RenderFailure {
+	if e, ok := errors.AsType[*renderError](err); ok {
+		return e.what
+	}
+	return delivery.RenderFailure{Stage: delivery.StageRule}
+}
+
+// renderError is an error that knows what failed.
 type renderError struct {
 	error
 
@@ -58,35 +74,11 @@ type renderError struct {
 
 func (e *renderError) Unwrap() error { return e.error }
 
-// unbuilt returns what failed where Build returned err.
-func renderFailure(err error) delivery.RenderFailure {
-	if e, ok := errors.AsType[*renderError](err); ok {
-		return e.what
-	}
-	return delivery.RenderFailure{Stage: delivery.StageRule}
-}
-
-// failed returns err as one of the expression at the stage. Good runs of other events may come meanwhile: then the failure seems to be
-// later than it was, which ends no row too late.
+// failed returns err as one of the expression at the stage. If another event renders at this moment,
+// the failure seems later than it was, so no streak ends too late.
 func failed(stage delivery.Stage, p *expression.Program, err error) error {
-	return &renderError{err, delivery.RenderFailure{Stage: stage, Runs: delivery.Runs{Counter: &p.Good, Good: p.Good.Load()}}}
-}
-
-// goodRuns returns the counter of an expression's good runs, nil where there is no expression.
-func goodRuns(p *expression.Program) *atomic.Uint64 {
-	if p == nil {
-		return nil
-	}
-	return &p.Good
-}
-
-var errResting = errors.New("the rule is paused because its expressions fail")
-
-// Build returns what the rule sends of the event; wanted is false where its filter leaves the event out. An error says which expression
-// failed, and why. It may hold parts of the event: it must not be logged.
-func Build(r *rule.Rule, m *payload.Message) (body []byte, format delivery.Format, wanted bool, err error) {
-	b := builder{message: m}
-	return b.build(r)
+	runs := delivery.Runs{Counter: &p.Good, Good: p.Good.Load()}
+	return &renderError{err, delivery.RenderFailure{Stage: stage, Runs: runs}}
 }
 
 // builder makes the bodies of one event.
@@ -101,12 +93,27 @@ const (
 	formats = delivery.FormatCloudEvents + 1
 )
 
-func (b *builder) build(r *rule.Rule) (body []byte, format delivery.Format, wanted bool, err error) {
+var errResting = errors.New("the rule is paused because its expressions fail")
+
+// plan is build for an event that may be kept: the expressions of a rule that is paused because they
+// fail are not run.
+func (b *builder) plan(r *rule.Rule) (
+	body []byte, format delivery.Format, wanted bool, err error,
+) {
+	if r.Resting {
+		return nil, 0, false, errResting
+	}
+	return b.build(r)
+}
+
+func (b *builder) build(r *rule.Rule) (
+	body []byte, format delivery.Format, wanted bool, err error,
+) {
 	if r.Unread {
 		return nil, 0, false, errors.New("the options of the rule cannot be read")
 	}
 	if r.Filter != nil {
-		// What expressions may take of the time is bounded by themselves.
+		// Expressions bound their own time.
 		if wanted, err = r.Filter.Test(context.Background(), b.in()); err != nil {
 			return nil, 0, false, failed(delivery.StageFilter, r.Filter, err)
 		}
@@ -131,11 +138,13 @@ func (b *builder) transform(r *rule.Rule) ([]byte, error) {
 		return nil, err
 	}
 	if r.Format == delivery.FormatForm && v.Kind() != payload.Object {
-		return nil, errors.New("the transform returned no object, and form fields are made of one: make it {…}")
+		return nil, errors.New(
+			"the transform returned no object, and form fields are made of one: make it {…}")
 	}
 	body := payload.Encode(b.message.Wrap(r.Shape, v), r.Format)
 	if len(body) > expression.MaxOutput {
-		return nil, fmt.Errorf("the transform makes a body of %d bytes: make it %d at most", len(body), expression.MaxOutput)
+		return nil, fmt.Errorf("the transform makes a body of %d bytes: make it %d at most",
+			len(body), expression.MaxOutput)
 	}
 	return body, nil
 }
@@ -160,13 +169,14 @@ func (b *builder) shared(s payload.Shape, f delivery.Format) []byte {
 	return *body
 }
 
-// flightOverhead is what a delivery on its way costs in memory beside its body.
-const flightOverhead = 640
+// overhead is what a delivery in flight costs in memory in addition to its body, in bytes.
+const overhead = 640
 
-// MemoryCost returns about how many bytes of memory the deliveries of one event, as Plan makes them, take on their way.
+// MemoryCost returns about how many bytes of memory the deliveries of one event, as Deliveries makes
+// them, take while they are in flight.
 func MemoryCost(deliveries []delivery.Delivery) int64 {
-	bytes := int64(len(deliveries)) * flightOverhead
-	counted := make(map[*byte]bool) // two bodies are the same one where they begin at the same place
+	bytes := int64(len(deliveries)) * overhead
+	counted := make(map[*byte]bool) // bodies with the same first byte are the same body
 	for i := range deliveries {
 		if body := deliveries[i].Body; len(body) > 0 && !counted[&body[0]] {
 			counted[&body[0]] = true

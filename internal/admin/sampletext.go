@@ -1,6 +1,6 @@
-package cli
+package admin
 
-// sampleText returns a plausible text for a field of that name, so that a receiver's own checks let a sample through.
+// sampleText returns a plausible text for a field, so that a sample passes a receiver's own checks.
 func sampleText(field string) string {
 	switch field {
 	case "course_key", "course_id", "master_course_key", "content_key":
