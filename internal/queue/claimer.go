@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"log/slog"
 	mathrand "math/rand/v2"
 	"time"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/backoff"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/metric"
 )
 
 // ClaimStore is the database as the claimer needs it.
@@ -69,20 +71,32 @@ type Claimer struct {
 	ledger  *ledger                     // nil: nobody wants to know
 }
 
-// NewClaimer returns a claimer. settle writes results, as Writer.Settle does. gauge, where there is one, learns which rows are being sent.
-func NewClaimer(
-	store ClaimStore, lanes Lanes, settle func(delivery.Update), logger *slog.Logger, reg prometheus.Registerer, gauge *DepthMonitor,
-) (*Claimer, error) {
-	if store == nil || lanes == nil || settle == nil {
+// ClaimerOptions are what a claimer needs.
+type ClaimerOptions struct {
+	Store      ClaimStore            // required
+	Lanes      Lanes                 // required
+	Settle     func(delivery.Update) // writes results, as Writer.Settle does; required
+	Depth      *DepthMonitor         // learns which rows are being sent; nil: nobody wants to know
+	Logger     *slog.Logger          // nil discards
+	Registerer prometheus.Registerer // nil: no metrics
+}
+
+// NewClaimer returns a claimer.
+func NewClaimer(o ClaimerOptions) (*Claimer, error) {
+	if o.Store == nil || o.Lanes == nil || o.Settle == nil {
 		return nil, errors.New("claimer: store, lanes and settle are required")
 	}
-	if logger == nil {
-		logger = slog.New(slog.DiscardHandler)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	metrics, err := newClaimerMetrics(o.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("claimer: %w", err)
 	}
 	return &Claimer{
-		store: store, lanes: lanes, settle: settle, logger: logger, metrics: newClaimerMetrics(reg),
+		store: o.Store, lanes: o.Lanes, settle: o.Settle, logger: o.Logger, metrics: metrics,
 		wake: make(chan struct{}, 1), checked: make(map[delivery.Lane]time.Time), resting: make(map[delivery.Lane]time.Time),
-		faults: streakLog{logger: logger}, crashes: rate.Sometimes{Interval: time.Minute}, ledger: gauge.book(),
+		faults: streakLog{logger: o.Logger}, crashes: rate.Sometimes{Interval: time.Minute}, ledger: o.Depth.book(),
 	}, nil
 }
 
@@ -291,7 +305,7 @@ type claimerMetrics struct {
 	orphaned   prometheus.Counter
 }
 
-func newClaimerMetrics(reg prometheus.Registerer) *claimerMetrics {
+func newClaimerMetrics(reg prometheus.Registerer) (*claimerMetrics, error) {
 	m := &claimerMetrics{
 		claimed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "webhook_dispatcher_rows_claimed_total", Help: "Rows claimed to be sent.",
@@ -306,8 +320,5 @@ func newClaimerMetrics(reg prometheus.Registerer) *claimerMetrics {
 			Name: "webhook_dispatcher_rows_orphaned_total", Help: "Rows made dead because their rule was deleted.",
 		}),
 	}
-	if reg != nil {
-		reg.MustRegister(m.claimed, m.failures, m.crashLoops, m.orphaned)
-	}
-	return m
+	return m, metric.Register(reg, m.claimed, m.failures, m.crashLoops, m.orphaned)
 }

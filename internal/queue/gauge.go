@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strconv"
 	"sync/atomic"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/backoff"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/metric"
 )
 
 // DepthStore is the database as the gauge needs it.
@@ -67,9 +69,11 @@ func NewDepthMonitor(o DepthMonitorOptions) (*DepthMonitor, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	g := &DepthMonitor{store: o.Store, ledger: newLedger(o.Limits), logger: o.Logger}
-	g.metrics = newGaugeMetrics(o.Registerer, o.PerRule)
-	return g, nil
+	metrics, err := newGaugeMetrics(o.Registerer, o.PerRule)
+	if err != nil {
+		return nil, fmt.Errorf("depth monitor: %w", err)
+	}
+	return &DepthMonitor{store: o.Store, ledger: newLedger(o.Limits), logger: o.Logger, metrics: metrics}, nil
 }
 
 // Full tells whether as many rows of the lane wait as may, or as many in all. It looks at memory alone, and may be called from any
@@ -148,7 +152,7 @@ type gaugeMetrics struct {
 // same is part of each help text: the numbers are the database's, not the replica's.
 const same = " The same on every replica: take the max, not the sum."
 
-func newGaugeMetrics(reg prometheus.Registerer, perRule bool) *gaugeMetrics {
+func newGaugeMetrics(reg prometheus.Registerer, perRule bool) (*gaugeMetrics, error) {
 	m := &gaugeMetrics{
 		rows: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "webhook_dispatcher_queue_rows", Help: "Rows in the database: waiting (pending or being sent) and dead." + same,
@@ -189,13 +193,11 @@ func newGaugeMetrics(reg prometheus.Registerer, perRule bool) *gaugeMetrics {
 			Name: "webhook_dispatcher_rule_rows", Help: "Waiting rows of a rule; no series where there are none." + same,
 		}, []string{"rule_id"})
 	}
-	if reg != nil {
-		reg.MustRegister(m.rows, m.bytes, m.oldest, m.lanes, m.failing, m.limitUsed, measured)
-		if perRule {
-			reg.MustRegister(m.perRule)
-		}
+	all := []prometheus.Collector{m.rows, m.bytes, m.oldest, m.lanes, m.failing, m.limitUsed, measured}
+	if perRule {
+		all = append(all, m.perRule)
 	}
-	return m
+	return m, metric.Register(reg, all...)
 }
 
 func (m *gaugeMetrics) show(records []delivery.LaneRecord, asked time.Time) {

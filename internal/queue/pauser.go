@@ -11,6 +11,7 @@ import (
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/backoff"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/metric"
 )
 
 // PauseStore is the database as the pauser needs it.
@@ -98,8 +99,8 @@ func NewPauser(o PauserOptions) (*Pauser, error) {
 	for _, r := range []delivery.Reason{delivery.ReasonFailing, delivery.ReasonGone, delivery.ReasonExpression} {
 		p.counter.WithLabelValues(string(r))
 	}
-	if o.Registerer != nil {
-		o.Registerer.MustRegister(p.counter)
+	if err := metric.Register(o.Registerer, p.counter); err != nil {
+		return nil, fmt.Errorf("pauser: %w", err)
 	}
 	return p, nil
 }

@@ -45,18 +45,25 @@ type Pruner struct {
 	logger *slog.Logger
 }
 
+// PrunerOptions are what a pruner needs.
+type PrunerOptions struct {
+	Store  PruneStore // required
+	Keep   Retention
+	Logger *slog.Logger // nil discards
+}
+
 // NewPruner returns a pruner.
-func NewPruner(store PruneStore, keep Retention, logger *slog.Logger) (*Pruner, error) {
-	if store == nil {
+func NewPruner(o PrunerOptions) (*Pruner, error) {
+	if o.Store == nil {
 		return nil, errors.New("pruner: no store")
 	}
-	if keep.Delivered != 0 && keep.Delivered < 24*time.Hour {
+	if o.Keep.Delivered != 0 && o.Keep.Delivered < 24*time.Hour {
 		return nil, errors.New("retention of delivered rows must be a day at least: they hold the key by which a repeat is recognised")
 	}
-	if logger == nil {
-		logger = slog.New(slog.DiscardHandler)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Pruner{store: store, keep: keep, logger: logger}, nil
+	return &Pruner{store: o.Store, keep: o.Keep, logger: o.Logger}, nil
 }
 
 // Run prunes about once a minute until ctx ends. Replicas may prune at the same time.

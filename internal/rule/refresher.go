@@ -84,7 +84,10 @@ func New(options Options) (*Refresher, error) {
 		options.Logger = slog.New(slog.DiscardHandler)
 	}
 	r := &Refresher{options: options, log: options.Logger, turn: make(chan struct{}, 1), faults: faults{}}
-	r.metrics = newMetrics(options.Registerer, r.lastRefresh)
+	var err error
+	if r.metrics, err = newMetrics(options.Registerer, r.lastRefresh); err != nil {
+		return nil, fmt.Errorf("rules: %w", err)
+	}
 	return r, nil
 }
 

@@ -41,7 +41,7 @@ const (
 )
 
 // shared are packages that every other may import: they know nothing of the world.
-var shared = []string{module + "/internal/backoff", xtime}
+var shared = []string{module + "/internal/backoff", module + "/internal/metric", xtime}
 
 // table is the import table of the design. Imports point one way: a package stands below all that it imports. A new
 // package gets a row; a new import gets a place in one only when the package is meant to know of it.
@@ -54,6 +54,7 @@ var table = []row{
 	// Pure: no Kafka, no HTTP, no SQL, no clock of their own.
 	{pkg: "internal/backoff"},
 	{pkg: "internal/bus"}, // the contract, and the checkpoint that a bus may use
+	{pkg: "internal/metric", others: []string{prometheus}},
 	{pkg: "internal/suggest"},
 	{pkg: "internal/delivery", ours: []string{"pkg/event"}},
 	{pkg: "internal/breaker", ours: []string{"internal/delivery"}, others: []string{breaker}},
