@@ -21,6 +21,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/replay"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
@@ -37,10 +38,11 @@ type Options struct {
 	Store Store
 	// Compiler is for replays that make requests of events again, as the daemons make them.
 	Compiler *rule.Compiler
-	// History and Registry are for replays that read topics. AllTopics says that all topics are read, so
-	// that records which are not events are expected.
-	History   replay.History
-	Registry  replay.Registry
+	// Log and Decoder are for replays that read topics or decode records. Decoder is called for each
+	// replay and returns a decoder of its own, which need not be safe for concurrent use.
+	Log     replay.LogReader
+	Decoder func() (decode.Decoder, error)
+	// AllTopics says that all topics are read, so that records which are not events are expected.
 	AllTopics bool
 	// Keys are for the rotation of keys.
 	Keys Keys

@@ -173,9 +173,12 @@ func bodyGone(reason delivery.Reason) error {
 
 // newReplayer returns a replayer of its own run.
 func (a *Admin) newReplayer(apply bool) (*replay.Replayer, error) {
+	decoder, err := a.o.Decoder()
+	if err != nil {
+		return nil, err
+	}
 	o := replay.Options{
-		History: a.o.History, Registry: a.o.Registry, Catalogue: a.o.Catalogue, Rows: a.o.Store, Records: a.o.Store,
-		Everything: a.o.AllTopics, Apply: apply,
+		Log: a.o.Log, Decoder: decoder, Rows: a.o.Store, Records: a.o.Store, Everything: a.o.AllTopics, Apply: apply,
 	}
 	_, _ = rand.Read(o.Run[:]) // it never fails
 	return replay.New(o)

@@ -141,7 +141,8 @@ func viewTopics(choice *replay.Choice, report *replay.Report) *TopicReplayView {
 	}
 	for _, p := range report.Parts {
 		v.Partitions = append(v.Partitions, PartitionView{
-			Topic: p.Topic, Partition: p.Partition, From: p.From, To: p.To, Next: p.Next, Oldest: orNull(p.Oldest), Lost: p.Lost,
+			Topic: p.Topic, Partition: p.Partition, From: int64(p.From), To: int64(p.To), Next: int64(p.Next),
+			Oldest: orNull(p.Oldest), Lost: p.Lost,
 		})
 	}
 	return v

@@ -6,19 +6,22 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus/kafka"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode/confluent"
+	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
 
 // Topics are what replays read events from. Nothing is connected to before the first question.
 type Topics struct {
-	History  *bus.History
-	Registry *decode.Client
+	Log       *kafka.LogReader
+	registry  *confluent.Client
+	catalogue *schema.Catalogue
 }
 
 // NewTopics returns the topics and the registry that the daemon's settings describe.
-func NewTopics(cfg *config.Bus) (*Topics, error) {
+func NewTopics(cfg *config.Bus, catalogue *schema.Catalogue) (*Topics, error) {
 	kafkaTLS, sasl, err := kafkaSecurity(cfg)
 	if err != nil {
 		return nil, err
@@ -27,48 +30,44 @@ func NewTopics(cfg *config.Bus) (*Topics, error) {
 	if err != nil {
 		return nil, err
 	}
-	history, err := bus.NewHistory(bus.HistoryOptions{
+	log, err := kafka.NewLogReader(kafka.LogReaderOptions{
 		Brokers: cfg.BootstrapServers, TopicPrefix: cfg.TopicPrefix, Topics: cfg.Topics, TLS: kafkaTLS, SASL: sasl,
 	})
 	if err != nil {
 		registry.Close()
 		return nil, err
 	}
-	return &Topics{history, registry}, nil
+	return &Topics{log, registry, catalogue}, nil
+}
+
+// Decoder returns a decoder for one replay, which does not wait long for the registry.
+func (t *Topics) Decoder() (decode.Decoder, error) {
+	return confluent.New(confluent.Impatient(t.registry), t.catalogue)
 }
 
 // Close closes the connections.
 func (t *Topics) Close() {
-	t.History.Close()
-	t.Registry.Close()
+	t.Log.Close()
+	t.registry.Close()
 }
 
 // newRegistryClient builds the client of the schema registry. It connects to nothing yet.
-func newRegistryClient(cfg *config.Bus, logger *slog.Logger, registerer prometheus.Registerer) (*decode.Client, error) {
-	roots, err := ownCA(cfg.SchemaRegistryCAFile, "WEBHOOK_DISPATCHER_SCHEMA_REGISTRY_CA_FILE")
+func newRegistryClient(cfg *config.Bus, logger *slog.Logger, registerer prometheus.Registerer) (*confluent.Client, error) {
+	roots, err := cfg.RegistryTLS()
 	if err != nil {
 		return nil, err
 	}
-	return decode.NewClient(decode.ClientOptions{
+	return confluent.NewClient(confluent.ClientOptions{
 		URL: cfg.SchemaRegistryURL, Username: cfg.SchemaRegistryAPIKey.Reveal(), Password: cfg.SchemaRegistryAPISecret.Reveal(),
 		TLS: roots, Logger: logger, Registerer: registerer,
 	})
 }
 
 // kafkaSecurity returns how to reach the brokers; nil for plain text and nil for no credentials.
-func kafkaSecurity(cfg *config.Bus) (*tls.Config, *bus.SASL, error) {
-	var conf *tls.Config
-	if cfg.TLSToKafka() {
-		var err error
-		if conf, err = ownCA(cfg.KafkaCAFile, "WEBHOOK_DISPATCHER_KAFKA_CA_FILE"); err != nil {
-			return nil, nil, err
-		}
-		if conf == nil {
-			conf = &tls.Config{MinVersion: tls.VersionTLS12}
-		}
+func kafkaSecurity(cfg *config.Bus) (*tls.Config, *kafka.SASL, error) {
+	conf, err := cfg.KafkaTLSConfig()
+	if err != nil || cfg.APIKey == "" {
+		return conf, nil, err
 	}
-	if cfg.APIKey == "" {
-		return conf, nil, nil
-	}
-	return conf, &bus.SASL{Mechanism: cfg.SASLMechanism, Username: cfg.APIKey.Reveal(), Password: cfg.APISecret.Reveal()}, nil
+	return conf, &kafka.SASL{Mechanism: cfg.SASLMechanism, Username: cfg.APIKey.Reveal(), Password: cfg.APISecret.Reveal()}, nil
 }

@@ -40,13 +40,13 @@ func (s *session) withTopics(rules *ruleSettings, bus *config.Bus, use func(*adm
 	if err != nil {
 		return err
 	}
-	topics, err := app.NewTopics(bus)
+	topics, err := app.NewTopics(bus, compiler.Catalogue)
 	if err != nil {
 		return usageError{err} // nothing has been connected to: a setting is wrong
 	}
 	defer topics.Close()
 	return s.withAdmin(&rules.Database, admin.Options{
-		Compiler: compiler, History: topics.History, Registry: topics.Registry, AllTopics: bus.AllTopics(),
+		Compiler: compiler, Log: topics.Log, Decoder: topics.Decoder, AllTopics: bus.AllTopics(),
 	}, use)
 }
 
