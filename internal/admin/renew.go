@@ -42,7 +42,7 @@ func webhook(rules *rule.Snapshot, id int32) (*rule.Entry, *rule.Rule, error) {
 type renewal struct {
 	store Store
 	rules *rule.Snapshot
-	anew  *replay.Anew
+	rows  *replay.Renewal
 	view  *ReplayView
 	seen  map[uint64]bool
 }
@@ -60,7 +60,7 @@ func (a *Admin) renew(ctx context.Context, r *Replay, view *ReplayView) (*Replay
 	if err != nil {
 		return nil, err
 	}
-	w := &renewal{store: a.o.Store, rules: rules, anew: replayer.Anew(), view: view, seen: map[uint64]bool{}}
+	w := &renewal{store: a.o.Store, rules: rules, rows: replayer.Renewal(), view: view, seen: map[uint64]bool{}}
 	if len(r.IDs) > 0 {
 		err = a.renewIDs(ctx, w, r.IDs)
 	} else {
@@ -72,10 +72,10 @@ func (a *Admin) renew(ctx context.Context, r *Replay, view *ReplayView) (*Replay
 	var counts replay.Counts
 	var failures []replay.Failure
 	if err == nil {
-		if n := w.anew.Searched(); n > 0 && r.Searching != nil {
+		if n := w.rows.Searched(); n > 0 && r.Searching != nil {
 			r.Searching(n)
 		}
-		counts, failures, err = w.anew.Finish(ctx)
+		counts, failures, err = w.rows.Finish(ctx)
 	}
 	for _, f := range failures {
 		view.refuse(f.ID.String(), errors.New(f.Why))
@@ -159,9 +159,9 @@ func (w *renewal) take(ctx context.Context, name string, row *store.Summary) err
 		}
 		// A row that was delivered or removed by now has no body; its event may be in the topics.
 		if found && len(whole.Body) > 0 {
-			return w.anew.Copy(ctx, &whole)
+			return w.rows.Copy(ctx, &whole)
 		}
 	}
-	w.anew.Search(row, to)
+	w.rows.Search(row, to)
 	return nil
 }

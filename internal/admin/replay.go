@@ -178,7 +178,7 @@ func (a *Admin) newReplayer(apply bool) (*replay.Replayer, error) {
 		return nil, err
 	}
 	o := replay.Options{
-		Log: a.o.Log, Decoder: decoder, Rows: a.o.Store, Records: a.o.Store, Everything: a.o.AllTopics, Apply: apply,
+		Log: a.o.Log, Decoder: decoder, Rows: a.o.Store, Records: a.o.Store, AllTopics: a.o.AllTopics, Apply: apply,
 	}
 	_, _ = rand.Read(o.Run[:]) // it never fails
 	return replay.New(o)

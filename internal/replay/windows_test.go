@@ -31,7 +31,7 @@ func TestReplayFromBeforeTheAdoption(t *testing.T) {
 	}
 	want(t, "counts", counts(&report.Counts), "3 2 2 1 1 0")
 
-	a := w.replayer(true, false).Anew()
+	a := w.replayer(true, false).Renewal()
 	a.Search(summary(22, idOf(22)), adopted)
 	counted, failures, err := a.Finish(t.Context())
 	if err != nil || len(failures) > 0 {
@@ -57,12 +57,12 @@ func TestRedeliverKeepsToTheWindows(t *testing.T) {
 }
 
 // An event that the rule's filter leaves out by now is not passed over in silence.
-func TestAnewSaysWhatTheFilterLeavesOut(t *testing.T) {
+func TestRenewalSaysWhatTheFilterLeavesOut(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.partition("a", 0, w.record(1), w.record(2))
 	filtered := w.since(began, `{"filter":"$data.id == 2"}`).Match(registered)[0]
-	a := w.replayer(true, false).Anew()
+	a := w.replayer(true, false).Renewal()
 	a.Search(summary(1, idOf(1)), filtered)
 	a.Search(summary(2, idOf(2)), filtered)
 	counted, failures, err := a.Finish(t.Context())
