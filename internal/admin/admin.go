@@ -1,19 +1,19 @@
-// Package admin holds the operations of an operator: to list, show and replay deliveries and records
-// that could not be decoded, to show samples of events, and to rotate the keys of secrets. The command
-// line, the API and the console are faces of these operations.
+// Package admin holds the operations of an operator: to list, show and replay deliveries and
+// records that could not be decoded, to show samples of events, and to rotate the keys of secrets.
+// The command line, the API and the console are faces of these operations.
 //
 // An operation takes typed values and returns a typed view. A view has the names, the order and the
 // values of the JSON document that all faces give out; fields without a JSON name are for text. A
 // bulk operation counts first: without Apply it changes nothing and returns what it would do, and
-// with Apply it does that and returns what it did. What takes long reports its progress to a function
-// of the caller.
+// with Apply it does that and returns what it did. What takes long reports its progress to a
+// function of the caller.
 //
-// What is wrong with a request is a *Problem, what does not exist a *NotFoundError, a rule that is in
-// the way a *RuleStateError. Every other error is a failure: a database, a broker or a registry that
-// does not answer.
+// What is wrong with a request is a *Problem, what does not exist a *NotFoundError, a rule that is
+// in the way a *RuleStateError. Every other error is a failure: a database, a broker or a registry
+// that does not answer.
 //
-// The package knows no flags, commands, exit codes or HTTP, prints nothing, and reads no settings and
-// no files. What connects to something is built by the caller and given in Options.
+// The package knows no flags, commands, exit codes or HTTP, prints nothing, and reads no settings
+// and no files. What connects to something is built by the caller and given in Options.
 package admin
 
 import (
@@ -38,8 +38,8 @@ type Options struct {
 	Store Store
 	// Compiler is for replays that make requests of events again, as the daemons make them.
 	Compiler *rule.Compiler
-	// Log and Decoder are for replays that read topics or decode records. Decoder is called for each
-	// replay and returns a decoder of its own, which need not be safe for concurrent use.
+	// Log and Decoder are for replays that read topics or decode records. Decoder is called for
+	// each replay and returns a decoder of its own, which need not be safe for concurrent use.
 	Log     replay.LogReader
 	Decoder func() (decode.Decoder, error)
 	// AllTopics says that all topics are read, so that records which are not events are expected.

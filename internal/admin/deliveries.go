@@ -96,9 +96,9 @@ func viewDelivery(row *store.Summary) DeliveryView {
 	}
 }
 
-// Delivery returns one delivery with its attempts: detail where it has a row, else logged, with what
-// the attempt log knows. Bodies and responses hold learners' data and are only in it with bodies. A
-// delivery with neither row nor attempts is a *NotFoundError.
+// Delivery returns one delivery with its attempts: detail where it has a row, else logged, with
+// what the attempt log knows. Bodies and responses hold learners' data and are only in it with
+// bodies. A delivery with neither row nor attempts is a *NotFoundError.
 func (a *Admin) Delivery(ctx context.Context, ref DeliveryRef, bodies bool) (detail *DeliveryDetail, logged *LoggedDelivery, err error) {
 	row, found, err := a.find(ctx, ref)
 	if err != nil {

@@ -12,7 +12,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 )
 
-// Every face sends these requests, so what is wrong with one is a problem of the option that it names.
+// Every face sends these requests, so what is wrong with one is a problem of the option that it
+// names.
 func TestListProblems(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

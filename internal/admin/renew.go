@@ -20,8 +20,8 @@ func (a *Admin) snapshot(ctx context.Context) (*rule.Snapshot, error) {
 	return rule.NewSnapshot(table, a.o.Compiler), nil
 }
 
-// webhook returns the entry and the rule of a webhook rule whose rows are sent, or will be once it is
-// resumed. Else it returns a *NotFoundError or a *RuleStateError.
+// webhook returns the entry and the rule of a webhook rule whose rows are sent, or will be once it
+// is resumed. Else it returns a *NotFoundError or a *RuleStateError.
 func webhook(rules *rule.Snapshot, id int32) (*rule.Entry, *rule.Rule, error) {
 	for i := range rules.Entries() {
 		e := &rules.Entries()[i]

@@ -10,24 +10,24 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/replay"
 )
 
-// Replay asks for deliveries to be sent again: either those of IDs, or all that Selection selects, of
-// which States must be dead.
+// Replay asks for deliveries to be sent again: either those of IDs, or all that Selection selects,
+// of which States must be dead.
 type Replay struct {
 	IDs []DeliveryRef
 	Selection
 
-	// NewID sends them under new webhook-ids, which receivers take even where they have taken the old
-	// ones; so delivered ones can be selected as well. Where a row has no body any more, its event is
-	// read from the topics.
+	// NewID sends them under new webhook-ids, which receivers take even where they have taken the
+	// old ones; so delivered ones can be selected as well. Where a row has no body any more, its
+	// event is read from the topics.
 	NewID bool
 	// Apply does it. Without, the deliveries are counted and nothing is changed.
 	Apply bool
 
-	// Counted, where set, is called with the counts before rows are changed. It is not called with NewID,
-	// where counting takes as long as doing it.
+	// Counted, where set, is called with the counts before rows are changed. It is not called with
+	// NewID, where counting takes as long as doing it.
 	Counted func(*ReplayView)
-	// Searching, where set, is called with the number of events that are about to be searched for in the
-	// topics, which takes long.
+	// Searching, where set, is called with the number of events that are about to be searched for
+	// in the topics, which takes long.
 	Searching func(events int)
 }
 
@@ -54,7 +54,8 @@ func (v *ReplayView) refuse(delivery string, cause error) {
 	v.Refused = append(v.Refused, Refused{Delivery: delivery, Reason: cause.Error(), Cause: cause})
 }
 
-// Check returns what is wrong with the request, without a look at the database. Replay does so, too.
+// Check returns what is wrong with the request, without a look at the database. Replay does so,
+// too.
 func (r *Replay) Check() error {
 	bySelection := len(r.States) > 0
 	switch {
@@ -74,9 +75,9 @@ func (r *Replay) Check() error {
 	return nil
 }
 
-// Replay counts the deliveries, and with Apply makes them pending. Deliveries that cannot be replayed
-// are in the view and do not keep the others from it. After an error the view, where there is one,
-// holds what was done before.
+// Replay counts the deliveries, and with Apply makes them pending. Deliveries that cannot be
+// replayed are in the view and do not keep the others from it. After an error the view, where there
+// is one, holds what was done before.
 func (a *Admin) Replay(ctx context.Context, r *Replay) (*ReplayView, error) {
 	if err := r.Check(); err != nil {
 		return nil, err

@@ -48,8 +48,8 @@ type UndecodableList struct {
 	More    bool // the list goes on after the limit
 }
 
-// Undecodable lists up to limit records that were kept for reason, the newest first. An empty reason
-// selects all. The limit is from 1 to 10,000.
+// Undecodable lists up to limit records that were kept for reason, the newest first. An empty
+// reason selects all. The limit is from 1 to 10,000.
 func (a *Admin) Undecodable(ctx context.Context, reason string, limit int) (*UndecodableList, error) {
 	if err := checkLimit(limit); err != nil {
 		return nil, err
@@ -68,7 +68,8 @@ func (a *Admin) Undecodable(ctx context.Context, reason string, limit int) (*Und
 	return list, nil
 }
 
-// checkReason refuses a reason that no record can have: the answer would look as if there were none.
+// checkReason refuses a reason that no record can have: the answer would look as if there were
+// none.
 func checkReason(reason string) error {
 	known := make([]string, 0, len(decode.Reasons()))
 	for _, reason := range decode.Reasons() {
@@ -109,13 +110,14 @@ func (a *Admin) UndecodableRecord(ctx context.Context, id uint64, content bool) 
 	return detail, nil
 }
 
-// UndecodableReplay asks for records to be decoded again: those of IDs, those kept for Reason, or All.
+// UndecodableReplay asks for records to be decoded again: those of IDs, those kept for Reason, or
+// All.
 type UndecodableReplay struct {
 	IDs    []uint64
 	Reason string
 	All    bool
-	// Apply makes their deliveries and removes the records. Without, they are counted and nothing is
-	// changed.
+	// Apply makes their deliveries and removes the records. Without, they are counted and nothing
+	// is changed.
 	Apply bool
 }
 
@@ -139,8 +141,8 @@ type StayRecord struct {
 // maxStay bounds the records that are named as staying.
 const maxStay = 100
 
-// Check returns what is wrong with the request, without a look at the database. ReplayUndecodable does
-// so, too.
+// Check returns what is wrong with the request, without a look at the database. ReplayUndecodable
+// does so, too.
 func (r *UndecodableReplay) Check() error {
 	ways := 0
 	for _, given := range [...]bool{len(r.IDs) > 0, r.Reason != "", r.All} {
@@ -154,9 +156,9 @@ func (r *UndecodableReplay) Check() error {
 	return checkReason(r.Reason)
 }
 
-// ReplayUndecodable counts the records that can be decoded now, and with Apply makes their deliveries
-// and removes them. Records that stay are in the view. After an error the view, where there is one,
-// holds what was done before.
+// ReplayUndecodable counts the records that can be decoded now, and with Apply makes their
+// deliveries and removes them. Records that stay are in the view. After an error the view, where
+// there is one, holds what was done before.
 func (a *Admin) ReplayUndecodable(ctx context.Context, r *UndecodableReplay) (*UndecodableReplayView, error) {
 	if err := r.Check(); err != nil {
 		return nil, err

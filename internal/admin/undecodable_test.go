@@ -7,7 +7,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
 )
 
-// A reason that is refused could not be selected by; one that package decode does not have would select nothing.
+// A reason that is refused could not be selected by; one that package decode does not have would
+// select nothing.
 func TestKeptReasons(t *testing.T) {
 	t.Parallel()
 	for _, reason := range decode.Reasons() {

@@ -23,7 +23,7 @@ type deliveriesReplayCommand struct {
 	JSON      bool `help:"Print one JSON document." name:"json"`
 }
 
-// check refuses what is ambiguous, and what cannot be done.
+// check refuses ambiguous and impossible combinations of flags.
 func (c *deliveriesReplayCommand) check() error {
 	byState := len(c.State.states) > 0
 	switch {

@@ -90,7 +90,7 @@ func (p *Process) printLogged(v *admin.LoggedDelivery) error {
 	return err
 }
 
-// attemptLines says how each attempt went, behind an empty line.
+// attemptLines says how each attempt went, after an empty line.
 func attemptLines(attempts []admin.AttemptView) string {
 	if len(attempts) == 0 {
 		return "\nno attempts are logged\n"
@@ -107,7 +107,8 @@ func attemptLines(attempts []admin.AttemptView) string {
 	return b.String()
 }
 
-// went says how an attempt went. One that a filter or an expression ended made no request to the rule's endpoint.
+// went says how an attempt went. One that a filter or an expression ended made no request to the
+// rule's endpoint.
 func went(a *admin.AttemptView) string {
 	took := time.Duration(a.DurationMS) * time.Millisecond
 	switch class := delivery.ErrorClass(a.Error); {

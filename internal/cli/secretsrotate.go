@@ -28,7 +28,7 @@ func (c *rotateCommand) Run(ctx context.Context, s *session) error {
 		if view == nil {
 			return err
 		}
-		fmt.Fprintf(s.Stdout, "the secrets of %s sealed anew, with the key %s\n", counted(view.Rules, "rule were", "rules were"), view.KeyID)
+		fmt.Fprintf(s.Stdout, "the secrets of %s sealed again, with the key %s\n", counted(view.Rules, "rule were", "rules were"), view.KeyID)
 		if err != nil {
 			return fmt.Errorf("some secrets cannot be opened and stay as they are: keep their key then, wherever it is set: %w", err)
 		}

@@ -19,17 +19,18 @@ import (
 type Outcome struct {
 	// Gone says that the record does not exist, or no longer.
 	Gone bool
-	// Stays says why the record stays, empty where it does not. Reason is the decoder's, empty where
-	// something else keeps the record.
+	// Stays says why the record stays, empty where it does not. Reason is the decoder's, empty
+	// where something else keeps the record.
 	Stays  string
 	Reason decode.Reason
 	// Deliveries counts the deliveries that the record makes, none where no rule wants its event.
 	Deliveries int
 }
 
-// Redeliver decodes a kept record again. If that succeeds now, it removes the record's row and makes
-// rows of the deliveries that rules want of it, in one transaction. The row of an event that no rule
-// wants is removed, too. An error is not about the record: the registry or the database failed.
+// Redeliver decodes a kept record again. If that succeeds now, it removes the record's row and
+// makes rows of the deliveries that rules want of it, in one transaction. The row of an event that
+// no rule wants is removed, too. An error is not about the record: the registry or the database
+// failed.
 func (r *Replayer) Redeliver(ctx context.Context, row uint64, rules *rule.Snapshot) (Outcome, error) {
 	kept, found, err := r.options.Records.UndecodableRow(ctx, row)
 	if err != nil {
@@ -80,8 +81,8 @@ func (r *Replayer) decode(ctx context.Context, rec *bus.Record) (*payload.Messag
 	return r.decoder.Message(ctx, rec, ev)
 }
 
-// rebuild makes the record from its row. If the value did not fit the row, it reads the record from its
-// topic; why says what prevented that.
+// rebuild makes the record from its row. If the value did not fit the row, it reads the record from
+// its topic; why says what prevented that.
 func (r *Replayer) rebuild(ctx context.Context, kept *store.KeptRecord) (rec *bus.Record, why string) {
 	if kept.ValueSize > int64(len(kept.Value)) {
 		cut := fmt.Sprintf("only %d of the %d bytes of its value were kept", len(kept.Value), kept.ValueSize)

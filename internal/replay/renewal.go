@@ -14,8 +14,9 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 )
 
-// Renewal makes deliveries due again under new IDs. It copies those whose body is still in a row and
-// searches the topics for the events of the others. Copy and Search fill it, and Finish ends it.
+// Renewal makes deliveries due again under new IDs. It copies those whose body is still in a row
+// and searches the topics for the events of the others. Copy and Search fill it, and Finish ends
+// it.
 type Renewal struct {
 	r      *Replayer
 	rows   *batch
@@ -65,16 +66,16 @@ func (a *Renewal) Search(row *store.Summary, to *rule.Rule) {
 	a.wanted[key] = append(a.wanted[key], wanted{row.ID, to.Always()})
 }
 
-// skew is how much older than its event a record may be: their times come from two clocks, and brokers
-// may write their own.
+// skew is how much older than its event a record may be: their times come from two clocks, and
+// brokers may write their own.
 const skew = time.Hour
 
 // errFound ends a Read when there is nothing left to find.
 var errFound = errors.New("all events are found")
 
-// Finish searches the topics from an hour before the earliest event, until all events are found or to
-// the present ends, and writes what has not been written. It returns the counts, after an error, too,
-// and the deliveries that could not be renewed.
+// Finish searches the topics from an hour before the earliest event, until all events are found or
+// to the present ends, and writes what has not been written. It returns the counts, after an error,
+// too, and the deliveries that could not be renewed.
 func (a *Renewal) Finish(ctx context.Context) (Counts, []Failure, error) {
 	err := a.find(ctx)
 	if err == nil {

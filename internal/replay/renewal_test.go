@@ -74,7 +74,8 @@ func TestRenewal(t *testing.T) {
 	}
 }
 
-// The search ends at the last event that it needs, and begins at the log's start where an event has no time.
+// The search ends at the last event that it needs, and begins at the log's start where an event has
+// no time.
 func TestRenewalSearchesNoFurther(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -1,11 +1,11 @@
-// Package replay makes deliveries due again that were delivered, dead-lettered or could not be decoded.
-// It takes them from the topics, which hold events longer than the queue does, from rows of the queue,
-// and from kept undecodable records.
+// Package replay makes deliveries due again that were delivered, dead-lettered or could not be
+// decoded. It takes them from the topics, which hold events longer than the queue does, from rows
+// of the queue, and from kept undecodable records.
 //
-// It never sends. It makes rows that are due at once, under the ID that the delivery had or under one
-// derived from it, so that repeating a replay, after an error or while a daemon runs, makes no second
-// row. It belongs to no consumer group and moves no position. It reaches the database and the brokers
-// through interfaces, whose types are those of packages store and bus.
+// It never sends. It makes rows that are due at once, under the ID that the delivery had or under
+// one derived from it, so that repeating a replay, after an error or while a daemon runs, makes no
+// second row. It belongs to no consumer group and moves no position. It reaches the database and
+// the brokers through interfaces, whose types are those of packages store and bus.
 package replay
 
 import (
@@ -27,7 +27,8 @@ type LogReader interface {
 	Record(ctx context.Context, topic string, partition int, at bus.Position) (*bus.Record, error)
 }
 
-// Rows are the rows of deliveries; *store.Store has them. All methods can be called again after an error.
+// Rows are the rows of deliveries; *store.Store has them. All methods can be called again after an
+// error.
 type Rows interface {
 	Standings(ctx context.Context, ids []delivery.ID) (map[delivery.ID]store.Standing, error)
 	Insert(ctx context.Context, rows []delivery.Insert) error
@@ -125,8 +126,8 @@ func (b *batch) add(ctx context.Context, d *delivery.Delivery) error {
 	return b.flush(ctx)
 }
 
-// flush makes rows of the deliveries added since the last flush. The counts are right after an error,
-// too, except for rows of a statement whose answer was lost.
+// flush makes rows of the deliveries added since the last flush. The counts are right after an
+// error, too, except for rows of a statement whose answer was lost.
 func (b *batch) flush(ctx context.Context) error {
 	all := b.waiting
 	b.waiting, b.bytes = nil, 0
@@ -216,7 +217,8 @@ func (b *batch) replay(ctx context.Context, rows []uint64) error {
 	})
 }
 
-// unfit counts the rows that an error says do not fit, and returns their number and any other error.
+// unfit counts the rows that an error says do not fit, and returns their number and any other
+// error.
 func (b *batch) unfit(err error) (int, error) {
 	var rejected *delivery.RejectedError
 	if !errors.As(err, &rejected) {
@@ -231,8 +233,8 @@ func (b *batch) unfit(err error) (int, error) {
 	return len(rejected.Rows), nil
 }
 
-// persist retries what fails: a broken connection must not end a replay that has run for an hour. Rows
-// that do not fit are not retried, since that cannot help.
+// persist retries what fails: a broken connection must not end a replay that has run for an hour.
+// Rows that do not fit are not retried, since that cannot help.
 func persist(ctx context.Context, do func() error) error {
 	var wait backoff.Backoff
 	for try := 1; ; try++ {

@@ -16,9 +16,9 @@ import (
 // Choice says which events of the topics are sent again, and to whom.
 type Choice struct {
 	Rule *rule.Rule
-	// Since is the first moment to replay and Until the first that no longer counts, both by the times at
-	// which records came to their topics. That is what a receiver saw; the event's own time may be
-	// earlier. A zero Until stands for the end.
+	// Since is the first moment to replay and Until the first that no longer counts, both by the
+	// times at which records came to their topics. That is what a receiver saw; the event's own
+	// time may be earlier. A zero Until stands for the end.
 	Since, Until time.Time
 	// Renew gives every delivery a new ID, so that a receiver that remembers the old one takes it.
 	Renew bool
@@ -42,10 +42,11 @@ type Report struct {
 	Counts
 	Parts  []Part
 	Absent []string // topics that are named in the settings and do not exist
-	// Records counts the records in the time range, Matched those of them with the rule's event type.
+	// Records counts the records in the time range, Matched those of them with the rule's event
+	// type.
 	Records, Matched int
-	// Undecodable counts the records in the time range that cannot be decoded, by reason; they are left
-	// out.
+	// Undecodable counts the records in the time range that cannot be decoded, by reason; they are
+	// left out.
 	Undecodable map[decode.Reason]int
 }
 
@@ -61,9 +62,9 @@ func (r *Report) Offsets() (all, read int64) {
 // progressEvery is the number of records between two calls of Choice.Progress.
 const progressEvery = 1000
 
-// FromTopics reads the topics from Since to the ends that they have at the start, and makes the rule's
-// delivery of each event. The report says what was done, after an error, too. Rows that were made by
-// then stay, and it is right to do it all again.
+// FromTopics reads the topics from Since to the ends that they have at the start, and makes the
+// rule's delivery of each event. The report says what was done, after an error, too. Rows that were
+// made by then stay, and it is right to do it all again.
 func (r *Replayer) FromTopics(ctx context.Context, c Choice) (*Report, error) {
 	report := &Report{Undecodable: map[decode.Reason]int{}}
 	ranges, absent, err := r.options.Log.Ranges(ctx, c.Since)

@@ -18,7 +18,8 @@ func (w *world) since(adopted time.Time, document string) *rule.Snapshot {
 	return rule.NewSnapshot(rule.Table{Webhooks: rows, Options: options}, &rule.Compiler{Catalogue: w.catalogue, Adopted: true})
 }
 
-// Whoever asks for events of a time gets them, also those from before the rule's adoption: the plugin may have failed to send them.
+// A replay of a time also makes events from before the rule's adoption: the plugin may have failed
+// to send them.
 func TestReplayFromBeforeTheAdoption(t *testing.T) {
 	t.Parallel()
 	w := full(t)
@@ -40,7 +41,8 @@ func TestReplayFromBeforeTheAdoption(t *testing.T) {
 	want(t, "counts under new ids", counts(&counted), "1 0 0 0 0 0")
 }
 
-// A record that could not be read is treated as if it could have been: it was the plugin's, or the dispatcher's, by its event's time.
+// An undecodable record belongs to the plugin or the dispatcher by its event's time, as if it had
+// been decoded at once.
 func TestRedeliverKeepsToTheWindows(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
