@@ -52,7 +52,7 @@ func NewReplayer(cfg *config.Bus, o replay.Options) (_ *replay.Replayer, closeAl
 
 // newRegistryClient builds the client of the schema registry. It connects to nothing yet.
 func newRegistryClient(cfg *config.Bus, logger *slog.Logger, registerer prometheus.Registerer) (*confluent.Client, error) {
-	roots, err := ownCA(cfg.SchemaRegistryCAFile, "WEBHOOK_DISPATCHER_SCHEMA_REGISTRY_CA_FILE")
+	roots, err := cfg.RegistryTLS()
 	if err != nil {
 		return nil, err
 	}
@@ -64,18 +64,9 @@ func newRegistryClient(cfg *config.Bus, logger *slog.Logger, registerer promethe
 
 // kafkaSecurity returns how to reach the brokers; nil for plain text and nil for no credentials.
 func kafkaSecurity(cfg *config.Bus) (*tls.Config, *kafka.SASL, error) {
-	var conf *tls.Config
-	if cfg.TLSToKafka() {
-		var err error
-		if conf, err = ownCA(cfg.KafkaCAFile, "WEBHOOK_DISPATCHER_KAFKA_CA_FILE"); err != nil {
-			return nil, nil, err
-		}
-		if conf == nil {
-			conf = &tls.Config{MinVersion: tls.VersionTLS12}
-		}
-	}
-	if cfg.APIKey == "" {
-		return conf, nil, nil
+	conf, err := cfg.KafkaTLSConfig()
+	if err != nil || cfg.APIKey == "" {
+		return conf, nil, err
 	}
 	return conf, &kafka.SASL{Mechanism: cfg.SASLMechanism, Username: cfg.APIKey.Reveal(), Password: cfg.APISecret.Reveal()}, nil
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/dispatch"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/plan"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 )
@@ -135,7 +135,7 @@ func (a *Anew) look(ctx context.Context, rec *bus.Record) error {
 		return fmt.Errorf("%s, partition %d, offset %d: %w", rec.Topic, rec.Partition, rec.Position, err)
 	default:
 		for _, w := range found {
-			planned := dispatch.Plan(message, []*rule.Rule{w.rule})
+			planned := plan.Deliveries(message, []*rule.Rule{w.rule})
 			if len(planned) == 0 {
 				a.failed = append(a.failed, Failure{w.id, "its rule's filter leaves the event out now"})
 				continue

@@ -9,8 +9,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/dispatch"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/plan"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 )
@@ -48,7 +48,7 @@ func (r *Replayer) Redeliver(ctx context.Context, row uint64, rules *rule.Snapsh
 	if err != nil {
 		return Outcome{}, err
 	}
-	planned := dispatch.Plan(message, rules.Match(message.Event.Type))
+	planned := plan.Deliveries(message, rules.Match(message.Event.Type))
 	if !r.options.Apply {
 		return Outcome{Deliveries: len(planned)}, nil
 	}

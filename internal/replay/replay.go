@@ -11,6 +11,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/backoff"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
@@ -231,17 +232,11 @@ func (b *batch) unfit(err error) (int, error) {
 // persist does something again when it fails: a replay of an hour must not end at a connection that breaks. Rows that do not fit are no
 // failure that another try could mend.
 func persist(ctx context.Context, do func() error) error {
-	wait := 100 * time.Millisecond
+	var wait backoff.Backoff
 	for try := 1; ; try++ {
 		err := do()
 		var rejected *delivery.RejectedError
-		if err == nil || ctx.Err() != nil || errors.As(err, &rejected) || try == maxTries {
-			return err
-		}
-		select {
-		case <-time.After(wait):
-			wait *= 2
-		case <-ctx.Done():
+		if err == nil || ctx.Err() != nil || errors.As(err, &rejected) || try == maxTries || wait.Wait(ctx) != nil {
 			return err
 		}
 	}

@@ -8,8 +8,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/dispatch"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/plan"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
@@ -135,7 +135,7 @@ func (r *Replayer) take(ctx context.Context, c *Choice, rows *batch, report *Rep
 		return err
 	}
 	report.Matched++
-	planned := dispatch.Plan(message, []*rule.Rule{c.Rule})
+	planned := plan.Deliveries(message, []*rule.Rule{c.Rule})
 	for i := range planned {
 		if c.Renew {
 			planned[i].ID = delivery.Renew(planned[i].ID, r.options.Run)
