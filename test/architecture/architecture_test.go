@@ -92,9 +92,11 @@ func TestFaultsAreFound(t *testing.T) {
 		{"allowed edge", "internal/rule", module + "/internal/delivery", ""},
 		{"plain standard library", "internal/payload", "strings", ""},
 		{"wrong way", "internal/delivery", module + "/internal/rule", "internal/delivery must not import internal/rule"},
+		{"shared package", "internal/secret", module + "/internal/backoff", ""},
+		{"shared module", "internal/secret", "golang.org/x/time/rate", ""},
 		{"foreign module", "internal/dispatch", "github.com/segmentio/kafka-go", "kafka-go: its row has no such module"},
-		{"allowed module", "internal/bus", "github.com/segmentio/kafka-go/sasl/plain", ""},
-		{"module that only begins alike", "internal/bus", "github.com/segmentio/kafka-gox", "must not import"},
+		{"allowed module", "internal/bus/kafka", "github.com/segmentio/kafka-go/sasl/plain", ""},
+		{"module that only begins alike", "internal/bus/kafka", "github.com/segmentio/kafka-gox", "must not import"},
 		{"guarded standard package", "internal/payload", "net/http", "net/http: only packages whose row names it"},
 		{"allowed standard package", "internal/egress", "net/http", ""},
 		{"package below another", "internal/store/conformance", module + "/internal/store", ""},
@@ -170,6 +172,7 @@ func faults(pkg listed) []string {
 func barred(rule row, imported string) string {
 	first, _, _ := strings.Cut(imported, "/")
 	switch {
+	case slices.ContainsFunc(shared, func(all string) bool { return within(imported, all) }):
 	case strings.HasPrefix(imported, module+"/"):
 		if ours := strings.TrimPrefix(imported, module+"/"); !mayUse(rule, ours) {
 			return "its row names " + orNothing(rule.ours)
