@@ -149,7 +149,7 @@ func TestComparingWithNothing(t *testing.T) {
 		t.Errorf("it took %v", took)
 	}
 	list := make([]any, 100_000)
-	s := scale{left: 16}
+	s := scale{left: 16, grain: textGrain, deepest: maxNested}
 	if s.put(list, 0) || s.left < -1 {
 		t.Errorf("%d values more than those that were allowed were looked at", -s.left)
 	}
