@@ -13,18 +13,18 @@ import (
 	"time"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode/confluent"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/embedded"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/fakes"
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
 
 // bed is what a scenario runs on: the embedded servers and a receiver.
 type bed struct {
-	message  *embedded.Captured
-	broker   *embedded.Broker
-	registry *embedded.Registry
-	database *embedded.Database
+	message  *fakes.Captured
+	broker   *fakes.Broker
+	registry *fakes.Registry
+	database *fakes.Database
 
 	receiverURL string
 	client      *http.Client
@@ -39,20 +39,20 @@ func newBed(ctx context.Context, s scenario) (b *bed, err error) {
 			err = errors.Join(err, b.close())
 		}
 	}()
-	if b.message, err = embedded.ParseCaptured(captured); err != nil {
+	if b.message, err = fakes.ParseCaptured(captured); err != nil {
 		return nil, err
 	}
-	b.broker, err = embedded.StartBroker(embedded.BrokerOptions{Topics: map[string]int32{b.message.Topic: partitions}})
+	b.broker, err = fakes.StartBroker(fakes.BrokerOptions{Topics: map[string]int32{b.message.Topic: partitions}})
 	if err != nil {
 		return nil, err
 	}
 	b.cleanups = append(b.cleanups, func() error { b.broker.Close(); return nil })
-	if b.registry, err = embedded.StartRegistry(embedded.RegistryOptions{}); err != nil {
+	if b.registry, err = fakes.StartRegistry(fakes.RegistryOptions{}); err != nil {
 		return nil, err
 	}
 	b.cleanups = append(b.cleanups, b.registry.Close)
 	b.registry.Put(b.message.SchemaID, b.message.Schema)
-	if b.database, err = embedded.StartDatabase(); err != nil {
+	if b.database, err = fakes.StartDatabase(); err != nil {
 		return nil, err
 	}
 	b.cleanups = append(b.cleanups, b.database.Close)
@@ -100,17 +100,17 @@ func (b *bed) render(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	client, err := decode.NewClient(decode.ClientOptions{URL: b.registry.URL()})
+	client, err := confluent.NewClient(confluent.ClientOptions{URL: b.registry.URL()})
 	if err != nil {
 		return nil, err
 	}
 	defer client.Close()
-	decoder, err := decode.New(client, catalogue)
+	decoder, err := confluent.New(client, catalogue)
 	if err != nil {
 		return nil, err
 	}
 	e := b.event(0, time.Now())
-	rec := bus.NewRecord(e.Topic, 0, 0, nil)
+	rec := bus.NewRecord(e.Topic, 0, 0)
 	rec.Time, rec.Key, rec.Value = e.Time, e.Key, e.Value
 	for _, h := range e.Headers {
 		rec.Headers = append(rec.Headers, bus.Header{Key: h.Key, Value: h.Value})

@@ -5,7 +5,7 @@ import (
 	_ "embed"
 	"time"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/embedded"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/fakes"
 )
 
 // captured is a record that the platform's own producer wrote to a real Kafka.
@@ -19,7 +19,7 @@ const (
 )
 
 // event is the message as a new event. Its id says when it was published and which one it is.
-func (b *bed) event(seq int, now time.Time) embedded.Message {
+func (b *bed) event(seq int, now time.Time) fakes.Message {
 	return b.message.Renew(eventID(now, seq), now, int32(seq%partitions))
 }
 
@@ -27,7 +27,7 @@ func (b *bed) event(seq int, now time.Time) embedded.Message {
 func (b *bed) publish(ctx context.Context, from, to int) error {
 	for from < to {
 		n := min(batch, to-from)
-		events := make([]embedded.Message, n)
+		events := make([]fakes.Message, n)
 		for i := range events {
 			events[i] = b.event(from+i, time.Now())
 		}

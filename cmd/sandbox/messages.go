@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/embedded"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/fakes"
 )
 
 // captured holds records that the platform's own producer wrote to a real Kafka, with the schemas that it registered. They are
@@ -21,18 +21,18 @@ var captured embed.FS
 // topicPrefix is that of the captured platform, as EVENT_BUS_TOPIC_PREFIX has it.
 const topicPrefix = "prod"
 
-func loadMessages() ([]*embedded.Captured, error) {
+func loadMessages() ([]*fakes.Captured, error) {
 	names, err := fs.Glob(captured, "messages/*.json")
 	if err != nil {
 		return nil, err
 	}
-	all := make([]*embedded.Captured, len(names))
+	all := make([]*fakes.Captured, len(names))
 	for i, name := range names {
 		text, err := captured.ReadFile(name)
 		if err != nil {
 			return nil, err
 		}
-		if all[i], err = embedded.ParseCaptured(text); err != nil {
+		if all[i], err = fakes.ParseCaptured(text); err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 	}
@@ -40,7 +40,7 @@ func loadMessages() ([]*embedded.Captured, error) {
 }
 
 // topics returns the topics of the messages.
-func topics(messages []*embedded.Captured) []string {
+func topics(messages []*fakes.Captured) []string {
 	var all []string
 	for _, m := range messages {
 		all = append(all, m.Topic)

@@ -11,21 +11,21 @@ import (
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/app"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/embedded"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/fakes"
 )
 
 const partitions = 3
 
 // sandbox is everything that runs.
 type sandbox struct {
-	broker   *embedded.Broker
-	registry *embedded.Registry
-	database *embedded.Database
+	broker   *fakes.Broker
+	registry *fakes.Registry
+	database *fakes.Database
 	receiver *receiver
 	daemon   *app.App
 
 	group    string // the daemon's consumer group
-	messages []*embedded.Captured
+	messages []*fakes.Captured
 	rules    []*sampleRule
 	ledger   *ledger
 
@@ -55,11 +55,11 @@ func (s *sandbox) startServers(ctx context.Context, out *terminal) error {
 		counts[topic] = partitions
 	}
 	var err error
-	if s.broker, err = embedded.StartBroker(embedded.BrokerOptions{Topics: counts}); err != nil {
+	if s.broker, err = fakes.StartBroker(fakes.BrokerOptions{Topics: counts}); err != nil {
 		return err
 	}
 	s.cleanups = append(s.cleanups, func() error { s.broker.Close(); return nil })
-	if s.registry, err = embedded.StartRegistry(embedded.RegistryOptions{}); err != nil {
+	if s.registry, err = fakes.StartRegistry(fakes.RegistryOptions{}); err != nil {
 		return err
 	}
 	s.cleanups = append(s.cleanups, s.registry.Close)
@@ -67,7 +67,7 @@ func (s *sandbox) startServers(ctx context.Context, out *terminal) error {
 		s.registry.Put(m.KeyID, m.KeyText)
 		s.registry.Put(m.SchemaID, m.Schema)
 	}
-	if s.database, err = embedded.StartDatabase(); err != nil {
+	if s.database, err = fakes.StartDatabase(); err != nil {
 		return err
 	}
 	s.cleanups = append(s.cleanups, s.database.Close)

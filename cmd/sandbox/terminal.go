@@ -49,16 +49,16 @@ const maxShape = 48
 
 // arrival prints the line of one request.
 func (t *terminal) arrival(a *arrival) {
-	verdict, colour := "taken", green
+	decision, colour := "taken", green
 	switch {
 	case a.status >= 300:
-		verdict, colour = "refused", yellow
+		decision, colour = "refused", yellow
 	case a.attempt > 1:
-		verdict, colour = "retried", cyan
+		decision, colour = "retried", cyan
 	}
-	verdict = fmt.Sprintf("%d %-7s", a.status, verdict)
+	decision = fmt.Sprintf("%d %-7s", a.status, decision)
 	if t.colour {
-		verdict = colour + verdict + plain
+		decision = colour + decision + plain
 	}
 	encoding := "json"
 	if a.format == delivery.FormatForm {
@@ -69,7 +69,7 @@ func (t *terminal) arrival(a *arrival) {
 		shape = string([]rune(shape)[:maxShape-1]) + "…"
 	}
 	line := fmt.Sprintf("%s  %s  %d %-12s try %d  %s %5d B  %s  %s\n",
-		a.at.Format("15:04:05.000"), verdict, a.rule.id, a.rule.name, a.attempt, encoding, len(a.body),
+		a.at.Format("15:04:05.000"), decision, a.rule.id, a.rule.name, a.attempt, encoding, len(a.body),
 		strings.TrimPrefix(a.eventType, "org.openedx."), shape)
 	if t.bodies {
 		line += "    " + string(a.body) + "\n"

@@ -10,7 +10,7 @@ import (
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/embedded"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/fakes"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 )
 
@@ -18,12 +18,12 @@ import (
 func adoptedOnly(cfg *config.Config) { cfg.RulesSource, cfg.RulesRefresh = "adopted", time.Hour }
 
 // emitted is the captured record as if it had been emitted at a moment.
-func (f *fixture) emitted(partition int32, eventID string, at time.Time) embedded.Message {
+func (f *fixture) emitted(partition int32, eventID string, at time.Time) fakes.Message {
 	m := f.message(partition, eventID)
 	m.Time = at
 	for i := range m.Headers {
 		if m.Headers[i].Key == "ce_time" {
-			m.Headers[i] = embedded.Header("ce_time", at.UTC().Format("2006-01-02T15:04:05.000000+00:00"))
+			m.Headers[i] = fakes.Header("ce_time", at.UTC().Format("2006-01-02T15:04:05.000000+00:00"))
 		}
 	}
 	return m

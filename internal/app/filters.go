@@ -8,12 +8,13 @@ import (
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/dispatch"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/filtering"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/plan"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/sender"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/server"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/webfilter"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/webfilter/stage"
 )
 
 // buildFilters builds what calls webfilters: the engine, the stage for events of the bus, and the endpoint for those in the request.
@@ -24,10 +25,10 @@ func (a *App) buildFilters(send *sender.Sender, registerer prometheus.Registerer
 	if err != nil {
 		return err
 	}
-	a.filters, err = filtering.New(filtering.Options{
-		Filters: engine, Chains: chains{a.rules}, Queue: a.writer, Ends: a.writer, Plan: a.plan, HandOff: a.cfg.HandOff,
+	a.filters, err = stage.New(stage.Options{
+		Filters: engine, Chains: chains{a.rules}, Queue: a.writer, Ends: a.writer, Plan: a.plan, HandOff: a.cfg.HandOffAfter,
 		Deadline: a.cfg.FilterDeadline, Places: webfilter.MaxCalls, // so that no event finds a row of the bus busy
-		Full: a.gauge.Full, LaneFull: a.gauge.LaneFull, BuryOverflow: a.cfg.ParkOverflow == "dead", Wake: func() { a.claimer.Wake() },
+		Full: a.gauge.Full, LaneFull: a.gauge.LaneFull, DeadLetterOverflow: a.cfg.QueueOverflow == "dead", Wake: func() { a.claimer.Wake() },
 		Logger: a.logger.With("component", "filtering"), Registerer: registerer,
 	})
 	if err != nil {
@@ -52,7 +53,7 @@ func (a *App) buildFilters(send *sender.Sender, registerer prometheus.Registerer
 
 // plan returns the deliveries of an event by the rules of this moment.
 func (a *App) plan(m *payload.Message) []delivery.Delivery {
-	return dispatch.Plan(m, a.rules.Current().Match(m.Event.Type))
+	return plan.Deliveries(m, a.rules.Current().Match(m.Event.Type))
 }
 
 // startEndpoint listens for filters in the request. It must not before there are rules: an answer from none would let everything pass.
@@ -95,7 +96,7 @@ func within(ctx context.Context, most, left time.Duration) (context.Context, con
 // chains are the webfilter rows of events, by the rules of the moment.
 type chains struct{ rules *rule.Refresher }
 
-// Chain implements filtering.Chains.
+// Chain implements stage.Chains.
 func (c chains) Chain(eventType string) (first int32, held bool) {
 	for i, f := range c.rules.Filters(eventType) {
 		if i == 0 {
@@ -106,7 +107,7 @@ func (c chains) Chain(eventType string) (first int32, held bool) {
 	return first, held
 }
 
-// TypeOf implements filtering.Chains.
+// TypeOf implements stage.Chains.
 func (c chains) TypeOf(row int32) string {
 	if e := c.rules.Current().FilterEntry(row); e != nil && e.OnBus() {
 		return e.Filter.EventType
@@ -117,7 +118,7 @@ func (c chains) TypeOf(row int32) string {
 // lanes is where claimed rows go: deliveries to their lanes, events to their filters.
 type lanes struct {
 	*dispatch.Dispatcher
-	filters *filtering.Stage
+	filters *stage.Stage
 }
 
 // Room implements queue.Lanes.

@@ -107,8 +107,8 @@ func TestHeldFilterOnTheBus(t *testing.T) {
 	}
 }
 
-// The park limit of a webhook rule holds for the deliveries of events that were rows while their filter was slow.
-func TestParkLimitOfFilteredEvents(t *testing.T) {
+// The queue limit of a webhook rule holds for the deliveries of events that were rows while their filter was slow.
+func TestQueueLimitOfFilteredEvents(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
 	answers := make(chan struct{}) // each lets a call of the filter end
@@ -124,7 +124,7 @@ func TestParkLimitOfFilteredEvents(t *testing.T) {
 	id := w.rule(f.Event, rec.at(""), false)
 	row := w.filter(f.Event, filter.at(""), rule.FilterFlags{})
 	d := w.start(func(cfg *config.Config) {
-		cfg.HandOff, cfg.ParkLimitRuleRows, cfg.RetrySchedule = 100*time.Millisecond, 3, []time.Duration{time.Hour}
+		cfg.HandOffAfter, cfg.QueueLimitRuleRows, cfg.RetrySchedule = 100*time.Millisecond, 3, []time.Duration{time.Hour}
 		cfg.FilterDeadline, cfg.Timeout = patience, patience
 	})
 	w.publish(f.message(0, "one"), f.message(0, "two"), f.message(0, "three"))
@@ -146,7 +146,7 @@ func TestParkLimitOfFilteredEvents(t *testing.T) {
 	if deliveries, events := w.waitingIn(delivery.KindWebhook, id), w.waitingIn(delivery.KindEvent, row); deliveries != 3 || events != 2 {
 		t.Errorf("%d deliveries and %d events wait, want the 3 of the limit and 2", deliveries, events)
 	}
-	if n := d.metric(`webhook_dispatcher_rows_parked_total{reason="filtering"}`); n != "3" {
+	if n := d.metric(`webhook_dispatcher_rows_enqueued_total{reason="filtering"}`); n != "3" {
 		t.Errorf("%s rows of filtered events counted", n)
 	}
 	w.exec("UPDATE webhook_dispatcher_delivery SET due_at = UTC_TIMESTAMP(3) WHERE kind = 1") // they are dead after their last try

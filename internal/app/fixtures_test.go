@@ -5,7 +5,7 @@ import (
 	"os"
 	"strings"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/embedded"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/fakes"
 )
 
 // fixture is an event that the real plugin sent, with the record that the real producer wrote for it.
@@ -40,13 +40,13 @@ func (w *world) load(name string) *fixture {
 }
 
 // message is the captured record under another event id.
-func (f *fixture) message(partition int32, eventID string) embedded.Message {
-	m := embedded.Message{Topic: topic, Partition: partition, Key: f.Kafka.Key, Value: f.Kafka.Value}
+func (f *fixture) message(partition int32, eventID string) fakes.Message {
+	m := fakes.Message{Topic: topic, Partition: partition, Key: f.Kafka.Key, Value: f.Kafka.Value}
 	for _, h := range f.Kafka.Headers {
 		if h[0] == "ce_id" {
 			h[1] = eventID
 		}
-		m.Headers = append(m.Headers, embedded.Header(h[0], h[1]))
+		m.Headers = append(m.Headers, fakes.Header(h[0], h[1]))
 	}
 	return m
 }
@@ -60,7 +60,7 @@ func (f *fixture) body(form bool, eventID string) string {
 	return strings.ReplaceAll(body, capturedID, eventID)
 }
 
-func (w *world) publish(messages ...embedded.Message) {
+func (w *world) publish(messages ...fakes.Message) {
 	w.t.Helper()
 	if err := w.broker.Publish(w.t.Context(), messages...); err != nil {
 		w.t.Fatal(err)

@@ -22,7 +22,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/app"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/embedded"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/fakes"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 )
@@ -50,8 +50,8 @@ const (
 // world is what a daemon lives in: broker, registry, database and a log that everything is written to.
 type world struct {
 	t        *testing.T
-	broker   *embedded.Broker
-	registry *embedded.Registry
+	broker   *fakes.Broker
+	registry *fakes.Registry
 	gate     *gate // before the database
 	store    *store.Store
 	sql      *sql.DB
@@ -73,7 +73,7 @@ func newWorld(t *testing.T, partitions int32) *world {
 func emptyWorld(t *testing.T, partitions int32) *world {
 	t.Helper()
 	w := &world{t: t, log: &logBuffer{}, shown: &logBuffer{}}
-	db, err := embedded.StartDatabase()
+	db, err := fakes.StartDatabase()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,11 +95,11 @@ func emptyWorld(t *testing.T, partitions int32) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = w.store.Close() })
-	if w.registry, err = embedded.StartRegistry(embedded.RegistryOptions{Path: "/apis/ccompat/v7", FirstID: 7}); err != nil {
+	if w.registry, err = fakes.StartRegistry(fakes.RegistryOptions{Path: "/apis/ccompat/v7", FirstID: 7}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = w.registry.Close() })
-	if w.broker, err = embedded.StartBroker(embedded.BrokerOptions{Topics: map[string]int32{topic: partitions}}); err != nil {
+	if w.broker, err = fakes.StartBroker(fakes.BrokerOptions{Topics: map[string]int32{topic: partitions}}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.broker.Close)
@@ -121,7 +121,7 @@ func emptyWorld(t *testing.T, partitions int32) *world {
 
 // dsn leads through the gate. The embedded database takes any password.
 func (w *world) dsn() string {
-	return fmt.Sprintf("root:%s@tcp(%s)/%s", dsnCanary, w.gate.addr(), embedded.DatabaseName)
+	return fmt.Sprintf("root:%s@tcp(%s)/%s", dsnCanary, w.gate.addr(), fakes.DatabaseName)
 }
 
 func (w *world) config() *config.Config {
@@ -131,7 +131,7 @@ func (w *world) config() *config.Config {
 	cfg.TopicPrefix, cfg.Topics, cfg.StartOffset = "dev", []string{"events"}, "earliest"
 	cfg.MySQLDSN = config.Secret(w.dsn())
 	cfg.RulesRefresh = 100 * time.Millisecond
-	cfg.Timeout, cfg.HandOff = 5*time.Second, 500*time.Millisecond
+	cfg.Timeout, cfg.HandOffAfter = 5*time.Second, 500*time.Millisecond
 	cfg.RetrySchedule = []time.Duration{200 * time.Millisecond, 200 * time.Millisecond, 200 * time.Millisecond}
 	cfg.EgressAllow = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	cfg.Listen = "127.0.0.1:0"

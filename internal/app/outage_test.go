@@ -12,7 +12,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/app"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/embedded"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/fakes"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 )
 
@@ -56,7 +56,7 @@ func TestRegistryAway(t *testing.T) {
 	t.Parallel()
 	for name, failure := range map[string]int{
 		"error": http.StatusInternalServerError, "refusal": http.StatusForbidden, "another's 404": http.StatusNotFound,
-		"silence": embedded.Silence,
+		"silence": fakes.Silence,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -154,7 +154,7 @@ func TestSlowEndpointIsHandedOff(t *testing.T) {
 	})
 	f := w.load("COURSE_ENROLLMENT_CREATED__readme")
 	w.rule(f.Event, rec.at(""), false)
-	w.start(func(cfg *config.Config) { cfg.HandOff = 100 * time.Millisecond })
+	w.start(func(cfg *config.Config) { cfg.HandOffAfter = 100 * time.Millisecond })
 	w.publish(f.message(0, "slow"))
 	got := w.waitRows(delivery.Leased)[0]
 	if got.Reason != string(delivery.ReasonHandOff) || got.BodySize == 0 {
@@ -188,8 +188,8 @@ func TestBadEndpointsHarmNobodyElse(t *testing.T) {
 		w.publish(f.message(int32(i%2), fmt.Sprintf("e%d", i)))
 	}
 	d := w.start(func(cfg *config.Config) {
-		cfg.HandOff, cfg.Timeout = 50*time.Millisecond, 30*time.Second
-		cfg.EndpointConcurrency, cfg.Window = 4, 16
+		cfg.HandOffAfter, cfg.Timeout = 50*time.Millisecond, 30*time.Second
+		cfg.EndpointConcurrency, cfg.MaxInFlight = 4, 16
 		cfg.RetrySchedule = []time.Duration{time.Hour}
 	})
 	healthy.wait(t, events)

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/embedded"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/fakes"
 )
 
 // Every way for a delivery to go wrong is logged, and nothing secret with it: newWorld looks through all output when a test has
@@ -55,10 +55,10 @@ func TestNothingSecretIsLogged(t *testing.T) {
 	w.publish(f.message(0, "one"))
 	bad := f.message(0, "two")
 	bad.Key, bad.Value = []byte(canary), []byte(canary)
-	bad.Headers = append(bad.Headers, embedded.Header(canary, canary))
+	bad.Headers = append(bad.Headers, fakes.Header(canary, canary))
 	w.publish(bad)
 	d := w.start(func(cfg *config.Config) {
-		cfg.Timeout, cfg.HandOff = 300*time.Millisecond, 100*time.Millisecond
+		cfg.Timeout, cfg.HandOffAfter = 300*time.Millisecond, 100*time.Millisecond
 		cfg.SchemaRegistryAPIKey, cfg.SchemaRegistryAPISecret = canary, canary
 		cfg.RetrySchedule = []time.Duration{100 * time.Millisecond}
 	})

@@ -49,7 +49,7 @@ func TestStopWithRequestsUnderWay(t *testing.T) {
 		w.publish(f.message(0, numbered(i)))
 	}
 	d := w.start(func(cfg *config.Config) {
-		cfg.HandOff, cfg.Timeout, cfg.EndpointConcurrency = 10*time.Second, 30*time.Second, concurrency
+		cfg.HandOffAfter, cfg.Timeout, cfg.EndpointConcurrency = 10*time.Second, 30*time.Second, concurrency
 	})
 	rec.wait(t, concurrency)
 	if rows := w.rows(); len(rows) > 0 {
@@ -113,7 +113,7 @@ func TestStopWithoutDatabase(t *testing.T) {
 	for i := range events {
 		w.publish(f.message(0, numbered(i)))
 	}
-	d := w.start(func(cfg *config.Config) { cfg.HandOff, cfg.Timeout = 20*time.Second, 30*time.Second })
+	d := w.start(func(cfg *config.Config) { cfg.HandOffAfter, cfg.Timeout = 20*time.Second, 30*time.Second })
 	rec.wait(t, events)
 	w.waitCommitted(0, 1)
 	w.gate.setShut(true)

@@ -9,7 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/embedded"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/fakes"
 )
 
 // Records that can never be read are kept and passed over; what comes after them is delivered.
@@ -21,21 +21,21 @@ func TestUndecodableRecords(t *testing.T) {
 	w.rule(f.Event, rec.at(""), false)
 	text := w.registry.Register("text", `{"type":"record","name":"CloudEvent","fields":[{"name":"x","type":"string"}]}`)
 	notRecord := w.registry.Register("long", `"long"`)
-	header := func(m embedded.Message, drop string, add ...string) embedded.Message {
+	header := func(m fakes.Message, drop string, add ...string) fakes.Message {
 		m.Headers = slices.DeleteFunc(m.Headers, func(h kgo.RecordHeader) bool { return h.Key == drop })
 		for i := 0; i < len(add); i += 2 {
-			m.Headers = append(m.Headers, embedded.Header(add[i], add[i+1]))
+			m.Headers = append(m.Headers, fakes.Header(add[i], add[i+1]))
 		}
 		return m
 	}
-	value := func(v []byte) embedded.Message {
+	value := func(v []byte) fakes.Message {
 		m := f.message(0, "bad")
 		m.Value = v
 		return m
 	}
 	good := f.Kafka.Value
 	bad := []struct {
-		message embedded.Message
+		message fakes.Message
 		reason  string
 	}{
 		{header(f.message(0, "bad"), "ce_type"), "no_type"},
@@ -96,7 +96,7 @@ func TestRecordsThatAreNoEvents(t *testing.T) {
 	rec := w.receiver(nil)
 	f := w.load("COURSE_ENROLLMENT_CREATED__readme")
 	w.rule(f.Event, rec.at(""), false)
-	w.publish(embedded.Message{Topic: topic, Value: []byte("something else")}, embedded.Message{Topic: topic}, f.message(0, "one"))
+	w.publish(fakes.Message{Topic: topic, Value: []byte("something else")}, fakes.Message{Topic: topic}, f.message(0, "one"))
 	d := w.start(func(cfg *config.Config) { cfg.Topics = []string{"*"} })
 	rec.wait(t, 1)
 	w.waitCommitted(0, 3)

@@ -110,21 +110,21 @@ func (b *Breaker) Begin(r *Request) {
 }
 
 // Note takes down what a request says that began at `began`.
-func (b *Breaker) Note(r *Request, s delivery.Sign, began time.Time) {
+func (b *Breaker) Note(r *Request, s delivery.Signal, began time.Time) {
 	if b.probe == r {
 		permit := b.permit
 		b.probe, b.permit = nil, nil
 		permit(result(s))
 		return
 	}
-	if s == delivery.SignWorks {
+	if s == delivery.SignalHealthy {
 		b.worked = time.Now()
 	}
-	if b.state != Closed || r.round != b.round || s == delivery.SignNone || s == delivery.SignWorks && b.since.IsZero() {
+	if b.state != Closed || r.round != b.round || s == delivery.SignalNone || s == delivery.SignalHealthy && b.since.IsZero() {
 		return
 	}
 	switch {
-	case s == delivery.SignWorks:
+	case s == delivery.SignalHealthy:
 		b.since = time.Time{}
 	case b.since.IsZero():
 		b.since = began
@@ -140,15 +140,15 @@ func (b *Breaker) Note(r *Request, s delivery.Sign, began time.Time) {
 // End is called when a request has left, whether it was sent or not: a probe that came to nothing gives its permit back.
 func (b *Breaker) End(r *Request) {
 	if b.probe == r {
-		b.Note(r, delivery.SignNone, time.Time{})
+		b.Note(r, delivery.SignalNone, time.Time{})
 	}
 }
 
-func result(s delivery.Sign) error {
+func result(s delivery.Signal) error {
 	switch s {
-	case delivery.SignFails:
+	case delivery.SignalUnhealthy:
 		return errFails
-	case delivery.SignNone:
+	case delivery.SignalNone:
 		return errNone
 	default:
 		return nil

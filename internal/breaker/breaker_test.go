@@ -58,7 +58,7 @@ func TestBreaker(t *testing.T) {
 				b := New(func(_, to State) { went += names[to] })
 				var old, probe Request
 				b.Begin(&old)
-				once := func(s delivery.Sign) {
+				once := func(s delivery.Signal) {
 					var r Request
 					b.Begin(&r)
 					b.Note(&r, s, time.Now())
@@ -68,34 +68,34 @@ func TestBreaker(t *testing.T) {
 					switch e {
 					case 'f':
 						<-time.After(600 * time.Millisecond)
-						once(delivery.SignFails)
+						once(delivery.SignalUnhealthy)
 					case 'h': // hangs until its timeout, as do those beside it
 						var r Request
 						b.Begin(&r)
-						b.Note(&r, delivery.SignFails, time.Now().Add(-10*time.Second))
+						b.Note(&r, delivery.SignalUnhealthy, time.Now().Add(-10*time.Second))
 						b.End(&r)
 					case 'q':
-						once(delivery.SignFails)
+						once(delivery.SignalUnhealthy)
 					case 'w':
-						once(delivery.SignWorks)
+						once(delivery.SignalHealthy)
 					case 'n':
 						var r Request
 						b.Begin(&r)
 						b.End(&r) // not even sent
 					case 'o':
 						<-time.After(600 * time.Millisecond)
-						b.Note(&old, delivery.SignFails, time.Now())
+						b.Note(&old, delivery.SignalUnhealthy, time.Now())
 					case 'O':
-						b.Note(&old, delivery.SignWorks, time.Now())
+						b.Note(&old, delivery.SignalHealthy, time.Now())
 					case 's':
 						<-time.After(12 * time.Second)
 						b.Look()
 					case 'p':
 						b.Begin(&probe)
 					case 'F':
-						b.Note(&probe, delivery.SignFails, time.Now())
+						b.Note(&probe, delivery.SignalUnhealthy, time.Now())
 					case 'W':
-						b.Note(&probe, delivery.SignWorks, time.Now())
+						b.Note(&probe, delivery.SignalHealthy, time.Now())
 					case 'N':
 						b.End(&probe)
 					}

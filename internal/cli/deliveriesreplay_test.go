@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/embedded"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/fakes"
 )
 
 func TestReplayFromTopic(t *testing.T) {
@@ -22,7 +22,7 @@ func TestReplayFromTopic(t *testing.T) {
 	s.publish("dev-b", 0, 6, s.id)
 	s.publish("dev-b", 0, 7, s.id)
 	s.must(s.broker.DeleteRecords("dev-b", 0, 1))
-	s.must(s.broker.Publish(t.Context(), embedded.Message{Topic: "dev-a", Time: began.Add(8 * time.Minute), Value: []byte(learner)}))
+	s.must(s.broker.Publish(t.Context(), fakes.Message{Topic: "dev-a", Time: began.Add(8 * time.Minute), Value: []byte(learner)}))
 	s.put(2, delivery.Delivered, "")
 	s.put(3, delivery.Dead, "kept")
 	s.put(4, delivery.Dead, "")

@@ -17,7 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/embedded"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/fakes"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 )
@@ -34,8 +34,8 @@ var began = time.Date(2026, 3, 1, 10, 0, 0, 0, time.UTC)
 // site is an installation on embedded servers, without a daemon.
 type site struct {
 	t        *testing.T
-	broker   *embedded.Broker
-	registry *embedded.Registry
+	broker   *fakes.Broker
+	registry *fakes.Registry
 	db       *sql.DB
 	store    *store.Store
 	env      []string
@@ -48,7 +48,7 @@ type site struct {
 func newSite(t *testing.T) *site {
 	t.Helper()
 	s := &site{t: t}
-	database, err := embedded.StartDatabase()
+	database, err := fakes.StartDatabase()
 	s.must(err)
 	t.Cleanup(func() { s.must(database.Close()) })
 	dsn := database.DSN()
@@ -60,10 +60,10 @@ func newSite(t *testing.T) *site {
 	s.store, err = store.Open(store.Options{DSN: dsn})
 	s.must(err)
 	t.Cleanup(func() { s.must(s.store.Close()) })
-	s.registry, err = embedded.StartRegistry(embedded.RegistryOptions{FirstID: 3})
+	s.registry, err = fakes.StartRegistry(fakes.RegistryOptions{FirstID: 3})
 	s.must(err)
 	t.Cleanup(func() { s.must(s.registry.Close()) })
-	s.broker, err = embedded.StartBroker(embedded.BrokerOptions{Topics: map[string]int32{"dev-a": 2, "dev-b": 1}})
+	s.broker, err = fakes.StartBroker(fakes.BrokerOptions{Topics: map[string]int32{"dev-a": 2, "dev-b": 1}})
 	s.must(err)
 	t.Cleanup(s.broker.Close)
 	s.text, _ = loadCatalogue(t).Avro(registered)
@@ -97,11 +97,11 @@ func (s *site) publish(topic string, partition int32, n, schemaID int) {
 	}})
 	s.must(err)
 	at := began.Add(time.Duration(n) * time.Minute)
-	s.must(s.broker.Publish(s.t.Context(), embedded.Message{
+	s.must(s.broker.Publish(s.t.Context(), fakes.Message{
 		Topic: topic, Partition: partition, Value: value, Time: at, Key: []byte(learner),
 		Headers: []kgo.RecordHeader{
-			embedded.Header("ce_type", registered), embedded.Header("ce_id", eventName(n)), embedded.Header("ce_source", "lms"),
-			embedded.Header("ce_time", at.Format(time.RFC3339)),
+			fakes.Header("ce_type", registered), fakes.Header("ce_id", eventName(n)), fakes.Header("ce_source", "lms"),
+			fakes.Header("ce_time", at.Format(time.RFC3339)),
 		},
 	}))
 }

@@ -13,8 +13,8 @@ import (
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/spelling"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/suggest"
 )
 
 type undecodableListCommand struct {
@@ -39,7 +39,7 @@ func (f reasonFlag) check() error {
 	if f.Reason == "" || slices.Contains(known, f.Reason) {
 		return nil
 	}
-	return usagef("--reason: unknown reason %q: write one of %s", spelling.Clip(f.Reason, maxWord), strings.Join(known, ", "))
+	return usagef("--reason: unknown reason %q: write one of %s", suggest.Clip(f.Reason, maxWord), strings.Join(known, ", "))
 }
 
 type undecodableShowCommand struct {

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/dsn"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/secret"
 )
 
@@ -26,8 +27,8 @@ func (c *Config) check(p *problems) {
 	} {
 		group.check(p)
 	}
-	if c.HandOff >= c.Timeout && !p.seen[ownPrefix+"HAND_OFF"] && !p.seen[ownPrefix+"TIMEOUT"] {
-		p.add(ownPrefix+"HAND_OFF", c.HandOff.String(), "is not shorter than %sTIMEOUT, %s: write a shorter time", ownPrefix, c.Timeout)
+	if c.HandOffAfter >= c.Timeout && !p.seen[ownPrefix+"HAND_OFF_AFTER"] && !p.seen[ownPrefix+"TIMEOUT"] {
+		p.add(ownPrefix+"HAND_OFF_AFTER", c.HandOffAfter.String(), "is not shorter than %sTIMEOUT, %s: write a shorter time", ownPrefix, c.Timeout)
 	}
 }
 
@@ -42,8 +43,8 @@ func (b *Bus) check(p *problems) {
 	b.checkSASL(p)
 	b.checkRegistry(p)
 	b.checkTopics(p)
-	checkPEM(p, ownPrefix+"KAFKA_CA_FILE", b.KafkaCAFile)
-	checkPEM(p, ownPrefix+"SCHEMA_REGISTRY_CA_FILE", b.SchemaRegistryCAFile)
+	checkCA(p, kafkaCAFile, b.KafkaCAFile)
+	checkCA(p, registryCAFile, b.SchemaRegistryCAFile)
 	if b.GroupID == "" {
 		b.GroupID = b.FullTopic("webhook-dispatcher")
 	}
@@ -137,6 +138,18 @@ func (b *Bus) checkTopics(p *problems) {
 	}
 }
 
+func (d *Database) check(p *problems) {
+	const env = ownPrefix + "MYSQL_DSN"
+	if d.MySQLDSN == "" {
+		p.missing(env, "give the database that the LMS uses: "+dsn.Forms)
+		return
+	}
+	if _, err := dsn.Parse(d.MySQLDSN.Reveal()); err != nil {
+		p.add(env, "", "%s (its value is not shown): %s", err, dsn.Forms)
+	}
+	checkCA(p, mysqlCAFile, d.MySQLCAFile)
+}
+
 func (r *Rules) check(*problems) {}
 
 func (s *Secrets) check(p *problems) {
@@ -195,9 +208,9 @@ func (d *Dispatch) check(p *problems) {
 		p.add(ownPrefix+"ENDPOINT_RATE", strconv.FormatFloat(d.EndpointRate, 'g', -1, 64),
 			"is less than one request in 1000 seconds: write at least %g, or 0 for no limit", minRate)
 	}
-	if d.ParkLimitRuleRows > d.ParkLimitRows && !p.seen[ownPrefix+"PARK_LIMIT_ROWS"] && !p.seen[ownPrefix+"PARK_LIMIT_RULE_ROWS"] {
-		p.add(ownPrefix+"PARK_LIMIT_RULE_ROWS", strconv.Itoa(d.ParkLimitRuleRows),
-			"is more than %sPARK_LIMIT_ROWS, %d: write at most that", ownPrefix, d.ParkLimitRows)
+	if d.QueueLimitRuleRows > d.QueueLimitRows && !p.seen[ownPrefix+"QUEUE_LIMIT_ROWS"] && !p.seen[ownPrefix+"QUEUE_LIMIT_RULE_ROWS"] {
+		p.add(ownPrefix+"QUEUE_LIMIT_RULE_ROWS", strconv.Itoa(d.QueueLimitRuleRows),
+			"is more than %sQUEUE_LIMIT_ROWS, %d: write at most that", ownPrefix, d.QueueLimitRows)
 	}
 }
 

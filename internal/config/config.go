@@ -9,6 +9,7 @@
 package config
 
 import (
+	"log/slog"
 	"net/netip"
 	"time"
 )
@@ -33,6 +34,13 @@ type Log struct {
 	LogLevel  string `setting:"WEBHOOK_DISPATCHER_LOG_LEVEL" default:"info"`
 }
 
+// Level returns the minimum level that is logged.
+func (g *Log) Level() (slog.Level, error) {
+	var level slog.Level
+	err := level.UnmarshalText([]byte(g.LogLevel))
+	return level, err
+}
+
 // Bus says where the events come from.
 type Bus struct {
 	BootstrapServers []string `setting:"EVENT_BUS_KAFKA_BOOTSTRAP_SERVERS" placeholder:"HOST:PORT"`
@@ -55,7 +63,7 @@ type Bus struct {
 	Topics      []string `setting:"WEBHOOK_DISPATCHER_TOPICS" placeholder:"TOPIC"`
 	GroupID     string   `setting:"WEBHOOK_DISPATCHER_GROUP_ID" placeholder:"GROUP"`
 	StartOffset string   `setting:"WEBHOOK_DISPATCHER_START_OFFSET" choice:"latest,earliest" default:"latest"`
-	Window      int      `setting:"WEBHOOK_DISPATCHER_WINDOW" min:"1" max:"1000000" default:"1024"`
+	MaxInFlight int      `setting:"WEBHOOK_DISPATCHER_MAX_IN_FLIGHT_PER_PARTITION" min:"1" max:"1000000" default:"1024"`
 	FetchBudget Size     `setting:"WEBHOOK_DISPATCHER_FETCH_BUDGET" min:"1MiB" max:"4GiB" default:"32MiB"`
 }
 
@@ -92,16 +100,16 @@ type Sending struct {
 
 // Dispatch says how deliveries are tried, retried and parked.
 type Dispatch struct {
-	HandOff             time.Duration   `setting:"WEBHOOK_DISPATCHER_HAND_OFF" min:"10ms" max:"1m" default:"500ms"`
+	HandOffAfter        time.Duration   `setting:"WEBHOOK_DISPATCHER_HAND_OFF_AFTER" min:"10ms" max:"1m" default:"500ms"`
 	EndpointConcurrency int             `setting:"WEBHOOK_DISPATCHER_ENDPOINT_CONCURRENCY" min:"1" max:"65536" default:"64"`
 	EndpointRate        float64         `setting:"WEBHOOK_DISPATCHER_ENDPOINT_RATE" min:"0" max:"1000000" default:"0"`
 	Concurrency         int             `setting:"WEBHOOK_DISPATCHER_CONCURRENCY" min:"1" max:"65536" default:"1024"`
 	RetrySchedule       []time.Duration `setting:"WEBHOOK_DISPATCHER_RETRY_SCHEDULE" default:"5s,5m,30m,2h,5h,10h,14h,20h,24h"`
-	ParkLimitRuleRows   int             `setting:"WEBHOOK_DISPATCHER_PARK_LIMIT_RULE_ROWS" min:"1" max:"1000000000" default:"100000"`
-	ParkLimitRows       int             `setting:"WEBHOOK_DISPATCHER_PARK_LIMIT_ROWS" min:"1" max:"1000000000" default:"1000000"`
-	ParkLimitBytes      Size            `setting:"WEBHOOK_DISPATCHER_PARK_LIMIT_BYTES" min:"1MiB" max:"1TiB" default:"4GiB"`
-	ParkOverflow        string          `setting:"WEBHOOK_DISPATCHER_PARK_OVERFLOW" choice:"hold,dead" default:"hold"`
-	AttemptLog          string          `setting:"WEBHOOK_DISPATCHER_ATTEMPT_LOG" choice:"parked,all" default:"parked"`
+	QueueLimitRuleRows  int             `setting:"WEBHOOK_DISPATCHER_QUEUE_LIMIT_RULE_ROWS" min:"1" max:"1000000000" default:"100000"`
+	QueueLimitRows      int             `setting:"WEBHOOK_DISPATCHER_QUEUE_LIMIT_ROWS" min:"1" max:"1000000000" default:"1000000"`
+	QueueLimitBytes     Size            `setting:"WEBHOOK_DISPATCHER_QUEUE_LIMIT_BYTES" min:"1MiB" max:"1TiB" default:"4GiB"`
+	QueueOverflow       string          `setting:"WEBHOOK_DISPATCHER_QUEUE_OVERFLOW" choice:"hold,dead" default:"hold"`
+	AttemptLog          string          `setting:"WEBHOOK_DISPATCHER_ATTEMPT_LOG" choice:"failed,all" default:"failed"`
 }
 
 // Retention says how long ended rows are kept.

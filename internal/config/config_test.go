@@ -69,10 +69,10 @@ func TestDefaults(t *testing.T) {
 	for name, ok := range map[string]bool{
 		"group id":  c.GroupID == "dev-webhook-dispatcher",
 		"topics":    reflect.DeepEqual(c.FullTopics(), []string{"dev-course-enrollment-lifecycle"}),
-		"timeout":   c.Timeout == 10*time.Second && c.HandOff == 500*time.Millisecond,
+		"timeout":   c.Timeout == 10*time.Second && c.HandOffAfter == 500*time.Millisecond,
 		"limits":    c.EndpointConcurrency == 64 && c.Concurrency == 1024 && c.EndpointRate == 0,
-		"park":      c.ParkLimitRuleRows == 100_000 && c.ParkLimitRows == 1_000_000 && c.ParkLimitBytes == 4<<30,
-		"overflow":  c.ParkOverflow == "hold" && c.AttemptLog == "parked",
+		"park":      c.QueueLimitRuleRows == 100_000 && c.QueueLimitRows == 1_000_000 && c.QueueLimitBytes == 4<<30,
+		"overflow":  c.QueueOverflow == "hold" && c.AttemptLog == "failed",
 		"rules":     c.RulesSource == "enabled" && c.RulesRefresh == 5*time.Second,
 		"log":       c.LogFormat == "json" && c.LogLevel == "info",
 		"start":     c.StartOffset == "latest" && c.Listen == ":8080" && !c.MetricsPerRule,
@@ -108,7 +108,7 @@ func TestWeight(t *testing.T) {
 	t.Parallel()
 	path := writeFile(t, "settings.yaml", `
 timeout: 1s
-hand-off: 10ms
+hand-off-after: 10ms
 retry_schedule: [1s, 2m]
 rules: {refresh: 7s}
 group.id: from-file
@@ -118,13 +118,13 @@ egress-allow:
 - 10.0.0.0/8
 - fd00::/8
 `)
-	c, _, err := parse(t, good("WEBHOOK_DISPATCHER_CONFIG="+path, "WEBHOOK_DISPATCHER_TIMEOUT=2s", "WEBHOOK_DISPATCHER_HAND_OFF=20ms",
+	c, _, err := parse(t, good("WEBHOOK_DISPATCHER_CONFIG="+path, "WEBHOOK_DISPATCHER_TIMEOUT=2s", "WEBHOOK_DISPATCHER_HAND_OFF_AFTER=20ms",
 		"WEBHOOK_DISPATCHER_GROUP_ID="), "--timeout=3s")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Timeout != 3*time.Second || c.HandOff != 20*time.Millisecond {
-		t.Errorf("flag over environment over file: %v %v", c.Timeout, c.HandOff)
+	if c.Timeout != 3*time.Second || c.HandOffAfter != 20*time.Millisecond {
+		t.Errorf("flag over environment over file: %v %v", c.Timeout, c.HandOffAfter)
 	}
 	if c.GroupID != "from-file" || c.RulesRefresh != 7*time.Second || c.Listen != "127.0.0.1:0" || c.Concurrency != 1024 {
 		t.Errorf("from the file: %+v", c)
@@ -248,7 +248,7 @@ func TestEverySetting(t *testing.T) {
 func TestDesignNamesAreKnown(t *testing.T) {
 	t.Parallel()
 	names := strings.Fields(`TOPICS GROUP_ID START_OFFSET MYSQL_DSN LISTEN API_LISTEN FILTER_LISTEN RECEIVER_LISTEN RETRY_SCHEDULE
-		TIMEOUT HAND_OFF ENDPOINT_CONCURRENCY ENDPOINT_RATE CONCURRENCY PARK_OVERFLOW METRICS_PER_RULE ATTEMPT_LOG EGRESS_ALLOW
+		TIMEOUT HAND_OFF_AFTER ENDPOINT_CONCURRENCY ENDPOINT_RATE CONCURRENCY QUEUE_OVERFLOW METRICS_PER_RULE ATTEMPT_LOG EGRESS_ALLOW
 		RULES_SOURCE RULES_REFRESH LOG_FORMAT LOG_LEVEL FILTER_TOKENS
 		FILTER_DEADLINE SECRETS_KEY SIGNING_SCHEME SIGNING_SECRET LMS_BASE_URL LMS_OAUTH2_KEY LMS_OAUTH2_SECRET SHOPIFY_SHOP_DOMAIN
 		SHOPIFY_API_KEY WOOCOMMERCE_SOURCE WOOCOMMERCE_SECRET WOOCOMMERCE_REQUIRE_PAYMENT LERNITO_SECRET SKU_PREFIX AUTO_ENROLL

@@ -10,7 +10,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/spelling"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/suggest"
 )
 
 // maxFile bounds what is read of a settings file or of a secret's file; more is a mistake, such as a device.
@@ -109,7 +109,7 @@ func (f *fileReader) unknown(shown, name string, key *yaml.Node, known bool) {
 		return
 	}
 	fix := "see --help for the names"
-	if near := spelling.Nearest(name, slices.Collect(maps.Keys(f.known))); near != "" {
+	if near := suggest.Nearest(name, slices.Collect(maps.Keys(f.known))); near != "" {
 		fix = fmt.Sprintf("did you mean %s?", near)
 	}
 	f.problem(key, "no setting is called %q: %s", shown, fix)

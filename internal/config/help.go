@@ -1,6 +1,6 @@
 package config
 
-// helpTexts says, by environment name, what each setting means; --help and the README take it from here.
+// helpTexts says, by environment name, what each setting means; --help and docs/settings.md take it from here.
 func helpTexts() map[string]string {
 	return map[string]string{
 		"WEBHOOK_DISPATCHER_LOG_FORMAT":                   "Log format: json or text.",
@@ -23,7 +23,7 @@ func helpTexts() map[string]string {
 		"WEBHOOK_DISPATCHER_TOPICS":                       "Topics without the prefix; * takes every topic under it.",
 		"WEBHOOK_DISPATCHER_GROUP_ID":                     "Consumer group; [PREFIX-]webhook-dispatcher if not set.",
 		"WEBHOOK_DISPATCHER_START_OFFSET":                 "Where a new group starts: latest or earliest.",
-		"WEBHOOK_DISPATCHER_WINDOW":                       "Records in flight for each partition.",
+		"WEBHOOK_DISPATCHER_MAX_IN_FLIGHT_PER_PARTITION":  "Records in flight for each partition.",
 		"WEBHOOK_DISPATCHER_FETCH_BUDGET":                 "Bytes of records in flight for all partitions.",
 		"WEBHOOK_DISPATCHER_MYSQL_DSN":                    "Go MySQL driver DSN, or mysql://user:pass@host:port/db.",
 		"WEBHOOK_DISPATCHER_MYSQL_DSN_FILE":               "File with the DSN.",
@@ -39,16 +39,16 @@ func helpTexts() map[string]string {
 		"WEBHOOK_DISPATCHER_SIGNING_SCHEME":               "Signatures: none, standard (Standard Webhooks) or sig-hmac-sha256 (Richie).",
 		"WEBHOOK_DISPATCHER_SIGNING_SECRET":               "Their secrets, comma separated; standard signs with all, the other with the first.",
 		"WEBHOOK_DISPATCHER_SIGNING_SECRET_FILE":          "File with the secrets.",
-		"WEBHOOK_DISPATCHER_HAND_OFF":                     "When a first try that has not ended becomes a row.",
+		"WEBHOOK_DISPATCHER_HAND_OFF_AFTER":               "When a first try that has not ended becomes a row.",
 		"WEBHOOK_DISPATCHER_ENDPOINT_CONCURRENCY":         "Requests in flight of each daemon to one rule's endpoint.",
 		"WEBHOOK_DISPATCHER_ENDPOINT_RATE":                "Requests a second of each daemon to one rule's endpoint; 0: no limit.",
 		"WEBHOOK_DISPATCHER_CONCURRENCY":                  "Requests in flight of each daemon in all.",
 		"WEBHOOK_DISPATCHER_RETRY_SCHEDULE":               "Delays between attempts.",
-		"WEBHOOK_DISPATCHER_PARK_LIMIT_RULE_ROWS":         "Rows of one rule that may wait.",
-		"WEBHOOK_DISPATCHER_PARK_LIMIT_ROWS":              "Rows that may wait in all.",
-		"WEBHOOK_DISPATCHER_PARK_LIMIT_BYTES":             "Bytes of rows that may wait in all.",
-		"WEBHOOK_DISPATCHER_PARK_OVERFLOW":                "Over a park limit: hold the rule's partitions, or make dead rows without a body.",
-		"WEBHOOK_DISPATCHER_ATTEMPT_LOG":                  "Attempts that are logged: parked (failed, or of a row) or all.",
+		"WEBHOOK_DISPATCHER_QUEUE_LIMIT_RULE_ROWS":        "Rows of one rule that may wait.",
+		"WEBHOOK_DISPATCHER_QUEUE_LIMIT_ROWS":             "Rows that may wait in all.",
+		"WEBHOOK_DISPATCHER_QUEUE_LIMIT_BYTES":            "Bytes of rows that may wait in all.",
+		"WEBHOOK_DISPATCHER_QUEUE_OVERFLOW":               "Over a queue limit: hold the rule's partitions, or dead-letter without a body.",
+		"WEBHOOK_DISPATCHER_ATTEMPT_LOG":                  "Attempts that are logged: failed (and those of rows), or all.",
 		"WEBHOOK_DISPATCHER_RETENTION_DELIVERED":          "Age at which delivered rows are removed.",
 		"WEBHOOK_DISPATCHER_RETENTION_DEAD":               "Age at which dead and halted rows are removed.",
 		"WEBHOOK_DISPATCHER_RETENTION_ATTEMPTS":           "Age at which attempts are removed.",

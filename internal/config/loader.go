@@ -12,7 +12,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/spelling"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/suggest"
 )
 
 // fileSuffix ends the name of the setting that names a secret's file.
@@ -241,7 +241,7 @@ func (l *Loader) Warnings() []string {
 			continue
 		}
 		text := name + " is set, but no setting has that name: it has no effect"
-		if near := spelling.Nearest(name, slices.Collect(maps.Keys(known))); near != "" {
+		if near := suggest.Nearest(name, slices.Collect(maps.Keys(known))); near != "" {
 			text += "; did you mean " + near + "?"
 		}
 		warnings = append(warnings, text)

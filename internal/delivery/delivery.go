@@ -320,7 +320,7 @@ const (
 	ReasonExpired      Reason = "expired"       // dead: waited longer than rows may
 	ReasonCircuitOpen  Reason = "circuit_open"  // its endpoint has failed so often that it is left alone for a moment
 	ReasonPaused       Reason = "rule_paused"   // its rule is paused until it is resumed
-	ReasonParkLimit    Reason = "park_limit"    // dead, without its body: as many rows waited as may
+	ReasonQueueLimit   Reason = "queue_limit"   // dead, without its body: as many rows waited as may
 	ReasonReplay       Reason = "replay"        // made a row by an operator's replay
 	ReasonExpression   Reason = "expression"    // dead: the rule's filter or transform failed; also why a rule is paused
 	ReasonFiltered     Reason = "filtered"      // halted: the rule's filter leaves the event out after all
@@ -333,7 +333,7 @@ func Reasons() []Reason {
 	return []Reason{
 		ReasonHandOff, ReasonSpill, ReasonDrain, ReasonStatus, ReasonError, ReasonRetryAfter, ReasonExhausted, ReasonGone,
 		ReasonRuleDeleted, ReasonTooLarge, ReasonCrashLoop, ReasonEgressDenied, ReasonUnsendable, ReasonExpired,
-		ReasonCircuitOpen, ReasonPaused, ReasonParkLimit, ReasonReplay, ReasonExpression, ReasonFiltered,
+		ReasonCircuitOpen, ReasonPaused, ReasonQueueLimit, ReasonReplay, ReasonExpression, ReasonFiltered,
 		ReasonHalted, ReasonFiltering,
 	}
 }

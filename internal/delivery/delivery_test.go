@@ -77,8 +77,8 @@ func TestTransitions(t *testing.T) {
 	row := delivery.Row{
 		Delivery: d, Token: token, State: delivery.Leased, Claims: 3, Attempts: 2, Reason: delivery.ReasonStatus, LastStatus: 500,
 	}
-	counted := delivery.Verdict{State: delivery.Pending, Delay: time.Minute, Attempts: 3, Counted: true, Reason: delivery.ReasonStatus}
-	putOff := delivery.Verdict{State: delivery.Pending, Delay: time.Minute, Attempts: 2, Reason: delivery.ReasonRetryAfter}
+	counted := delivery.Decision{State: delivery.Pending, Delay: time.Minute, Attempts: 3, Counted: true, Reason: delivery.ReasonStatus}
+	putOff := delivery.Decision{State: delivery.Pending, Delay: time.Minute, Attempts: 2, Reason: delivery.ReasonRetryAfter}
 
 	for _, tc := range []struct {
 		name      string
@@ -89,7 +89,7 @@ func TestTransitions(t *testing.T) {
 			delivery.Insert{Delivery: d, State: delivery.Leased, Delay: time.Minute, Token: token, Claims: 1, Reason: delivery.ReasonHandOff},
 		},
 		{
-			"park", delivery.Park(&d, counted, 500),
+			"park", delivery.Enqueue(&d, counted, 500),
 			delivery.Insert{
 				Delivery: d, State: delivery.Pending, Delay: time.Minute, Attempts: 3, Claims: 3, Reason: delivery.ReasonStatus, LastStatus: 500,
 			},
@@ -126,7 +126,7 @@ func TestTransitions(t *testing.T) {
 		}
 	}
 
-	buried := delivery.Bury(&d, 1, 413)
+	buried := delivery.DeadLetter(&d, 1, 413)
 	if buried.State != delivery.Dead || buried.Body != nil || buried.Reason != delivery.ReasonTooLarge || buried.LastStatus != 413 {
 		t.Errorf("bury: %+v", buried)
 	}

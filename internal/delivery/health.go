@@ -5,34 +5,34 @@ import (
 	"time"
 )
 
-// Sign is what an attempt says of the endpoint at this moment, whatever becomes of the delivery. The breaker of a lane goes by it.
-type Sign uint8
+// Signal is what an attempt says of the endpoint at this moment, whatever becomes of the delivery. The breaker of a lane goes by it.
+type Signal uint8
 
 // The signs.
 const (
-	SignNone  Sign = iota // nothing: no request was made, none was allowed, or it was given up
-	SignWorks             // it answers, be it that it refuses this delivery or asks for time
-	SignFails             // it does not answer, or answers that it cannot at the moment
+	SignalNone      Signal = iota // nothing: no request was made, none was allowed, or it was given up
+	SignalHealthy                 // it answers, be it that it refuses this delivery or asks for time
+	SignalUnhealthy               // it does not answer, or answers that it cannot at the moment
 )
 
-// Sign tells what the attempt says of the endpoint. A request that could not be made, or that the egress guard refused, is no fault of
+// Signal tells what the attempt says of the endpoint. A request that could not be made, or that the egress guard refused, is no fault of
 // the endpoint and costs next to nothing: a breaker would only hide it. An endpoint that says until when it wants to be left alone
 // has the closed lane, and needs no breaker.
-func (a *Attempt) Sign() Sign {
+func (a *Attempt) Signal() Signal {
 	switch a.Class {
 	case ClassCancelled, ClassRequest, ClassEgress, ClassExpression, ClassFiltered:
-		return SignNone
+		return SignalNone
 	case "":
 	default:
-		return SignFails
+		return SignalUnhealthy
 	}
 	switch {
 	case a.PutOff() > 0:
-		return SignWorks
+		return SignalHealthy
 	case a.Status >= 500, a.Status == 408, a.Status == 425, a.Status == 429, a.Status == 0:
-		return SignFails
+		return SignalUnhealthy
 	}
-	return SignWorks
+	return SignalHealthy
 }
 
 // Stage is what of a rule failed where no body could be made.
@@ -52,14 +52,14 @@ type Runs struct {
 	Good    uint64         // what it was
 }
 
-// Unbuilt says what failed where no body could be made.
-type Unbuilt struct {
+// RenderFailure says what failed where no body could be made.
+type RenderFailure struct {
 	Stage Stage
 	Runs  Runs // of the expression of the stage
 }
 
 // row counts failures of one stage with no good run between them.
-type row struct {
+type streak struct {
 	runs Runs
 	n    int
 }
@@ -75,18 +75,18 @@ type LaneHealth struct {
 	LastTaken time.Time
 	// Gone counts the answers 410 since the last answer of another kind.
 	Gone int
-	// Unbuilt is how many attempts in a row ended with the class expression, of the stage that has the most. A row of failures ends with a
+	// RenderFailure is how many attempts in a row ended with the class expression, of the stage that has the most. A row of failures ends with a
 	// good run of the filter or transform that failed, for whatever event, and so also where the filter leaves the event out and no attempt
 	// is made. The other one's good runs end it not: a filter that works says nothing of the transform behind it.
-	Unbuilt int
-	rows    [stages]row
+	RenderFailure int
+	streaks       [stages]streak
 }
 
-// NoteUnbuilt adds an attempt that ended with the class expression, in place of Note. It says nothing of the endpoint.
-func (h *LaneHealth) NoteUnbuilt(u Unbuilt) {
-	r := &h.rows[u.Stage]
+// NoteRenderFailure adds an attempt that ended with the class expression, in place of Note. It says nothing of the endpoint.
+func (h *LaneHealth) NoteRenderFailure(u RenderFailure) {
+	r := &h.streaks[u.Stage]
 	if r.runs != u.Runs {
-		*r = row{runs: u.Runs}
+		*r = streak{runs: u.Runs}
 	}
 	r.n++
 	h.measure()
@@ -96,33 +96,33 @@ func (h *LaneHealth) NoteUnbuilt(u Unbuilt) {
 // the rule has no longer. filter and transform are the counters of those that it has now, nil where it has none.
 func (h *LaneHealth) Update(filter, transform *atomic.Uint64) {
 	for stage, now := range map[Stage]*atomic.Uint64{StageFilter: filter, StageTransform: transform} {
-		if of := h.rows[stage].runs; of.Counter != now || now != nil && now.Load() != of.Good {
-			h.rows[stage] = row{}
+		if of := h.streaks[stage].runs; of.Counter != now || now != nil && now.Load() != of.Good {
+			h.streaks[stage] = streak{}
 		}
 	}
 	h.measure()
 }
 
 func (h *LaneHealth) measure() {
-	h.Unbuilt = 0
-	for _, r := range h.rows {
-		h.Unbuilt = max(h.Unbuilt, r.n)
+	h.RenderFailure = 0
+	for _, r := range h.streaks {
+		h.RenderFailure = max(h.RenderFailure, r.n)
 	}
 }
 
 // Note adds an attempt that ended at now. Whatever is not a delivery taken is a failure here, an endpoint that asks for time or that the
 // egress guard refuses included: what counts is that its rule gets nothing delivered. An attempt given up by this process says nothing, and
-// neither does one that the filter leaves out. One that could not be built counts as one of StageRule; NoteUnbuilt is for those of which
+// neither does one that the filter leaves out. One that could not be built counts as one of StageRule; NoteRenderFailure is for those of which
 // more is known.
 func (h *LaneHealth) Note(a *Attempt, now time.Time) {
 	switch a.Class {
 	case ClassCancelled:
 		return
 	case ClassExpression:
-		h.NoteUnbuilt(Unbuilt{Stage: StageRule})
+		h.NoteRenderFailure(RenderFailure{Stage: StageRule})
 		return
 	default: // what had to be read could be
-		h.rows[StageRule] = row{}
+		h.streaks[StageRule] = streak{}
 		h.measure()
 	}
 	if a.Class == ClassFiltered {
@@ -152,5 +152,5 @@ func (h *LaneHealth) Note(a *Attempt, now time.Time) {
 
 // Tried tells whether any attempt has been noted.
 func (h *LaneHealth) Tried() bool {
-	return !h.LastTaken.IsZero() || !h.LastFailure.IsZero() || h.Unbuilt > 0
+	return !h.LastTaken.IsZero() || !h.LastFailure.IsZero() || h.RenderFailure > 0
 }

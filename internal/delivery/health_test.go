@@ -10,12 +10,12 @@ import (
 
 func TestSign(t *testing.T) {
 	t.Parallel()
-	const none, works, fails = delivery.SignNone, delivery.SignWorks, delivery.SignFails
+	const none, works, fails = delivery.SignalNone, delivery.SignalHealthy, delivery.SignalUnhealthy
 	minute := time.Minute
 	for _, tc := range []struct {
 		name string
 		a    delivery.Attempt
-		want delivery.Sign
+		want delivery.Signal
 	}{
 		{"200", delivery.Attempt{Status: 200}, works},
 		{"204", delivery.Attempt{Status: 204}, works},
@@ -49,7 +49,7 @@ func TestSign(t *testing.T) {
 		{"left out by its filter", delivery.Attempt{Class: delivery.ClassFiltered}, none},
 		{"given up by us", delivery.Attempt{Class: delivery.ClassCancelled}, none},
 	} {
-		if got := tc.a.Sign(); got != tc.want {
+		if got := tc.a.Signal(); got != tc.want {
 			t.Errorf("%s: %d, want %d", tc.name, got, tc.want)
 		}
 	}
@@ -75,22 +75,22 @@ func TestUpdate(t *testing.T) {
 	} {
 		var h delivery.LaneHealth
 		for range 3 {
-			h.NoteUnbuilt(delivery.Unbuilt{Stage: delivery.StageTransform, Runs: delivery.Runs{Counter: &transform, Good: transform.Load()}})
+			h.NoteRenderFailure(delivery.RenderFailure{Stage: delivery.StageTransform, Runs: delivery.Runs{Counter: &transform, Good: transform.Load()}})
 		}
 		for range 2 {
-			h.NoteUnbuilt(delivery.Unbuilt{Stage: delivery.StageFilter, Runs: delivery.Runs{Counter: &filter, Good: filter.Load()}})
+			h.NoteRenderFailure(delivery.RenderFailure{Stage: delivery.StageFilter, Runs: delivery.Runs{Counter: &filter, Good: filter.Load()}})
 		}
 		if tc.then != nil {
 			tc.then()
 		}
-		if h.Update(tc.filter, tc.transform); h.Unbuilt != tc.want {
-			t.Errorf("%s: %d, want %d", name, h.Unbuilt, tc.want)
+		if h.Update(tc.filter, tc.transform); h.RenderFailure != tc.want {
+			t.Errorf("%s: %d, want %d", name, h.RenderFailure, tc.want)
 		}
 	}
 	var h delivery.LaneHealth
-	h.NoteUnbuilt(delivery.Unbuilt{Stage: delivery.StageRule})
-	if h.Update(nil, nil); h.Unbuilt != 1 {
-		t.Errorf("%d, want the failure that no expression has", h.Unbuilt)
+	h.NoteRenderFailure(delivery.RenderFailure{Stage: delivery.StageRule})
+	if h.Update(nil, nil); h.RenderFailure != 1 {
+		t.Errorf("%d, want the failure that no expression has", h.RenderFailure)
 	}
 }
 
@@ -128,12 +128,12 @@ func TestUnbuilt(t *testing.T) {
 			step.good.Add(1)
 		}
 		if step.of != nil {
-			h.NoteUnbuilt(delivery.Unbuilt{Stage: step.stage, Runs: runs(step.of)})
+			h.NoteRenderFailure(delivery.RenderFailure{Stage: step.stage, Runs: runs(step.of)})
 		} else {
 			h.Note(&delivery.Attempt{Class: step.class, Status: 200}, time.Unix(int64(i), 0))
 		}
-		if h.Unbuilt != step.want {
-			t.Errorf("step %d: %d unbuilt, want %d", i, h.Unbuilt, step.want)
+		if h.RenderFailure != step.want {
+			t.Errorf("step %d: %d unbuilt, want %d", i, h.RenderFailure, step.want)
 		}
 	}
 }
@@ -183,7 +183,7 @@ func TestOverflow(t *testing.T) {
 	t.Parallel()
 	d := delivery.Delivery{ID: delivery.ID{1}, Kind: delivery.KindWebhook, RuleID: 7, EventType: "t", Body: []byte("{}")}
 	in := delivery.Overflow(&d, 1, 500)
-	if in.State != delivery.Dead || in.Reason != delivery.ReasonParkLimit || in.Body != nil || in.Attempts != 1 || in.Claims != 1 ||
+	if in.State != delivery.Dead || in.Reason != delivery.ReasonQueueLimit || in.Body != nil || in.Attempts != 1 || in.Claims != 1 ||
 		in.LastStatus != 500 || in.ID != d.ID || in.RuleID != 7 {
 		t.Errorf("%+v, want a dead row without its body", in)
 	}

@@ -54,8 +54,8 @@ func (p *Policy) With(schedule []time.Duration) *Policy {
 	return &Policy{schedule: slices.Clone(schedule), random: p.random}
 }
 
-// Verdict is what follows an attempt.
-type Verdict struct {
+// Decision is what follows an attempt.
+type Decision struct {
 	// State is Delivered, Pending, Dead or Halted.
 	State State
 	// Delay is the time until a Pending delivery is tried again.
@@ -67,9 +67,9 @@ type Verdict struct {
 	Reason  Reason
 }
 
-// Judge returns what follows attempt a of a delivery that had `before` counted attempts.
-func (p *Policy) Judge(before int, a *Attempt) Verdict {
-	v := Verdict{State: Pending, Attempts: before + 1, Counted: true, Reason: reasonOf(a)}
+// Decide returns what follows attempt a of a delivery that had `before` counted attempts.
+func (p *Policy) Decide(before int, a *Attempt) Decision {
+	v := Decision{State: Pending, Attempts: before + 1, Counted: true, Reason: reasonOf(a)}
 	retryAfter := min(max(a.RetryAfter, 0), MaxRetryAfter)
 	switch {
 	case a.OK():

@@ -21,21 +21,21 @@ func newPolicy(t *testing.T, random float64) *delivery.Policy {
 func TestJudge(t *testing.T) {
 	t.Parallel()
 	p := newPolicy(t, 0.5) // the middle: no jitter
-	type verdict = delivery.Verdict
-	retry := func(attempts int, delay time.Duration, reason delivery.Reason) verdict {
-		return verdict{State: delivery.Pending, Delay: delay, Attempts: attempts, Counted: true, Reason: reason}
+	type decision = delivery.Decision
+	retry := func(attempts int, delay time.Duration, reason delivery.Reason) decision {
+		return decision{State: delivery.Pending, Delay: delay, Attempts: attempts, Counted: true, Reason: reason}
 	}
-	dead := func(attempts int, reason delivery.Reason) verdict {
-		return verdict{State: delivery.Dead, Attempts: attempts, Counted: true, Reason: reason}
+	dead := func(attempts int, reason delivery.Reason) decision {
+		return decision{State: delivery.Dead, Attempts: attempts, Counted: true, Reason: reason}
 	}
 	for _, tc := range []struct {
 		name   string
 		before int
 		a      delivery.Attempt
-		want   verdict
+		want   decision
 	}{
-		{"200", 0, delivery.Attempt{Status: 200}, verdict{State: delivery.Delivered, Attempts: 1, Counted: true}},
-		{"299 on the last attempt", 3, delivery.Attempt{Status: 299}, verdict{State: delivery.Delivered, Attempts: 4, Counted: true}},
+		{"200", 0, delivery.Attempt{Status: 200}, decision{State: delivery.Delivered, Attempts: 1, Counted: true}},
+		{"299 on the last attempt", 3, delivery.Attempt{Status: 299}, decision{State: delivery.Delivered, Attempts: 4, Counted: true}},
 		{"199 is no success", 0, delivery.Attempt{Status: 199}, retry(1, 5*time.Second, delivery.ReasonStatus)},
 		{"301 is a failure", 0, delivery.Attempt{Status: 301}, retry(1, 5*time.Second, delivery.ReasonStatus)},
 		{"304 is a failure", 0, delivery.Attempt{Status: 304}, retry(1, 5*time.Second, delivery.ReasonStatus)},
@@ -59,12 +59,12 @@ func TestJudge(t *testing.T) {
 		{
 			"429 with Retry-After counts no attempt", 1,
 			delivery.Attempt{Status: 429, RetryAfter: time.Minute},
-			verdict{State: delivery.Pending, Delay: time.Minute, Attempts: 1, Reason: delivery.ReasonRetryAfter},
+			decision{State: delivery.Pending, Delay: time.Minute, Attempts: 1, Reason: delivery.ReasonRetryAfter},
 		},
 		{
 			"503 with Retry-After beyond a day, schedule used up", 3,
 			delivery.Attempt{Status: 503, RetryAfter: 48 * time.Hour},
-			verdict{State: delivery.Pending, Delay: 24 * time.Hour, Attempts: 3, Reason: delivery.ReasonRetryAfter},
+			decision{State: delivery.Pending, Delay: 24 * time.Hour, Attempts: 3, Reason: delivery.ReasonRetryAfter},
 		},
 		{"timeout", 0, delivery.Attempt{Class: delivery.ClassTimeout}, retry(1, 5*time.Second, delivery.ReasonError)},
 		{
@@ -78,12 +78,12 @@ func TestJudge(t *testing.T) {
 		{
 			"given up by us", 2,
 			delivery.Attempt{Class: delivery.ClassCancelled},
-			verdict{State: delivery.Pending, Attempts: 2, Reason: delivery.ReasonDrain},
+			decision{State: delivery.Pending, Attempts: 2, Reason: delivery.ReasonDrain},
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			if got := p.Judge(tc.before, &tc.a); got != tc.want {
+			if got := p.Decide(tc.before, &tc.a); got != tc.want {
 				t.Errorf("Judge(%d, %+v)\n got %+v\nwant %+v", tc.before, tc.a, got, tc.want)
 			}
 		})
@@ -94,13 +94,13 @@ func TestJitterStaysWithinAFifth(t *testing.T) {
 	t.Parallel()
 	for _, random := range []float64{0, 0.25, 0.75, 0.999999} {
 		for before, d := range schedule {
-			got := newPolicy(t, random).Judge(before, &delivery.Attempt{Status: 500}).Delay
+			got := newPolicy(t, random).Decide(before, &delivery.Attempt{Status: 500}).Delay
 			if low, high := d*8/10, d*12/10; got < low || got > high {
 				t.Errorf("delay %d at random %v is %v, want %v to %v", before, random, got, low, high)
 			}
 		}
 	}
-	if newPolicy(t, 0).Judge(0, &delivery.Attempt{Status: 500}).Delay == newPolicy(t, 0.9).Judge(0, &delivery.Attempt{Status: 500}).Delay {
+	if newPolicy(t, 0).Decide(0, &delivery.Attempt{Status: 500}).Delay == newPolicy(t, 0.9).Decide(0, &delivery.Attempt{Status: 500}).Delay {
 		t.Error("delays do not depend on the random number")
 	}
 }
@@ -161,14 +161,14 @@ func TestPolicyWith(t *testing.T) {
 	own[0] = time.Hour // the caller's
 	failed := &delivery.Attempt{Status: 500}
 	for before, want := range []time.Duration{11 * time.Second, 22 * time.Second} { // jitter as before
-		if v := with.Judge(before, failed); v.State != delivery.Pending || v.Delay != want {
+		if v := with.Decide(before, failed); v.State != delivery.Pending || v.Delay != want {
 			t.Errorf("attempt %d: %+v, want a delay of %v", before+1, v, want)
 		}
 	}
-	if v := with.Judge(2, failed); v.State != delivery.Dead || v.Reason != delivery.ReasonExhausted {
+	if v := with.Decide(2, failed); v.State != delivery.Dead || v.Reason != delivery.ReasonExhausted {
 		t.Errorf("%+v, want dead", v)
 	}
-	if v := p.Judge(2, failed); v.State != delivery.Pending {
+	if v := p.Decide(2, failed); v.State != delivery.Pending {
 		t.Errorf("%+v: the policy itself has changed", v)
 	}
 	if p.With(nil) != p {

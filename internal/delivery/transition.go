@@ -11,8 +11,8 @@ func HandOff(d *Delivery, token Token, lease time.Duration, reason Reason) Inser
 	return Insert{Delivery: *d, State: Leased, Delay: lease, Token: token, Claims: 1, Reason: reason}
 }
 
-// Park (memory → pending, dead) makes the row of a first try that failed.
-func Park(d *Delivery, v Verdict, status int) Insert {
+// Enqueue (memory → pending, dead) makes the row of a first try that failed.
+func Enqueue(d *Delivery, v Decision, status int) Insert {
 	in := Insert{
 		Delivery: *d, State: v.State, Delay: v.Delay, Reason: v.Reason, LastStatus: status,
 		Attempts: v.Attempts, Claims: v.Attempts, // a first try counts as its own claim
@@ -25,8 +25,8 @@ func Queue(d *Delivery, delay time.Duration, reason Reason) Insert {
 	return Insert{Delivery: *d, State: Pending, Delay: delay, Reason: reason}
 }
 
-// Bury (memory → dead) makes the row of a delivery that can be kept only without its body.
-func Bury(d *Delivery, attempts, status int) Insert {
+// DeadLetter (memory → dead) makes the row of a delivery that can be kept only without its body.
+func DeadLetter(d *Delivery, attempts, status int) Insert {
 	in := Insert{Delivery: *d, State: Dead, Attempts: attempts, Claims: attempts, Reason: ReasonTooLarge, LastStatus: status}
 	in.Body = nil
 	return in
@@ -35,13 +35,13 @@ func Bury(d *Delivery, attempts, status int) Insert {
 // Overflow (memory → dead) makes the row of a delivery that finds as many rows of its rule waiting as may. It is kept without its body:
 // what the limit is for is room.
 func Overflow(d *Delivery, attempts, status int) Insert {
-	in := Bury(d, attempts, status)
-	in.Reason = ReasonParkLimit
+	in := DeadLetter(d, attempts, status)
+	in.Reason = ReasonQueueLimit
 	return in
 }
 
 // Settle (leased → delivered, pending, dead, halted) is the result of a lease that was sent.
-func Settle(r *Row, v Verdict, status int) Update {
+func Settle(r *Row, v Decision, status int) Update {
 	u := Update{
 		ID: r.ID, Token: r.Token, State: v.State, Delay: v.Delay, Attempts: v.Attempts, Claims: r.Claims,
 		Reason: v.Reason, LastStatus: status,

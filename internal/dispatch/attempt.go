@@ -8,14 +8,15 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/expression"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/plan"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
 // send makes one attempt of a delivery. One that has the event itself is built first, by the rule of this moment; what is built is sent
 // and not kept, so that the next attempt builds it anew. What is said of an attempt that could not be built counts for its class alone.
-func (d *Dispatcher) send(r *rule.Rule, out *delivery.Delivery, number int) (delivery.Attempt, delivery.Unbuilt) {
+func (d *Dispatcher) send(r *rule.Rule, out *delivery.Delivery, number int) (delivery.Attempt, delivery.RenderFailure) {
 	if out.Format != delivery.FormatEvent {
-		return d.Sender.Send(d.ctx, r, out, number), delivery.Unbuilt{}
+		return d.Sender.Send(d.ctx, r, out, number), delivery.RenderFailure{}
 	}
 	begin := time.Now()
 	ended := func(class delivery.ErrorClass, text string) delivery.Attempt {
@@ -26,20 +27,20 @@ func (d *Dispatcher) send(r *rule.Rule, out *delivery.Delivery, number int) (del
 	}
 	m, err := payload.ParseMessage(out.Body)
 	if err != nil {
-		return ended(delivery.ClassExpression, fmt.Sprintf("the event that this row keeps cannot be read: %v", err)), unbuilt(err)
+		return ended(delivery.ClassExpression, fmt.Sprintf("the event that this row keeps cannot be read: %v", err)), plan.RenderFailure(err)
 	}
 	m.Event.Traceparent = out.Traceparent
-	body, format, wanted, err := Build(r, m)
+	body, format, wanted, err := plan.Build(r, m)
 	if errors.Is(err, expression.ErrTooLong) { // processors that are busy can do that, and a mistake does it again
-		body, format, wanted, err = Build(r, m)
+		body, format, wanted, err = plan.Build(r, m)
 	}
 	switch {
 	case err != nil:
-		return ended(delivery.ClassExpression, err.Error()), unbuilt(err)
+		return ended(delivery.ClassExpression, err.Error()), plan.RenderFailure(err)
 	case !wanted:
-		return ended(delivery.ClassFiltered, ""), delivery.Unbuilt{}
+		return ended(delivery.ClassFiltered, ""), delivery.RenderFailure{}
 	}
 	built := *out
 	built.Body, built.Format = body, format
-	return d.Sender.Send(d.ctx, r, &built, number), delivery.Unbuilt{}
+	return d.Sender.Send(d.ctx, r, &built, number), delivery.RenderFailure{}
 }

@@ -142,7 +142,7 @@ func TestEventThatIsNotSent(t *testing.T) {
 			}
 			unbuilt := 0
 			for _, h := range d.Health() {
-				unbuilt += h.Unbuilt
+				unbuilt += h.RenderFailure
 			}
 			if want := map[delivery.ErrorClass]int{delivery.ClassExpression: 2}[tc.class]; unbuilt != want {
 				t.Errorf("%s: %d attempts noted as unbuilt, want %d", name, unbuilt, want)
@@ -153,7 +153,7 @@ func TestEventThatIsNotSent(t *testing.T) {
 		if strings.Contains(log.String(), "andr") {
 			t.Errorf("%s: the log holds a part of the event:\n%s", name, log.String())
 		}
-		if got := gauge(t, registry, "webhook_dispatcher_deliveries_total", "result", tc.result); got != 2 {
+		if got := gauge(t, registry, "webhook_dispatcher_delivery_attempts_total", "result", tc.result); got != 2 {
 			t.Errorf("%s: %v counted as %s, want 2", name, got, tc.result)
 		}
 	}

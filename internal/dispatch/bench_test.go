@@ -19,12 +19,12 @@ type nowhere struct{ rules map[delivery.Lane]*rule.Rule }
 func (n *nowhere) Send(context.Context, *rule.Rule, *delivery.Delivery, int) delivery.Attempt {
 	return delivery.Attempt{Status: 200}
 }
-func (n *nowhere) Active(l delivery.Lane) *rule.Rule                    { return n.rules[l] }
-func (n *nowhere) Paused(delivery.Lane) bool                            { return false }
-func (n *nowhere) Park(_ delivery.Insert, _ func() bool, stored func()) { stored() }
-func (n *nowhere) Settle(delivery.Update)                               {}
-func (n *nowhere) Log(delivery.Attempt)                                 {}
-func (n *nowhere) MaxBody() int                                         { return 1 << 20 }
+func (n *nowhere) Active(l delivery.Lane) *rule.Rule                       { return n.rules[l] }
+func (n *nowhere) Paused(delivery.Lane) bool                               { return false }
+func (n *nowhere) Enqueue(_ delivery.Insert, _ func() bool, stored func()) { stored() }
+func (n *nowhere) Settle(delivery.Update)                                  {}
+func (n *nowhere) Log(delivery.Attempt)                                    {}
+func (n *nowhere) MaxBody() int                                            { return 1 << 20 }
 
 // BenchmarkDispatch is what a delivery costs here without its request: one delivery an event, four partitions, windows of 1,000.
 func BenchmarkDispatch(b *testing.B) {

@@ -49,6 +49,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/expression"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
@@ -68,9 +69,9 @@ type Rules interface {
 
 // Queue keeps deliveries durable. Its methods do not block.
 type Queue interface {
-	// Park stores a row, then calls stored once. Right before each try to store it asks wanted, and gives the row up without a
+	// Enqueue stores a row, then calls stored once. Right before each try to store it asks wanted, and gives the row up without a
 	// call to stored where that is false.
-	Park(in delivery.Insert, wanted func() bool, stored func())
+	Enqueue(in delivery.Insert, wanted func() bool, stored func())
 	// Settle writes the result of a lease.
 	Settle(u delivery.Update)
 	// Log appends to the attempt log.
@@ -97,8 +98,8 @@ type Options struct {
 	EndpointRate float64
 	// Full tells whether as many rows of a lane wait as may; nil: never. It must not block.
 	Full func(delivery.Lane) bool
-	// BuryOverflow makes a dead row without a body of what would be one row too many; else it is held in memory, unreleased.
-	BuryOverflow bool
+	// DeadLetterOverflow makes a dead row without a body of what would be one row too many; else it is held in memory, unreleased.
+	DeadLetterOverflow bool
 	// PerRule adds metrics that have a series for each rule.
 	PerRule bool
 	// LogAll logs every attempt, not only those that failed or belong to a row.
@@ -267,6 +268,14 @@ func (d *Dispatcher) Health() []delivery.LaneHealth {
 		l.mu.Unlock()
 	}
 	return all
+}
+
+// goodRuns returns the counter of an expression's good runs, nil without an expression.
+func goodRuns(p *expression.Program) *atomic.Uint64 {
+	if p == nil {
+		return nil
+	}
+	return &p.Good
 }
 
 // ResetHealth forgets the failures of a lane, as after its rule was paused for them and resumed. When its endpoint last took a delivery

@@ -107,7 +107,7 @@ func (w *world) set(change func()) {
 	change()
 }
 
-func (w *world) Park(in delivery.Insert, wanted func() bool, stored func()) {
+func (w *world) Enqueue(in delivery.Insert, wanted func() bool, stored func()) {
 	store := func() {
 		if wanted != nil && !wanted() {
 			return

@@ -61,7 +61,7 @@ func (f *flight) run() {
 		f.mu.Lock()
 		f.timeout = d.limits(r).Timeout
 		f.mu.Unlock()
-		var what delivery.Unbuilt
+		var what delivery.RenderFailure
 		a, what = d.send(r, f.delivery, 1)
 		l.note(f, &a, what)
 	}
@@ -126,7 +126,7 @@ func (f *flight) firstResult(a *delivery.Attempt) {
 		f.lane.died(f.delivery, v, a.Status)
 	default:
 	}
-	f.park(delivery.Park(f.delivery, v, a.Status))
+	f.park(delivery.Enqueue(f.delivery, v, a.Status))
 }
 
 // handOff makes a row of a first try while its request goes on. A body that does not fit a row is not handed off: its
@@ -152,7 +152,7 @@ func (f *flight) handOff(reason delivery.Reason) {
 	token := f.row.Token
 	f.mu.Unlock()
 	d.metrics.handOffs.Inc()
-	d.Queue.Park(delivery.HandOff(f.delivery, token, lease, reason), f.stillHanding, f.handedOff)
+	d.Queue.Enqueue(delivery.HandOff(f.delivery, token, lease, reason), f.stillHanding, f.handedOff)
 }
 
 // stillHanding is asked right before the row of a hand-off is written. A result that has come meanwhile makes the leased row

@@ -7,7 +7,7 @@ import (
 )
 
 // The park limit. Where as many rows of a rule wait as may, a delivery that would become one more is either made a dead row without a
-// body (BuryOverflow), or held: it stays in memory, its event is not released, and the window of its partition fills and waits. Held
+// body (DeadLetterOverflow), or held: it stays in memory, its event is not released, and the window of its partition fills and waits. Held
 // are first tries that failed, in the lane's held; those that have not been tried just stay in its queue. A request that is under
 // way goes on without a hand-off. The sweeper looks once a second whether the lane is below its limit again.
 
@@ -25,7 +25,7 @@ func (d *Dispatcher) full(l *lane) bool {
 }
 
 // holds tells whether deliveries of the lane have to wait in memory. No lock is held.
-func (d *Dispatcher) holds(l *lane) bool { return !d.BuryOverflow && d.full(l) }
+func (d *Dispatcher) holds(l *lane) bool { return !d.DeadLetterOverflow && d.full(l) }
 
 // park makes a flight whose request has ended a row that is not leased, and releases its event when that is stored.
 func (f *flight) park(in delivery.Insert) {
@@ -47,16 +47,16 @@ func (f *flight) store(in delivery.Insert) bool {
 	switch {
 	case in.State == delivery.Dead: // it waits for nothing
 	case len(in.Body) > d.Queue.MaxBody():
-		in = delivery.Bury(f.delivery, in.Attempts, in.LastStatus)
+		in = delivery.DeadLetter(f.delivery, in.Attempts, in.LastStatus)
 	case !d.full(f.lane):
-	case !d.BuryOverflow:
+	case !d.DeadLetterOverflow:
 		return false
 	default:
 		in = delivery.Overflow(f.delivery, in.Attempts, in.LastStatus)
 		d.metrics.overflow.Inc()
 		f.lane.buried(time.Now())
 	}
-	d.Queue.Park(in, f.origin.wanted, f.origin.landed)
+	d.Queue.Enqueue(in, f.origin.wanted, f.origin.landed)
 	return true
 }
 
@@ -103,8 +103,8 @@ func (l *lane) limited(now time.Time) {
 	l.mu.Unlock()
 	if l.mayLog(logLimit, now) {
 		l.d.Logger.Error("park limit reached: deliveries of this rule wait in memory, and the partitions that feed it wait with them; "+
-			"get its endpoint to work or disable the rule, or raise WEBHOOK_DISPATCHER_PARK_LIMIT_RULE_ROWS, _ROWS or _BYTES, or set "+
-			"WEBHOOK_DISPATCHER_PARK_OVERFLOW=dead to go on without these deliveries", "rule_id", l.key.RuleID)
+			"get its endpoint to work or disable the rule, or raise WEBHOOK_DISPATCHER_QUEUE_LIMIT_RULE_ROWS, _ROWS or _BYTES, or set "+
+			"WEBHOOK_DISPATCHER_QUEUE_OVERFLOW=dead to go on without these deliveries", "rule_id", l.key.RuleID)
 	}
 }
 
@@ -112,8 +112,8 @@ func (l *lane) limited(now time.Time) {
 func (l *lane) buried(now time.Time) {
 	if l.mayLog(logLimit, now) {
 		l.d.Logger.Error("park limit reached: further deliveries of this rule are dead rows without a body, as "+
-			"WEBHOOK_DISPATCHER_PARK_OVERFLOW=dead says; get its endpoint to work or disable the rule, or raise "+
-			"WEBHOOK_DISPATCHER_PARK_LIMIT_RULE_ROWS, _ROWS or _BYTES", "rule_id", l.key.RuleID)
+			"WEBHOOK_DISPATCHER_QUEUE_OVERFLOW=dead says; get its endpoint to work or disable the rule, or raise "+
+			"WEBHOOK_DISPATCHER_QUEUE_LIMIT_RULE_ROWS, _ROWS or _BYTES", "rule_id", l.key.RuleID)
 	}
 }
 

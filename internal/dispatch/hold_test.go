@@ -16,13 +16,13 @@ import (
 
 func (w *world) setFull(full bool) { w.set(func() { w.full[1] = full }) }
 
-func buries(o *dispatch.Options) { o.BuryOverflow = true }
+func buries(o *dispatch.Options) { o.DeadLetterOverflow = true }
 
 // Every way into a row, at the park limit: with hold nothing is written, and all goes on below the limit; with dead there is a dead
 // row without a body.
-func TestParkLimit(t *testing.T) {
+func TestQueueLimit(t *testing.T) {
 	t.Parallel()
-	pressed := func(d *dispatch.Dispatcher) { d.Pressed(dispatch.Source{Topic: "t"}) }
+	pressed := func(d *dispatch.Dispatcher) { d.Backpressure(dispatch.Source{Topic: "t"}) }
 	for _, tc := range []struct {
 		name   string
 		before func(w *world, d *dispatch.Dispatcher) // below the limit
@@ -135,11 +135,11 @@ func TestParkLimit(t *testing.T) {
 						t.Errorf("event %d released %d times while held", n, got)
 					}
 				}
-				if got := gauge(t, registry, "webhook_dispatcher_lanes_held", "", ""); got != 1 {
+				if got := gauge(t, registry, "webhook_dispatcher_rules_at_queue_limit", "", ""); got != 1 {
 					t.Errorf("%v lanes held, want 1", got)
 				}
 				if text := log.String(); strings.Count(text, "park limit reached") != 1 || !strings.Contains(text, "rule_id=1") ||
-					!strings.Contains(text, "PARK_LIMIT_RULE_ROWS") {
+					!strings.Contains(text, "QUEUE_LIMIT_RULE_ROWS") {
 					t.Errorf("log:\n%s", text)
 				}
 				if tc.reason == delivery.ReasonSpill {
@@ -169,7 +169,7 @@ func TestParkLimit(t *testing.T) {
 						t.Errorf("event %d released %d times", n, got)
 					}
 				}
-				if got := gauge(t, registry, "webhook_dispatcher_lanes_held", "", ""); got != 0 {
+				if got := gauge(t, registry, "webhook_dispatcher_rules_at_queue_limit", "", ""); got != 0 {
 					t.Errorf("%v lanes held below the limit", got)
 				}
 				pass(time.Minute)
@@ -193,7 +193,7 @@ func TestParkLimit(t *testing.T) {
 				pass(3 * time.Second)
 				got := w.stored()[rows:]
 				for _, r := range got {
-					if r.Reason != delivery.ReasonParkLimit || r.State != delivery.Dead || r.Body != nil {
+					if r.Reason != delivery.ReasonQueueLimit || r.State != delivery.Dead || r.Body != nil {
 						t.Errorf("row %+v, want dead without a body", r)
 					}
 				}
@@ -222,7 +222,7 @@ func changingTo(a delivery.Attempt) endpoint {
 func pressedBelow(w *world, d *dispatch.Dispatcher) {
 	rows := len(w.stored())
 	for range 10 {
-		d.Pressed(dispatch.Source{Topic: "t"})
+		d.Backpressure(dispatch.Source{Topic: "t"})
 		pass(100 * time.Millisecond)
 	}
 	if got := len(w.stored()); got != rows {
@@ -231,7 +231,7 @@ func pressedBelow(w *world, d *dispatch.Dispatcher) {
 }
 
 // A request that takes long is not handed off beyond the limit, and its result decides.
-func TestParkLimitAndHandOff(t *testing.T) {
+func TestQueueLimitAndHandOff(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name   string
@@ -242,7 +242,7 @@ func TestParkLimitAndHandOff(t *testing.T) {
 		{"hold, taken", 200, false, delivery.ReasonNone},
 		{"dead, taken", 200, true, delivery.ReasonNone},
 		{"hold, failed", 500, false, delivery.ReasonNone},
-		{"dead, failed", 500, true, delivery.ReasonParkLimit},
+		{"dead, failed", 500, true, delivery.ReasonQueueLimit},
 		{"hold, dead", 410, false, delivery.ReasonGone}, // a dead row waits for nothing
 	} {
 		run(t, func(t *testing.T, w *world, d *dispatch.Dispatcher) {
@@ -271,7 +271,7 @@ func TestParkLimitAndHandOff(t *testing.T) {
 			if w.releases(1) != 1 {
 				t.Errorf("%s: released %d times in the end", tc.name, w.releases(1))
 			}
-		}, func(o *dispatch.Options) { o.BuryOverflow = tc.dead })
+		}, func(o *dispatch.Options) { o.DeadLetterOverflow = tc.dead })
 	}
 }
 
@@ -423,7 +423,7 @@ func TestDrainBuriesWhatFitsNoRowInAShutLane(t *testing.T) {
 }
 
 // Of a rule that was switched off, as the log advises, no more comes: what is here passes the limit.
-func TestDisabledRuleAtTheParkLimitFreesItsPartitions(t *testing.T) {
+func TestDisabledRuleAtTheQueueLimitFreesItsPartitions(t *testing.T) {
 	t.Parallel()
 	run(t, func(t *testing.T, w *world, d *dispatch.Dispatcher) {
 		w.endpoints[1] = answers(500, time.Millisecond)
@@ -443,7 +443,7 @@ func TestDisabledRuleAtTheParkLimitFreesItsPartitions(t *testing.T) {
 }
 
 // A drain of an endpoint that works buries nothing that was not even tried: it is read again.
-func TestDrainAtTheParkLimitBuriesNothing(t *testing.T) {
+func TestDrainAtTheQueueLimitBuriesNothing(t *testing.T) {
 	t.Parallel()
 	run(t, func(t *testing.T, w *world, d *dispatch.Dispatcher) {
 		w.endpoints[1] = answers(200, 400*time.Millisecond)
@@ -465,5 +465,5 @@ func TestDrainAtTheParkLimitBuriesNothing(t *testing.T) {
 				t.Errorf("event %d released %d times", n, w.releases(n))
 			}
 		}
-	}, func(o *dispatch.Options) { o.BuryOverflow = true })
+	}, func(o *dispatch.Options) { o.DeadLetterOverflow = true })
 }

@@ -270,14 +270,14 @@ func (l *lane) forget(f *flight) {
 
 // note takes down what an attempt says of the endpoint, right when it has ended: its row may take its time. One of the class expression
 // says something of the rule instead: what failed.
-func (l *lane) note(f *flight, a *delivery.Attempt, what delivery.Unbuilt) {
+func (l *lane) note(f *flight, a *delivery.Attempt, what delivery.RenderFailure) {
 	if a.Class == delivery.ClassCancelled {
 		return
 	}
 	now := time.Now()
 	l.mu.Lock()
 	if a.Class == delivery.ClassExpression {
-		l.health.NoteUnbuilt(what)
+		l.health.NoteRenderFailure(what)
 	} else {
 		l.health.Note(a, now)
 	}
@@ -292,7 +292,7 @@ func (l *lane) note(f *flight, a *delivery.Attempt, what delivery.Unbuilt) {
 		l.closedUntil = until
 	}
 	before := l.breaker.State()
-	l.breaker.Note(&f.request, a.Sign(), now.Add(-a.Duration))
+	l.breaker.Note(&f.request, a.Signal(), now.Add(-a.Duration))
 	after := l.breaker.State()
 	l.mu.Unlock()
 	if before != after {
@@ -304,11 +304,11 @@ func (l *lane) note(f *flight, a *delivery.Attempt, what delivery.Unbuilt) {
 }
 
 // judge returns what follows an attempt of a delivery that had `before` counted attempts.
-func (l *lane) judge(before int, a *delivery.Attempt) delivery.Verdict {
+func (l *lane) judge(before int, a *delivery.Attempt) delivery.Decision {
 	l.mu.Lock()
 	policy := l.policy
 	l.mu.Unlock()
-	return policy.Judge(before, a)
+	return policy.Decide(before, a)
 }
 
 // lease returns how long the row of a delivery is invisible to others while it is sent.

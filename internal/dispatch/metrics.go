@@ -48,7 +48,7 @@ type ruleSeries struct {
 
 func newMetrics(reg prometheus.Registerer, perRule bool) *metrics {
 	judged := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "webhook_dispatcher_deliveries_total",
+		Name: "webhook_dispatcher_delivery_attempts_total",
 		Help: "Attempts judged, by what became of the delivery and whether it was a first try or a row.",
 	}, []string{"result", "from"})
 	breakers := prometheus.NewGaugeVec(prometheus.GaugeOpts{
@@ -74,7 +74,7 @@ func newMetrics(reg prometheus.Registerer, perRule bool) *metrics {
 			Help: "Circuit breakers that opened because an endpoint that had worked failed; staying open is not counted.",
 		}),
 		limited: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "webhook_dispatcher_lanes_held",
+			Name: "webhook_dispatcher_rules_at_queue_limit",
 			Help: "Rules at their park limit with deliveries that wait in memory for it; the partitions that feed them wait, too.",
 		}),
 		overflow: prometheus.NewCounter(prometheus.CounterOpts{
@@ -144,7 +144,7 @@ func (m *metrics) turned(s *ruleSeries, from, to breaker.State) {
 	}
 }
 
-func (m *metrics) judged(s *ruleSeries, v delivery.Verdict, row bool) {
+func (m *metrics) judged(s *ruleSeries, v delivery.Decision, row bool) {
 	result, from := resultRetry, 0
 	switch v.State {
 	case delivery.Delivered:

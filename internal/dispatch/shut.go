@@ -94,7 +94,7 @@ func (l *lane) mayLog(topic int, now time.Time) bool {
 }
 
 // died logs a dead delivery.
-func (l *lane) died(d *delivery.Delivery, v delivery.Verdict, status int) {
+func (l *lane) died(d *delivery.Delivery, v delivery.Decision, status int) {
 	if l.mayLog(logDeath, time.Now()) {
 		l.d.Logger.Warn("delivery is dead; others of this rule within a minute are only counted", "webhook_id", d.ID.String(),
 			"rule_id", d.RuleID, "event_type", d.EventType, "reason", string(v.Reason), "status", status, "attempts", v.Attempts)

@@ -24,7 +24,7 @@ func TestEverythingIsAccountedFor(t *testing.T) {
 			t.Parallel()
 			bury := seed%2 == 1
 			run(t, func(t *testing.T, w *world, d *dispatch.Dispatcher) { chaos(t, w, d, seed) }, func(o *dispatch.Options) {
-				o.BuryOverflow = bury
+				o.DeadLetterOverflow = bury
 				o.Concurrency = 12
 				o.PerRule = true
 			})
@@ -122,7 +122,7 @@ func chaos(t *testing.T, w *world, d *dispatch.Dispatcher, seed uint64) {
 			mu.Unlock()
 			d.Resend(batch, time.Now().Add(time.Duration(14+rnd.n(60))*time.Second))
 		case what < 80:
-			d.Pressed(dispatch.Source{Topic: "t", Partition: rnd.n(2)})
+			d.Backpressure(dispatch.Source{Topic: "t", Partition: rnd.n(2)})
 		case what < 82:
 			flip(w.paused)
 		case what < 85:

@@ -24,11 +24,11 @@ func (e *ends) Active(l delivery.Lane) *rule.Rule {
 	}
 	return &rule.Rule{Row: rule.Row{ID: l.RuleID}, Kind: l.Kind}
 }
-func (e *ends) Paused(delivery.Lane) bool                            { return false }
-func (e *ends) Park(_ delivery.Insert, _ func() bool, stored func()) { stored() }
-func (e *ends) Settle(delivery.Update)                               {}
-func (e *ends) Log(delivery.Attempt)                                 {}
-func (e *ends) MaxBody() int                                         { return 1 << 20 }
+func (e *ends) Paused(delivery.Lane) bool                               { return false }
+func (e *ends) Enqueue(_ delivery.Insert, _ func() bool, stored func()) { stored() }
+func (e *ends) Settle(delivery.Update)                                  {}
+func (e *ends) Log(delivery.Attempt)                                    {}
+func (e *ends) MaxBody() int                                            { return 1 << 20 }
 
 // newDispatcher returns a dispatcher that is closed with the test.
 func newDispatcher(t *testing.T, e *ends) *Dispatcher {

@@ -15,9 +15,9 @@ import (
 var filtered = delivery.Lane{Kind: delivery.KindEvent, RuleID: 5}
 
 // withEvents is withGauge, later than the first measurement, which knows of nothing.
-func withEvents(t *testing.T, limits queue.ParkLimits, test func(t *testing.T, r replica)) {
+func withEvents(t *testing.T, limits queue.QueueLimits, test func(t *testing.T, r replica)) {
 	t.Helper()
-	withGauge(t, queue.GaugeOptions{Limits: limits}, func(t *testing.T, _ *laneTable, r replica) {
+	withGauge(t, queue.DepthMonitorOptions{Limits: limits}, func(t *testing.T, _ *laneTable, r replica) {
 		pass(time.Second)
 		test(t, r)
 	})
@@ -25,9 +25,9 @@ func withEvents(t *testing.T, limits queue.ParkLimits, test func(t *testing.T, r
 
 // eventRow stores a row of an event, leased by this process.
 func eventRow(r *replica, n byte) (delivery.ID, delivery.Token) {
-	in := parkedRow(n, filtered, delivery.Leased)
+	in := enqueuedRow(n, filtered, delivery.Leased)
 	in.Token = delivery.Token{n}
-	r.writer.Park(in, nil, nil)
+	r.writer.Enqueue(in, nil, nil)
 	synctest.Wait()
 	return in.ID, in.Token
 }
@@ -35,7 +35,7 @@ func eventRow(r *replica, n byte) (delivery.ID, delivery.Token) {
 // The row of an event that goes leaves room for another, and those of its deliveries take some: at once, not after the next measurement.
 func TestLimitKnowsOfFinishedEvents(t *testing.T) {
 	t.Parallel()
-	withEvents(t, queue.ParkLimits{RuleRows: 2}, func(t *testing.T, r replica) {
+	withEvents(t, queue.QueueLimits{RuleRows: 2}, func(t *testing.T, r replica) {
 		is := func(what string, events, deliveries bool) {
 			t.Helper()
 			if r.gauge.Full(filtered) != events || r.gauge.Full(lane1) != deliveries {
@@ -46,7 +46,7 @@ func TestLimitKnowsOfFinishedEvents(t *testing.T) {
 		second, secondToken := eventRow(&r, 2)
 		is("two events", true, false)
 		rows := []delivery.Insert{
-			parkedRow(11, lane1, delivery.Pending), parkedRow(12, lane1, delivery.Pending), parkedRow(13, lane1, delivery.Dead),
+			enqueuedRow(11, lane1, delivery.Pending), enqueuedRow(12, lane1, delivery.Pending), enqueuedRow(13, lane1, delivery.Dead),
 		}
 		r.db.setAway(true)
 		if done, err := r.writer.FinishEvent(t.Context(), first, firstToken, rows); done || err == nil {
@@ -79,12 +79,12 @@ func TestLimitKnowsOfFinishedEvents(t *testing.T) {
 // On its way into the database a delivery counts already.
 func TestLimitKnowsOfDeliveriesOfEventsOnTheirWay(t *testing.T) {
 	t.Parallel()
-	withEvents(t, queue.ParkLimits{RuleRows: 1}, func(t *testing.T, r replica) {
+	withEvents(t, queue.QueueLimits{RuleRows: 1}, func(t *testing.T, r replica) {
 		id, token := eventRow(&r, 1)
 		r.db.mu.Lock()
 		r.db.latency = time.Second
 		r.db.mu.Unlock()
-		made := []delivery.Insert{parkedRow(11, lane1, delivery.Pending)}
+		made := []delivery.Insert{enqueuedRow(11, lane1, delivery.Pending)}
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
@@ -106,9 +106,9 @@ func TestLimitKnowsOfDeliveriesOfEventsOnTheirWay(t *testing.T) {
 // A measurement has the deliveries: counted again as what is on its way, they would fill a lane that is not full.
 func TestDeliveriesOfEventsCountOnce(t *testing.T) {
 	t.Parallel()
-	withGauge(t, queue.GaugeOptions{Limits: queue.ParkLimits{RuleRows: 2}}, func(t *testing.T, s *laneTable, r replica) {
+	withGauge(t, queue.DepthMonitorOptions{Limits: queue.QueueLimits{RuleRows: 2}}, func(t *testing.T, s *laneTable, r replica) {
 		id, token := eventRow(&r, 1)
-		made := []delivery.Insert{parkedRow(11, lane1, delivery.Pending)}
+		made := []delivery.Insert{enqueuedRow(11, lane1, delivery.Pending)}
 		if done, err := r.writer.FinishEvent(t.Context(), id, token, made); !done || err != nil {
 			t.Errorf("finished: %v, %v", done, err)
 		}
@@ -123,7 +123,7 @@ func TestDeliveriesOfEventsCountOnce(t *testing.T) {
 // A halt that is written at once tells whether it holds, and its row waits no more.
 func TestEndOfALease(t *testing.T) {
 	t.Parallel()
-	withEvents(t, queue.ParkLimits{RuleRows: 1}, func(t *testing.T, r replica) {
+	withEvents(t, queue.QueueLimits{RuleRows: 1}, func(t *testing.T, r replica) {
 		id, token := eventRow(&r, 1)
 		halt := delivery.Update{ID: id, Token: token, State: delivery.Halted}
 		r.db.setAway(true)
@@ -150,7 +150,7 @@ func TestEndOfALease(t *testing.T) {
 // The limits in all hold nobody back who puts a row in the place of another.
 func TestLaneFull(t *testing.T) {
 	t.Parallel()
-	withEvents(t, queue.ParkLimits{RuleRows: 2, Rows: 1}, func(t *testing.T, r replica) {
+	withEvents(t, queue.QueueLimits{RuleRows: 2, Rows: 1}, func(t *testing.T, r replica) {
 		eventRow(&r, 1)
 		if !r.gauge.Full(lane1) || r.gauge.LaneFull(lane1) || r.gauge.LaneFull(filtered) {
 			t.Errorf("full: %v; the lane: %v, the events' %v", r.gauge.Full(lane1), r.gauge.LaneFull(lane1), r.gauge.LaneFull(filtered))
@@ -175,7 +175,7 @@ func TestFinishedEventsAreCounted(t *testing.T) {
 		if done, err := w.FinishEvent(t.Context(), delivery.ID{8}, delivery.Token{8}, []delivery.Insert{made}); done || err != nil {
 			t.Errorf("lost: %v, %v", done, err)
 		}
-		for name, want := range map[string]float64{"webhook_dispatcher_rows_parked_total": 1, "webhook_dispatcher_results_discarded_total": 1} {
+		for name, want := range map[string]float64{"webhook_dispatcher_rows_enqueued_total": 1, "webhook_dispatcher_results_discarded_total": 1} {
 			if got := sum(t, reg, name); got != want {
 				t.Errorf("%s is %v, want %v", name, got, want)
 			}

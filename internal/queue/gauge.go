@@ -3,42 +3,44 @@ package queue
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
-	"math"
 	"strconv"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/backoff"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/metric"
 )
 
-// GaugeStore is the database as the gauge needs it.
-type GaugeStore interface {
+// DepthStore is the database as the gauge needs it.
+type DepthStore interface {
 	// MeasureLanes counts what waits in each lane and writes it to the lane records, unless a replica has begun to within the time every.
 	MeasureLanes(ctx context.Context, every time.Duration) (measured bool, err error)
 	// LaneRecords returns what was measured.
 	LaneRecords(ctx context.Context) ([]delivery.LaneRecord, error)
 }
 
-// GaugeOptions are what a gauge needs.
-type GaugeOptions struct {
-	Store  GaugeStore // required
-	Limits ParkLimits
+// DepthMonitorOptions are what a gauge needs.
+type DepthMonitorOptions struct {
+	Store  DepthStore // required
+	Limits QueueLimits
 	// PerRule also exposes a series for each rule that has rows waiting.
 	PerRule    bool
 	Logger     *slog.Logger          // nil discards
 	Registerer prometheus.Registerer // nil: no metrics
 }
 
-// Gauge knows how much waits in the database. One replica measures, every 30 s, and oftener while more than 80 % of a limit is used; all
+// DepthMonitor knows how much waits in the database. One replica measures, every 30 s, and oftener while more than 80 % of a limit is used; all
 // read the result. What this process stored and ended since counts, too, so that a limit holds between measurements; what other replicas
 // did since does not.
 //
 // Where measuring fails, the last numbers stay and what this process does is counted on.
-type Gauge struct {
-	store   GaugeStore
+type DepthMonitor struct {
+	store   DepthStore
 	ledger  *ledger
 	logger  *slog.Logger
 	metrics *gaugeMetrics
@@ -56,8 +58,8 @@ const (
 	gaugeTime    = 30 * time.Second // for a measurement or a reading
 )
 
-// NewGauge returns a gauge. Until Run has read the records it knows only of what this process has stored.
-func NewGauge(o GaugeOptions) (*Gauge, error) {
+// NewDepthMonitor returns a gauge. Until Run has read the records it knows only of what this process has stored.
+func NewDepthMonitor(o DepthMonitorOptions) (*DepthMonitor, error) {
 	if o.Store == nil {
 		return nil, errors.New("queue gauge: no store")
 	}
@@ -67,21 +69,23 @@ func NewGauge(o GaugeOptions) (*Gauge, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	g := &Gauge{store: o.Store, ledger: newLedger(o.Limits), logger: o.Logger}
-	g.metrics = newGaugeMetrics(o.Registerer, o.PerRule)
-	return g, nil
+	metrics, err := newGaugeMetrics(o.Registerer, o.PerRule)
+	if err != nil {
+		return nil, fmt.Errorf("depth monitor: %w", err)
+	}
+	return &DepthMonitor{store: o.Store, ledger: newLedger(o.Limits), logger: o.Logger, metrics: metrics}, nil
 }
 
 // Full tells whether as many rows of the lane wait as may, or as many in all. It looks at memory alone, and may be called from any
 // goroutine.
-func (g *Gauge) Full(lane delivery.Lane) bool { return g.ledger.full(lane) }
+func (g *DepthMonitor) Full(lane delivery.Lane) bool { return g.ledger.full(lane) }
 
 // LaneFull tells whether as many rows of the lane wait as may of one rule, however many wait in all. It is for rows that take the place of
 // another: by the limits in all, events that fill them could never become deliveries, and nothing would ever go.
-func (g *Gauge) LaneFull(lane delivery.Lane) bool { return g.ledger.laneFull(lane) }
+func (g *DepthMonitor) LaneFull(lane delivery.Lane) bool { return g.ledger.laneFull(lane) }
 
 // book returns the gauge's ledger, nil where there is no gauge.
-func (g *Gauge) book() *ledger {
+func (g *DepthMonitor) book() *ledger {
 	if g == nil {
 		return nil
 	}
@@ -89,20 +93,20 @@ func (g *Gauge) book() *ledger {
 }
 
 // Run measures and reads until ctx ends.
-func (g *Gauge) Run(ctx context.Context) {
-	measuring, reading := quietly{logger: g.logger}, quietly{logger: g.logger}
-	note(ctx, &reading, "read what waits", g.read(ctx)) // measuring may take its time
+func (g *DepthMonitor) Run(ctx context.Context) {
+	measuring, reading := streakLog{logger: g.logger}, streakLog{logger: g.logger}
+	reading.note(ctx, "read what waits", g.read(ctx)) // measuring may take its time
 	for ctx.Err() == nil {
 		// Reading goes on where measuring fails: another replica may be luckier.
-		note(ctx, &measuring, "measure what waits", g.measure(ctx))
-		note(ctx, &reading, "read what waits", g.read(ctx))
-		if sleep(ctx, jittered(readEvery)) != nil {
+		measuring.note(ctx, "measure what waits", g.measure(ctx))
+		reading.note(ctx, "read what waits", g.read(ctx))
+		if backoff.Sleep(ctx, backoff.Jitter(readEvery)) != nil {
 			return
 		}
 	}
 }
 
-func (g *Gauge) measure(ctx context.Context) error {
+func (g *DepthMonitor) measure(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, gaugeTime)
 	defer cancel()
 	every := measureEvery
@@ -118,7 +122,7 @@ func (g *Gauge) measure(ctx context.Context) error {
 	return err
 }
 
-func (g *Gauge) read(ctx context.Context) error {
+func (g *DepthMonitor) read(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, gaugeTime)
 	defer cancel()
 	asked := time.Now()
@@ -148,7 +152,7 @@ type gaugeMetrics struct {
 // same is part of each help text: the numbers are the database's, not the replica's.
 const same = " The same on every replica: take the max, not the sum."
 
-func newGaugeMetrics(reg prometheus.Registerer, perRule bool) *gaugeMetrics {
+func newGaugeMetrics(reg prometheus.Registerer, perRule bool) (*gaugeMetrics, error) {
 	m := &gaugeMetrics{
 		rows: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "webhook_dispatcher_queue_rows", Help: "Rows in the database: waiting (pending or being sent) and dead." + same,
@@ -161,24 +165,25 @@ func newGaugeMetrics(reg prometheus.Registerer, perRule bool) *gaugeMetrics {
 			Help: "How long the row has been due that was due first; 0: none is. Rows of disabled and paused rules count." + same,
 		}),
 		lanes: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "webhook_dispatcher_queue_lanes", Help: "Rules that have rows waiting." + same,
+			Name: "webhook_dispatcher_queue_rules", Help: "Rules that have rows waiting." + same,
 		}),
 		failing: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "webhook_dispatcher_queue_lanes_failing", Help: "Rules whose endpoint has taken nothing from any replica for 10 minutes." + same,
+			Name: "webhook_dispatcher_queue_rules_failing", Help: "Rules whose endpoint has taken nothing from any replica for 10 minutes." + same,
 		}),
 		limitUsed: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "webhook_dispatcher_park_limit_used_ratio",
+			Name: "webhook_dispatcher_queue_limit_used_ratio",
 			Help: "How much of the park limit that is the nearest is used, in this replica's view; from 1 on what is to wait is held or dead.",
 		}),
 	}
-	age := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "webhook_dispatcher_queue_measured_seconds", Help: "How old the numbers of the queue are; NaN: never measured.",
+	measured := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "webhook_dispatcher_queue_last_measured_timestamp_seconds",
+		Help: "When the queue's numbers were measured, as Unix time; 0: never." + same,
 	}, func() float64 {
 		at := m.measuredAt.Load()
 		if at == nil {
-			return math.NaN()
+			return 0
 		}
-		return time.Since(*at).Seconds()
+		return float64(at.UnixMicro()) / 1e6
 	})
 	m.rows.WithLabelValues("waiting")
 	m.rows.WithLabelValues("dead")
@@ -188,13 +193,11 @@ func newGaugeMetrics(reg prometheus.Registerer, perRule bool) *gaugeMetrics {
 			Name: "webhook_dispatcher_rule_rows", Help: "Waiting rows of a rule; no series where there are none." + same,
 		}, []string{"rule_id"})
 	}
-	if reg != nil {
-		reg.MustRegister(m.rows, m.bytes, m.oldest, m.lanes, m.failing, m.limitUsed, age)
-		if perRule {
-			reg.MustRegister(m.perRule)
-		}
+	all := []prometheus.Collector{m.rows, m.bytes, m.oldest, m.lanes, m.failing, m.limitUsed, measured}
+	if perRule {
+		all = append(all, m.perRule)
 	}
-	return m
+	return m, metric.Register(reg, all...)
 }
 
 func (m *gaugeMetrics) show(records []delivery.LaneRecord, asked time.Time) {

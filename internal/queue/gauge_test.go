@@ -2,7 +2,6 @@ package queue_test
 
 import (
 	"context"
-	"math"
 	"strings"
 	"sync"
 	"testing"
@@ -98,7 +97,7 @@ func (s *laneTable) measurements(d time.Duration) int {
 
 // replica is a process, its gauge running.
 type replica struct {
-	gauge  *queue.Gauge
+	gauge  *queue.DepthMonitor
 	writer *queue.Writer
 	reg    *prometheus.Registry
 	db     *database
@@ -106,27 +105,28 @@ type replica struct {
 
 // withGauge runs two replicas' gauges; the test gets the first, and a writer that counts for it.
 func withGauge(
-	t *testing.T, o queue.GaugeOptions, test func(t *testing.T, s *laneTable, r replica),
+	t *testing.T, o queue.DepthMonitorOptions, test func(t *testing.T, s *laneTable, r replica),
 ) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := &laneTable{waiting: make(map[delivery.Lane]delivery.LaneRecord)}
 		reg := prometheus.NewRegistry()
 		o.Store = s
-		other, err := queue.NewGauge(o)
+		other, err := queue.NewDepthMonitor(o)
 		if err != nil {
 			t.Fatal(err)
 		}
 		o.Registerer = reg
-		g, err := queue.NewGauge(o)
+		g, err := queue.NewDepthMonitor(o)
 		if err != nil {
 			t.Fatal(err)
 		}
 		db := &database{}
-		w, err := queue.NewWriter(db, nil, nil, g)
+		w, err := queue.NewWriter(queue.WriterOptions{Store: db, Depth: g})
 		if err != nil {
 			t.Fatal(err)
 		}
+		w.Start(t.Context())
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
 		running.Go(func() { g.Run(ctx) })
@@ -134,13 +134,13 @@ func withGauge(
 		test(t, s, replica{g, w, reg, db})
 		cancel()
 		running.Wait()
-		if err := w.Close(t.Context()); err != nil {
+		if err := w.Stop(t.Context()); err != nil {
 			t.Errorf("close: %v", err)
 		}
 	})
 }
 
-func parkedRow(n byte, l delivery.Lane, state delivery.State) delivery.Insert {
+func enqueuedRow(n byte, l delivery.Lane, state delivery.State) delivery.Insert {
 	in := row(n)
 	in.Kind, in.RuleID, in.State, in.Delay = l.Kind, l.RuleID, state, time.Minute
 	return in
@@ -148,7 +148,7 @@ func parkedRow(n byte, l delivery.Lane, state delivery.State) delivery.Insert {
 
 func TestOneReplicaMeasuresAndAllShowIt(t *testing.T) {
 	t.Parallel()
-	withGauge(t, queue.GaugeOptions{PerRule: true}, func(t *testing.T, s *laneTable, r replica) {
+	withGauge(t, queue.DepthMonitorOptions{PerRule: true}, func(t *testing.T, s *laneTable, r replica) {
 		s.set(lane1, 3, 300)
 		s.set(lane2, 5, 50)
 		pass(10 * time.Minute)
@@ -167,12 +167,12 @@ func TestOneReplicaMeasuresAndAllShowIt(t *testing.T) {
 # HELP webhook_dispatcher_queue_bytes Bytes of the bodies of the waiting rows. SAME
 # TYPE webhook_dispatcher_queue_bytes gauge
 webhook_dispatcher_queue_bytes 350
-# HELP webhook_dispatcher_queue_lanes Rules that have rows waiting. SAME
-# TYPE webhook_dispatcher_queue_lanes gauge
-webhook_dispatcher_queue_lanes 2
-# HELP webhook_dispatcher_queue_lanes_failing Rules whose endpoint has taken nothing from any replica for 10 minutes. SAME
-# TYPE webhook_dispatcher_queue_lanes_failing gauge
-webhook_dispatcher_queue_lanes_failing 0
+# HELP webhook_dispatcher_queue_rules Rules that have rows waiting. SAME
+# TYPE webhook_dispatcher_queue_rules gauge
+webhook_dispatcher_queue_rules 2
+# HELP webhook_dispatcher_queue_rules_failing Rules whose endpoint has taken nothing from any replica for 10 minutes. SAME
+# TYPE webhook_dispatcher_queue_rules_failing gauge
+webhook_dispatcher_queue_rules_failing 0
 # HELP webhook_dispatcher_queue_oldest_due_seconds OLDEST SAME
 # TYPE webhook_dispatcher_queue_oldest_due_seconds gauge
 webhook_dispatcher_queue_oldest_due_seconds 5
@@ -202,7 +202,7 @@ webhook_dispatcher_rule_rows{rule_id="2"} 5
 
 func TestNoSeriesOfRulesUnlessAskedFor(t *testing.T) {
 	t.Parallel()
-	withGauge(t, queue.GaugeOptions{}, func(t *testing.T, s *laneTable, r replica) {
+	withGauge(t, queue.DepthMonitorOptions{}, func(t *testing.T, s *laneTable, r replica) {
 		s.set(lane1, 3, 300)
 		pass(time.Minute)
 		if n, err := testutil.GatherAndCount(r.reg, "webhook_dispatcher_rule_rows"); err != nil || n != 0 {
@@ -226,23 +226,23 @@ func gauge(t *testing.T, reg *prometheus.Registry, name string) float64 {
 	return 0
 }
 
-func TestParkLimits(t *testing.T) {
+func TestQueueLimits(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		limits       queue.ParkLimits
+		limits       queue.QueueLimits
 		lane1, lane2 bool // full
 	}{
-		"none":           {queue.ParkLimits{}, false, false},
-		"rule":           {queue.ParkLimits{RuleRows: 10}, true, false},
-		"rule, not yet":  {queue.ParkLimits{RuleRows: 11}, false, false},
-		"rows":           {queue.ParkLimits{Rows: 13}, true, true},
-		"rows, not yet":  {queue.ParkLimits{Rows: 14}, false, false},
-		"bytes":          {queue.ParkLimits{Bytes: 130}, true, true},
-		"bytes, not yet": {queue.ParkLimits{Bytes: 131}, false, false},
+		"none":           {queue.QueueLimits{}, false, false},
+		"rule":           {queue.QueueLimits{RuleRows: 10}, true, false},
+		"rule, not yet":  {queue.QueueLimits{RuleRows: 11}, false, false},
+		"rows":           {queue.QueueLimits{Rows: 13}, true, true},
+		"rows, not yet":  {queue.QueueLimits{Rows: 14}, false, false},
+		"bytes":          {queue.QueueLimits{Bytes: 130}, true, true},
+		"bytes, not yet": {queue.QueueLimits{Bytes: 131}, false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			withGauge(t, queue.GaugeOptions{Limits: c.limits}, func(t *testing.T, s *laneTable, r replica) {
+			withGauge(t, queue.DepthMonitorOptions{Limits: c.limits}, func(t *testing.T, s *laneTable, r replica) {
 				s.set(lane1, 10, 100)
 				s.set(lane2, 3, 30)
 				pass(time.Minute)
@@ -256,8 +256,8 @@ func TestParkLimits(t *testing.T) {
 
 func TestOwnRowsCountAtOnceAndOnce(t *testing.T) {
 	t.Parallel()
-	limits := queue.ParkLimits{RuleRows: 100}
-	withGauge(t, queue.GaugeOptions{Limits: limits}, func(t *testing.T, s *laneTable, r replica) {
+	limits := queue.QueueLimits{RuleRows: 100}
+	withGauge(t, queue.DepthMonitorOptions{Limits: limits}, func(t *testing.T, s *laneTable, r replica) {
 		full := func(when string, want bool) {
 			t.Helper()
 			if got := r.gauge.Full(lane1); got != want {
@@ -272,7 +272,7 @@ func TestOwnRowsCountAtOnceAndOnce(t *testing.T) {
 				pass(time.Second)
 				full("one row before the limit", false)
 			}
-			r.writer.Park(parkedRow(n, lane1, delivery.Pending), nil, func() {})
+			r.writer.Enqueue(enqueuedRow(n, lane1, delivery.Pending), nil, func() {})
 		}
 		pass(100 * time.Millisecond)
 		full("at the limit", true)
@@ -283,7 +283,7 @@ func TestOwnRowsCountAtOnceAndOnce(t *testing.T) {
 		s.fail(nil)
 		pass(40 * time.Second)
 		full("measured since", false)
-		if used := gauge(t, r.reg, "webhook_dispatcher_park_limit_used_ratio"); used != 0.9 {
+		if used := gauge(t, r.reg, "webhook_dispatcher_queue_limit_used_ratio"); used != 0.9 {
 			t.Errorf("used %v, want 0.9: own rows count once", used)
 		}
 	})
@@ -291,11 +291,11 @@ func TestOwnRowsCountAtOnceAndOnce(t *testing.T) {
 
 func TestRowsThatThisProcessEndsCountNoMore(t *testing.T) {
 	t.Parallel()
-	limits := queue.ParkLimits{RuleRows: 3}
-	withGauge(t, queue.GaugeOptions{Limits: limits}, func(t *testing.T, s *laneTable, r replica) {
+	limits := queue.QueueLimits{RuleRows: 3}
+	withGauge(t, queue.DepthMonitorOptions{Limits: limits}, func(t *testing.T, s *laneTable, r replica) {
 		s.fail(errAway)           // nothing but its own counts
 		for n := range byte(10) { // a slow endpoint: each is handed off, and taken
-			r.writer.Park(parkedRow(n, lane1, delivery.Leased), nil, func() {})
+			r.writer.Enqueue(enqueuedRow(n, lane1, delivery.Leased), nil, func() {})
 			pass(time.Second)
 			r.writer.Settle(delivery.Update{ID: delivery.ID{n}, State: delivery.Delivered})
 			pass(time.Second)
@@ -303,10 +303,10 @@ func TestRowsThatThisProcessEndsCountNoMore(t *testing.T) {
 				t.Fatalf("full after %d rows that have ended", n+1)
 			}
 		}
-		dead := parkedRow(100, lane1, delivery.Dead)
-		r.writer.Park(dead, nil, func() {})
+		dead := enqueuedRow(100, lane1, delivery.Dead)
+		r.writer.Enqueue(dead, nil, func() {})
 		for n := byte(20); n < 22; n++ {
-			r.writer.Park(parkedRow(n, lane1, delivery.Leased), nil, func() {})
+			r.writer.Enqueue(enqueuedRow(n, lane1, delivery.Leased), nil, func() {})
 		}
 		pass(time.Second)
 		r.writer.Settle(delivery.Update{ID: delivery.ID{20}, State: delivery.Pending}) // waits again
@@ -314,7 +314,7 @@ func TestRowsThatThisProcessEndsCountNoMore(t *testing.T) {
 		if r.gauge.Full(lane1) {
 			t.Error("full with two rows: dead ones do not wait")
 		}
-		r.writer.Park(parkedRow(30, lane1, delivery.Pending), nil, func() {})
+		r.writer.Enqueue(enqueuedRow(30, lane1, delivery.Pending), nil, func() {})
 		pass(time.Hour) // however long measuring fails
 		if !r.gauge.Full(lane1) {
 			t.Error("not full with three rows, although measuring fails")
@@ -325,11 +325,11 @@ func TestRowsThatThisProcessEndsCountNoMore(t *testing.T) {
 // A row that somebody else has by now waits, or has been counted by them.
 func TestResultsThatAreLostChangeNoCount(t *testing.T) {
 	t.Parallel()
-	limits := queue.ParkLimits{RuleRows: 1}
-	withGauge(t, queue.GaugeOptions{Limits: limits}, func(t *testing.T, s *laneTable, r replica) {
+	limits := queue.QueueLimits{RuleRows: 1}
+	withGauge(t, queue.DepthMonitorOptions{Limits: limits}, func(t *testing.T, s *laneTable, r replica) {
 		s.fail(errAway)
 		r.db.lost = []delivery.ID{{1}}
-		r.writer.Park(parkedRow(1, lane1, delivery.Leased), nil, func() {})
+		r.writer.Enqueue(enqueuedRow(1, lane1, delivery.Leased), nil, func() {})
 		pass(time.Second)
 		r.writer.Settle(delivery.Update{ID: delivery.ID{1}, State: delivery.Delivered})
 		pass(time.Second)
@@ -341,15 +341,15 @@ func TestResultsThatAreLostChangeNoCount(t *testing.T) {
 
 func TestClaimedRowsThatEndCountNoMore(t *testing.T) {
 	t.Parallel()
-	limits := queue.ParkLimits{RuleRows: 10}
-	withGauge(t, queue.GaugeOptions{Limits: limits}, func(t *testing.T, s *laneTable, r replica) {
+	limits := queue.QueueLimits{RuleRows: 10}
+	withGauge(t, queue.DepthMonitorOptions{Limits: limits}, func(t *testing.T, s *laneTable, r replica) {
 		s.set(lane1, 10, 0)
 		pass(time.Minute)
 		s.fail(errAway) // nothing but its own counts
 		rows := &table{due: map[delivery.Lane][]time.Time{}, tokens: map[delivery.Token]bool{}, claims: 1}
 		rows.add(lane1, 1, 0)
 		sent := &lanes{room: map[delivery.Lane]int{lane1: 1}, got: map[delivery.Lane]int{}}
-		c, err := queue.NewClaimer(rows, sent, func(delivery.Update) {}, nil, nil, r.gauge)
+		c, err := queue.NewClaimer(queue.ClaimerOptions{Store: rows, Lanes: sent, Settle: func(delivery.Update) {}, Depth: r.gauge})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -369,8 +369,8 @@ func TestClaimedRowsThatEndCountNoMore(t *testing.T) {
 
 func TestLimitClearsSoonAfterRowsHaveGone(t *testing.T) {
 	t.Parallel()
-	limits := queue.ParkLimits{Rows: 100}
-	withGauge(t, queue.GaugeOptions{Limits: limits}, func(t *testing.T, s *laneTable, r replica) {
+	limits := queue.QueueLimits{Rows: 100}
+	withGauge(t, queue.DepthMonitorOptions{Limits: limits}, func(t *testing.T, s *laneTable, r replica) {
 		s.set(lane1, 100, 0)
 		pass(2 * time.Minute)
 		if !r.gauge.Full(lane1) {
@@ -395,8 +395,8 @@ func TestLimitClearsSoonAfterRowsHaveGone(t *testing.T) {
 
 func TestMeasuringTakesAShareOfTheTime(t *testing.T) {
 	t.Parallel()
-	limits := queue.ParkLimits{Rows: 100}
-	withGauge(t, queue.GaugeOptions{Limits: limits}, func(t *testing.T, s *laneTable, r replica) {
+	limits := queue.QueueLimits{Rows: 100}
+	withGauge(t, queue.DepthMonitorOptions{Limits: limits}, func(t *testing.T, s *laneTable, r replica) {
 		s.mu.Lock()
 		s.takes = 6 * time.Second
 		s.mu.Unlock()
@@ -405,7 +405,7 @@ func TestMeasuringTakesAShareOfTheTime(t *testing.T) {
 		if n := s.measurements(time.Hour); n < 30 || n > 62 {
 			t.Errorf("%d measurements of 6 s in an hour, want about one a minute", n)
 		}
-		if age := gauge(t, r.reg, "webhook_dispatcher_queue_measured_seconds"); age < 0 || age > 75 {
+		if age := sinceUnix(gauge(t, r.reg, "webhook_dispatcher_queue_last_measured_timestamp_seconds")); age < 0 || age > 75 {
 			t.Errorf("measured %v s ago", age)
 		}
 		if !r.gauge.Full(lane1) {
@@ -416,7 +416,7 @@ func TestMeasuringTakesAShareOfTheTime(t *testing.T) {
 
 func TestMeasurementThatTakesTooLongIsTriedLessOften(t *testing.T) {
 	t.Parallel()
-	withGauge(t, queue.GaugeOptions{}, func(t *testing.T, s *laneTable, _ replica) {
+	withGauge(t, queue.DepthMonitorOptions{}, func(t *testing.T, s *laneTable, _ replica) {
 		s.mu.Lock()
 		s.takes = time.Hour
 		s.mu.Unlock()
@@ -429,7 +429,7 @@ func TestMeasurementThatTakesTooLongIsTriedLessOften(t *testing.T) {
 
 func TestMeasurementsThatFailLeaveTheLastNumbers(t *testing.T) {
 	t.Parallel()
-	withGauge(t, queue.GaugeOptions{}, func(t *testing.T, s *laneTable, r replica) {
+	withGauge(t, queue.DepthMonitorOptions{}, func(t *testing.T, s *laneTable, r replica) {
 		s.set(lane1, 3, 300)
 		pass(time.Minute)
 		s.fail(errAway)
@@ -437,7 +437,7 @@ func TestMeasurementsThatFailLeaveTheLastNumbers(t *testing.T) {
 		if n := gauge(t, r.reg, "webhook_dispatcher_queue_bytes"); n != 300 {
 			t.Errorf("%v bytes, want the last known", n)
 		}
-		if age := gauge(t, r.reg, "webhook_dispatcher_queue_measured_seconds"); age < 3500 {
+		if age := sinceUnix(gauge(t, r.reg, "webhook_dispatcher_queue_last_measured_timestamp_seconds")); age < 3500 {
 			t.Errorf("measured %v s ago, want an hour", age)
 		}
 	})
@@ -446,19 +446,22 @@ func TestMeasurementsThatFailLeaveTheLastNumbers(t *testing.T) {
 func TestNeverMeasured(t *testing.T) {
 	t.Parallel()
 	reg := prometheus.NewRegistry()
-	if _, err := queue.NewGauge(queue.GaugeOptions{Store: &laneTable{}, Registerer: reg}); err != nil {
+	if _, err := queue.NewDepthMonitor(queue.DepthMonitorOptions{Store: &laneTable{}, Registerer: reg}); err != nil {
 		t.Fatal(err)
 	}
-	if age := gauge(t, reg, "webhook_dispatcher_queue_measured_seconds"); !math.IsNaN(age) {
-		t.Errorf("measured %v s ago, want NaN", age)
+	if at := gauge(t, reg, "webhook_dispatcher_queue_last_measured_timestamp_seconds"); at != 0 {
+		t.Errorf("measured at %v, want 0", at)
 	}
 	if problems, err := testutil.GatherAndLint(reg); err != nil || len(problems) > 0 {
 		t.Errorf("metrics: %v, %v", problems, err)
 	}
-	if _, err := queue.NewGauge(queue.GaugeOptions{}); err == nil {
+	if _, err := queue.NewDepthMonitor(queue.DepthMonitorOptions{}); err == nil {
 		t.Error("a gauge without a store")
 	}
-	if _, err := queue.NewGauge(queue.GaugeOptions{Store: &laneTable{}, Limits: queue.ParkLimits{Rows: -1}}); err == nil {
+	if _, err := queue.NewDepthMonitor(queue.DepthMonitorOptions{Store: &laneTable{}, Limits: queue.QueueLimits{Rows: -1}}); err == nil {
 		t.Error("a limit below 0")
 	}
 }
+
+// sinceUnix returns the seconds since a Unix time, by the test's clock.
+func sinceUnix(seconds float64) float64 { return float64(time.Now().UnixMicro())/1e6 - seconds }

@@ -7,8 +7,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
-// ParkLimits bound what may wait as rows. Zero values stand for no limit.
-type ParkLimits struct {
+// QueueLimits bound what may wait as rows. Zero values stand for no limit.
+type QueueLimits struct {
 	RuleRows int   // rows of one rule
 	Rows     int   // rows in all
 	Bytes    int64 // of bodies, in all
@@ -17,7 +17,7 @@ type ParkLimits struct {
 // ledger estimates how much waits in each lane: what was measured, and what this process has added and ended since. What other replicas
 // did since is not in it.
 type ledger struct {
-	limits ParkLimits
+	limits QueueLimits
 
 	mu         sync.RWMutex
 	lanes      map[delivery.Lane]*account
@@ -52,7 +52,7 @@ const (
 	maxEntries = 120
 )
 
-func newLedger(limits ParkLimits) *ledger {
+func newLedger(limits QueueLimits) *ledger {
 	return &ledger{limits: limits, lanes: make(map[delivery.Lane]*account), held: make(map[delivery.ID]heldRow)}
 }
 

@@ -13,16 +13,16 @@ import (
 // A limit that counts rows only once they are stored is passed by all that is on its way meanwhile, which can be whole windows.
 func TestLimitKnowsOfRowsOnTheirWay(t *testing.T) {
 	t.Parallel()
-	withGauge(t, queue.GaugeOptions{Limits: queue.ParkLimits{RuleRows: 3}}, func(t *testing.T, _ *laneTable, r replica) {
+	withGauge(t, queue.DepthMonitorOptions{Limits: queue.QueueLimits{RuleRows: 3}}, func(t *testing.T, _ *laneTable, r replica) {
 		r.db.setAway(true)
 		var given atomic.Bool // up
 		for n := range byte(3) {
 			if r.gauge.Full(lane1) {
 				t.Fatalf("full with %d rows on their way and room for 3", n)
 			}
-			r.writer.Park(parkedRow(n, lane1, delivery.Pending), func() bool { return !given.Load() }, nil)
+			r.writer.Enqueue(enqueuedRow(n, lane1, delivery.Pending), func() bool { return !given.Load() }, nil)
 		}
-		r.writer.Park(parkedRow(9, lane2, delivery.Dead), nil, nil)
+		r.writer.Enqueue(enqueuedRow(9, lane2, delivery.Dead), nil, nil)
 		if !r.gauge.Full(lane1) || r.gauge.Full(lane2) {
 			t.Errorf("full: %v, want true; the lane with a dead row: %v, want false", r.gauge.Full(lane1), r.gauge.Full(lane2))
 		}
@@ -38,7 +38,7 @@ func TestLimitKnowsOfRowsOnTheirWay(t *testing.T) {
 		r.db.setAway(false)
 		pass(time.Minute)
 		for n := range byte(3) {
-			r.writer.Park(parkedRow(10+n, lane1, delivery.Pending), nil, nil)
+			r.writer.Enqueue(enqueuedRow(10+n, lane1, delivery.Pending), nil, nil)
 		}
 		synctest.Wait()
 		if n := len(r.db.stored()); n != 4 || !r.gauge.Full(lane1) {
@@ -50,10 +50,10 @@ func TestLimitKnowsOfRowsOnTheirWay(t *testing.T) {
 // Two rows a second, all of which wait, and which each measurement sees.
 func TestSteadyRowsCountOnce(t *testing.T) {
 	t.Parallel()
-	withGauge(t, queue.GaugeOptions{Limits: queue.ParkLimits{RuleRows: 200}}, func(t *testing.T, s *laneTable, r replica) {
+	withGauge(t, queue.DepthMonitorOptions{Limits: queue.QueueLimits{RuleRows: 200}}, func(t *testing.T, s *laneTable, r replica) {
 		s.takes = time.Second // as for a million rows
 		for n := 1; n <= 190; n++ {
-			r.writer.Park(parkedRow(byte(n), lane1, delivery.Pending), nil, func() {})
+			r.writer.Enqueue(enqueuedRow(byte(n), lane1, delivery.Pending), nil, func() {})
 			s.set(lane1, n, 0)
 			pass(500 * time.Millisecond)
 			if r.gauge.Full(lane1) {
@@ -67,10 +67,10 @@ func TestSteadyRowsCountOnce(t *testing.T) {
 // Steady failures that are delivered by another replica's claims: nothing waits, ever.
 func TestRowsThatOthersDeliverDoNotAddUp(t *testing.T) {
 	t.Parallel()
-	withGauge(t, queue.GaugeOptions{Limits: queue.ParkLimits{RuleRows: 1000}}, func(t *testing.T, s *laneTable, r replica) {
+	withGauge(t, queue.DepthMonitorOptions{Limits: queue.QueueLimits{RuleRows: 1000}}, func(t *testing.T, s *laneTable, r replica) {
 		s.takes = time.Second // as for a million rows
 		for n := range 3600 {
-			r.writer.Park(parkedRow(byte(n), lane1, delivery.Pending), nil, func() {})
+			r.writer.Enqueue(enqueuedRow(byte(n), lane1, delivery.Pending), nil, func() {})
 			s.set(lane1, 1, 0)
 			pass(500 * time.Millisecond)
 			if r.gauge.Full(lane1) {

@@ -9,7 +9,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/backoff"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/metric"
 )
 
 // PauseStore is the database as the pauser needs it.
@@ -45,11 +47,11 @@ const (
 	lookEvery    = 5 * time.Second  // at memory alone
 	compareEvery = 30 * time.Second // with the lane records
 	// markAfter is how long an endpoint must have taken nothing from this process before it says so to the others.
-	markAfter     = 10 * time.Minute
-	pauseAfter    = 24 * time.Hour
-	pauseAttempts = 10
-	pauseGone     = 3  // answers 410 in a row
-	pauseUnbuilt  = 20 // deliveries in a row that no body could be made for
+	markAfter       = 10 * time.Minute
+	pauseAfter      = 24 * time.Hour
+	pauseAttempts   = 10
+	pauseGone       = 3  // answers 410 in a row
+	pauseUnrendered = 20 // deliveries in a row that no body could be made for
 	// noticeTime is more than the rules of this process need to notice a pause.
 	noticeTime = 2 * time.Minute
 )
@@ -97,15 +99,15 @@ func NewPauser(o PauserOptions) (*Pauser, error) {
 	for _, r := range []delivery.Reason{delivery.ReasonFailing, delivery.ReasonGone, delivery.ReasonExpression} {
 		p.counter.WithLabelValues(string(r))
 	}
-	if o.Registerer != nil {
-		o.Registerer.MustRegister(p.counter)
+	if err := metric.Register(o.Registerer, p.counter); err != nil {
+		return nil, fmt.Errorf("pauser: %w", err)
 	}
 	return p, nil
 }
 
 // Run looks and compares until ctx ends.
 func (p *Pauser) Run(ctx context.Context) {
-	log := quietly{logger: p.logger}
+	log := streakLog{logger: p.logger}
 	next := time.Now()
 	for ctx.Err() == nil {
 		err := p.look(ctx)
@@ -113,8 +115,8 @@ func (p *Pauser) Run(ctx context.Context) {
 			err = errors.Join(err, p.compare(ctx)) // a rule that cannot be paused keeps no mark from being cleared
 			next = now.Add(compareEvery)
 		}
-		note(ctx, &log, "pause rules whose endpoint fails", err)
-		if sleep(ctx, jittered(lookEvery)) != nil {
+		log.note(ctx, "pause rules whose endpoint fails", err)
+		if backoff.Sleep(ctx, backoff.Jitter(lookEvery)) != nil {
 			return
 		}
 	}
@@ -136,7 +138,7 @@ func (p *Pauser) look(ctx context.Context) error {
 		switch {
 		case h.Gone >= pauseGone:
 			err = p.pause(ctx, h.Lane, s, delivery.ReasonGone, "its endpoint answers 410, gone, for good: give it another URL")
-		case h.Unbuilt >= pauseUnbuilt:
+		case h.RenderFailure >= pauseUnrendered:
 			err = p.pause(ctx, h.Lane, s, delivery.ReasonExpression, "its filter or transform fails, as the attempts of its dead deliveries say: "+
 				"change the expression")
 		}

@@ -42,7 +42,7 @@ func TestRefusedRowIsReduced(t *testing.T) {
 				in := row(1)
 				in.Kind, in.RuleID, in.EventType, in.EventID = delivery.KindWebhook, 7, long, long
 				in.Traceparent, in.EventTime, in.Attempts, in.LastStatus = "x", time.Now(), 3, 500
-				w.Park(in, nil, func() { stored.Add(1) })
+				w.Enqueue(in, nil, func() { stored.Add(1) })
 				pass(time.Second)
 				rows := db.stored()
 				if stored.Load() != 1 || len(rows) != 1 {
@@ -73,9 +73,9 @@ func TestRowRefusedInAnyForm(t *testing.T) {
 		var stored, asked atomic.Int32
 		var wanted atomic.Bool
 		wanted.Store(true)
-		w.Park(row(1), nil, nil)
-		w.Park(row(2), nil, func() { stored.Add(1) })
-		w.Park(row(3), func() bool { asked.Add(1); return wanted.Load() }, func() { t.Error("confirmed a row that was given up") })
+		w.Enqueue(row(1), nil, nil)
+		w.Enqueue(row(2), nil, func() { stored.Add(1) })
+		w.Enqueue(row(3), func() bool { asked.Add(1); return wanted.Load() }, func() { t.Error("confirmed a row that was given up") })
 		pass(10 * time.Minute)
 		db.setAway(true)
 		pass(10 * time.Minute) // offered again all the while; it must not gather
@@ -132,12 +132,13 @@ func TestTroublesOfManyRowsAreOneLineAMinute(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			logs := &logLines{}
 			db := &database{refuse: func(delivery.Insert) bool { return true }}
-			w, err := queue.NewWriter(db, slog.New(slog.NewTextHandler(logs, nil)), nil, nil)
+			w, err := queue.NewWriter(queue.WriterOptions{Store: db, Logger: slog.New(slog.NewTextHandler(logs, nil))})
 			if err != nil {
 				t.Fatal(err)
 			}
+			w.Start(t.Context())
 			for n := range 240 {
-				w.Park(row(byte(n)), nil, nil)
+				w.Enqueue(row(byte(n)), nil, nil)
 				pass(time.Second)
 			}
 			text, told := logs.String(), 0
@@ -148,7 +149,7 @@ func TestTroublesOfManyRowsAreOneLineAMinute(t *testing.T) {
 			if strings.Count(text, "level=ERROR") > 5 || told < 170 {
 				t.Errorf("%d rows told of in 4 minutes:\n%s", told, text)
 			}
-			if err := w.Close(t.Context()); err != nil {
+			if err := w.Stop(t.Context()); err != nil {
 				t.Error(err)
 			}
 		})
@@ -159,7 +160,9 @@ func TestTroublesOfManyRowsAreOneLineAMinute(t *testing.T) {
 			logs := &logLines{}
 			s := &table{due: map[delivery.Lane][]time.Time{}, tokens: map[delivery.Token]bool{}, claims: 9}
 			l := &lanes{room: map[delivery.Lane]int{lane1: 1000}, got: map[delivery.Lane]int{}}
-			c, err := queue.NewClaimer(s, l, func(delivery.Update) {}, slog.New(slog.NewTextHandler(logs, nil)), nil, nil)
+			c, err := queue.NewClaimer(queue.ClaimerOptions{
+				Store: s, Lanes: l, Settle: func(delivery.Update) {}, Logger: slog.New(slog.NewTextHandler(logs, nil)),
+			})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -124,14 +124,15 @@ func withWriter(t *testing.T, db *database, test func(t *testing.T, w *queue.Wri
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		reg := prometheus.NewRegistry()
-		w, err := queue.NewWriter(db, nil, reg, nil)
+		w, err := queue.NewWriter(queue.WriterOptions{Store: db, Registerer: reg})
 		if err != nil {
 			t.Fatal(err)
 		}
+		w.Start(t.Context())
 		test(t, w, reg)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		if err := w.Close(ctx); err != nil {
+		if err := w.Stop(ctx); err != nil {
 			t.Errorf("close: %v", err)
 		}
 	})
@@ -148,7 +149,7 @@ func TestRowsAreBatchedAndConfirmed(t *testing.T) {
 		var mu sync.Mutex
 		stored := 0
 		for range 1200 {
-			w.Park(row(1), nil, func() {
+			w.Enqueue(row(1), nil, func() {
 				mu.Lock()
 				defer mu.Unlock()
 				stored++
@@ -174,7 +175,7 @@ func TestRowsOutliveADatabaseThatIsAway(t *testing.T) {
 	withWriter(t, db, func(t *testing.T, w *queue.Writer, _ *prometheus.Registry) {
 		stored := make(chan struct{}, 3)
 		for n := range byte(3) {
-			w.Park(row(n), nil, func() { stored <- struct{}{} })
+			w.Enqueue(row(n), nil, func() { stored <- struct{}{} })
 		}
 		w.Settle(delivery.Update{ID: delivery.ID{7}})
 		pass(time.Hour)
@@ -200,7 +201,7 @@ func TestUnwantedRowIsNotWritten(t *testing.T) {
 	withWriter(t, db, func(t *testing.T, w *queue.Writer, _ *prometheus.Registry) {
 		var mu sync.Mutex
 		wanted := true
-		w.Park(row(1), func() bool {
+		w.Enqueue(row(1), func() bool {
 			mu.Lock()
 			defer mu.Unlock()
 			return wanted
@@ -220,7 +221,7 @@ func TestUnwantedRowIsNotWritten(t *testing.T) {
 func TestReadyTellsWhatCannotBeWritten(t *testing.T) {
 	t.Parallel()
 	for what, write := range map[string]func(w *queue.Writer){
-		"rows":    func(w *queue.Writer) { w.Park(row(1), nil, nil) },
+		"rows":    func(w *queue.Writer) { w.Enqueue(row(1), nil, nil) },
 		"results": func(w *queue.Writer) { w.Settle(delivery.Update{ID: delivery.ID{1}}) },
 	} {
 		db := &database{away: true}
@@ -249,8 +250,8 @@ func TestRowThatWasGivenUpIsNotAskedForAgain(t *testing.T) {
 	withWriter(t, db, func(t *testing.T, w *queue.Writer, _ *prometheus.Registry) {
 		var asked atomic.Int32
 		no := func() bool { asked.Add(1); return false }
-		w.Park(row(1), nil, nil)
-		w.Park(row(2), no, func() { t.Error("confirmed a row that was given up") })
+		w.Enqueue(row(1), nil, nil)
+		w.Enqueue(row(2), no, func() { t.Error("confirmed a row that was given up") })
 		pass(time.Minute)
 		if got := asked.Load(); got != 1 {
 			t.Errorf("asked %d times, want once", got)
@@ -264,14 +265,14 @@ func TestRowsThatAreNotWantedDoNotGatherWhileTheDatabaseIsAway(t *testing.T) {
 	db := &database{away: true}
 	withWriter(t, db, func(t *testing.T, w *queue.Writer, _ *prometheus.Registry) {
 		var asked, stored, dropped atomic.Int32
-		w.Park(row(1), nil, func() { stored.Add(1) })
+		w.Enqueue(row(1), nil, func() { stored.Add(1) })
 		pass(time.Second)      // a batch of its own, which fails
 		for n := range 2_000 { // four batches behind it
-			w.Park(row(byte(n%250)), func() bool {
+			w.Enqueue(row(byte(n%250)), func() bool {
 				if asked.Add(1); dropped.Load() == 0 || n%2 == 0 {
 					return true
 				}
-				w.Park(row(251), nil, func() { stored.Add(1) }) // asking may add rows
+				w.Enqueue(row(251), nil, func() { stored.Add(1) }) // asking may add rows
 				return false
 			}, func() { stored.Add(1) })
 		}
@@ -297,7 +298,7 @@ func TestRefusedRowIsKeptWithoutItsBody(t *testing.T) {
 	withWriter(t, db, func(t *testing.T, w *queue.Writer, reg *prometheus.Registry) {
 		stored := make(chan byte, 3)
 		for n := range byte(3) {
-			w.Park(row(n+1), nil, func() { stored <- n + 1 })
+			w.Enqueue(row(n+1), nil, func() { stored <- n + 1 })
 		}
 		pass(time.Second)
 		if len(stored) != 3 {
@@ -318,8 +319,8 @@ func TestRowRefusedForGoodIsNeverConfirmed(t *testing.T) {
 	t.Parallel()
 	db := &database{refuse: func(in delivery.Insert) bool { return in.ID[0] == 2 }}
 	withWriter(t, db, func(t *testing.T, w *queue.Writer, _ *prometheus.Registry) {
-		w.Park(row(1), nil, func() {})
-		w.Park(row(2), nil, func() { t.Error("confirmed a row that is not stored") })
+		w.Enqueue(row(1), nil, func() {})
+		w.Enqueue(row(2), nil, func() { t.Error("confirmed a row that is not stored") })
 		pass(time.Minute)
 		if rows := db.stored(); len(rows) != 1 {
 			t.Errorf("rows = %v, want the other one", rows)
@@ -334,7 +335,7 @@ func TestAttemptLogNeverHoldsUp(t *testing.T) {
 		for range 15_000 {
 			w.Log(delivery.Attempt{})
 		}
-		w.Park(row(1), nil, func() {})
+		w.Enqueue(row(1), nil, func() {})
 		db.setAway(false)
 		pass(10 * time.Second)
 		dropped := counter(t, reg, "webhook_dispatcher_attempts_dropped_total")
@@ -361,14 +362,15 @@ func TestLostResultsAreCounted(t *testing.T) {
 func TestCloseGivesUpOnADatabaseThatStaysAway(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w, err := queue.NewWriter(&database{away: true}, nil, nil, nil)
+		w, err := queue.NewWriter(queue.WriterOptions{Store: &database{away: true}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		w.Park(row(1), nil, func() { t.Error("confirmed") })
+		w.Start(t.Context())
+		w.Enqueue(row(1), nil, func() { t.Error("confirmed") })
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if err := w.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		if err := w.Stop(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("close: %v, want the deadline", err)
 		}
 	})

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/spelling"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/suggest"
 	"github.com/openedx-webhooks/webhook-dispatcher/pkg/signature"
 )
 
@@ -101,7 +101,7 @@ func (a *Access) auth(o *AuthOption, secret string) error {
 	}
 	switch {
 	case o.Type != "bearer" && o.Type != "basic" && o.Type != "oauth2":
-		return fmt.Errorf("unknown auth %q: write one of bearer, basic, oauth2", spelling.Clip(o.Type, 20))
+		return fmt.Errorf("unknown auth %q: write one of bearer, basic, oauth2", suggest.Clip(o.Type, 20))
 	case secret == "":
 		return fmt.Errorf("auth %s has no secret: add %s SECRET", o.Type, secretFlag(o.Type))
 	case o.Type == "bearer":
@@ -141,7 +141,7 @@ func (a *Access) oauth2(o *AuthOption, secret string) error {
 	case o.ClientID == "":
 		return errors.New("auth oauth2 has no client id: add --auth-client-id ID")
 	case o.Style != "" && o.Style != "header" && o.Style != "body":
-		return fmt.Errorf("unknown style %q of auth oauth2: write header or body", spelling.Clip(o.Style, 20))
+		return fmt.Errorf("unknown style %q of auth oauth2: write header or body", suggest.Clip(o.Style, 20))
 	}
 	a.OAuth2 = &OAuth2{
 		TokenURL: o.TokenURL, ClientID: o.ClientID, Secret: secret, Scopes: strings.Join(o.Scopes, " "), Audience: o.Audience,

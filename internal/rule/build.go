@@ -11,7 +11,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/expression"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/spelling"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/suggest"
 	"github.com/openedx-webhooks/webhook-dispatcher/pkg/signature"
 )
 
@@ -138,7 +138,7 @@ func (o *Option) open(lane delivery.Lane, opener Opener) (Secrets, error) {
 	}
 	if opener == nil {
 		return Secrets{}, fmt.Errorf("its secrets cannot be opened: WEBHOOK_DISPATCHER_SECRETS_KEY is not set, and they need its key %q",
-			spelling.Clip(o.KeyID, 60))
+			suggest.Clip(o.KeyID, 60))
 	}
 	text, err := opener.Open(lane, SecretsField, o.KeyID, []byte(o.Sealed))
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/spelling"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/suggest"
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
 
@@ -104,7 +104,7 @@ func oneLine(err error) error {
 			return ' '
 		}
 		return r
-	}, strings.ToValidUTF8(spelling.Clip(err.Error(), maxHold), "\uFFFD"))
+	}, strings.ToValidUTF8(suggest.Clip(err.Error(), maxHold), "\uFFFD"))
 	if text == err.Error() {
 		return err
 	}
@@ -121,14 +121,14 @@ func (c *Compiler) eventType(event, option string) (string, error) {
 	}
 	if strings.TrimRight(event, " ") != "" {
 		return "", fmt.Errorf("the row names the event %q, and its options the event type %q: leave one of the two empty",
-			spelling.Clip(event, MaxEvent), spelling.Clip(option, delivery.MaxText))
+			suggest.Clip(event, MaxEvent), suggest.Clip(option, delivery.MaxText))
 	}
 	if signal, ok := c.Catalogue.ByType(option); ok && !signal.OnBus {
 		return "", fmt.Errorf("the event type %s never comes: the event bus cannot serialise its data", option)
 	}
 	if len(option) > delivery.MaxText || !dotted.MatchString(option) {
 		return "", fmt.Errorf("%q is no event type: write one such as org.openedx.learning.course.enrollment.created.v1",
-			spelling.Clip(option, delivery.MaxText))
+			suggest.Clip(option, delivery.MaxText))
 	}
 	return option, nil
 }

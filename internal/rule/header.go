@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/spelling"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/suggest"
 )
 
 // Bounds of a rule's own headers.
@@ -37,7 +37,7 @@ func CheckHeader(name, value string) error {
 		slices.ContainsFunc(reservedPrefixes[:], func(prefix string) bool { return strings.HasPrefix(canonical, prefix) })
 	switch {
 	case !httpguts.ValidHeaderFieldName(name) || len(name) > maxHeaderBytes:
-		return fmt.Errorf("%q cannot be the name of a header", spelling.Clip(name, 60))
+		return fmt.Errorf("%q cannot be the name of a header", suggest.Clip(name, 60))
 	case reserved:
 		return fmt.Errorf("the header %s is reserved: the dispatcher or HTTP itself sets it", canonical)
 	case slices.Contains(replayHeaders[:], canonical):

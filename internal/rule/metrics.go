@@ -1,13 +1,17 @@
 package rule
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/metric"
+)
 
 type metrics struct {
 	rules, webfilters          *prometheus.GaugeVec
 	changed, unchanged, failed prometheus.Counter
 }
 
-func newMetrics(registerer prometheus.Registerer, age func() float64) *metrics {
+func newMetrics(registerer prometheus.Registerer, lastRefresh func() float64) (*metrics, error) {
 	refreshes := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "webhook_dispatcher_rule_refreshes_total",
 		Help: "Readings of the rules by result: changed, unchanged, failed.",
@@ -31,14 +35,11 @@ func newMetrics(registerer prometheus.Registerer, age func() float64) *metrics {
 			m.webfilters.WithLabelValues(status.String())
 		}
 	}
-	ageGauge := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "webhook_dispatcher_rules_age_seconds",
-		Help: "Seconds since the rules were last read with success, 0 before the first time.",
-	}, age)
-	if registerer != nil {
-		registerer.MustRegister(refreshes, m.rules, m.webfilters, ageGauge)
-	}
-	return m
+	refreshed := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "webhook_dispatcher_rules_last_refresh_timestamp_seconds",
+		Help: "When the rules in force were last read, as Unix time; 0 before the first reading.",
+	}, lastRefresh)
+	return m, metric.Register(registerer, refreshes, m.rules, m.webfilters, refreshed)
 }
 
 func (m *metrics) count(s *Snapshot) {

@@ -1,7 +1,7 @@
 package rule
 
 import (
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/spelling"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/suggest"
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
 
@@ -16,5 +16,5 @@ func nearestConstant(event string, catalogue *schema.Catalogue) string {
 			constants = append(constants, signal.Constant)
 		}
 	}
-	return spelling.Nearest(event, constants)
+	return suggest.Nearest(event, constants)
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/backoff"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
@@ -39,12 +40,6 @@ type Options struct {
 	Logger       *slog.Logger          // nil discards
 	Registerer   prometheus.Registerer // nil registers no metrics
 }
-
-// The waits between tries to load the first snapshot.
-const (
-	firstLoadDelay = 500 * time.Millisecond
-	lastLoadDelay  = 10 * time.Second
-)
 
 // Refresher keeps the current snapshot. Load must have returned nil before anything is matched.
 type Refresher struct {
@@ -89,7 +84,10 @@ func New(options Options) (*Refresher, error) {
 		options.Logger = slog.New(slog.DiscardHandler)
 	}
 	r := &Refresher{options: options, log: options.Logger, turn: make(chan struct{}, 1), faults: faults{}}
-	r.metrics = newMetrics(options.Registerer, r.age)
+	var err error
+	if r.metrics, err = newMetrics(options.Registerer, r.lastRefresh); err != nil {
+		return nil, fmt.Errorf("rules: %w", err)
+	}
 	return r, nil
 }
 
@@ -123,20 +121,15 @@ func (r *Refresher) Filters(name string) []*Filter { return r.Current().Filters(
 // Load reads the rules until that succeeds once, waiting longer after each failure, and returns nil then. It returns an
 // error only when ctx ends first; the error says why the rules could not be read.
 func (r *Refresher) Load(ctx context.Context) error {
-	delay := firstLoadDelay
+	wait := backoff.Backoff{Min: 500 * time.Millisecond, Max: 10 * time.Second}
 	for {
 		err := r.Refresh(ctx)
 		if err == nil {
 			return nil
 		}
-		timer := time.NewTimer(delay)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		if wait.Wait(ctx) != nil {
 			return fmt.Errorf("load the rules for the first time: %w", err)
-		case <-timer.C:
 		}
-		delay = min(2*delay, lastLoadDelay)
 	}
 }
 
@@ -234,11 +227,11 @@ func (r *Refresher) failed(err error) {
 	r.log.Error("rules cannot be read; the last good ones stay in force", "error", text)
 }
 
-// age returns the seconds since the last good reading began, 0 before the first.
-func (r *Refresher) age() float64 {
+// lastRefresh returns when the last successful reading began, in Unix seconds; 0 before the first.
+func (r *Refresher) lastRefresh() float64 {
 	now := r.current.Load()
 	if now == nil {
 		return 0
 	}
-	return time.Since(now.began).Seconds()
+	return float64(now.began.UnixMicro()) / 1e6
 }

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/spelling"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/suggest"
 	"github.com/openedx-webhooks/webhook-dispatcher/pkg/signature"
 )
 
@@ -28,7 +28,7 @@ func (o *SigningOption) scheme() (signature.Scheme, error) {
 	if named, ok := signature.Named(o.Scheme); ok {
 		return named, nil
 	}
-	return nil, fmt.Errorf("unknown scheme %q: write one of none, standard, sig-hmac-sha256, generic", spelling.Clip(o.Scheme, 30))
+	return nil, fmt.Errorf("unknown scheme %q: write one of none, standard, sig-hmac-sha256, generic", suggest.Clip(o.Scheme, 30))
 }
 
 // checkSignatureHeader says what keeps a signature from standing in a header: as for a rule's own, but for the one that is made for it.

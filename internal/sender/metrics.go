@@ -1,11 +1,10 @@
 package sender
 
 import (
-	"fmt"
-
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/metric"
 )
 
 // outcomes are all values of the label outcome.
@@ -24,13 +23,13 @@ type metrics struct {
 
 func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 	attempts := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "webhook_dispatcher_attempts_total",
+		Name: "webhook_dispatcher_http_requests_total",
 		Help: "Requests to endpoints by outcome: the class of the answer's status, or why there was no usable answer.",
 	}, []string{"outcome"})
 	m := &metrics{
 		attempts: make(map[string]prometheus.Counter, len(outcomes)),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name:    "webhook_dispatcher_attempt_duration_seconds",
+			Name:    "webhook_dispatcher_http_request_duration_seconds",
 			Help:    "Time from the start of a request to an endpoint until its answer was read or it failed.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 20, 30, 60},
 		}),
@@ -39,15 +38,7 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 		m.attempts[outcome] = attempts.WithLabelValues(outcome)
 	}
 	m.other = m.attempts[string(delivery.ClassOther)]
-	if registerer == nil {
-		return m, nil
-	}
-	for _, collector := range []prometheus.Collector{attempts, m.duration} {
-		if err := registerer.Register(collector); err != nil {
-			return nil, fmt.Errorf("sender: register metrics: %w", err)
-		}
-	}
-	return m, nil
+	return m, metric.Register(registerer, attempts, m.duration)
 }
 
 func (m *metrics) observe(a *delivery.Attempt) {

@@ -125,7 +125,7 @@ func TestEveryStatus(t *testing.T) {
 	t.Cleanup(server.Close)
 	registry := prometheus.NewRegistry()
 	s := newSender(t, func(o *Options) { o.Registerer = registry })
-	if n, err := testutil.GatherAndCount(registry, "webhook_dispatcher_attempts_total"); err != nil || n != len(outcomes) {
+	if n, err := testutil.GatherAndCount(registry, "webhook_dispatcher_http_requests_total"); err != nil || n != len(outcomes) {
 		t.Errorf("%d series before the first attempt, %v", n, err)
 	}
 	for status := 200; status <= 999; status++ {

@@ -1,12 +1,12 @@
 package server
 
 import (
-	"fmt"
 	"net/http"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/metric"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/webfilter"
 )
 
@@ -46,7 +46,7 @@ func newFilterMetrics(registerer prometheus.Registerer) (*filterMetrics, error) 
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 1.5, 2, 2.5, 5, 10},
 		}),
 		own: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name:    "webhook_dispatcher_filter_own_duration_seconds",
+			Name:    "webhook_dispatcher_filter_overhead_seconds",
 			Help:    "The same without the time in which the endpoints of rows were waited for, and without requests that were given up.",
 			Buckets: []float64{.00005, .0001, .00025, .0005, .001, .0015, .002, .005, .01, .025, .1},
 		}),
@@ -55,15 +55,7 @@ func newFilterMetrics(registerer prometheus.Registerer) (*filterMetrics, error) 
 	for _, name := range webfilter.Names() {
 		m.requests.WithLabelValues(name, filterEmpty)
 	}
-	if registerer == nil {
-		return m, nil
-	}
-	for _, collector := range []prometheus.Collector{m.requests, m.duration, m.own} {
-		if err := registerer.Register(collector); err != nil {
-			return nil, fmt.Errorf("filter endpoint: register metrics: %w", err)
-		}
-	}
-	return m, nil
+	return m, metric.Register(registerer, m.requests, m.duration, m.own)
 }
 
 // observe takes down a request that took some time, and waited for calls for a part of it. Of one that was given up nobody knows how long

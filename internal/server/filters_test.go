@@ -167,7 +167,7 @@ func TestFilterEndpoint(t *testing.T) {
 			if c.outcome != "" {
 				label := or(c.label, "CourseEnrollmentStarted")
 				got := testutil.ToFloat64(handlerOf(t, handler).metrics.requests.WithLabelValues(label, c.outcome))
-				if n, err := testutil.GatherAndCount(registry, "webhook_dispatcher_filter_own_duration_seconds"); got != 1 || n != 1 || err != nil {
+				if n, err := testutil.GatherAndCount(registry, "webhook_dispatcher_filter_overhead_seconds"); got != 1 || n != 1 || err != nil {
 					t.Errorf("%s %s: %v requests, %d, %v", label, c.outcome, got, n, err)
 				}
 			}
@@ -300,7 +300,7 @@ func TestCallerHangsUp(t *testing.T) {
 		t.Errorf("%v cancelled", got)
 	}
 	took, own := observed(t, registry, "webhook_dispatcher_filter_request_duration_seconds"),
-		observed(t, registry, "webhook_dispatcher_filter_own_duration_seconds")
+		observed(t, registry, "webhook_dispatcher_filter_overhead_seconds")
 	if took != 1 || own != 0 {
 		t.Errorf("%d durations, %d of them the endpoint's own: it only waited", took, own)
 	}

@@ -5,8 +5,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/embedded"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/store/storetest"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/fakes"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -15,7 +14,7 @@ func TestConformance(t *testing.T) {
 	t.Parallel()
 	t.Run("embedded", func(t *testing.T) {
 		t.Parallel()
-		db, err := embedded.StartDatabase()
+		db, err := fakes.StartDatabase()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -24,19 +23,19 @@ func TestConformance(t *testing.T) {
 				t.Errorf("Close: %v", err)
 			}
 		})
-		storetest.Run(t, storetest.Target{Name: "embedded", DSN: db.DSN()})
+		runConformance(t, target{Name: "embedded", DSN: db.DSN()})
 	})
-	for _, target := range storetest.Environment() {
+	for _, target := range environment() {
 		t.Run(target.Name, func(t *testing.T) {
 			t.Parallel()
-			storetest.Run(t, target)
+			runConformance(t, target)
 		})
 	}
 }
 
 // BenchmarkStore runs on the real servers that the environment names, and on none else.
 func BenchmarkStore(b *testing.B) {
-	for _, target := range storetest.Environment() {
-		b.Run(target.Name, func(b *testing.B) { storetest.Benchmark(b, target) })
+	for _, target := range environment() {
+		b.Run(target.Name, func(b *testing.B) { benchmark(b, target) })
 	}
 }

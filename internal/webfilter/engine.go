@@ -63,7 +63,7 @@ func New(options Options) (*Engine, error) {
 	}
 	metrics, err := newMetrics(options.Registerer)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("webfilter: %w", err)
 	}
 	return &Engine{options: options, metrics: metrics}, nil
 }
@@ -128,7 +128,7 @@ func (e *Engine) Run(ctx context.Context, q *Request) (*Outcome, error) {
 
 // call calls a row and returns its answer, or nil and why there is none. chain ends with the deadline.
 func (e *Engine) call(chain context.Context, f *rule.Filter, body []byte) (*sender.Answer, outcome) {
-	var leave func(delivery.Sign)
+	var leave func(delivery.Signal)
 	var refused outcome
 	switch {
 	case f.Hold != "":
@@ -142,7 +142,7 @@ func (e *Engine) call(chain context.Context, f *rule.Filter, body []byte) (*send
 		e.metrics.count(refused)
 		return nil, refused
 	}
-	sign := delivery.SignNone
+	sign := delivery.SignalNone
 	defer func() { leave(sign) }()
 	var id delivery.ID
 	_, _ = rand.Read(id[:]) // it never fails; see crypto/rand
@@ -150,7 +150,7 @@ func (e *Engine) call(chain context.Context, f *rule.Filter, body []byte) (*send
 	answer, err := e.options.Caller.Call(chain, f.Rule, id, f.Format, body, maxAnswer)
 	took := time.Since(began)
 	if err == nil {
-		sign = delivery.SignWorks
+		sign = delivery.SignalHealthy
 		result := ofStatus(answer.Status)
 		e.metrics.called(result, took)
 		return &answer, result
@@ -159,10 +159,10 @@ func (e *Engine) call(chain context.Context, f *rule.Filter, body []byte) (*send
 	if failed, ok := errors.AsType[*sender.CallError](err); ok {
 		class = failed.Class
 	}
-	sign = (&delivery.Attempt{Class: class}).Sign()
+	sign = (&delivery.Attempt{Class: class}).Signal()
 	// Rows before it may have left it next to no time.
 	if chain.Err() != nil && took < e.options.Deadline/2 {
-		sign = delivery.SignNone
+		sign = delivery.SignalNone
 	}
 	e.metrics.called(outcome(class), took)
 	return nil, outcome(class)

@@ -25,7 +25,7 @@ type gate struct {
 }
 
 // enter lets a call in, or says why not. Whoever is let in calls leave once, with what the call says of the endpoint.
-func (g *gate) enter() (leave func(delivery.Sign), refused outcome) {
+func (g *gate) enter() (leave func(delivery.Signal), refused outcome) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.running >= MaxCalls {
@@ -37,7 +37,7 @@ func (g *gate) enter() (leave func(delivery.Sign), refused outcome) {
 	g.running++
 	began, request := time.Now(), &breaker.Request{}
 	g.breaker.Begin(request)
-	return func(sign delivery.Sign) {
+	return func(sign delivery.Signal) {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		g.running--

@@ -8,7 +8,7 @@ import (
 	"io"
 	"os"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/embedded"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/fakes"
 )
 
 func main() {
@@ -19,7 +19,7 @@ func main() {
 }
 
 func run() error {
-	database, err := embedded.StartDatabase()
+	database, err := fakes.StartDatabase()
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,255 @@
+// Package fakes runs the servers that the dispatcher works with inside the own process: a Kafka broker, a schema
+// registry and a database, all on 127.0.0.1. They are for tests and for the sandbox; a dependency check keeps this package out of
+// the daemon's binary. They speak the real protocols, but promise nothing about durability, speed or load.
+package fakes
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/sasl/plain"
+)
+
+// BrokerOptions configure a Broker. The zero value is one broker without topics, TLS and SASL, which creates no topic by
+// itself.
+type BrokerOptions struct {
+	// Topics are created at the start, with their number of partitions.
+	Topics map[string]int32
+	// Partitions of topics that are created without a number; 3 if 0.
+	Partitions int
+	// AutoCreate creates a topic when a client asks for it and allows that.
+	AutoCreate bool
+	// SASL holds the accepted users; empty means that nobody has to authenticate.
+	SASL []Credential
+	// TLS is the server's configuration; nil means plain text.
+	TLS *tls.Config
+	// ClientTLS is what the Broker's own client uses where TLS is set.
+	ClientTLS *tls.Config
+	// DataDir keeps everything on disk, so that a Broker started on it later goes on; empty means memory.
+	DataDir string
+	// Port to listen on; 0 picks a free one.
+	Port int
+}
+
+// Credential is a user of the broker. Mechanism is PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.
+type Credential struct{ Mechanism, User, Password string }
+
+// internalUser is the user of the broker's own client where SASL is on.
+const internalUser = "embedded-broker"
+
+// Broker is a Kafka broker in the own process.
+type Broker struct {
+	cluster    *kfake.Cluster
+	clientOpts []kgo.Opt
+	client     *kgo.Client
+}
+
+// StartBroker starts a broker and a client for it. Close stops both.
+func StartBroker(o BrokerOptions) (*Broker, error) {
+	if o.Partitions == 0 {
+		o.Partitions = 3
+	}
+	opts := []kfake.Opt{
+		kfake.NumBrokers(1), kfake.DefaultNumPartitions(o.Partitions), kfake.GroupMinSessionTimeout(100 * time.Millisecond),
+		kfake.BrokerConfigs(map[string]string{"message.max.bytes": "104857600"}),
+	}
+	if o.Port != 0 {
+		opts = append(opts, kfake.Ports(o.Port))
+	}
+	if o.AutoCreate {
+		opts = append(opts, kfake.AllowAutoTopicCreation())
+	}
+	if o.DataDir != "" {
+		opts = append(opts, kfake.DataDir(o.DataDir))
+	}
+	clientOpts := []kgo.Opt{
+		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchMaxBytes(100 << 20),
+		kgo.BrokerMaxWriteBytes(200 << 20), kgo.ProducerLinger(0),
+		kgo.MetadataMinAge(10 * time.Millisecond),
+		kgo.ProducerBatchCompression(kgo.NoCompression()), // as the platform's own producer
+	}
+	if o.TLS != nil {
+		opts = append(opts, kfake.TLS(o.TLS))
+		clientOpts = append(clientOpts, kgo.DialTLSConfig(o.ClientTLS))
+	}
+	if len(o.SASL) > 0 {
+		opts = append(opts, kfake.EnableSASL(), kfake.Superuser("PLAIN", internalUser, internalUser))
+		for _, c := range o.SASL {
+			opts = append(opts, kfake.Superuser(c.Mechanism, c.User, c.Password))
+		}
+		clientOpts = append(clientOpts, kgo.SASL(plain.Auth{User: internalUser, Pass: internalUser}.AsMechanism()))
+	}
+	cluster, err := kfake.NewCluster(opts...)
+	if err != nil {
+		return nil, fmt.Errorf("start the embedded broker: %w", err)
+	}
+	b := &Broker{cluster: cluster, clientOpts: append(clientOpts, kgo.SeedBrokers(cluster.ListenAddrs()...))}
+	if err := b.Forget(); err != nil {
+		cluster.Close()
+		return nil, err
+	}
+	for topic, partitions := range o.Topics {
+		if cluster.TopicInfo(topic) != nil {
+			continue // kept in the data directory
+		}
+		if err := b.CreateTopic(topic, partitions); err != nil {
+			b.Close()
+			return nil, err
+		}
+	}
+	return b, nil
+}
+
+// Close stops the broker and its client.
+func (b *Broker) Close() {
+	b.client.Close()
+	b.cluster.Close()
+}
+
+// Forget gives the Broker a new client, for when a topic was deleted and made again: the old one knows the topic as it was. It
+// must not be called beside other methods.
+func (b *Broker) Forget() error {
+	client, err := kgo.NewClient(b.clientOpts...)
+	if err != nil {
+		return fmt.Errorf("start the embedded broker's client: %w", err)
+	}
+	if b.client != nil {
+		b.client.Close()
+	}
+	b.client = client
+	return nil
+}
+
+// Addrs returns the addresses to give to clients.
+func (b *Broker) Addrs() []string { return b.cluster.ListenAddrs() }
+
+// Cluster gives access to the fake broker, to inject faults.
+func (b *Broker) Cluster() *kfake.Cluster { return b.cluster }
+
+// CreateTopic creates a topic.
+func (b *Broker) CreateTopic(topic string, partitions int32) error {
+	if err := b.cluster.CreateTopic(topic, partitions, nil); err != nil {
+		return fmt.Errorf("create topic %s: %w", topic, err)
+	}
+	return nil
+}
+
+// SetPartitions adds partitions to a topic until it has that many.
+func (b *Broker) SetPartitions(ctx context.Context, topic string, partitions int32) error {
+	req := kmsg.NewPtrCreatePartitionsRequest()
+	req.TimeoutMillis = 5000
+	t := kmsg.NewCreatePartitionsRequestTopic()
+	t.Topic, t.Count = topic, partitions
+	req.Topics = append(req.Topics, t)
+	resp, err := req.RequestWith(ctx, b.client)
+	if err != nil {
+		return fmt.Errorf("add partitions to %s: %w", topic, err)
+	}
+	for _, t := range resp.Topics {
+		if err := kerr.ErrorForCode(t.ErrorCode); err != nil {
+			return fmt.Errorf("add partitions to %s: %w", topic, err)
+		}
+	}
+	return b.Forget()
+}
+
+// Message is a record to publish. A nil Value is a tombstone.
+type Message struct {
+	Topic     string
+	Partition int32
+	Key       []byte
+	Value     []byte
+	Headers   []kgo.RecordHeader
+	Time      time.Time // the zero time means now
+}
+
+// Header returns a header of a Message.
+func Header(key, value string) kgo.RecordHeader {
+	return kgo.RecordHeader{Key: key, Value: []byte(value)}
+}
+
+// Publish writes the messages and returns when all of them are acknowledged.
+func (b *Broker) Publish(ctx context.Context, messages ...Message) error {
+	records := make([]*kgo.Record, len(messages))
+	for i, m := range messages {
+		records[i] = &kgo.Record{
+			Topic: m.Topic, Partition: m.Partition, Key: m.Key, Value: m.Value, Headers: m.Headers, Timestamp: m.Time,
+		}
+	}
+	if err := b.client.ProduceSync(ctx, records...).FirstErr(); err != nil {
+		return fmt.Errorf("publish to the embedded broker: %w", err)
+	}
+	return nil
+}
+
+// DeleteRecords moves the log's start of a partition forward to offset, as retention does.
+func (b *Broker) DeleteRecords(topic string, partition int32, offset int64) error {
+	if err := b.cluster.DeleteRecords(topic, partition, offset); err != nil {
+		return fmt.Errorf("delete records of %s: %w", topic, err)
+	}
+	return nil
+}
+
+// Committed returns the committed offset of a partition, -1 if the group has none.
+func (b *Broker) Committed(ctx context.Context, group, topic string, partition int32) (int64, error) {
+	req := kmsg.NewPtrOffsetFetchRequest()
+	req.Group = group
+	g := kmsg.NewOffsetFetchRequestGroup()
+	g.Group = group
+	gt := kmsg.NewOffsetFetchRequestGroupTopic()
+	gt.Topic, gt.Partitions = topic, []int32{partition}
+	if info := b.cluster.TopicInfo(topic); info != nil {
+		gt.TopicID = info.TopicID
+	}
+	g.Topics = append(g.Topics, gt)
+	req.Groups = append(req.Groups, g)
+	resp, err := req.RequestWith(ctx, b.client)
+	if err != nil {
+		return 0, fmt.Errorf("fetch the offset of group %s: %w", group, err)
+	}
+	for _, g := range resp.Groups {
+		if err := kerr.ErrorForCode(g.ErrorCode); err != nil {
+			return 0, fmt.Errorf("fetch the offset of group %s: %w", group, err)
+		}
+		for _, t := range g.Topics {
+			for _, p := range t.Partitions {
+				return p.Offset, kerr.ErrorForCode(p.ErrorCode)
+			}
+		}
+	}
+	return 0, errors.New("fetch the offset: the broker's answer holds no partition")
+}
+
+// Commit sets the committed offset of a partition for a group that has no member.
+func (b *Broker) Commit(ctx context.Context, group, topic string, partition int32, offset int64) error {
+	req := kmsg.NewPtrOffsetCommitRequest()
+	req.Group, req.Generation = group, -1
+	t := kmsg.NewOffsetCommitRequestTopic()
+	t.Topic = topic
+	if info := b.cluster.TopicInfo(topic); info != nil {
+		t.TopicID = info.TopicID
+	}
+	p := kmsg.NewOffsetCommitRequestTopicPartition()
+	p.Partition, p.Offset = partition, offset
+	t.Partitions = append(t.Partitions, p)
+	req.Topics = append(req.Topics, t)
+	resp, err := req.RequestWith(ctx, b.client)
+	if err != nil {
+		return fmt.Errorf("commit for group %s: %w", group, err)
+	}
+	for _, t := range resp.Topics {
+		for _, p := range t.Partitions {
+			if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
+				return fmt.Errorf("commit for group %s: %w", group, err)
+			}
+		}
+	}
+	return nil
+}

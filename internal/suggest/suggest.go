@@ -1,0 +1,58 @@
+// Package suggest is for messages about what somebody has written: which of some names was probably meant, and no more of the text than
+// a message has room for.
+package suggest
+
+import "strings"
+
+// Nearest returns the one of names that name was probably meant to be, "" where none is near: a third of its letters may be wrong, three at
+// most. Case does not count. Of several that are as near it returns the first in alphabetical order.
+func Nearest(name string, names []string) string {
+	name = strings.ToLower(name)
+	best, at := "", 1+min(3, len(name)/3)
+	for _, candidate := range names {
+		d := distance(name, strings.ToLower(candidate))
+		if d < at || d == at && best != "" && candidate < best {
+			best, at = candidate, d
+		}
+	}
+	return best
+}
+
+// distance counts the insertions, deletions and replacements of bytes that turn a into b.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1) // the distances of what has been read of a to each beginning of b
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost = 1 + min(diagonal, row[j], row[j+1])
+			}
+			diagonal, row[j+1] = row[j+1], cost
+		}
+	}
+	return row[len(b)]
+}
+
+// Clip cuts what somebody has written to so many characters.
+func Clip(text string, runes int) string {
+	for i := range text {
+		if runes == 0 {
+			return text[:i] + "…"
+		}
+		runes--
+	}
+	return text
+}
+
+// DidYouMean returns "; did you mean NAME?" for the end of a sentence, with the nearest of names, or "" where none is near.
+func DidYouMean(name string, names []string) string {
+	if near := Nearest(name, names); near != "" {
+		return "; did you mean " + near + "?"
+	}
+	return ""
+}

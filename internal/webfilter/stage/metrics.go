@@ -1,0 +1,34 @@
+package stage
+
+import "github.com/prometheus/client_golang/prometheus"
+
+type metrics struct {
+	passed, halted     prometheus.Counter
+	handOffs, failures prometheus.Counter
+	returned           prometheus.Counter
+}
+
+func newMetrics(registerer prometheus.Registerer) *metrics {
+	events := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "webhook_dispatcher_filtered_events_total",
+		Help: "Events of the bus that went through webfilters, by result: passed or halted.",
+	}, []string{"result"})
+	m := &metrics{
+		passed: events.WithLabelValues("passed"), halted: events.WithLabelValues("halted"),
+		handOffs: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "webhook_dispatcher_filtered_events_handed_off_total", Help: "Events that became rows before their webfilters had spoken.",
+		}),
+		returned: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "webhook_dispatcher_filtered_events_returned_total",
+			Help: "Times that the row of an event went back after its webfilters, because a rule has as many rows waiting as may.",
+		}),
+		failures: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "webhook_dispatcher_filtered_events_write_failures_total",
+			Help: "Failed tries to write what webfilters said of the row of an event; each is made again.",
+		}),
+	}
+	if registerer != nil {
+		registerer.MustRegister(events, m.handOffs, m.returned, m.failures)
+	}
+	return m
+}
