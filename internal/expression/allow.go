@@ -13,7 +13,7 @@ import (
 
 	"github.com/itchyny/gojq"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/spelling"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/suggest"
 )
 
 // linear are the functions of gojq that need no stand-in: their results depend on nothing but what
@@ -139,7 +139,7 @@ func check(query *gojq.Query) (err error) {
 		case strings.HasPrefix(name, "$__"), strings.HasPrefix(name, "_"):
 			refuse("%s is not allowed: it belongs to what jq is made of", name)
 		case name[0] != '$' && !prelude().names[name] && !defined[name]:
-			near := spelling.Nearest(name, slices.Collect(maps.Keys(prelude().names)))
+			near := suggest.Nearest(name, slices.Collect(maps.Keys(prelude().names)))
 			if near != "" {
 				near = ": did you mean " + near + "?"
 			}

@@ -59,7 +59,7 @@ var table = []row{
 	{pkg: "internal/delivery", ours: []string{"pkg/event"}},
 	{pkg: "internal/breaker", ours: []string{"internal/delivery"}, others: []string{breaker}},
 	{pkg: "internal/payload", ours: []string{"internal/delivery", "pkg/event"}},
-	{pkg: "internal/expression", ours: []string{"internal/payload", "internal/spelling"}, others: []string{gojq}},
+	{pkg: "internal/expression", ours: []string{"internal/payload", "internal/suggest"}, others: []string{gojq}},
 	{
 		pkg: "internal/rule",
 		ours: []string{
