@@ -8,6 +8,7 @@ import (
 	"math/big"
 	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/itchyny/gojq"
 )
@@ -93,6 +94,13 @@ var costs = map[string]func(v, x any) int{
 		text, _ := v.(string)
 		return len(text) * (maxWeight / maxDigits)
 	},
+	"_pieces": func(v, x any) int { // for splitting text at x
+		text, isText := v.(string)
+		if separator, ok := x.(string); isText && ok {
+			return strings.Count(text, separator) // of "", one for each character and one more
+		}
+		return 0
+	},
 	"_made": func(v, _ any) int { // what a step has made of what was within its bounds
 		switch v := v.(type) {
 		case string:
@@ -137,8 +145,9 @@ func functions() []gojq.CompilerOption {
 		}
 		return slices.Contains(args[2].([]any), any(gojq.Compare(args[0], args[1])))
 	})
-	function("_terms", 2, func(_ any, args []any) any { return terms(args[0], args[1]) })
-	function("_factors", 2, func(_ any, args []any) any { return factors(args[0], args[1]) })
+	for name, f := range map[string]func(l, r any) any{"_terms": terms, "_factors": factors, "_dividend": dividend} {
+		function(name, 2, func(_ any, args []any) any { return f(args[0], args[1]) })
+	}
 	function("_tostring", 0, func(v any, _ []any) any { return text(v) })
 	function("_deletable", 1, func(v any, args []any) any { return deletable(v, args[0]) })
 	function("_update", 0, func(any, []any) any { return new(update) })
@@ -271,6 +280,14 @@ func factors(l, r any) any {
 		if err := checkCompare(l, r); err != nil {
 			return err
 		}
+	}
+	return []any{l, r}
+}
+
+// dividend returns [l, r], or an error where l is a text that r splits into too many.
+func dividend(l, r any) any {
+	if costs["_pieces"](l, r) > maxWeight {
+		return errTooHeavy
 	}
 	return []any{l, r}
 }
