@@ -62,6 +62,7 @@ var table = []row{
 		},
 		others: []string{prometheus, xnet},
 	},
+	{pkg: "internal/inflight", ours: []string{"internal/delivery"}},
 	{pkg: "internal/plan", ours: []string{"internal/delivery", "internal/expression", "internal/payload", "internal/rule"}},
 	{pkg: "internal/recipe", ours: []string{"internal/rule"}},
 	{pkg: "internal/secret"},
@@ -87,7 +88,8 @@ var table = []row{
 	{
 		pkg: "internal/dispatch",
 		ours: []string{
-			"internal/breaker", "internal/delivery", "internal/expression", "internal/payload", "internal/plan", "internal/rule",
+			"internal/breaker", "internal/delivery", "internal/expression", "internal/inflight", "internal/payload", "internal/plan",
+			"internal/rule",
 		},
 		others: []string{prometheus, xsync, xtime},
 	},
@@ -105,8 +107,8 @@ var table = []row{
 		others: []string{prometheus, xtext},
 	},
 	{
-		pkg: "internal/webfilter/stage", ours: []string{"internal/delivery", "internal/payload", "internal/webfilter"},
-		others: []string{prometheus},
+		pkg: "internal/webfilter/stage", ours: []string{"internal/delivery", "internal/inflight", "internal/payload", "internal/webfilter"},
+		others: []string{prometheus, xtime},
 	},
 
 	{
