@@ -31,17 +31,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/plan"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
-	"github.com/openedx-webhooks/webhook-dispatcher/pkg/event"
 )
-
-// Decoder reads records. An error that decode.AsUndecodable knows is final for the record; any other
-// means that ctx ended.
-type Decoder interface {
-	// Envelope reads what the headers say of the event.
-	Envelope(rec *bus.Record) (event.Event, error)
-	// Message reads the event's data. It blocks while the schema registry is away.
-	Message(ctx context.Context, rec *bus.Record, ev event.Event) (*payload.Message, error)
-}
 
 // Rules are the rules of the moment.
 type Rules interface {
@@ -70,7 +60,7 @@ type Store interface {
 
 // Options configure an Intake. Logger and Registerer may be nil.
 type Options struct {
-	Decoder    Decoder
+	Decoder    decode.Decoder
 	Rules      Rules
 	Filters    Filters
 	Dispatcher Dispatcher
@@ -162,7 +152,7 @@ func (in *Intake) Handle(ctx context.Context, rec *bus.Record) {
 	in.metrics.matched.Inc()
 	deliver := func(m *payload.Message) {
 		deliveries := in.Plan(m)
-		rec.Unload(plan.MemoryCost(deliveries))
+		rec.Shrink(plan.MemoryCost(deliveries))
 		in.Dispatcher.Dispatch(dispatch.Source{Topic: rec.Topic, Partition: rec.Partition}, deliveries, rec.Done)
 	}
 	if len(in.Rules.Current().Filters(ev.Type)) > 0 {
@@ -185,7 +175,7 @@ func (in *Intake) refuse(ctx context.Context, rec *bus.Record, err error) {
 		return
 	}
 	u := store.Undecodable{
-		Topic: rec.Topic, Partition: int32(rec.Partition), Offset: rec.Offset, Time: rec.Time, Reason: string(bad.Reason),
+		Topic: rec.Topic, Partition: int32(rec.Partition), Offset: int64(rec.Position), Time: rec.Time, Reason: string(bad.Reason),
 		Headers: make([]store.RecordHeader, len(rec.Headers)), Key: rec.Key, Value: rec.Value,
 	}
 	for i, h := range rec.Headers {
@@ -199,7 +189,7 @@ func (in *Intake) refuse(ctx context.Context, rec *bus.Record, err error) {
 	if quiet := in.refusals[bad.Reason]; quiet != nil {
 		quiet.Do(func() {
 			in.Logger.ErrorContext(ctx, "undecodable record kept for inspection; others for the same reason are counted only", "topic", rec.Topic,
-				"partition", rec.Partition, "offset", rec.Offset, "reason", string(bad.Reason), "detail", bad.Detail)
+				"partition", rec.Partition, "offset", rec.Position, "reason", string(bad.Reason), "detail", bad.Detail)
 		})
 	}
 	rec.Done()
@@ -228,8 +218,8 @@ func (in *Intake) keep(ctx context.Context, u store.Undecodable) bool {
 	}
 }
 
-// Pressed implements bus.Handler.
-func (in *Intake) Pressed(topic string, partition int) {
+// Backpressure implements bus.Handler.
+func (in *Intake) Backpressure(topic string, partition int) {
 	in.Dispatcher.Backpressure(dispatch.Source{Topic: topic, Partition: partition})
 }
 

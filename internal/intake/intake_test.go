@@ -69,7 +69,7 @@ func TestUndecodableRecordWaitsForTheDatabase(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		rec := bus.NewRecord("t", 0, 7, nil)
+		rec := bus.NewRecord("t", 0, 7)
 		go in.Handle(t.Context(), rec)
 		<-time.After(10 * time.Second)
 		if err := in.Ready(t.Context()); err == nil || rec.Released() {
@@ -80,7 +80,7 @@ func TestUndecodableRecordWaitsForTheDatabase(t *testing.T) {
 		if err := in.Ready(t.Context()); err != nil || !rec.Released() || len(s.kept) != 1 {
 			t.Errorf("ready says %v, released: %v, kept: %v", err, rec.Released(), s.kept)
 		}
-		in.Handle(t.Context(), bus.NewRecord("t", 0, 8, nil))
+		in.Handle(t.Context(), bus.NewRecord("t", 0, 8))
 		if n := strings.Count(logs.String(), "\n"); n != 2 || len(s.kept) != 2 {
 			t.Errorf("%d records kept, %d lines logged; want 2 and 2:\n%s", len(s.kept), n, logs)
 		}
@@ -99,7 +99,7 @@ func TestUndecodableRecordStaysWhenItsPartitionGoes(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		rec := bus.NewRecord("t", 0, 7, nil)
+		rec := bus.NewRecord("t", 0, 7)
 		in.Handle(ctx, rec)
 		if rec.Released() || in.Ready(t.Context()) != nil {
 			t.Errorf("released: %v, ready says %v", rec.Released(), in.Ready(t.Context()))

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/backoff"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
@@ -24,7 +25,7 @@ type slow struct {
 func (s *slow) Rules(ctx context.Context) (Table, error) {
 	s.set(func(*table) { s.began = append(s.began, time.Now()) })
 	read, err := s.table.Rules(ctx)
-	if pauseErr := pause(ctx, s.took); pauseErr != nil {
+	if pauseErr := backoff.Sleep(ctx, s.took); pauseErr != nil {
 		return Table{}, pauseErr
 	}
 	return read, err
