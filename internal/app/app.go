@@ -19,11 +19,12 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus/kafka"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode/confluent"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/dispatch"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/intake"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/queue"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/sender"
@@ -61,9 +62,9 @@ type App struct {
 	endpoint   *server.Server // of filters; nil without
 	store      *store.Store
 	rules      *rule.Refresher
-	registry   *decode.Client
-	intake     *intake
-	consumer   *bus.Consumer
+	registry   *confluent.Client
+	intake     *intake.Intake
+	consumer   *kafka.Consumer
 	writer     *queue.Writer
 	gauge      *queue.DepthMonitor
 	claimer    *queue.Claimer

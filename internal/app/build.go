@@ -9,10 +9,11 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus/kafka"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode/confluent"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/egress"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/intake"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/sender"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/server"
@@ -88,24 +89,26 @@ func (a *App) buildBus(catalogue *schema.Catalogue, registerer prometheus.Regist
 		return err
 	}
 	a.cleanups.add("registry", func(context.Context) error { a.registry.Close(); return nil })
-	decoder, err := decode.New(a.registry, catalogue)
+	decoder, err := confluent.New(a.registry, catalogue)
 	if err != nil {
 		return err
 	}
-	a.intake = &intake{
-		decoder: decoder, rules: a.rules, filters: a.filters, dispatcher: a.dispatcher, plan: a.plan,
-		keep: a.store.InsertUndecodable, everything: cfg.AllTopics(),
-		logger: a.logger.With("component", "intake"), metrics: newIntakeMetrics(registerer),
+	a.intake, err = intake.New(intake.Options{
+		Decoder: decoder, Rules: a.rules, Filters: a.filters, Dispatcher: a.dispatcher, Store: a.store, Plan: a.plan,
+		Everything: cfg.AllTopics(), Logger: a.logger.With("component", "intake"), Registerer: registerer,
+	})
+	if err != nil {
+		return err
 	}
 
 	kafkaTLS, sasl, err := kafkaSecurity(&cfg.Bus)
 	if err != nil {
 		return err
 	}
-	a.consumer, err = bus.New(bus.Options{
+	a.consumer, err = kafka.New(kafka.Options{
 		Brokers: cfg.BootstrapServers, TopicPrefix: cfg.TopicPrefix, Topics: cfg.Topics, GroupID: cfg.GroupID, StartOffset: cfg.StartOffset,
-		TLS: kafkaTLS, SASL: sasl, Window: cfg.MaxInFlight, Budget: int64(cfg.FetchBudget),
-		Logger: a.logger.With("component", "bus"), Registerer: registerer, Memory: a.store, Handler: a.intake,
+		TLS: kafkaTLS, SASL: sasl, MaxInFlight: cfg.MaxInFlight, Budget: int64(cfg.FetchBudget),
+		Logger: a.logger.With("component", "bus"), Registerer: registerer, TopicState: a.store, Handler: a.intake,
 	})
 	return err
 }
