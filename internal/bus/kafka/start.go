@@ -8,6 +8,7 @@ import (
 
 	"github.com/segmentio/kafka-go"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/backoff"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus/checkpoint"
 )
 
@@ -15,7 +16,7 @@ import (
 // other topics by itself.
 func (g *generation) start(ctx context.Context) {
 	defer g.conditions.forget(partStart, "")
-	var failing backoff
+	var failing backoff.Backoff
 	var known map[string]map[int]int64
 	for g.count > 0 {
 		var err error
@@ -26,7 +27,7 @@ func (g *generation) start(ctx context.Context) {
 		if ctx.Err() == nil {
 			g.conditions.report(partStart, "", err)
 		}
-		if !failing.pause(ctx) {
+		if failing.Wait(ctx) != nil {
 			return
 		}
 	}
@@ -46,7 +47,7 @@ func (g *generation) start(ctx context.Context) {
 // seek starts those partitions of a topic that had no committed position. It goes on trying until it knows where.
 func (g *generation) seek(ctx context.Context, topic string, without []int) {
 	defer g.conditions.forget(partStart, topic)
-	var failing backoff
+	var failing backoff.Backoff
 	first := g.firstPositionsOf(topic, g.id)
 	for len(without) > 0 {
 		started, err := g.seekOnce(ctx, topic, without, first)
@@ -55,14 +56,14 @@ func (g *generation) seek(ctx context.Context, topic string, without []int) {
 		}
 		without = slices.DeleteFunc(without, func(id int) bool { return slices.Contains(started, id) })
 		if len(started) > 0 {
-			failing.reset()
+			failing.Reset()
 		}
 		if err != nil {
 			g.conditions.report(partStart, topic, err)
 		} else {
 			g.conditions.clear(partStart, topic)
 		}
-		if len(without) > 0 && !failing.pause(ctx) {
+		if len(without) > 0 && failing.Wait(ctx) != nil {
 			return
 		}
 	}
@@ -71,7 +72,7 @@ func (g *generation) seek(ctx context.Context, topic string, without []int) {
 
 // settled remembers that the topic has positions, so that their loss is not taken for a group that is new.
 func (g *generation) settled(ctx context.Context, topic string) {
-	var failing backoff
+	var failing backoff.Backoff
 	for ctx.Err() == nil {
 		err := g.state.remember(ctx, topic, true)
 		if err == nil {
@@ -81,7 +82,7 @@ func (g *generation) settled(ctx context.Context, topic string) {
 		if ctx.Err() == nil {
 			g.conditions.report(partMemory, topic, err)
 		}
-		if !failing.pause(ctx) {
+		if failing.Wait(ctx) != nil {
 			g.conditions.forget(partMemory, topic)
 			return
 		}
