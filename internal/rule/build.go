@@ -20,9 +20,7 @@ const (
 	minTimeout     = 100 * time.Millisecond
 	maxTimeout     = 10 * time.Minute
 	maxConcurrency = 65536
-	minRate        = 0.001
 	maxRate        = 1_000_000
-	maxRetryDelay  = 11 * 24 * time.Hour // with its jitter a row must be tried again before it expires, after 14 days
 	maxRetries     = 50
 )
 
@@ -71,17 +69,17 @@ func (r *Rule) limit(o *Document) error {
 		return fmt.Errorf("the timeout %s is out of range: write %s to %s", timeout, minTimeout, maxTimeout)
 	case o.Concurrency < 0 || o.Concurrency > maxConcurrency:
 		return fmt.Errorf("the concurrency %d is out of range: write 1 to %d", o.Concurrency, maxConcurrency)
-	case o.Rate != 0 && (o.Rate < minRate || o.Rate > maxRate):
-		return fmt.Errorf("the rate %g is out of range: write %g to %d requests a second", o.Rate, minRate, maxRate)
+	case o.Rate != 0 && (o.Rate < delivery.MinRate || o.Rate > maxRate):
+		return fmt.Errorf("the rate %g is out of range: write %g to %d requests a second", o.Rate, delivery.MinRate, maxRate)
 	case len(o.RetrySchedule) > maxRetries:
 		return fmt.Errorf("the retry schedule has %d delays: write %d at most", len(o.RetrySchedule), maxRetries)
 	}
 	r.Limits = Limits{Concurrency: o.Concurrency, Rate: o.Rate, Timeout: timeout}
 	for _, d := range o.RetrySchedule {
 		delay := time.Duration(d)
-		if delay <= 0 || delay > maxRetryDelay {
+		if delay <= 0 || delay > delivery.MaxRetryDelay {
 			return fmt.Errorf("the delay %s of the retry schedule is out of range: write delays above 0s and up to %.0fh",
-				delay, maxRetryDelay.Hours())
+				delay, delivery.MaxRetryDelay.Hours())
 		}
 		r.Limits.RetrySchedule = append(r.Limits.RetrySchedule, delay)
 	}
