@@ -6,7 +6,6 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/metric"
 )
 
-
 type metrics struct {
 	passed, halted     prometheus.Counter
 	handOffs, failures prometheus.Counter
