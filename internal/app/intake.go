@@ -103,7 +103,7 @@ func (in *intake) Handle(ctx context.Context, rec *bus.Record) {
 		rec.Unload(dispatch.MemoryCost(deliveries))
 		in.dispatcher.Dispatch(dispatch.Source{Topic: rec.Topic, Partition: rec.Partition}, deliveries, rec.Done)
 	}
-	if len(in.rules.Current().Filters(ev.Type)) > 0 {
+	if len(in.rules.Current().Webfilters(ev.Type)) > 0 {
 		in.filters.Submit(msg, deliver, rec.Done)
 		return
 	}

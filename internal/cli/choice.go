@@ -27,7 +27,7 @@ func (c *choiceFlags) given() bool {
 }
 
 // filter returns the filter that the flags mean, and the database's time that "ago" was counted from.
-func (c *choiceFlags) filter(ctx context.Context, st *store.Store) (f store.Filter, now time.Time, err error) {
+func (c *choiceFlags) filter(ctx context.Context, st *store.Store) (f store.Selection, now time.Time, err error) {
 	if now, err = st.Now(ctx); err != nil {
 		return f, now, err
 	}

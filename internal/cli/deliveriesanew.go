@@ -12,17 +12,17 @@ import (
 )
 
 // usable returns the rule of an entry if rows of it are sent, or will be once it is resumed; else an error that says what to do.
-func usable(e *ruleEntry) (*rule.Rule, error) {
-	switch e.status {
+func usable(e *rule.Entry) (*rule.Rule, error) {
+	switch e.Status() {
 	case rule.Faulty:
-		return nil, fmt.Errorf("rule %d cannot be used: %s; correct it, then repeat the command", e.row.ID, e.fault)
+		return nil, fmt.Errorf("rule %d cannot be used: %s; correct it, then repeat the command", e.Row.ID, e.Fault)
 	case rule.Disabled:
-		return nil, fmt.Errorf("rule %d is disabled, so nothing is sent for it: rules set %[1]d --enable, then repeat the command", e.row.ID)
+		return nil, fmt.Errorf("rule %d is disabled, so nothing is sent for it: rules set %[1]d --enable, then repeat the command", e.Row.ID)
 	case rule.Foreign:
-		return nil, fmt.Errorf("rule %d is not adopted, so nothing is sent for it: rules adopt %[1]d, then repeat the command", e.row.ID)
+		return nil, fmt.Errorf("rule %d is not adopted, so nothing is sent for it: rules adopt %[1]d, then repeat the command", e.Row.ID)
 	case rule.Absent, rule.Active, rule.Released, rule.Paused:
 	}
-	return e.rule, nil
+	return e.Rule, nil
 }
 
 // renewal gathers what is sent again under new ids.
@@ -153,7 +153,7 @@ func (w *renewal) take(ctx context.Context, name string, row *store.Summary) err
 		w.view.refuse(name, fmt.Sprintf("it is of kind %s, %s", row.Kind, row.State))
 		return nil
 	}
-	e, err := w.rules.entry(delivery.Lane{Kind: row.Kind, RuleID: row.RuleID})
+	e, err := w.rules.entry(rule.Key{Table: rule.Webhooks, ID: row.RuleID})
 	var to *rule.Rule
 	if err == nil {
 		to, err = usable(e)

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/replay"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
@@ -54,7 +53,7 @@ func (c *deliveriesReplayCommand) fromTopic(ctx context.Context, s *session, st 
 	if err != nil {
 		return err
 	}
-	e, err := rules.entry(delivery.Lane{Kind: delivery.KindWebhook, RuleID: *c.Rule})
+	e, err := rules.entry(rule.Key{Table: rule.Webhooks, ID: *c.Rule})
 	if err != nil {
 		return err
 	}
@@ -89,9 +88,9 @@ func (c *deliveriesReplayCommand) fromTopic(ctx context.Context, s *session, st 
 		}
 		c.printTopics(s, &choice, report, waiting)
 		switch {
-		case e.hold != "":
-			fmt.Fprintf(s.Stdout, "nothing is sent to rule %d, and its rows wait: %s\n", to.ID, e.hold)
-		case e.status == rule.Paused:
+		case e.Hold != "":
+			fmt.Fprintf(s.Stdout, "nothing is sent to rule %d, and its rows wait: %s\n", to.ID, e.Hold)
+		case e.Status() == rule.Paused:
 			fmt.Fprintf(s.Stdout, "rule %d is paused: its rows wait until webhook-dispatcher rules set %d --resume\n", to.ID, to.ID)
 		}
 		if !c.Yes && err == nil && report.Inserted+report.Revived > 0 {

@@ -177,7 +177,7 @@ func (c *deliveriesReplayCommand) replayDead(ctx context.Context, s *session, st
 }
 
 // ended returns the filter of the flags. What ends from now on, such as what is replayed and fails again, is not meant.
-func (c *deliveriesReplayCommand) ended(ctx context.Context, s *session, st *store.Store) (store.Filter, error) {
+func (c *deliveriesReplayCommand) ended(ctx context.Context, s *session, st *store.Store) (store.Selection, error) {
 	f, now, err := c.filter(ctx, st)
 	c.noteEvent(s.Process)
 	if f.Until.IsZero() || f.Until.After(now) {

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/secret"
 )
 
@@ -183,17 +184,13 @@ func (s *Sending) check(p *problems) {
 	}
 }
 
-// minRate is the least rate that is one, in requests a second.
-const minRate = 0.001
-
 func (d *Dispatch) check(p *problems) {
 	if len(d.RetrySchedule) == 0 {
 		p.missing(ownPrefix+"RETRY_SCHEDULE", "give at least one delay, such as 5s,5m,2h")
 	}
-	// A slower rate than that is a mistake: rows that wait longer than 14 days expire.
-	if d.EndpointRate > 0 && d.EndpointRate < minRate {
+	if d.EndpointRate > 0 && d.EndpointRate < delivery.MinRate {
 		p.add(ownPrefix+"ENDPOINT_RATE", strconv.FormatFloat(d.EndpointRate, 'g', -1, 64),
-			"is less than one request in 1000 seconds: write at least %g, or 0 for no limit", minRate)
+			"is less than one request in 1000 seconds: write at least %g, or 0 for no limit", delivery.MinRate)
 	}
 	if d.QueueLimitRuleRows > d.QueueLimitRows && !p.seen[ownPrefix+"QUEUE_LIMIT_ROWS"] && !p.seen[ownPrefix+"QUEUE_LIMIT_RULE_ROWS"] {
 		p.add(ownPrefix+"QUEUE_LIMIT_RULE_ROWS", strconv.Itoa(d.QueueLimitRuleRows),

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
 // listSeparator stands between the items of a list.
@@ -141,16 +143,12 @@ func appendItems[T any](field *[]T, text string, parse func(string) (T, error)) 
 	return nil
 }
 
-// maxDelay bounds an entry of the retry schedule: with its jitter of a fifth it must end before 14 days, when rows that nobody
-// touches expire.
-const maxDelay = 11 * 24 * time.Hour
-
 func parseDelay(item string) (time.Duration, error) {
 	d, err := ParseDuration(item)
 	if err != nil {
 		return 0, fmt.Errorf("%q is no duration: write each delay with a unit, such as 5s,5m,2h", item)
 	}
-	if d <= 0 || d > maxDelay {
+	if d <= 0 || d > delivery.MaxRetryDelay {
 		return 0, fmt.Errorf("the delay %q is out of range: write delays above 0s and up to 11d", item)
 	}
 	return d, nil

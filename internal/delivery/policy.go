@@ -10,6 +10,14 @@ import (
 // MaxRetryAfter is the longest time that an endpoint can ask to be left alone.
 const MaxRetryAfter = 24 * time.Hour
 
+// Bounds of what a setting, or a rule's options, may ask for.
+const (
+	// MaxRetryDelay bounds a delay of the retry schedule: with its jitter a row must be tried again before it expires, after 14 days.
+	MaxRetryDelay = 11 * 24 * time.Hour
+	// MinRate is the least number of requests that may begin in a second, for the same reason.
+	MinRate = 0.001
+)
+
 // Jitter is the share by which a delay of the schedule is moved up or down, so that deliveries that failed together do
 // not come back together.
 const Jitter = 0.2

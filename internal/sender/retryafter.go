@@ -4,13 +4,12 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
-// MaxRetryAfter is the longest wait that an endpoint can ask for.
-const MaxRetryAfter = 24 * time.Hour
-
 // ParseRetryAfter reads a Retry-After header (RFC 9110, 10.2.3): whole seconds, or an HTTP date, seen from now. It returns
-// between 0 and MaxRetryAfter; 0 for a value that is neither, or a time that has passed.
+// between 0 and delivery.MaxRetryAfter; 0 for a value that is neither, or a time that has passed.
 func ParseRetryAfter(value string, now time.Time) time.Duration {
 	value = strings.Trim(value, " \t")
 	if value == "" {
@@ -23,7 +22,7 @@ func ParseRetryAfter(value string, now time.Time) time.Duration {
 	if err != nil {
 		return 0
 	}
-	return min(max(at.Sub(now), 0), MaxRetryAfter)
+	return min(max(at.Sub(now), 0), delivery.MaxRetryAfter)
 }
 
 // seconds reads digits of any number; strconv would call a long one an error, and a multiplication overflow.
@@ -33,9 +32,9 @@ func seconds(digits string) time.Duration {
 		if c < '0' || c > '9' {
 			return 0
 		}
-		if total < MaxRetryAfter {
+		if total < delivery.MaxRetryAfter {
 			total = total*10 + time.Duration(c-'0')*time.Second
 		}
 	}
-	return min(total, MaxRetryAfter)
+	return min(total, delivery.MaxRetryAfter)
 }

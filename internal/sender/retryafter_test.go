@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
 func TestParseRetryAfter(t *testing.T) {
@@ -50,7 +52,7 @@ func FuzzParseRetryAfter(f *testing.F) {
 		f.Add(value, int64(1_772_366_400))
 	}
 	f.Fuzz(func(t *testing.T, value string, now int64) {
-		if got := ParseRetryAfter(value, time.Unix(now, 0)); got < 0 || got > MaxRetryAfter {
+		if got := ParseRetryAfter(value, time.Unix(now, 0)); got < 0 || got > delivery.MaxRetryAfter {
 			t.Errorf("%q at %d: %v", value, now, got)
 		}
 	})

@@ -58,7 +58,7 @@ var table = []row{
 	{
 		pkg: "internal/rule",
 		ours: []string{
-			"internal/delivery", "internal/expression", "internal/payload", "internal/suggest", "pkg/event", "pkg/signature", "schema",
+			"internal/delivery", "internal/expression", "internal/payload", "internal/secret", "internal/suggest", "pkg/event", "pkg/signature", "schema",
 		},
 		others: []string{prometheus, xnet},
 	},
@@ -66,7 +66,7 @@ var table = []row{
 	{pkg: "internal/secret"},
 
 	// One side of the world each.
-	{pkg: "internal/config", ours: []string{"internal/secret", "internal/suggest", "pkg/signature"}, others: []string{kong, yaml, driver}},
+	{pkg: "internal/config", ours: []string{"internal/delivery", "internal/secret", "internal/suggest", "pkg/signature"}, others: []string{kong, yaml, driver}},
 	{pkg: "internal/bus", ours: []string{"internal/offset"}, others: []string{kafka, prometheus, xsync}},
 	{
 		pkg: "internal/decode", ours: []string{"internal/bus", "internal/payload", "pkg/event", "schema"},
@@ -74,11 +74,11 @@ var table = []row{
 	},
 	{pkg: "internal/egress", others: []string{xnet}, guarded: []string{"net/http"}},
 	{
-		pkg: "internal/sender", ours: []string{"internal/delivery", "internal/egress", "internal/payload", "internal/rule", "pkg/signature"},
+		pkg: "internal/sender", ours: []string{"internal/delivery", "internal/egress", "internal/payload", "internal/rule", "pkg/event", "pkg/signature"},
 		others: []string{resty, prometheus, xnet, oauth2}, guarded: []string{"net/http"},
 	},
 	{
-		pkg: "internal/store", ours: []string{"internal/delivery", "internal/rule", "schema"},
+		pkg: "internal/store", ours: []string{"internal/delivery", "internal/rule", "pkg/event", "schema"},
 		others: []string{gorm, driver, goose, prometheus}, guarded: []string{"database/sql"},
 	},
 
