@@ -29,8 +29,8 @@ func (r *Refresher) logChange(ctx context.Context, before, now *Snapshot) {
 	}
 	found := make(faults, now.Count(Webhooks, Faulty))
 	for _, n := range [...]notes{
-		{r: r, table: Webhooks, noun: "rule", id: "rule_id", found: found},
-		{r: r, table: Webfilters, noun: "webfilter", id: "webfilter", found: found},
+		{r: r, table: Webhooks, noun: "rule", found: found},
+		{r: r, table: Webfilters, noun: "webfilter", found: found},
 	} {
 		list := now.Entries(n.table)
 		for i := range list {
@@ -46,14 +46,13 @@ type notes struct {
 	r     *Refresher
 	table Table
 	noun  string // what the rows are called
-	id    string // the attribute that has a row's id
 	found faults
 	fresh int // faults that have not been logged before
 }
 
 // add notes a row, and logs what is new.
 func (n *notes) add(ctx context.Context, e *Entry) {
-	log, id := n.r.log, slog.Int(n.id, int(e.Key.ID))
+	log, id := n.r.log, slog.Int(n.table.LogKey(), int(e.Key.ID))
 	trouble := e.Trouble()
 	if trouble == "" {
 		if log.Enabled(ctx, slog.LevelDebug) {

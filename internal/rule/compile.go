@@ -145,7 +145,7 @@ func eventType(event string, catalogue *schema.Catalogue) (string, error) {
 		return signal.Type, nil
 	case dotted.MatchString(event):
 		return event, nil
-	case isFilterName(event):
+	case FindFilter(event) != nil:
 		return "", fmt.Errorf("%q is the name of a filter, not of an event: a filter's row belongs into the webfilter table", event)
 	}
 	if near := nearestConstant(event, catalogue); near != "" {

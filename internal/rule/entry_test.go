@@ -76,8 +76,10 @@ func TestTypesAndNamesOfFiltersDoNotMeet(t *testing.T) {
 			t.Errorf("%s looks like the name of a filter", signal.Type)
 		}
 	}
-	if isType(filterNames) {
-		t.Error("a name of the plugin's looks like an event's type")
+	for _, f := range PluginFilters() {
+		if isType(f.Name) || isType(f.Former) {
+			t.Errorf("the plugin's %s looks like an event's type", f.Name)
+		}
 	}
 	if dotted.MatchString("MyFilter") || filterName.MatchString("my.filter") {
 		t.Error("a row's event can be both, a name and a type")

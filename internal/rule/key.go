@@ -34,6 +34,14 @@ func (t Table) String() string {
 	return "webhook"
 }
 
+// LogKey returns the name of the log attribute that holds the id of a rule of the table.
+func (t Table) LogKey() string {
+	if t == Webfilters {
+		return "webfilter"
+	}
+	return "rule_id"
+}
+
 // Kind returns the kind of deliveries that rules of the table make.
 func (t Table) Kind() delivery.Kind { return delivery.Kind(t) }
 

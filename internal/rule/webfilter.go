@@ -150,7 +150,7 @@ func (f *Webfilter) LeadsBack() bool {
 		return false
 	}
 	name, found := strings.CutPrefix(path.Clean(u.Path), FilterPath)
-	return found && (isFilterName(name) || strings.EqualFold(name, f.EventType))
+	return found && (FindFilter(name) != nil || strings.EqualFold(name, f.EventType))
 }
 
 // filterName is how filters are called: by the name of a Python class. Other callers may use hyphens.
@@ -183,32 +183,4 @@ func (c *Compiler) filterEvent(event string) (string, error) {
 		return "", fmt.Errorf("%q is no name of a filter: write one such as CourseEnrollmentStarted, or a signal's constant", event)
 	}
 	return FilterName(event), nil
-}
-
-// renamed are the names that the plugin offered before its release 22, and those that they have now. Others were changed in case alone.
-var renamed = map[string]string{
-	"studentsettingsrenderstarted":     "AccountSettingsRenderStarted",
-	"xblockrenderstarted":              "RenderXBlockStarted",
-	"coursehomepageurlcreationstarted": "CourseHomeUrlCreationStarted",
-	"homeenrollmentapirendered":        "CourseEnrollmentAPIRenderStarted",
-	"homecourserunapirenderedstarted":  "CourseRunAPIRenderStarted",
-	"authoringlmspageurlrequested":     "LMSPageURLRequested",
-}
-
-// FilterName returns the name of a filter as the plugin 22 spells it: case does not count, as in MySQL, and the names of releases before
-// 22 are known. A name that the plugin does not know comes back as it is, and what can only be the type of an event as "", the name of no
-// filter: whoever asks in a request must not reach rows of the bus.
-func FilterName(name string) string {
-	if isType(name) {
-		return ""
-	}
-	if now, ok := renamed[strings.ToLower(name)]; ok {
-		return now
-	}
-	for known := range strings.FieldsSeq(filterNames) { // today's names come before old ones
-		if strings.EqualFold(known, name) {
-			return known
-		}
-	}
-	return name
 }

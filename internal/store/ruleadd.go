@@ -11,12 +11,6 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
-// Lengths of the plugin's columns, in characters.
-const (
-	maxEvent = 50
-	maxURL   = 255
-)
-
 // cell is a column with the value for it.
 type cell struct {
 	column string
@@ -50,8 +44,8 @@ func (s *Store) addRule(
 	ctx context.Context, what string, table rule.Table, row rule.Row, more []cell,
 	option func(id int32, created time.Time) (*rule.Option, error),
 ) (id int32, err error) {
-	if n := utf8.RuneCountInString(row.Event); n > maxEvent || !utf8.ValidString(row.Event) {
-		return 0, fmt.Errorf("%s: the event %q has %d characters, the column takes %d", what, valid(shorten(row.Event, 60)), n, maxEvent)
+	if n := utf8.RuneCountInString(row.Event); n > rule.MaxEvent || !utf8.ValidString(row.Event) {
+		return 0, fmt.Errorf("%s: the event %q has %d characters, the column takes %d", what, valid(shorten(row.Event, 60)), n, rule.MaxEvent)
 	}
 	if err := fitsURL("URL", row.URL); err != nil {
 		return 0, fmt.Errorf("%s: %w", what, err)
@@ -81,8 +75,8 @@ func (s *Store) addRule(
 }
 
 func fitsURL(name, url string) error {
-	if n := utf8.RuneCountInString(url); n > maxURL || !utf8.ValidString(url) {
-		return fmt.Errorf("the %s has %d characters, the column takes %d of valid UTF-8", name, n, maxURL)
+	if n := utf8.RuneCountInString(url); n > rule.MaxURL || !utf8.ValidString(url) {
+		return fmt.Errorf("the %s has %d characters, the column takes %d of valid UTF-8", name, n, rule.MaxURL)
 	}
 	return nil
 }
