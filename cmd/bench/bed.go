@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode/confluent"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/fakes"
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
@@ -100,17 +100,17 @@ func (b *bed) render(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	client, err := decode.NewClient(decode.ClientOptions{URL: b.registry.URL()})
+	client, err := confluent.NewClient(confluent.ClientOptions{URL: b.registry.URL()})
 	if err != nil {
 		return nil, err
 	}
 	defer client.Close()
-	decoder, err := decode.New(client, catalogue)
+	decoder, err := confluent.New(client, catalogue)
 	if err != nil {
 		return nil, err
 	}
 	e := b.event(0, time.Now())
-	rec := bus.NewRecord(e.Topic, 0, 0, nil)
+	rec := bus.NewRecord(e.Topic, 0, 0)
 	rec.Time, rec.Key, rec.Value = e.Time, e.Key, e.Value
 	for _, h := range e.Headers {
 		rec.Headers = append(rec.Headers, bus.Header{Key: h.Key, Value: h.Value})

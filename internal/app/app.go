@@ -19,11 +19,12 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus/kafka"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode/confluent"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/dispatch"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/intake"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/queue"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/sender"
@@ -61,9 +62,9 @@ type App struct {
 	endpoint   *server.Server // of filters; nil without
 	store      *store.Store
 	rules      *rule.Refresher
-	registry   *decode.Client
-	intake     *intake
-	consumer   *bus.Consumer
+	registry   *confluent.Client
+	intake     *intake.Intake
+	consumer   *kafka.Consumer
 	writer     *queue.Writer
 	gauge      *queue.DepthMonitor
 	claimer    *queue.Claimer
@@ -103,7 +104,7 @@ func (a *App) build(o Options) error {
 		return err
 	}
 
-	a.store, err = openStore(cfg, a.logger)
+	a.store, err = OpenStore(&cfg.Database, a.logger.With("component", "store"))
 	if err != nil {
 		return err
 	}
@@ -137,11 +138,13 @@ func (a *App) build(o Options) error {
 	if err != nil {
 		return err
 	}
-	a.writer, err = queue.NewWriter(a.store, a.logger.With("component", "queue"), registry, a.gauge)
+	a.writer, err = queue.NewWriter(queue.WriterOptions{
+		Store: a.store, Depth: a.gauge, Logger: a.logger.With("component", "queue"), Registerer: registry,
+	})
 	if err != nil {
 		return err
 	}
-	a.cleanups.add("queue", a.writer.Close)
+	a.cleanups.add("queue", a.writer.Stop)
 
 	policy, err := delivery.NewPolicy(cfg.RetrySchedule, rand.Float64)
 	if err != nil {
@@ -161,8 +164,10 @@ func (a *App) build(o Options) error {
 	if err := a.buildFilters(send, registry); err != nil {
 		return err
 	}
-	claimed := lanes{a.dispatcher, a.filters}
-	a.claimer, err = queue.NewClaimer(a.store, claimed, a.writer.Settle, a.logger.With("component", "claimer"), registry, a.gauge)
+	a.claimer, err = queue.NewClaimer(queue.ClaimerOptions{
+		Store: a.store, Lanes: lanes{a.dispatcher, a.filters}, Settle: a.writer.Settle, Depth: a.gauge,
+		Logger: a.logger.With("component", "claimer"), Registerer: registry,
+	})
 	if err != nil {
 		return err
 	}
@@ -172,10 +177,14 @@ func (a *App) build(o Options) error {
 	if err != nil {
 		return err
 	}
-	a.pruner, err = queue.NewPruner(a.store, queue.Retention{
-		Delivered: cfg.RetentionDelivered, Dead: cfg.RetentionDead, Attempts: cfg.RetentionAttempts,
-		Undecodable: cfg.RetentionUndecodable, Pending: expireAfter,
-	}, a.logger.With("component", "pruner"))
+	a.pruner, err = queue.NewPruner(queue.PrunerOptions{
+		Store: a.store,
+		Keep: queue.Retention{
+			Delivered: cfg.RetentionDelivered, Dead: cfg.RetentionDead, Attempts: cfg.RetentionAttempts,
+			Undecodable: cfg.RetentionUndecodable, Pending: expireAfter,
+		},
+		Logger: a.logger.With("component", "pruner"),
+	})
 	if err != nil {
 		return err
 	}
@@ -209,6 +218,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 	if err := a.rules.Load(ctx); err != nil {
 		return ignoreEnd(ctx, err)
 	}
+	a.writer.Start(ctx)
 	if err := a.startEndpoint(ctx); err != nil {
 		return err
 	}

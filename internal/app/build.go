@@ -2,20 +2,18 @@ package app
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
-	"os"
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus/kafka"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode/confluent"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/egress"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/intake"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/sender"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/server"
@@ -23,13 +21,22 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
 
-// openStore opens the database that the settings name, without connecting.
-func openStore(cfg *config.Config, logger *slog.Logger) (*store.Store, error) {
-	roots, err := ownCA(cfg.MySQLCAFile, "WEBHOOK_DISPATCHER_MYSQL_CA_FILE")
+// OpenStore opens the database that the settings name, without connecting.
+func OpenStore(cfg *config.Database, logger *slog.Logger) (*store.Store, error) {
+	options, err := StoreOptions(cfg, logger)
 	if err != nil {
 		return nil, err
 	}
-	return store.Open(store.Options{DSN: cfg.MySQLDSN.Reveal(), TLS: roots, Logger: logger.With("component", "store")})
+	return store.Open(options)
+}
+
+// StoreOptions turns the database's settings into the store's.
+func StoreOptions(cfg *config.Database, logger *slog.Logger) (store.Options, error) {
+	conf, err := cfg.TLS()
+	if err != nil {
+		return store.Options{}, err
+	}
+	return store.Options{DSN: cfg.MySQLDSN.Reveal(), TLS: conf, Logger: logger}, nil
 }
 
 // NewCompiler builds what makes rules of rows, with the keys that their secrets are sealed with. Scheme is the setting's, which signs for
@@ -82,24 +89,26 @@ func (a *App) buildBus(catalogue *schema.Catalogue, registerer prometheus.Regist
 		return err
 	}
 	a.cleanups.add("registry", func(context.Context) error { a.registry.Close(); return nil })
-	decoder, err := decode.New(a.registry, catalogue)
+	decoder, err := confluent.New(a.registry, catalogue)
 	if err != nil {
 		return err
 	}
-	a.intake = &intake{
-		decoder: decoder, rules: a.rules, filters: a.filters, dispatcher: a.dispatcher, plan: a.plan,
-		keep: a.store.InsertUndecodable, everything: cfg.AllTopics(),
-		logger: a.logger.With("component", "intake"), metrics: newIntakeMetrics(registerer),
+	a.intake, err = intake.New(intake.Options{
+		Decoder: decoder, Rules: a.rules, Filters: a.filters, Dispatcher: a.dispatcher, Store: a.store, Plan: a.plan,
+		Everything: cfg.AllTopics(), Logger: a.logger.With("component", "intake"), Registerer: registerer,
+	})
+	if err != nil {
+		return err
 	}
 
 	kafkaTLS, sasl, err := kafkaSecurity(&cfg.Bus)
 	if err != nil {
 		return err
 	}
-	a.consumer, err = bus.New(bus.Options{
+	a.consumer, err = kafka.New(kafka.Options{
 		Brokers: cfg.BootstrapServers, TopicPrefix: cfg.TopicPrefix, Topics: cfg.Topics, GroupID: cfg.GroupID, StartOffset: cfg.StartOffset,
-		TLS: kafkaTLS, SASL: sasl, Window: cfg.MaxInFlight, Budget: int64(cfg.FetchBudget),
-		Logger: a.logger.With("component", "bus"), Registerer: registerer, Memory: a.store, Handler: a.intake,
+		TLS: kafkaTLS, SASL: sasl, MaxInFlight: cfg.MaxInFlight, Budget: int64(cfg.FetchBudget),
+		Logger: a.logger.With("component", "bus"), Registerer: registerer, TopicState: a.store, Handler: a.intake,
 	})
 	return err
 }
@@ -138,20 +147,4 @@ func (a *App) buildHealth(gatherer prometheus.Gatherer) error {
 		Name: "health", Address: a.cfg.Listen, Setting: "WEBHOOK_DISPATCHER_LISTEN (--listen)", Handler: handler, Logger: a.logger,
 	})
 	return err
-}
-
-// ownCA returns a TLS configuration that trusts the authorities in a PEM file, nil where none is set.
-func ownCA(file, setting string) (*tls.Config, error) {
-	if file == "" {
-		return nil, nil
-	}
-	pem, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", setting, err)
-	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s: %s holds no certificate: it must be a PEM file with the authority's", setting, file)
-	}
-	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}, nil
 }

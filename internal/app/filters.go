@@ -9,6 +9,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/dispatch"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/plan"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/sender"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/server"
@@ -52,7 +53,7 @@ func (a *App) buildFilters(send *sender.Sender, registerer prometheus.Registerer
 
 // plan returns the deliveries of an event by the rules of this moment.
 func (a *App) plan(m *payload.Message) []delivery.Delivery {
-	return dispatch.Plan(m, a.rules.Current().Match(m.Event.Type))
+	return plan.Deliveries(m, a.rules.Current().Match(m.Event.Type))
 }
 
 // startEndpoint listens for filters in the request. It must not before there are rules: an answer from none would let everything pass.

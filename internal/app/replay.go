@@ -6,9 +6,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus/kafka"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode/confluent"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/replay"
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
@@ -28,15 +28,20 @@ func NewReplayer(cfg *config.Bus, o replay.Options) (_ *replay.Replayer, closeAl
 	if err != nil {
 		return nil, nil, err
 	}
-	history, err := bus.NewHistory(bus.HistoryOptions{
+	decoder, err := confluent.New(confluent.Impatient(registry), catalogue)
+	if err != nil {
+		registry.Close()
+		return nil, nil, err
+	}
+	log, err := kafka.NewLogReader(kafka.LogReaderOptions{
 		Brokers: cfg.BootstrapServers, TopicPrefix: cfg.TopicPrefix, Topics: cfg.Topics, TLS: kafkaTLS, SASL: sasl,
 	})
 	if err != nil {
 		registry.Close()
 		return nil, nil, err
 	}
-	closeAll = func() { history.Close(); registry.Close() }
-	o.History, o.Registry, o.Catalogue, o.Everything = history, registry, catalogue, cfg.AllTopics()
+	closeAll = func() { log.Close(); registry.Close() }
+	o.Log, o.Decoder, o.Everything = log, decoder, cfg.AllTopics()
 	r, err := replay.New(o)
 	if err != nil {
 		closeAll()
@@ -46,31 +51,22 @@ func NewReplayer(cfg *config.Bus, o replay.Options) (_ *replay.Replayer, closeAl
 }
 
 // newRegistryClient builds the client of the schema registry. It connects to nothing yet.
-func newRegistryClient(cfg *config.Bus, logger *slog.Logger, registerer prometheus.Registerer) (*decode.Client, error) {
-	roots, err := ownCA(cfg.SchemaRegistryCAFile, "WEBHOOK_DISPATCHER_SCHEMA_REGISTRY_CA_FILE")
+func newRegistryClient(cfg *config.Bus, logger *slog.Logger, registerer prometheus.Registerer) (*confluent.Client, error) {
+	roots, err := cfg.RegistryTLS()
 	if err != nil {
 		return nil, err
 	}
-	return decode.NewClient(decode.ClientOptions{
+	return confluent.NewClient(confluent.ClientOptions{
 		URL: cfg.SchemaRegistryURL, Username: cfg.SchemaRegistryAPIKey.Reveal(), Password: cfg.SchemaRegistryAPISecret.Reveal(),
 		TLS: roots, Logger: logger, Registerer: registerer,
 	})
 }
 
 // kafkaSecurity returns how to reach the brokers; nil for plain text and nil for no credentials.
-func kafkaSecurity(cfg *config.Bus) (*tls.Config, *bus.SASL, error) {
-	var conf *tls.Config
-	if cfg.TLSToKafka() {
-		var err error
-		if conf, err = ownCA(cfg.KafkaCAFile, "WEBHOOK_DISPATCHER_KAFKA_CA_FILE"); err != nil {
-			return nil, nil, err
-		}
-		if conf == nil {
-			conf = &tls.Config{MinVersion: tls.VersionTLS12}
-		}
+func kafkaSecurity(cfg *config.Bus) (*tls.Config, *kafka.SASL, error) {
+	conf, err := cfg.KafkaTLSConfig()
+	if err != nil || cfg.APIKey == "" {
+		return conf, nil, err
 	}
-	if cfg.APIKey == "" {
-		return conf, nil, nil
-	}
-	return conf, &bus.SASL{Mechanism: cfg.SASLMechanism, Username: cfg.APIKey.Reveal(), Password: cfg.APISecret.Reveal()}, nil
+	return conf, &kafka.SASL{Mechanism: cfg.SASLMechanism, Username: cfg.APIKey.Reveal(), Password: cfg.APISecret.Reveal()}, nil
 }

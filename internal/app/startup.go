@@ -9,6 +9,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/backoff"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 )
 
@@ -16,7 +19,6 @@ const (
 	startupPoll = time.Second
 	// migrationWait is how long a schema that is behind is waited for: a migration may be under way beside this start.
 	migrationWait = 15 * time.Second
-	reminder      = time.Minute
 )
 
 // startup waits for a database that can be used. A database that is away is waited for without end; one whose schema is behind
@@ -38,9 +40,9 @@ type schemaChecker interface {
 
 func (s *startup) wait(ctx context.Context, db schemaChecker, logger *slog.Logger) error {
 	var (
-		logged string
-		at     time.Time
-		behind time.Time
+		logged    string
+		reminders rate.Sometimes
+		behind    time.Time
 	)
 	for {
 		err := db.CheckSchema(ctx)
@@ -54,23 +56,20 @@ func (s *startup) wait(ctx context.Context, db schemaChecker, logger *slog.Logge
 		var schema *store.SchemaError // nil where nothing is wrong with the schema
 		errors.As(err, &schema)
 		s.problem.Store(&err)
-		now := time.Now()
-		if text := err.Error(); text != logged || now.Sub(at) >= reminder {
-			logger.ErrorContext(ctx, "waiting for the database", "error", err)
-			logged, at = text, now
+		if text := err.Error(); text != logged {
+			logged, reminders = text, rate.Sometimes{Interval: time.Minute}
 		}
+		reminders.Do(func() { logger.ErrorContext(ctx, "waiting for the database", "error", err) })
 		switch {
 		case schema == nil:
 			behind = time.Time{}
 		case behind.IsZero():
-			behind = now
-		case now.Sub(behind) >= migrationWait:
+			behind = time.Now()
+		case time.Since(behind) >= migrationWait:
 			return err
 		}
-		select {
-		case <-time.After(startupPoll):
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := backoff.Sleep(ctx, startupPoll); err != nil {
+			return err
 		}
 	}
 }

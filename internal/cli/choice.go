@@ -7,10 +7,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/admin"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
-	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
 
 // choiceFlags choose deliveries.
@@ -47,11 +47,11 @@ func (c *choiceFlags) eventType() (eventType, note string, err error) {
 	if c.Event == "" {
 		return "", "", nil
 	}
-	catalogue, err := schema.LoadCatalogue()
+	a, err := newAdmin(admin.Options{})
 	if err != nil {
 		return "", "", err
 	}
-	return typeOf(c.Event, catalogue)
+	return a.EventType(c.Event)
 }
 
 // noteEvent says beside the result that the event chosen by is none of the platform's: a mistyped one looks like one that never came.

@@ -168,7 +168,7 @@ func faultOf(err error, below []string) string {
 	case unexpected && len(below) > 0:
 		word, _, _ = strings.Cut(word, ", did you mean ") // the parser's own suggestion
 		return fmt.Sprintf("unknown command %q: expected one of %s%s",
-			suggest.Clip(word, maxWord), strings.Join(below, ", "), didYouMean(word, below))
+			suggest.Clip(word, maxWord), strings.Join(below, ", "), suggest.DidYouMean(word, below))
 	case unexpected:
 		return "an argument is too many: write values with spaces in quotes"
 	case len(below) > 0 && strings.HasPrefix(text, "expected "):
@@ -210,10 +210,8 @@ func (p *Process) report(err error) int {
 	if err == nil {
 		return ExitGood
 	}
-	fmt.Fprintf(p.Stderr, "webhook-dispatcher: %s\n", err)
-	var usage usageError
-	var settings *config.Error
-	if errors.As(err, &usage) || errors.As(err, &settings) {
+	fmt.Fprintf(p.Stderr, "webhook-dispatcher: %s\n", explain(err))
+	if wrongUsage(err) {
 		return ExitUsage
 	}
 	return ExitFailed

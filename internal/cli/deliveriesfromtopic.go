@@ -204,7 +204,7 @@ func (c *deliveriesReplayCommand) viewTopics(choice *replay.Choice, report *repl
 	}
 	for _, p := range report.Parts {
 		v.Partitions = append(v.Partitions, partView{
-			Topic: p.Topic, Partition: p.Partition, From: p.From, To: p.To, Next: p.Next, Oldest: orNull(p.Oldest), Lost: p.Lost,
+			Topic: p.Topic, Partition: p.Partition, From: int64(p.From), To: int64(p.To), Next: int64(p.Next), Oldest: orNull(p.Oldest), Lost: p.Lost,
 		})
 	}
 	return v

@@ -3,8 +3,8 @@ package cli
 import (
 	"context"
 	"fmt"
-	"log/slog"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/app"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 )
@@ -20,7 +20,7 @@ func (c *migrateCommand) Run(ctx context.Context, s *session) error {
 	if err := s.settings(ctx, &c.Database); err != nil {
 		return err
 	}
-	options, err := storeOptions(&c.Database, s.log)
+	options, err := app.StoreOptions(&c.Database, s.log)
 	if err != nil {
 		return err
 	}
@@ -37,13 +37,4 @@ func (c *migrateCommand) Run(ctx context.Context, s *session) error {
 	}
 	_, err = fmt.Fprintln(s.Stdout, text)
 	return err
-}
-
-// storeOptions turns the database's settings into the store's.
-func storeOptions(c *config.Database, log *slog.Logger) (store.Options, error) {
-	tls, err := c.TLS()
-	if err != nil {
-		return store.Options{}, err
-	}
-	return store.Options{DSN: c.MySQLDSN.Reveal(), Logger: log, TLS: tls}, nil
 }

@@ -54,7 +54,7 @@ func optionFault(content []byte, err error) error {
 	if whole := keysOf(content); slices.Contains(whole, "options") && slices.Contains(whole, "event_type") && slices.Contains(whole, "id") {
 		return errors.New("the file has a whole rule: give what it has under options")
 	} else if unknown := strange(whole); unknown != "" {
-		return fmt.Errorf("unknown option %q%s", suggest.Clip(unknown, maxWord), didYouMean(unknown, optionNames()))
+		return fmt.Errorf("unknown option %q%s", suggest.Clip(unknown, maxWord), suggest.DidYouMean(unknown, optionNames()))
 	}
 	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		return typeFault(wrong)

@@ -9,11 +9,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/admin"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/recipe"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
-	filterengine "github.com/openedx-webhooks/webhook-dispatcher/internal/webfilter"
-	"github.com/openedx-webhooks/webhook-dispatcher/schema"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/suggest"
 )
 
 type addCommand struct {
@@ -123,16 +123,19 @@ func (c *addCommand) rule(s *session) (row rule.WebfilterRow, adopted bool, d dr
 // noteFilter says beside the result that a name is neither a signal's nor one of the plugin's filters. Any may be used, by callers of one's
 // own; the plugin never asks for it.
 func (s *session) noteFilter(event string) {
-	catalogue, err := schema.LoadCatalogue()
+	a, err := newAdmin(admin.Options{})
 	if err != nil {
 		return // the row is there
 	}
-	names := append(filterengine.Names(), constants(catalogue)...)
+	var names []string
+	for _, known := range a.Events() {
+		names = append(names, known.Event)
+	}
 	if slices.Contains(names, event) || strings.Contains(event, ".") { // a dot is in event types alone
 		return
 	}
 	fmt.Fprintf(s.Stderr, "webhook-dispatcher: note: the plugin has no filter of the name %s, so it never asks for it%s\n", cell(event),
-		cmp.Or(didYouMean(event, names), "; events list has its own"))
+		cmp.Or(suggest.DidYouMean(event, names), "; events list has its own"))
 }
 
 // event returns what the row's column of this name is to have. It is empty where the options name an event type.

@@ -45,11 +45,7 @@ func (r *ruleSettings) compiler() (*rule.Compiler, error) {
 
 // withStore runs use on an open store.
 func (s *session) withStore(c *config.Database, use func(*store.Store) error) error {
-	options, err := storeOptions(c, s.log)
-	if err != nil {
-		return err
-	}
-	opened, err := store.Open(options)
+	opened, err := app.OpenStore(c, s.log)
 	if err != nil {
 		return err
 	}

@@ -11,8 +11,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/app"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/dispatch"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/plan"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/sender"
 )
@@ -98,7 +98,7 @@ func (c *testCommand) try(
 
 // delivery returns what the rule makes of the event, nil where its filter leaves the event out.
 func (c *testCommand) delivery(r *rule.Rule, message *payload.Message) (*delivery.Delivery, error) {
-	body, format, wanted, err := dispatch.Build(r, message)
+	body, format, wanted, err := plan.Build(r, message)
 	if err != nil {
 		return nil, fmt.Errorf("rule %d makes no body of this event: %s", r.ID, printable(err.Error()))
 	}

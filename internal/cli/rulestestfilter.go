@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/admin"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
@@ -47,7 +48,7 @@ func (c *testCommand) filterPayload(e *rule.Entry, catalogue *schema.Catalogue) 
 	}
 	if c.Event == "" {
 		metadata := payload.ObjectValue([]string{"event_type", "time"}, []payload.Value{
-			payload.StringValue(e.Rule.EventType), payload.StringValue(sampleTime().Format("2006-01-02T15:04:05.000000-07:00")),
+			payload.StringValue(e.Rule.EventType), payload.StringValue(admin.SampleTime().Format("2006-01-02T15:04:05.000000-07:00")),
 		})
 		return payload.ObjectValue([]string{payload.MetadataKey}, []payload.Value{metadata}), nil
 	}

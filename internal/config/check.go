@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/dsn"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/secret"
 )
 
@@ -43,8 +44,8 @@ func (b *Bus) check(p *problems) {
 	b.checkSASL(p)
 	b.checkRegistry(p)
 	b.checkTopics(p)
-	checkPEM(p, ownPrefix+"KAFKA_CA_FILE", b.KafkaCAFile)
-	checkPEM(p, ownPrefix+"SCHEMA_REGISTRY_CA_FILE", b.SchemaRegistryCAFile)
+	checkCA(p, kafkaCAFile, b.KafkaCAFile)
+	checkCA(p, registryCAFile, b.SchemaRegistryCAFile)
 	if b.GroupID == "" {
 		b.GroupID = b.FullTopic("webhook-dispatcher")
 	}
@@ -136,6 +137,18 @@ func (b *Bus) checkTopics(p *problems) {
 			p.add(env, topic, "stands twice: remove one")
 		}
 	}
+}
+
+func (d *Database) check(p *problems) {
+	const env = ownPrefix + "MYSQL_DSN"
+	if d.MySQLDSN == "" {
+		p.missing(env, "give the database that the LMS uses: "+dsn.Forms)
+		return
+	}
+	if _, err := dsn.Parse(d.MySQLDSN.Reveal()); err != nil {
+		p.add(env, "", "%s (its value is not shown): %s", err, dsn.Forms)
+	}
+	checkCA(p, mysqlCAFile, d.MySQLCAFile)
 }
 
 func (r *Rules) check(*problems) {}

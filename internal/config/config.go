@@ -9,6 +9,7 @@
 package config
 
 import (
+	"log/slog"
 	"net/netip"
 	"time"
 )
@@ -31,6 +32,13 @@ type Config struct {
 type Log struct {
 	LogFormat string `setting:"WEBHOOK_DISPATCHER_LOG_FORMAT" choice:"json,text" default:"json"`
 	LogLevel  string `setting:"WEBHOOK_DISPATCHER_LOG_LEVEL" default:"info"`
+}
+
+// Level returns the minimum level that is logged.
+func (g *Log) Level() (slog.Level, error) {
+	var level slog.Level
+	err := level.UnmarshalText([]byte(g.LogLevel))
+	return level, err
 }
 
 // Bus says where the events come from.

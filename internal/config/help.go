@@ -1,6 +1,6 @@
 package config
 
-// helpTexts says, by environment name, what each setting means; --help and the README take it from here.
+// helpTexts says, by environment name, what each setting means; --help and docs/settings.md take it from here.
 func helpTexts() map[string]string {
 	return map[string]string{
 		"WEBHOOK_DISPATCHER_LOG_FORMAT":                   "Log format: json or text.",

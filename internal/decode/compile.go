@@ -111,14 +111,14 @@ func (c *compiler) node(n *avro.SchemaNode, namespace string, d *dates) (*node, 
 			}
 		}
 	default:
-		err = undecodable(ReasonBadSchema, "the schema has the unknown type "+def.Type)
+		err = NewUndecodable(ReasonBadSchema, "the schema has the unknown type "+def.Type)
 	}
 	return out, err
 }
 
 func (c *compiler) add(parent *node, n *avro.SchemaNode, namespace string, d *dates) error {
 	if n == nil {
-		return undecodable(ReasonBadSchema, "the schema has an array or a map of nothing")
+		return NewUndecodable(ReasonBadSchema, "the schema has an array or a map of nothing")
 	}
 	child, err := c.node(n, namespace, d)
 	parent.children = append(parent.children, child)

@@ -1,16 +1,17 @@
-// Package decode turns records of the bus into events: the envelope from the headers, the data from the Avro value with
-// the schema that its writer registered.
+// Package decode turns records of the bus into events: the envelope from the headers, the data from an Avro value and the schema that its
+// writer used.
 //
-// Field order, map order and values stay as they are on the wire. A record that can never be read gives an *Undecodable;
-// a registry that is away makes the call wait, for as long as its context lasts. Whatever bytes come, nothing panics, and
-// memory stays in proportion to the record. Which events are wanted, and what happens to the others, is not known here.
+// It holds what all buses have in common. Where the schema comes from differs, so each way has a package of its own that implements
+// Decoder, such as decode/confluent, which asks a registry for it.
+//
+// The order of fields and map entries, and the values, stay as they are on the wire. A record that can never be read gives an
+// *Undecodable. No input makes it panic, and memory stays in proportion to the record. The package does not know which events are wanted
+// or what happens to the others.
 package decode
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
-	"fmt"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
@@ -18,58 +19,33 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
 
-// Registry gives writer schemas by id.
-type Registry interface {
-	// Schema returns the schema with the id. It waits while the registry cannot be asked and returns an error that is no
-	// *Undecodable only when ctx has ended. It is called for every record, so known ids must be answered from memory.
-	Schema(ctx context.Context, id uint32) (*Schema, error)
+// Decoder reads the records of one bus. It is safe for concurrent use.
+type Decoder interface {
+	// Envelope reads the headers of rec and does not touch its value. The error is an *Undecodable.
+	Envelope(rec *bus.Record) (event.Event, error)
+	// Message reads the value of rec, whose envelope is ev. It waits while something that it needs cannot be reached. The error is an
+	// *Undecodable, or says that ctx ended meanwhile.
+	Message(ctx context.Context, rec *bus.Record, ev event.Event) (*payload.Message, error)
 }
 
-// Decoder reads records. It is safe for concurrent use.
-type Decoder struct {
-	registry  Registry
+// Reader is the part of a Decoder that needs no schema source. It is safe for concurrent use.
+type Reader struct {
 	catalogue *schema.Catalogue
 	version   []int64 // the catalogue's, shared by events without the header
 	release   string
 }
 
-// New returns a decoder. Both arguments are needed: without the registry no value, without the catalogue no event can be read.
-func New(registry Registry, catalogue *schema.Catalogue) (*Decoder, error) {
-	if registry == nil || catalogue == nil {
-		return nil, errors.New("new decoder: a registry and a catalogue are needed")
+// NewReader returns a reader that knows the events of a catalogue.
+func NewReader(catalogue *schema.Catalogue) (*Reader, error) {
+	if catalogue == nil {
+		return nil, errors.New("new decoder: a catalogue is needed")
 	}
-	return &Decoder{registry: registry, catalogue: catalogue, version: catalogue.Version(), release: catalogue.Release()}, nil
+	return &Reader{catalogue: catalogue, version: catalogue.Version(), release: catalogue.Release()}, nil
 }
 
-// prefixSize is the Confluent wire format's: a zero byte and the schema id, four bytes big-endian.
-const prefixSize = 5
-
-// Message reads the value of rec, whose envelope is ev. The error is an *Undecodable, or says that ctx ended while the
-// registry was away.
-func (d *Decoder) Message(ctx context.Context, rec *bus.Record, ev event.Event) (*payload.Message, error) {
-	if rec.Value == nil {
-		return nil, undecodable(ReasonNullValue, "")
-	}
-	if len(rec.Value) < prefixSize || rec.Value[0] != 0 {
-		detail := fmt.Sprintf("a value of %d bytes does not begin with a zero byte and a schema id", len(rec.Value))
-		return nil, undecodable(ReasonBadMagic, detail)
-	}
-	id := binary.BigEndian.Uint32(rec.Value[1:])
-	writer, err := d.registry.Schema(ctx, id)
-	if err != nil {
-		return nil, fmt.Errorf("schema %d: %w", id, err)
-	}
-	m, err := d.message(writer, rec.Value[prefixSize:], ev)
-	if err != nil {
-		return nil, err
-	}
-	m.Recorded = rec.Time
-	return m, nil
-}
-
-// message reads the Avro value alone.
-func (d *Decoder) message(writer *Schema, value []byte, ev event.Event) (*payload.Message, error) {
-	p, err := writer.plan(d.catalogue, ev.Type)
+// Data reads a bare Avro value of rec, written with the schema writer, whose envelope is ev. The error is an *Undecodable.
+func (r *Reader) Data(writer *Schema, value []byte, rec *bus.Record, ev event.Event) (*payload.Message, error) {
+	p, err := writer.plan(r.catalogue, ev.Type)
 	if err != nil {
 		return nil, err
 	}
@@ -77,5 +53,5 @@ func (d *Decoder) message(writer *Schema, value []byte, ev event.Event) (*payloa
 	if err != nil {
 		return nil, err
 	}
-	return &payload.Message{Event: ev, Data: data}, nil
+	return &payload.Message{Event: ev, Data: data, Recorded: rec.Time}, nil
 }

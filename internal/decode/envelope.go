@@ -39,7 +39,7 @@ const (
 
 // Envelope reads the headers of rec without touching its value. Headers that are missing get defaults: the record's
 // time, minor version 0, empty source and host, the catalogue's version of openedx-events. The error is an *Undecodable.
-func (d *Decoder) Envelope(rec *bus.Record) (event.Event, error) {
+func (r *Reader) Envelope(rec *bus.Record) (event.Event, error) {
 	var texts [headerCount]string
 	var seen [headerCount]bool
 	var traceparent string
@@ -57,7 +57,7 @@ func (d *Decoder) Envelope(rec *bus.Record) (event.Event, error) {
 		}
 		name := headerNames[at]
 		if seen[at] {
-			return event.Event{}, undecodable(ReasonRepeatedHeader, "header "+name+" stands more than once")
+			return event.Event{}, NewUndecodable(ReasonRepeatedHeader, "header "+name+" stands more than once")
 		}
 		seen[at] = true
 		limit := maxHeader
@@ -65,18 +65,18 @@ func (d *Decoder) Envelope(rec *bus.Record) (event.Event, error) {
 			limit = maxKey
 		}
 		if len(h.Value) > limit {
-			return event.Event{}, undecodable(ReasonBadHeader, fmt.Sprintf("header %s is longer than %d bytes", name, limit))
+			return event.Event{}, NewUndecodable(ReasonBadHeader, fmt.Sprintf("header %s is longer than %d bytes", name, limit))
 		}
 		if !utf8.Valid(h.Value) {
-			return event.Event{}, undecodable(ReasonBadHeader, "header "+name+" is not UTF-8")
+			return event.Event{}, NewUndecodable(ReasonBadHeader, "header "+name+" is not UTF-8")
 		}
 		texts[at] = string(h.Value)
 	}
 	switch {
 	case texts[headerType] == "":
-		return event.Event{}, undecodable(ReasonNoType, "header ce_type is missing")
+		return event.Event{}, NewUndecodable(ReasonNoType, "header ce_type is missing")
 	case texts[headerID] == "":
-		return event.Event{}, undecodable(ReasonNoID, "header ce_id is missing")
+		return event.Event{}, NewUndecodable(ReasonNoID, "header ce_id is missing")
 	}
 	ev := event.Event{
 		Type:       texts[headerType],
@@ -84,26 +84,26 @@ func (d *Decoder) Envelope(rec *bus.Record) (event.Event, error) {
 		Source:     texts[headerSource],
 		SourceHost: texts[headerSourceHost],
 		Time:       rec.Time.UTC().Truncate(time.Microsecond),
-		SourceLib:  d.version,
+		SourceLib:  r.version,
 	}
 	if text := texts[headerTime]; text != "" {
 		at, ok := parseTime(text)
 		if !ok {
-			return event.Event{}, undecodable(ReasonBadHeader, "header ce_time is no ISO 8601 time with an offset")
+			return event.Event{}, NewUndecodable(ReasonBadHeader, "header ce_time is no ISO 8601 time with an offset")
 		}
 		ev.Time = at
 	}
 	if text := texts[headerMinorVersion]; text != "" {
 		n, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
 		if err != nil {
-			return event.Event{}, undecodable(ReasonBadHeader, "header ce_minorversion is no integer")
+			return event.Event{}, NewUndecodable(ReasonBadHeader, "header ce_minorversion is no integer")
 		}
 		ev.MinorVersion = n
 	}
 	if text := texts[headerSourceLib]; text != "" {
-		lib, ok := d.sourceLib(text)
+		lib, ok := r.sourceLib(text)
 		if !ok {
-			return event.Event{}, undecodable(ReasonBadHeader, "header sourcelib is no version: want integers joined by dots")
+			return event.Event{}, NewUndecodable(ReasonBadHeader, "header sourcelib is no version: want integers joined by dots")
 		}
 		ev.SourceLib = lib
 	}
@@ -114,9 +114,9 @@ func (d *Decoder) Envelope(rec *bus.Record) (event.Event, error) {
 }
 
 // sourceLib reads a dotted version. The catalogue's own, by far the most frequent, is shared.
-func (d *Decoder) sourceLib(text string) ([]int64, bool) {
-	if text == d.release {
-		return d.version, true
+func (r *Reader) sourceLib(text string) ([]int64, bool) {
+	if text == r.release {
+		return r.version, true
 	}
 	numbers := make([]int64, 0, 3)
 	for part := range strings.SplitSeq(text, ".") {

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
+	"github.com/openedx-webhooks/webhook-dispatcher/pkg/event"
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
 
@@ -103,7 +105,7 @@ func wireFixtures(t testing.TB) []wireFixture {
 }
 
 func (f *parityFixture) record() *bus.Record {
-	rec := bus.NewRecord(f.Kafka.Topic, 0, 0, nil)
+	rec := bus.NewRecord(f.Kafka.Topic, 0, 0)
 	rec.Time = recordTime
 	rec.Key, rec.Value = f.Kafka.Key, f.Kafka.Value
 	for _, h := range f.Kafka.Headers {
@@ -113,7 +115,7 @@ func (f *parityFixture) record() *bus.Record {
 }
 
 func (f *wireFixture) record() *bus.Record {
-	rec := bus.NewRecord(f.Topic, f.Partition, f.Offset, nil)
+	rec := bus.NewRecord(f.Topic, f.Partition, bus.Position(f.Offset))
 	rec.Time = time.UnixMilli(f.TimestampMS)
 	rec.Key, rec.Value = f.Key, f.Value
 	for _, h := range f.Headers {
@@ -124,10 +126,18 @@ func (f *wireFixture) record() *bus.Record {
 
 var recordTime = time.Date(2030, 1, 2, 3, 4, 5, 678_000_000, time.UTC)
 
-// oneSchema is a registry with the same schema under every id.
-type oneSchema struct{ schema *Schema }
+// prefixSize is what the records of the fixtures have in front of the Avro value; see decode/confluent.
+const prefixSize = 5
 
-func (r oneSchema) Schema(context.Context, uint32) (*Schema, error) { return r.schema, nil }
+// oneSchema is a decoder with the same schema for every record.
+type oneSchema struct {
+	*Reader
+	schema *Schema
+}
+
+func (d oneSchema) Message(_ context.Context, rec *bus.Record, ev event.Event) (*payload.Message, error) {
+	return d.Data(d.schema, rec.Value[prefixSize:], rec, ev)
+}
 
 func mustSchema(t testing.TB, text string) *Schema {
 	t.Helper()
@@ -138,17 +148,17 @@ func mustSchema(t testing.TB, text string) *Schema {
 	return s
 }
 
-func newDecoder(t testing.TB, r Registry) *Decoder {
+func newDecoder(t testing.TB, s *Schema) Decoder {
 	t.Helper()
 	catalogue, err := schema.LoadCatalogue()
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := New(r, catalogue)
+	r, err := NewReader(catalogue)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return d
+	return oneSchema{r, s}
 }
 
 // value puts the prefix of the wire format before Avro bytes.

@@ -43,7 +43,7 @@ func TestParity(t *testing.T) {
 			if f.Kafka == nil || len(f.Kafka.Value) == 0 {
 				t.Fatal("no record, and not named as an event that has none")
 			}
-			d := newDecoder(t, oneSchema{mustSchema(t, string(f.Kafka.Schema))})
+			d := newDecoder(t, mustSchema(t, string(f.Kafka.Schema)))
 			rec := f.record()
 			ev, err := d.Envelope(rec)
 			if err != nil {

@@ -29,11 +29,11 @@ const maxPlans = 256
 func ParseSchema(text string) (*Schema, error) {
 	parsed, err := avro.Parse(text, avro.WithLaxNames(nil))
 	if err != nil {
-		return nil, undecodable(ReasonBadSchema, "no Avro schema: "+err.Error())
+		return nil, NewUndecodable(ReasonBadSchema, "no Avro schema: "+err.Error())
 	}
 	s := &Schema{root: parsed.Root(), named: make(map[string]*avro.SchemaNode)}
 	if !isRecord(s.root) {
-		return nil, undecodable(ReasonBadSchema, "the schema is no record")
+		return nil, NewUndecodable(ReasonBadSchema, "the schema is no record")
 	}
 	s.collect(s.root)
 	// Whatever cannot be compiled is found now, once, and not at every record.
@@ -100,7 +100,7 @@ func (s *Schema) definition(n *avro.SchemaNode, namespace string) (*avro.SchemaN
 	if d, ok := s.named[strings.TrimPrefix(n.Type, ".")]; ok {
 		return d, nil
 	}
-	return nil, undecodable(ReasonBadSchema, "the schema does not define the type "+n.Type)
+	return nil, NewUndecodable(ReasonBadSchema, "the schema does not define the type "+n.Type)
 }
 
 // plan is how a record's value is read for one event type.
@@ -136,12 +136,12 @@ func (p *plan) read(value []byte) (payload.Value, error) {
 		item, err := w.value(field)
 		if err != nil {
 			detail := fmt.Sprintf("%s, at byte %d of %d", inField(p.names[i], err), w.pos, len(value))
-			return payload.Value{}, undecodable(reasonOf(err), detail)
+			return payload.Value{}, NewUndecodable(reasonOf(err), detail)
 		}
 		items[i] = item
 	}
 	if left := len(value) - w.pos; left > 0 {
-		return payload.Value{}, undecodable(ReasonTrailingBytes, fmt.Sprintf("%d of %d bytes are left over", left, len(value)))
+		return payload.Value{}, NewUndecodable(ReasonTrailingBytes, fmt.Sprintf("%d of %d bytes are left over", left, len(value)))
 	}
 	return w.build.Object(p.classes, items), nil
 }

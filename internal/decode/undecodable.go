@@ -58,7 +58,8 @@ func AsUndecodable(err error) (*Undecodable, bool) {
 // maxDetail bounds a detail in bytes; names in it come from schemas, which anybody may have registered.
 const maxDetail = 200
 
-func undecodable(reason Reason, detail string) *Undecodable {
+// NewUndecodable returns an error with a detail of at most 200 bytes; what is longer is cut.
+func NewUndecodable(reason Reason, detail string) *Undecodable {
 	if len(detail) > maxDetail {
 		detail = strings.ToValidUTF8(detail[:maxDetail], "") + "…"
 	}

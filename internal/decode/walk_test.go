@@ -28,8 +28,8 @@ func one(fieldType string) string {
 
 func decodeJSON(t *testing.T, schemaText, eventType string, value []byte) (string, error) {
 	t.Helper()
-	d := newDecoder(t, oneSchema{mustSchema(t, schemaText)})
-	rec := bus.NewRecord("topic", 0, 0, nil)
+	d := newDecoder(t, mustSchema(t, schemaText))
+	rec := bus.NewRecord("topic", 0, 0)
 	rec.Value = framed(7, value)
 	m, err := d.Message(t.Context(), rec, event.Event{Type: eventType})
 	if err != nil {
@@ -97,29 +97,6 @@ func TestUndecodableValues(t *testing.T) {
 				t.Errorf("detail of %d bytes", len(u.Detail))
 			}
 		})
-	}
-}
-
-func TestUndecodableFrames(t *testing.T) {
-	t.Parallel()
-	d := newDecoder(t, oneSchema{mustSchema(t, one(`"long"`))})
-	for _, test := range []struct {
-		value []byte
-		want  Reason
-	}{
-		{nil, ReasonNullValue},
-		{[]byte{}, ReasonBadMagic},
-		{[]byte{0, 0, 0, 1}, ReasonBadMagic},
-		{[]byte{1, 0, 0, 0, 1, 2}, ReasonBadMagic},
-		{[]byte(`{"no": "avro"}`), ReasonBadMagic},
-		{[]byte{0, 0, 0, 0, 1}, ReasonCorrupt},
-	} {
-		rec := bus.NewRecord("topic", 0, 0, nil)
-		rec.Value = test.value
-		_, err := d.Message(t.Context(), rec, event.Event{Type: "x"})
-		if u, ok := AsUndecodable(err); !ok || u.Reason != test.want {
-			t.Errorf("% x: %v, want %s", test.value, err, test.want)
-		}
 	}
 }
 
@@ -255,8 +232,8 @@ func TestRepeatedMapKeys(t *testing.T) {
 func TestPlansAreBounded(t *testing.T) {
 	t.Parallel()
 	s := mustSchema(t, one(`"long"`))
-	d := newDecoder(t, oneSchema{s})
-	rec := bus.NewRecord("topic", 0, 0, nil)
+	d := newDecoder(t, s)
+	rec := bus.NewRecord("topic", 0, 0)
 	rec.Value = framed(1, long(1))
 	for i := range 2 * maxPlans {
 		if _, err := d.Message(t.Context(), rec, event.Event{Type: strings.Repeat("x", i+1)}); err != nil {

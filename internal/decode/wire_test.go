@@ -57,7 +57,7 @@ func TestWire(t *testing.T) {
 			if schemas[f.ValueSchemaID] != f.ValueSchema {
 				t.Fatalf("the captured registry has another schema %d", f.ValueSchemaID)
 			}
-			d := newDecoder(t, oneSchema{mustSchema(t, schemas[f.ValueSchemaID])})
+			d := newDecoder(t, mustSchema(t, schemas[f.ValueSchemaID]))
 			rec := f.record()
 			ev, err := d.Envelope(rec)
 			if err != nil {

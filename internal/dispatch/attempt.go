@@ -8,6 +8,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/expression"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/plan"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
@@ -26,16 +27,16 @@ func (d *Dispatcher) send(r *rule.Rule, out *delivery.Delivery, number int) (del
 	}
 	m, err := payload.ParseMessage(out.Body)
 	if err != nil {
-		return ended(delivery.ClassExpression, fmt.Sprintf("the event that this row keeps cannot be read: %v", err)), renderFailure(err)
+		return ended(delivery.ClassExpression, fmt.Sprintf("the event that this row keeps cannot be read: %v", err)), plan.RenderFailure(err)
 	}
 	m.Event.Traceparent = out.Traceparent
-	body, format, wanted, err := Build(r, m)
+	body, format, wanted, err := plan.Build(r, m)
 	if errors.Is(err, expression.ErrTooLong) { // processors that are busy can do that, and a mistake does it again
-		body, format, wanted, err = Build(r, m)
+		body, format, wanted, err = plan.Build(r, m)
 	}
 	switch {
 	case err != nil:
-		return ended(delivery.ClassExpression, err.Error()), renderFailure(err)
+		return ended(delivery.ClassExpression, err.Error()), plan.RenderFailure(err)
 	case !wanted:
 		return ended(delivery.ClassFiltered, ""), delivery.RenderFailure{}
 	}

@@ -49,6 +49,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/expression"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
@@ -267,6 +268,14 @@ func (d *Dispatcher) Health() []delivery.LaneHealth {
 		l.mu.Unlock()
 	}
 	return all
+}
+
+// goodRuns returns the counter of an expression's good runs, nil without an expression.
+func goodRuns(p *expression.Program) *atomic.Uint64 {
+	if p == nil {
+		return nil
+	}
+	return &p.Good
 }
 
 // ResetHealth forgets the failures of a lane, as after its rule was paused for them and resumed. When its endpoint last took a delivery

@@ -22,7 +22,7 @@ func buries(o *dispatch.Options) { o.DeadLetterOverflow = true }
 // row without a body.
 func TestQueueLimit(t *testing.T) {
 	t.Parallel()
-	pressed := func(d *dispatch.Dispatcher) { d.Pressed(dispatch.Source{Topic: "t"}) }
+	pressed := func(d *dispatch.Dispatcher) { d.Backpressure(dispatch.Source{Topic: "t"}) }
 	for _, tc := range []struct {
 		name   string
 		before func(w *world, d *dispatch.Dispatcher) // below the limit
@@ -222,7 +222,7 @@ func changingTo(a delivery.Attempt) endpoint {
 func pressedBelow(w *world, d *dispatch.Dispatcher) {
 	rows := len(w.stored())
 	for range 10 {
-		d.Pressed(dispatch.Source{Topic: "t"})
+		d.Backpressure(dispatch.Source{Topic: "t"})
 		pass(100 * time.Millisecond)
 	}
 	if got := len(w.stored()); got != rows {

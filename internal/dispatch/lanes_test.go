@@ -76,7 +76,7 @@ func TestKafkaIsTheQueueWhileNobodySuffers(t *testing.T) {
 			w.event(d, n, 1)
 		}
 		synctest.Wait()
-		d.Pressed(src)
+		d.Backpressure(src)
 		synctest.Wait()
 		if rows := w.stored(); len(rows) != 0 {
 			t.Fatalf("%d rows although no other lane has work", len(rows))
@@ -84,7 +84,7 @@ func TestKafkaIsTheQueueWhileNobodySuffers(t *testing.T) {
 
 		w.event(d, 100, 2) // now the partition feeds a lane that is soon idle
 		synctest.Wait()
-		d.Pressed(src)
+		d.Backpressure(src)
 		synctest.Wait()
 		rows := w.stored()
 		if len(rows) != 46 { // 50 less the four under way
@@ -141,7 +141,7 @@ func TestHangingEndpointAloneDoesNotHoldUpWhatIsBehind(t *testing.T) {
 					if n == 4000 && spilled() > 0 {
 						t.Errorf("%d rows after only four seconds", spilled())
 					}
-					d.Pressed(src)
+					d.Backpressure(src)
 				}
 				synctest.Wait()
 				if got := spilled() > 0; got != tc.rows {
@@ -160,7 +160,7 @@ func TestPressureOfOnePartitionLeavesAnotherAlone(t *testing.T) {
 			w.event(d, n, 1, 2)
 		}
 		synctest.Wait()
-		d.Pressed(dispatch.Source{Topic: "t", Partition: 7})
+		d.Backpressure(dispatch.Source{Topic: "t", Partition: 7})
 		synctest.Wait()
 		if rows := w.stored(); len(rows) != 0 {
 			t.Errorf("%d rows for a partition that is not pressed", len(rows))
@@ -177,7 +177,7 @@ func TestPressureSpillsWhatIsItsOwn(t *testing.T) {
 		}
 		w.eventOf(d, 1, 100, 2)
 		synctest.Wait()
-		d.Pressed(dispatch.Source{Topic: "t", Partition: 1})
+		d.Backpressure(dispatch.Source{Topic: "t", Partition: 1})
 		synctest.Wait()
 		if got := len(w.stored()); got != 8 { // of ten, less two under way
 			t.Errorf("%d rows, want the eight that partition 1 waits for", got)
@@ -452,7 +452,7 @@ func TestEveryEventIsReleasedOnce(t *testing.T) {
 					t.Fatal(err)
 				}
 			case n%50 == 0:
-				d.Pressed(dispatch.Source{Topic: "t"})
+				d.Backpressure(dispatch.Source{Topic: "t"})
 			case n%7 == 0:
 				pass(100 * time.Millisecond)
 			}

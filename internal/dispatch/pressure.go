@@ -124,12 +124,12 @@ func (l *lane) load(now time.Time) load {
 	return idle
 }
 
-// Pressed says that the window of a partition is full. Kafka is the queue: lanes that are full make their events wait, and that
+// Backpressure says that the window of a partition is full. Kafka is the queue: lanes that are full make their events wait, and that
 // is right as long as nobody else suffers. Only when another lane that this partition feeds has nothing to do are the waiting
 // deliveries of the full lanes made rows, which lets the window move on. Those of a lane whose endpoint hangs are made rows in any
 // case: who else the partition feeds may stand behind them and not be known yet. Nothing is made a row beyond the park limit, unless
 // the overflow is to be buried.
-func (d *Dispatcher) Pressed(from Source) {
+func (d *Dispatcher) Backpressure(from Source) {
 	src := d.source(from)
 	now := time.Now()
 	var spill, full []*lane

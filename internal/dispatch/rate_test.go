@@ -63,7 +63,7 @@ func TestWaitingForATokenHoldsNoSlot(t *testing.T) {
 			t.Errorf("%d calls, want the only slot for the lane without a rate", got)
 		}
 		pass(8 * time.Second) // long after the patience with lanes that hang
-		d.Pressed(src)
+		d.Backpressure(src)
 		synctest.Wait()
 		if rows := w.stored(); len(rows) != 0 {
 			for _, r := range rows {
@@ -93,7 +93,7 @@ func TestPressureAndRates(t *testing.T) {
 			w.event(d, 100+n, 2)
 		}
 		synctest.Wait()
-		d.Pressed(src)
+		d.Backpressure(src)
 		synctest.Wait()
 		if rows := w.stored(); len(rows) != 0 {
 			t.Errorf("%d rows although the other lane has no token", len(rows))
@@ -102,7 +102,7 @@ func TestPressureAndRates(t *testing.T) {
 		w.event(d, 3, 1)
 		w.event(d, 4, 3)
 		synctest.Wait()
-		d.Pressed(src)
+		d.Backpressure(src)
 		synctest.Wait()
 		if got := w.reasons()[delivery.ReasonSpill]; got != 46+2 {
 			t.Errorf("%d rows, want what waits for a place and what waits for a token", got)

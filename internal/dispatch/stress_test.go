@@ -122,7 +122,7 @@ func chaos(t *testing.T, w *world, d *dispatch.Dispatcher, seed uint64) {
 			mu.Unlock()
 			d.Resend(batch, time.Now().Add(time.Duration(14+rnd.n(60))*time.Second))
 		case what < 80:
-			d.Pressed(dispatch.Source{Topic: "t", Partition: rnd.n(2)})
+			d.Backpressure(dispatch.Source{Topic: "t", Partition: rnd.n(2)})
 		case what < 82:
 			flip(w.paused)
 		case what < 85:

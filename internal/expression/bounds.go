@@ -1,293 +1,312 @@
 package expression
 
 import (
+	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/big"
-	"math/bits"
+	"regexp"
+	"slices"
 
 	"github.com/itchyny/gojq"
 )
 
-// Bounds of one step. What is within them takes some 100 ms and some ten megabytes at most.
+// Bounds of one step. Within them a step takes some 100 ms and some hundred megabytes at most.
 const (
-	maxWeight = 1 << 20 // of what is printed, compared or walked as a whole; see weigh
-	maxWork   = 1 << 22 // comparisons, or pairs that may have to be compared
-	maxItems  = 1 << 20 // of a list or an object that is made of others
-	maxText   = 4 << 20 // bytes of a text that is made of others
-	maxNested = 10_000  // lists in lists: what walks them needs stack for each
-	maxDigits = 1 << 14 // of a number that is made of text
-	maxBits   = 1 << 16 // of a product
-	maxOrder  = 1 << 20 // of a Bessel function
+	maxWeight = 1 << 18         // values that a step prints, compares, sorts or walks; see scale
+	textGrain = 8               // bytes of text that weigh as much as a value
+	maxText   = textGrain << 18 // bytes of a text that a step makes
+	maxPairs  = 1 << 21         // of values that are compared each with each
+	maxNested = 10_000          // lists in lists, and steps of a path: walking them takes stack
+	maxDigits = 1 << 14         // of a number that is made of text
+	maxBits   = 1 << 16         // of a product of integers
+	maxKey    = 16              // weight of a list that is an index: it is searched for
 )
 
-// bound has the definitions that stand in for functions of gojq.
-type bound struct {
-	names []string // any of them brings in all of the text
-	text  string
-}
+// scale weighs values: one for each value and each textGrain bytes of text. A value that shares its
+// parts, such as [., .] done thirty times, weighs what it prints as.
+type scale struct{ left int }
 
-// same is a function without arguments that is gojq's own behind a check of its input.
-func same(check string, names ...string) []bound {
-	all := make([]bound, len(names))
-	for i, name := range names {
-		all[i] = bound{[]string{name}, fmt.Sprintf("def _gojq_%[1]s: %[1]s; def %[1]s: %[2]s | _gojq_%[1]s;", name, check)}
-	}
-	return all
-}
-
-// bounds are the functions of gojq that are one step each and take more than time in proportion to the values they are given, or make
-// more of them. n and m are the lengths of the two sides, W is the weight of all they hold; a value that shares its parts, such as
-// [., .] done thirty times, weighs what it prints as.
-//
-//	takes or makes                      functions                                  bound
-//	n·m                                 list - list, -=                            sorted and searched: W·log m up to maxSort
-//	n·m, nested lists more              contains, inside                           maxWork comparisons
-//	n·m                                 index, rindex, indices                     n + m (Knuth, Morris and Pratt); maxWeight
-//	n·m                                 .[LIST], getpath, as {(LIST): $x}          m up to maxKey
-//	n·m                                 delpaths, del of slices                    paths with slices · W up to maxWork
-//	n·m                                 transpose                                  the matrix up to maxItems
-//	n·log² n, keys may be shared        sort, unique, group_by, …_by               W·log n up to maxSort
-//	a sum of shared parts               join, add, +, +=                           the result up to maxText, maxItems
-//	a factor                            text * n                                   the result up to MaxOutput
-//	W of shared parts                   ==, !=, <, <=, >, >=, IN, min, max,        the lighter side up to maxWeight
-//	                                    bsearch, object * object
-//	W of shared parts                   tojson, tostring, "\(…)", @formats,        maxWeight
-//	                                    INDEX, flatten, error that nobody catches
-//	digits², and what is made of them   tonumber, fromjson, number * number        maxDigits, maxBits
-//	an index                            .[N] = …, setpath                          MaxIndex
-//	an order                            jn, yn                                     maxOrder
-//	text · pattern, matches · text      test, match, gsub, …                       see match.go
-//
-// All others take time in proportion to what they are given and make a constant factor of it at most (@html six times as much text, split
-// and explode 50 bytes of memory for each character), or take constant time; keys and to_entries sort names. So does what follows a slice
-// that |= takes out of a list (`.[N:] |= empty`), as often as there are such slices: it takes intent.
-func bounds() []bound {
-	all := []bound{
-		{[]string{"format"}, `def _gojq_format($f): format($f); def format($f): _measured | _gojq_format($f);`},
-		{[]string{"flatten"}, `def _gojq_flatten: flatten; def _gojq_flatten($d): flatten($d);
-			def flatten: _measured | _gojq_flatten; def flatten($d): _measured | _gojq_flatten($d);`},
-		{[]string{"min_by"}, `def min_by(f): _min_by(map([f]) | _measured);`},
-		{[]string{"max_by"}, `def max_by(f): _max_by(map([f]) | _measured);`},
-		{[]string{"sort_by"}, `def sort_by(f): _sort_by(map([f]) | _sortable);`},
-		{[]string{"group_by"}, `def group_by(f): _group_by(map([f]) | _sortable);`},
-		{[]string{"unique_by"}, `def unique_by(f): _unique_by(map([f]) | _sortable);`},
-		{[]string{"bsearch"}, `def _gojq_bsearch($x): bsearch($x); def bsearch($x): _gojq_bsearch($x | _measured);`},
-		{[]string{"join"}, `def _gojq_join($s): join($s); def join($s): _joinable($s) | _gojq_join($s);`},
-		{[]string{"add"}, `def _gojq_add: add; def add: _joinable(null) | _gojq_add; def add(f): [f] | add;`},
-		{[]string{"contains"}, `def contains($x): _contains(.; $x);`},
-		{[]string{"inside"}, `def inside($x): _contains($x; .);`},
-		{[]string{"index"}, `def index($x): _index_of(.; $x);`},
-		{[]string{"rindex"}, `def rindex($x): _rindex_of(.; $x);`},
-		{[]string{"indices"}, `def indices($x): _indices_of(.; $x);`},
-		{[]string{"delpaths", "del"}, `def _gojq_delpaths($p): delpaths($p); def delpaths($p): _deletable($p) | _gojq_delpaths($p);
-			def del(f): delpaths([path(f)]);`},
-		{[]string{"jn"}, `def _gojq_jn($n; $x): jn($n; $x); def jn($n; $x): _gojq_jn($n | _order; $x);`},
-		{[]string{"yn"}, `def _gojq_yn($n; $x): yn($n; $x); def yn($n; $x): _gojq_yn($n | _order; $x);`},
-		{[]string{"IN"}, `def IN(s): any(_is_equal(s; .); .); def IN(src; s): any(_is_equal(src; s); .);`},
-		{[]string{"INDEX"}, `def INDEX(stream; f): reduce stream as $row ({}; .[$row | f | _measured | tostring] = $row);
-			def INDEX(f): INDEX(.[]; f);`},
-		{[]string{"JOIN"}, `def JOIN($idx; f): [.[] | [., $idx[_bounded_index(f)]]];
-			def JOIN($idx; stream; f): stream | [., $idx[_bounded_index(f)]];
-			def JOIN($idx; stream; f; g): stream | [., $idx[_bounded_index(f)]] | g;`},
-	}
-	all = append(all, same("_measured", "min", "max", "tojson", "tostring")...)
-	all = append(all, same("_measured", "_tohtml", "_touri", "_tourid", "_tocsv", "_totsv", "_tosh", "_tobase64", "_tobase64d")...)
-	all = append(all, same("_sortable", "sort", "unique")...)
-	all = append(all, same("_transposable", "transpose")...)
-	return append(all, same("_numeric", "tonumber", "fromjson")...)
-}
-
-// formats are the functions behind @name, where that is not `format`.
-var formats = map[string]string{
-	"@text": "tostring", "@json": "tojson", "@html": "_tohtml", "@uri": "_touri", "@urid": "_tourid", "@csv": "_tocsv", "@tsv": "_totsv",
-	"@sh": "_tosh", "@base64": "_tobase64", "@base64d": "_tobase64d",
-}
-
-// checks are functions that return their input, or an error where the step that follows would be too large.
-func checks() []gojq.CompilerOption {
-	return []gojq.CompilerOption{
-		gojq.WithFunction("_measured", 0, 0, func(v any, _ []any) any { return within(v, weigh(v)) }),
-		gojq.WithFunction("_sortable", 0, 0, func(v any, _ []any) any { return checkSort(v) }),
-		gojq.WithFunction("_transposable", 0, 0, func(v any, _ []any) any { return checkTranspose(v) }),
-		gojq.WithFunction("_numeric", 0, 0, func(v any, _ []any) any { return checkDigits(v) }),
-		gojq.WithFunction("_order", 0, 0, func(v any, _ []any) any { return checkOrder(v) }),
-		gojq.WithFunction("_joinable", 1, 1, func(v any, args []any) any { return checkJoin(v, args[0]) }),
-		gojq.WithFunction("_deletable", 1, 1, func(v any, args []any) any { return checkDelete(v, args[0]) }),
-	}
-}
-
-// weigh returns how many values v holds, itself included, and one more for every four bytes of text: what printing it makes. It is
-// maxWeight+1 where that is more than maxWeight, or nested too deep.
-func weigh(v any) int { return count(v, 4) }
-
-// effort is weigh for comparisons, which go over text faster.
-func effort(v any) int { return count(v, effortGrain) }
-
-// effortGrain is how many bytes of text take as long to compare as a value does.
-const effortGrain = 64
-
-func count(v any, grain int) int {
-	s := scale{left: maxWeight, grain: grain}
-	if !s.put(v, 0) {
-		return maxWeight + 1
-	}
-	return maxWeight - s.left
-}
-
-type scale struct{ left, grain int }
-
-// put tells whether something is left.
+// put reports whether something is left, and stops as soon as nothing is.
 func (s *scale) put(v any, depth int) bool {
-	s.left--
+	if s.left--; depth > maxNested {
+		s.left = -1
+	}
 	switch v := v.(type) {
 	case string:
-		s.left -= len(v) / s.grain
+		s.left -= len(v) / textGrain
 	case json.Number:
-		s.left -= len(v) / s.grain
+		if s.left -= len(v) / textGrain; len(v) > maxDigits {
+			s.left = -1
+		}
 	case *big.Int:
-		s.left -= v.BitLen() / (8 * s.grain)
+		s.left -= v.BitLen() / (8 * textGrain)
 	case []any:
-		for _, item := range v {
-			if depth > maxNested || !s.put(item, depth+1) {
-				return false
-			}
+		for i := 0; i < len(v) && s.left >= 0; i++ {
+			s.put(v[i], depth+1)
 		}
 	case map[string]any:
 		for key, item := range v {
-			s.left -= len(key) / s.grain
-			if depth > maxNested || !s.put(item, depth+1) {
-				return false
+			if s.left -= len(key) / textGrain; !s.put(item, depth+1) {
+				break
 			}
 		}
 	}
 	return s.left >= 0
 }
 
-// within returns v, or an error where its weight is too large.
-func within(v any, weight int) any {
-	if weight > maxWeight {
-		return fmt.Errorf("a value is too large for one step: it holds more than %d values, or %d bytes of text", maxWeight, 4*maxWeight)
-	}
-	return v
+// weigh returns the weight of v, or maxWeight+1 where it is more than maxWeight.
+func weigh(v any) int {
+	s := scale{left: maxWeight}
+	s.put(v, 0)
+	return maxWeight - max(s.left, -1)
 }
 
-// maxSort is for the effort of comparing a list with itself times the digits of its length in binary: 200,000 numbers.
-const maxSort = 1 << 22
+// lighter reports whether v weighs no more than the limit.
+func lighter(v any, limit int) bool { return (&scale{left: limit}).put(v, 0) }
 
-// checkSort: every comparison costs what the lighter side does, and each item is compared about as often as its list has such digits.
-func checkSort(v any) any {
-	if list, ok := v.([]any); ok && unsortable(effort(v), len(list)) {
-		return fmt.Errorf("a list of %d values is too large to be sorted or searched", len(list))
-	}
-	return v
-}
+var errTooHeavy = fmt.Errorf("a value is too large for one step, which takes up to %d values or %d bytes of text, "+
+	"a number or time format of %d bytes, and compares up to %d pairs: of long lists, write $wanted - $list == []",
+	maxWeight, maxText, maxDigits, maxPairs)
 
-// unsortable tells whether it takes too long to sort n values, or to find them among n, that are so much effort together.
-func unsortable(effort, n int) bool { return effort > maxWeight || effort*bits.Len(uint(n)) > maxSort }
-
-func checkTranspose(v any) any {
-	rows, _ := v.([]any)
-	longest := 0
-	for _, row := range rows {
-		if row, ok := row.([]any); ok {
-			longest = max(longest, len(row))
+// costs are checks: functions that return their input, or errTooHeavy where a step with it and x
+// would cost more than maxWeight.
+var costs = map[string]func(v, x any) int{
+	"_measured": func(v, _ any) int { return weigh(v) },
+	"_joinable": func(v, x any) int { return weigh(v) + length(v)*weigh(x) }, // the separator comes again with each
+	"_paired":   func(v, x any) int { return max(weigh(v), weigh(x), weigh(v)*weigh(x)/(maxPairs/maxWeight)) },
+	"_transposable": func(v, _ any) int {
+		longest := 0
+		rows, _ := v.([]any)
+		for _, row := range rows {
+			longest = max(longest, length(row))
 		}
-	}
-	if len(rows)*longest > maxItems {
-		return fmt.Errorf("%d lists of up to %d values make more than %d when they are transposed", len(rows), longest, maxItems)
-	}
-	return v
-}
-
-// checkDigits returns v, or an error where it is a text with a number of more than maxDigits outside of quotes.
-func checkDigits(v any) any {
-	text, _ := v.(string)
-	digits, quoted := 0, false
-	for i := 0; i < len(text); i++ {
-		switch c := text[i]; {
-		case c == '"':
-			quoted, digits = !quoted, 0
-		case quoted && c == '\\':
-			i++
-		case quoted || c < '0' || c > '9':
-			digits = 0
-		default:
-			if digits++; digits > maxDigits {
-				return fmt.Errorf("a number has more than %d digits", maxDigits)
-			}
-		}
-	}
-	return v
-}
-
-func checkOrder(v any) any {
-	if n, ok := gojq.ToFloat64(v); ok && (n > maxOrder || n < -maxOrder) {
-		return fmt.Errorf("the order %.0f of a Bessel function is above %d", n, maxOrder)
-	}
-	return v
-}
-
-// checkJoin bounds what the items of v are together, with the separator between them.
-func checkJoin(v, separator any) any {
-	between, _ := separator.(string)
-	text, items := 0, 0
-	count := func(item any) {
-		text += len(between)
-		switch item := item.(type) {
+		return len(rows) * longest
+	},
+	"_short": func(v, _ any) int { // for the text of a number or a time
+		text, _ := v.(string)
+		return len(text) * (maxWeight / maxDigits)
+	},
+	"_made": func(v, _ any) int { // what a step has made of what was within its bounds
+		switch v := v.(type) {
 		case string:
-			text += len(item)
-		case []any:
-			items += len(item)
-		case map[string]any:
-			items += len(item)
+			return len(v) / textGrain
+		case *big.Int:
+			return v.BitLen() * (maxWeight / maxBits)
 		}
+		return length(v)
+	},
+}
+
+// update collects the paths that an update with |= deletes.
+type update struct {
+	at    any
+	paths []any
+}
+
+// functions are the functions in Go that rewritten expressions and prelude.jq use.
+func functions() []gojq.CompilerOption {
+	all := []gojq.CompilerOption{gojq.WithFunction("_find_all", 3, 3, new(patterns).findAll)}
+	function := func(name string, args int, f func(v any, args []any) any) {
+		all = append(all, gojq.WithFunction(name, args, args, f))
 	}
+	for name, cost := range costs {
+		all = append(all, gojq.WithFunction(name, 0, 1, func(v any, args []any) any {
+			var x any
+			if len(args) > 0 {
+				x = args[0]
+			}
+			if cost(v, x) > maxWeight {
+				return errTooHeavy
+			}
+			return v
+		}))
+	}
+	for name, check := range map[string]func(v any) error{"_at": checkIndex, "_path": checkPath, "_zoneless": checkFormat} {
+		function(name, 0, func(v any, _ []any) any { return cmp.Or[any](check(v), v) })
+	}
+	function("_compare", 3, func(_ any, args []any) any { // whether the order is one of those of the third
+		if err := checkCompare(args[0], args[1]); err != nil {
+			return err
+		}
+		return slices.Contains(args[2].([]any), any(gojq.Compare(args[0], args[1])))
+	})
+	function("_terms", 2, func(_ any, args []any) any { return terms(args[0], args[1]) })
+	function("_factors", 2, func(_ any, args []any) any { return factors(args[0], args[1]) })
+	function("_tostring", 0, func(v any, _ []any) any { return text(v) })
+	function("_deletable", 1, func(v any, args []any) any { return deletable(v, args[0]) })
+	function("_update", 0, func(any, []any) any { return new(update) })
+	function("_updating", 1, func(path any, args []any) any {
+		args[0].(*update).at = path
+		return path
+	})
+	function("_gone", 1, func(v any, args []any) any {
+		u := args[0].(*update)
+		u.paths = append(u.paths, u.at)
+		return v
+	})
+	function("_gone_of", 1, func(_ any, args []any) any {
+		if u := args[0].(*update); len(u.paths) > 0 {
+			return u.paths
+		}
+		return nil
+	})
+	return all
+}
+
+func length(v any) int {
 	switch v := v.(type) {
 	case []any:
-		for _, item := range v {
-			count(item)
-		}
+		return len(v)
 	case map[string]any:
-		for _, item := range v {
-			count(item)
-		}
+		return len(v)
 	}
-	if err := checkMade(text-len(between), items); err != nil {
-		return err
-	}
-	return v
+	return 0
 }
 
-// checkMade returns an error where a text of so many bytes, or a list or object of so many items, is too large to be made of others.
-func checkMade(text, items int) error {
-	switch {
-	case text > maxText:
-		return fmt.Errorf("a text of %d bytes is made of others: more than %d", text, maxText)
-	case items > maxItems:
-		return fmt.Errorf("a list or object of %d values is made of others: more than %d", items, maxItems)
+// checkCompare: no comparison goes deeper than the lighter side. Nor does this, for
+// `until(. == []; .[1:])` compares a long list with an empty one at each step.
+func checkCompare(l, r any) error {
+	for limit := 1 << 6; limit <= maxWeight; limit <<= 3 {
+		if lighter(l, limit) || lighter(r, limit) {
+			return nil
+		}
+	}
+	return errTooHeavy
+}
+
+// checkIndex is for the E of .[E]: a list there is searched for.
+func checkIndex(v any) error {
+	if list, ok := v.([]any); ok && len(list) > 1 && !lighter(v, maxKey) {
+		return fmt.Errorf("a list of %d values is too long for an index: write indices(…)", len(list))
+	}
+	if n, ok := gojq.ToFloat64(v); ok && n > MaxIndex {
+		return fmt.Errorf("the array index %.0f is above %d: for a key, write it as text", n, MaxIndex)
 	}
 	return nil
 }
 
-// checkDelete: a path goes over the whole list where it has a slice.
-func checkDelete(v, paths any) any {
-	weight := weigh(v)
-	if err, ok := within(v, max(weight, weigh(paths))).(error); ok {
-		return err
+func checkPath(v any) error {
+	path, _ := v.([]any)
+	if len(path) > maxNested {
+		return fmt.Errorf("a path has %d steps: more than %d", len(path), maxNested)
 	}
-	slices := 0
-	list, _ := paths.([]any)
-	for _, path := range list {
-		steps, _ := path.([]any)
-		for _, step := range steps {
-			if _, ok := step.(map[string]any); ok {
-				slices++
+	for _, step := range path {
+		if err := checkIndex(step); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// zoneName finds %Z in a format; flags may stand between the two characters.
+var zoneName = regexp.MustCompile(`(^|[^%])(%%)*%[-_^#:EO0-9]*Z`)
+
+func checkFormat(v any) error {
+	if format, _ := v.(string); zoneName.MatchString(format) {
+		return errors.New("strptime with %Z depends on the zone of the process: write %z")
+	}
+	return nil
+}
+
+// text is tostring, for what is within bounds.
+func text(v any) any {
+	if _, ok := v.(string); ok {
+		return v
+	}
+	if !lighter(v, maxWeight) {
+		return errTooHeavy
+	}
+	made, err := gojq.Marshal(v)
+	switch {
+	case err != nil:
+		return err
+	case len(made) > maxText:
+		return errTooHeavy
+	}
+	return string(made)
+}
+
+// terms returns [l, r], or of two lists [l - r, []]. NaN is equal to nothing, itself included:
+// sorting may put items that hold one in any order among themselves, and none of them is ever found.
+func terms(l, r any) any {
+	list, isList := l.([]any)
+	unwanted, ok := r.([]any)
+	if !isList || !ok {
+		return []any{l, r}
+	}
+	if weigh(l)+weigh(r) > maxWeight {
+		return errTooHeavy
+	}
+	sorted := slices.SortedFunc(slices.Values(unwanted), gojq.Compare)
+	left := make([]any, 0, len(list))
+	for _, v := range list {
+		if _, found := slices.BinarySearchFunc(sorted, v, gojq.Compare); !found {
+			left = append(left, v)
+		}
+	}
+	return []any{left, []any{}}
+}
+
+// factors returns [l, r], or an error where the product would be too large.
+func factors(l, r any) any {
+	text, isText := l.(string)
+	times, isNumber := gojq.ToFloat64(r)
+	if !isText || !isNumber {
+		text, isText = r.(string)
+		times, isNumber = gojq.ToFloat64(l)
+	}
+	if isText && isNumber && times*float64(len(text)) > MaxOutput {
+		return fmt.Errorf("a text of %d bytes is repeated %.0f times, to more than %d bytes: is it meant to be a number?",
+			len(text), times, MaxOutput)
+	}
+	if _, ok := l.(map[string]any); ok {
+		if err := checkCompare(l, r); err != nil {
+			return err
+		}
+	}
+	return []any{l, r}
+}
+
+// deletable returns a copy of v that shares nothing with it: gojq writes into all of what it deletes
+// from, also where that belongs to other runs. A path with a slice goes over the whole list.
+func deletable(v, paths any) any {
+	weight, slices := weigh(v), 0
+	if list, ok := paths.([]any); ok {
+		for _, path := range list {
+			if err := checkPath(path); err != nil {
+				return err
+			}
+			steps, _ := path.([]any)
+			for _, step := range steps {
+				slices += min(1, length(step))
 			}
 		}
 	}
-	if slices > 1 && slices*weight > maxWork {
+	switch {
+	case weight > maxWeight:
+		return errTooHeavy
+	case slices > 1 && slices*weight > maxPairs:
 		return fmt.Errorf("%d slices are too many to be deleted in one step", slices)
+	}
+	return copied(v)
+}
+
+func copied(v any) any {
+	switch v := v.(type) {
+	case []any:
+		list := make([]any, len(v))
+		for i := range v {
+			list[i] = copied(v[i])
+		}
+		return list
+	case map[string]any:
+		object := make(map[string]any, len(v))
+		for key := range v {
+			object[key] = copied(v[key])
+		}
+		return object
 	}
 	return v
 }

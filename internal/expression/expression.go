@@ -69,7 +69,7 @@ func Compile(text string, params payload.Value) (*Program, error) {
 	if err := prepare(query); err != nil {
 		return nil, cut("", err)
 	}
-	code, err := gojq.Compile(query, options()...)
+	code, err := gojq.Compile(query, append(functions(), gojq.WithVariables([]string{"$event", "$data", "$params"}))...)
 	if err != nil {
 		return nil, cut("the expression does not compile: ", err)
 	}
@@ -162,7 +162,7 @@ func (p *Program) run(ctx context.Context, in *Input) (first any, results int, e
 			break
 		}
 		if failed, ok := v.(error); ok {
-			if thrown, ok := errors.AsType[gojq.ValueError](failed); ok && weigh(thrown.Value()) > maxWeight {
+			if thrown, ok := errors.AsType[gojq.ValueError](failed); ok && !lighter(thrown.Value(), maxWeight) {
 				failed = errors.New("an error with a value that is too large to be shown")
 			}
 			return nil, 0, cut("", failed) // its text is made here, where a panic is caught

@@ -11,6 +11,7 @@ import (
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode/confluent"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
@@ -68,11 +69,11 @@ func eachCaptured(t *testing.T, test func(t *testing.T, c *captured, m *payload.
 
 func (c *captured) decoded(t *testing.T, catalogue *schema.Catalogue) *payload.Message {
 	t.Helper()
-	d, err := decode.New(c, catalogue)
+	d, err := confluent.New(c, catalogue)
 	if err != nil {
 		t.Fatal(err)
 	}
-	rec := bus.NewRecord(c.Kafka.Topic, 0, 0, nil)
+	rec := bus.NewRecord(c.Kafka.Topic, 0, 0)
 	rec.Time, rec.Key, rec.Value = time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC), c.Kafka.Key, c.Kafka.Value
 	for _, h := range c.Kafka.Headers {
 		rec.Headers = append(rec.Headers, bus.Header{Key: h[0], Value: []byte(h[1])})

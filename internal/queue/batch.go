@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/backoff"
 )
 
 // batcher hands items to one writer in batches: what gathers while a batch is being written is the next one. A batch that
@@ -70,8 +72,8 @@ func (b *batcher[T]) flush(ctx context.Context) error {
 // run writes until ctx ends.
 func (b *batcher[T]) run(ctx context.Context) {
 	var (
-		back backoff
-		log  = quietly{logger: b.logger}
+		back backoff.Backoff
+		log  = streakLog{logger: b.logger}
 	)
 	for {
 		batch := b.take()
@@ -92,15 +94,15 @@ func (b *batcher[T]) run(ctx context.Context) {
 				return
 			}
 			b.failure.Store(&err)
-			log.failure(ctx, "write "+b.what, err)
+			log.note(ctx, "write "+b.what, err)
 			b.sift()
-			if back.wait(ctx) != nil {
+			if back.Wait(ctx) != nil {
 				return
 			}
 		}
 		b.failure.Store(nil)
-		log.success(ctx, "write "+b.what)
-		back.reset()
+		log.note(ctx, "write "+b.what, nil)
+		back.Reset()
 		b.written()
 	}
 }

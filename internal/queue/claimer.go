@@ -4,13 +4,17 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"log/slog"
 	mathrand "math/rand/v2"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/backoff"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/metric"
 )
 
 // ClaimStore is the database as the claimer needs it.
@@ -61,25 +65,38 @@ type Claimer struct {
 	checked map[delivery.Lane]time.Time // when a lane without an active rule was last looked up
 	resting map[delivery.Lane]time.Time // until when a lane whose claim failed is left alone
 	unsure  []unsureClaim               // claims that failed, and may have been made all the same
-	faults  quietly                     // of single lanes
-	crashed throttle
-	ledger  *ledger // nil: nobody wants to know
+	faults  streakLog                   // of single lanes
+	crashes rate.Sometimes              // logged
+	crashed int                         // rows since the last line
+	ledger  *ledger                     // nil: nobody wants to know
 }
 
-// NewClaimer returns a claimer. settle writes results, as Writer.Settle does. gauge, where there is one, learns which rows are being sent.
-func NewClaimer(
-	store ClaimStore, lanes Lanes, settle func(delivery.Update), logger *slog.Logger, reg prometheus.Registerer, gauge *DepthMonitor,
-) (*Claimer, error) {
-	if store == nil || lanes == nil || settle == nil {
+// ClaimerOptions are what a claimer needs.
+type ClaimerOptions struct {
+	Store      ClaimStore            // required
+	Lanes      Lanes                 // required
+	Settle     func(delivery.Update) // writes results, as Writer.Settle does; required
+	Depth      *DepthMonitor         // learns which rows are being sent; nil: nobody wants to know
+	Logger     *slog.Logger          // nil discards
+	Registerer prometheus.Registerer // nil: no metrics
+}
+
+// NewClaimer returns a claimer.
+func NewClaimer(o ClaimerOptions) (*Claimer, error) {
+	if o.Store == nil || o.Lanes == nil || o.Settle == nil {
 		return nil, errors.New("claimer: store, lanes and settle are required")
 	}
-	if logger == nil {
-		logger = slog.New(slog.DiscardHandler)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	metrics, err := newClaimerMetrics(o.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("claimer: %w", err)
 	}
 	return &Claimer{
-		store: store, lanes: lanes, settle: settle, logger: logger, metrics: newClaimerMetrics(reg),
+		store: o.Store, lanes: o.Lanes, settle: o.Settle, logger: o.Logger, metrics: metrics,
 		wake: make(chan struct{}, 1), checked: make(map[delivery.Lane]time.Time), resting: make(map[delivery.Lane]time.Time),
-		faults: quietly{logger: logger}, ledger: gauge.book(),
+		faults: streakLog{logger: o.Logger}, crashes: rate.Sometimes{Interval: time.Minute}, ledger: o.Depth.book(),
 	}, nil
 }
 
@@ -94,8 +111,8 @@ func (c *Claimer) Wake() {
 // Run claims until ctx ends.
 func (c *Claimer) Run(ctx context.Context) {
 	var (
-		back backoff
-		log  = quietly{logger: c.logger}
+		back backoff.Backoff
+		log  = streakLog{logger: c.logger}
 	)
 	for ctx.Err() == nil {
 		wait, err := c.poll(ctx)
@@ -104,14 +121,14 @@ func (c *Claimer) Run(ctx context.Context) {
 				return
 			}
 			c.metrics.failures.Inc()
-			log.failure(ctx, "claim rows", err)
-			if back.wait(ctx) != nil {
+			log.note(ctx, "claim rows", err)
+			if back.Wait(ctx) != nil {
 				return
 			}
 			continue
 		}
-		log.success(ctx, "claim rows")
-		back.reset()
+		log.note(ctx, "claim rows", nil)
+		back.Reset()
 		if c.pause(ctx, wait) != nil {
 			return
 		}
@@ -120,7 +137,7 @@ func (c *Claimer) Run(ctx context.Context) {
 
 // pause waits for the next poll: wait, or less when woken, but never so short that polls follow each other in a tight loop.
 func (c *Claimer) pause(ctx context.Context, wait time.Duration) error {
-	if err := sleep(ctx, pollAtLeast); err != nil {
+	if err := backoff.Sleep(ctx, pollAtLeast); err != nil {
 		return err
 	}
 	if wait -= pollAtLeast; wait <= 0 {
@@ -146,7 +163,7 @@ func (c *Claimer) poll(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	// Replicas that start together must not poll together; and where claims compete, no lane should always be last.
-	wait := jittered(pollEvery)
+	wait := backoff.Jitter(pollEvery)
 	mathrand.Shuffle(len(lanes), func(i, j int) { lanes[i], lanes[j] = lanes[j], lanes[i] })
 	var failed error
 	worked := false
@@ -175,7 +192,7 @@ func (c *Claimer) poll(ctx context.Context) (time.Duration, error) {
 	}
 	if failed != nil && worked {
 		c.metrics.failures.Inc()
-		c.faults.failure(ctx, "claim rows of a lane", failed)
+		c.faults.note(ctx, "claim rows of a lane", failed)
 		failed = nil
 	}
 	return wait, failed
@@ -233,10 +250,12 @@ func (c *Claimer) claimSome(ctx context.Context, lane delivery.Lane, room int, l
 		sound = append(sound, rows[i])
 	}
 	if crashed > 0 {
-		if count, due := c.crashed.line(crashed); due {
+		c.crashed += crashed
+		c.crashes.Do(func() {
 			c.logger.ErrorContext(ctx, "deliveries are dead: their claimers die before they can write a result",
-				"webhook_id", newest.ID.String(), "rule_id", lane.RuleID, "claims", newest.Claims, "count", count)
-		}
+				"webhook_id", newest.ID.String(), "rule_id", lane.RuleID, "claims", newest.Claims, "count", c.crashed)
+			c.crashed = 0
+		})
 	}
 	if len(sound) > 0 {
 		c.lanes.Resend(sound, until)
@@ -286,7 +305,7 @@ type claimerMetrics struct {
 	orphaned   prometheus.Counter
 }
 
-func newClaimerMetrics(reg prometheus.Registerer) *claimerMetrics {
+func newClaimerMetrics(reg prometheus.Registerer) (*claimerMetrics, error) {
 	m := &claimerMetrics{
 		claimed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "webhook_dispatcher_rows_claimed_total", Help: "Rows claimed to be sent.",
@@ -301,8 +320,5 @@ func newClaimerMetrics(reg prometheus.Registerer) *claimerMetrics {
 			Name: "webhook_dispatcher_rows_orphaned_total", Help: "Rows made dead because their rule was deleted.",
 		}),
 	}
-	if reg != nil {
-		reg.MustRegister(m.claimed, m.failures, m.crashLoops, m.orphaned)
-	}
-	return m
+	return m, metric.Register(reg, m.claimed, m.failures, m.crashLoops, m.orphaned)
 }

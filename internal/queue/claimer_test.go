@@ -135,11 +135,11 @@ func withClaimer(t *testing.T, test func(t *testing.T, s *table, l *lanes, c *qu
 		l := &lanes{room: map[delivery.Lane]int{}, got: map[delivery.Lane]int{}}
 		var mu sync.Mutex
 		var updates []delivery.Update
-		c, err := queue.NewClaimer(s, l, func(u delivery.Update) {
+		c, err := queue.NewClaimer(queue.ClaimerOptions{Store: s, Lanes: l, Settle: func(u delivery.Update) {
 			mu.Lock()
 			defer mu.Unlock()
 			updates = append(updates, u)
-		}, nil, nil, nil)
+		}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -331,7 +331,7 @@ func TestClaimUnderWayIsFinished(t *testing.T) {
 			due: map[delivery.Lane][]time.Time{}, rules: map[delivery.Lane]bool{}, tokens: map[delivery.Token]bool{}, claims: 1,
 		}}
 		l := &lanes{room: map[delivery.Lane]int{lane1: 10}, got: map[delivery.Lane]int{}}
-		c, err := queue.NewClaimer(s, l, func(delivery.Update) {}, nil, nil, nil)
+		c, err := queue.NewClaimer(queue.ClaimerOptions{Store: s, Lanes: l, Settle: func(delivery.Update) {}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -381,7 +381,9 @@ func TestPruner(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := &pruning{left: map[string]int{"delivered": 1700, "attempts": 20, "dead": 5}, ages: map[string]time.Duration{}}
-		p, err := queue.NewPruner(s, queue.Retention{Delivered: 24 * time.Hour, Attempts: time.Hour, Pending: 14 * 24 * time.Hour}, nil)
+		p, err := queue.NewPruner(queue.PrunerOptions{
+			Store: s, Keep: queue.Retention{Delivered: 24 * time.Hour, Attempts: time.Hour, Pending: 14 * 24 * time.Hour},
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -401,7 +403,7 @@ func TestPruner(t *testing.T) {
 			t.Errorf("ages: %v", s.ages)
 		}
 	})
-	if _, err := queue.NewPruner(&pruning{}, queue.Retention{Delivered: time.Hour}, nil); err == nil {
+	if _, err := queue.NewPruner(queue.PrunerOptions{Store: &pruning{}, Keep: queue.Retention{Delivered: time.Hour}}); err == nil {
 		t.Error("delivered rows may be pruned after an hour, with the keys by which repeats are recognised")
 	}
 }
@@ -426,7 +428,7 @@ func TestLaneThatFailsHoldsUpNoOther(t *testing.T) {
 			due: map[delivery.Lane][]time.Time{}, rules: map[delivery.Lane]bool{}, tokens: map[delivery.Token]bool{}, claims: 1,
 		}}
 		l := &lanes{room: map[delivery.Lane]int{lane1: 1 << 20, lane2: 10}, got: map[delivery.Lane]int{}}
-		c, err := queue.NewClaimer(s, l, func(delivery.Update) {}, nil, nil, nil)
+		c, err := queue.NewClaimer(queue.ClaimerOptions{Store: s, Lanes: l, Settle: func(delivery.Update) {}})
 		if err != nil {
 			t.Fatal(err)
 		}

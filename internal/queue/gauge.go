@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strconv"
 	"sync/atomic"
@@ -10,7 +11,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/backoff"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/metric"
 )
 
 // DepthStore is the database as the gauge needs it.
@@ -66,9 +69,11 @@ func NewDepthMonitor(o DepthMonitorOptions) (*DepthMonitor, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	g := &DepthMonitor{store: o.Store, ledger: newLedger(o.Limits), logger: o.Logger}
-	g.metrics = newGaugeMetrics(o.Registerer, o.PerRule)
-	return g, nil
+	metrics, err := newGaugeMetrics(o.Registerer, o.PerRule)
+	if err != nil {
+		return nil, fmt.Errorf("depth monitor: %w", err)
+	}
+	return &DepthMonitor{store: o.Store, ledger: newLedger(o.Limits), logger: o.Logger, metrics: metrics}, nil
 }
 
 // Full tells whether as many rows of the lane wait as may, or as many in all. It looks at memory alone, and may be called from any
@@ -89,13 +94,13 @@ func (g *DepthMonitor) book() *ledger {
 
 // Run measures and reads until ctx ends.
 func (g *DepthMonitor) Run(ctx context.Context) {
-	measuring, reading := quietly{logger: g.logger}, quietly{logger: g.logger}
-	note(ctx, &reading, "read what waits", g.read(ctx)) // measuring may take its time
+	measuring, reading := streakLog{logger: g.logger}, streakLog{logger: g.logger}
+	reading.note(ctx, "read what waits", g.read(ctx)) // measuring may take its time
 	for ctx.Err() == nil {
 		// Reading goes on where measuring fails: another replica may be luckier.
-		note(ctx, &measuring, "measure what waits", g.measure(ctx))
-		note(ctx, &reading, "read what waits", g.read(ctx))
-		if sleep(ctx, jittered(readEvery)) != nil {
+		measuring.note(ctx, "measure what waits", g.measure(ctx))
+		reading.note(ctx, "read what waits", g.read(ctx))
+		if backoff.Sleep(ctx, backoff.Jitter(readEvery)) != nil {
 			return
 		}
 	}
@@ -147,7 +152,7 @@ type gaugeMetrics struct {
 // same is part of each help text: the numbers are the database's, not the replica's.
 const same = " The same on every replica: take the max, not the sum."
 
-func newGaugeMetrics(reg prometheus.Registerer, perRule bool) *gaugeMetrics {
+func newGaugeMetrics(reg prometheus.Registerer, perRule bool) (*gaugeMetrics, error) {
 	m := &gaugeMetrics{
 		rows: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "webhook_dispatcher_queue_rows", Help: "Rows in the database: waiting (pending or being sent) and dead." + same,
@@ -188,13 +193,11 @@ func newGaugeMetrics(reg prometheus.Registerer, perRule bool) *gaugeMetrics {
 			Name: "webhook_dispatcher_rule_rows", Help: "Waiting rows of a rule; no series where there are none." + same,
 		}, []string{"rule_id"})
 	}
-	if reg != nil {
-		reg.MustRegister(m.rows, m.bytes, m.oldest, m.lanes, m.failing, m.limitUsed, measured)
-		if perRule {
-			reg.MustRegister(m.perRule)
-		}
+	all := []prometheus.Collector{m.rows, m.bytes, m.oldest, m.lanes, m.failing, m.limitUsed, measured}
+	if perRule {
+		all = append(all, m.perRule)
 	}
-	return m
+	return m, metric.Register(reg, all...)
 }
 
 func (m *gaugeMetrics) show(records []delivery.LaneRecord, asked time.Time) {

@@ -122,10 +122,11 @@ func withGauge(
 			t.Fatal(err)
 		}
 		db := &database{}
-		w, err := queue.NewWriter(db, nil, nil, g)
+		w, err := queue.NewWriter(queue.WriterOptions{Store: db, Depth: g})
 		if err != nil {
 			t.Fatal(err)
 		}
+		w.Start(t.Context())
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
 		running.Go(func() { g.Run(ctx) })
@@ -133,7 +134,7 @@ func withGauge(
 		test(t, s, replica{g, w, reg, db})
 		cancel()
 		running.Wait()
-		if err := w.Close(t.Context()); err != nil {
+		if err := w.Stop(t.Context()); err != nil {
 			t.Errorf("close: %v", err)
 		}
 	})
@@ -348,7 +349,7 @@ func TestClaimedRowsThatEndCountNoMore(t *testing.T) {
 		rows := &table{due: map[delivery.Lane][]time.Time{}, tokens: map[delivery.Token]bool{}, claims: 1}
 		rows.add(lane1, 1, 0)
 		sent := &lanes{room: map[delivery.Lane]int{lane1: 1}, got: map[delivery.Lane]int{}}
-		c, err := queue.NewClaimer(rows, sent, func(delivery.Update) {}, nil, nil, r.gauge)
+		c, err := queue.NewClaimer(queue.ClaimerOptions{Store: rows, Lanes: sent, Settle: func(delivery.Update) {}, Depth: r.gauge})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -9,7 +9,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/backoff"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/metric"
 )
 
 // PauseStore is the database as the pauser needs it.
@@ -97,15 +99,15 @@ func NewPauser(o PauserOptions) (*Pauser, error) {
 	for _, r := range []delivery.Reason{delivery.ReasonFailing, delivery.ReasonGone, delivery.ReasonExpression} {
 		p.counter.WithLabelValues(string(r))
 	}
-	if o.Registerer != nil {
-		o.Registerer.MustRegister(p.counter)
+	if err := metric.Register(o.Registerer, p.counter); err != nil {
+		return nil, fmt.Errorf("pauser: %w", err)
 	}
 	return p, nil
 }
 
 // Run looks and compares until ctx ends.
 func (p *Pauser) Run(ctx context.Context) {
-	log := quietly{logger: p.logger}
+	log := streakLog{logger: p.logger}
 	next := time.Now()
 	for ctx.Err() == nil {
 		err := p.look(ctx)
@@ -113,8 +115,8 @@ func (p *Pauser) Run(ctx context.Context) {
 			err = errors.Join(err, p.compare(ctx)) // a rule that cannot be paused keeps no mark from being cleared
 			next = now.Add(compareEvery)
 		}
-		note(ctx, &log, "pause rules whose endpoint fails", err)
-		if sleep(ctx, jittered(lookEvery)) != nil {
+		log.note(ctx, "pause rules whose endpoint fails", err)
+		if backoff.Sleep(ctx, backoff.Jitter(lookEvery)) != nil {
 			return
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/backoff"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
@@ -44,28 +45,35 @@ type Pruner struct {
 	logger *slog.Logger
 }
 
+// PrunerOptions are what a pruner needs.
+type PrunerOptions struct {
+	Store  PruneStore // required
+	Keep   Retention
+	Logger *slog.Logger // nil discards
+}
+
 // NewPruner returns a pruner.
-func NewPruner(store PruneStore, keep Retention, logger *slog.Logger) (*Pruner, error) {
-	if store == nil {
+func NewPruner(o PrunerOptions) (*Pruner, error) {
+	if o.Store == nil {
 		return nil, errors.New("pruner: no store")
 	}
-	if keep.Delivered != 0 && keep.Delivered < 24*time.Hour {
+	if o.Keep.Delivered != 0 && o.Keep.Delivered < 24*time.Hour {
 		return nil, errors.New("retention of delivered rows must be a day at least: they hold the key by which a repeat is recognised")
 	}
-	if logger == nil {
-		logger = slog.New(slog.DiscardHandler)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Pruner{store: store, keep: keep, logger: logger}, nil
+	return &Pruner{store: o.Store, keep: o.Keep, logger: o.Logger}, nil
 }
 
 // Run prunes about once a minute until ctx ends. Replicas may prune at the same time.
 func (p *Pruner) Run(ctx context.Context) {
-	log := quietly{logger: p.logger}
+	log := streakLog{logger: p.logger}
 	for {
-		if sleep(ctx, jittered(pruneEvery)) != nil {
+		if backoff.Sleep(ctx, backoff.Jitter(pruneEvery)) != nil {
 			return
 		}
-		note(ctx, &log, "prune old rows", p.prune(ctx))
+		log.note(ctx, "prune old rows", p.prune(ctx))
 	}
 }
 
@@ -110,7 +118,7 @@ func drainBatches(ctx context.Context, age time.Duration, do func(context.Contex
 		if err != nil || n < pruneRows {
 			return total, err
 		}
-		if err := sleep(ctx, prunePause); err != nil {
+		if err := backoff.Sleep(ctx, prunePause); err != nil {
 			return total, err
 		}
 	}

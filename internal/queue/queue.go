@@ -8,8 +8,9 @@ package queue
 import (
 	"context"
 	"log/slog"
-	"math/rand/v2"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
@@ -30,65 +31,26 @@ type Store interface {
 	MaxBody() int
 }
 
-// backoff waits between tries against a database that does not answer: doubling from 100 ms to 5 s, ±20 %.
-type backoff struct{ next time.Duration }
-
-const (
-	backoffMin = 100 * time.Millisecond
-	backoffMax = 5 * time.Second
-)
-
-// wait returns ctx's error when ctx ended first.
-func (b *backoff) wait(ctx context.Context) error {
-	b.next = min(max(2*b.next, backoffMin), backoffMax)
-	return sleep(ctx, jittered(b.next))
+// streakLog logs the first failure of a streak, then at most one a minute, and the success that ends
+// it, so that a database that is away does not fill the log. It is for one goroutine.
+type streakLog struct {
+	logger  *slog.Logger
+	failing bool
+	repeats rate.Sometimes
 }
 
-func (b *backoff) reset() { b.next = 0 }
-
-// jittered returns d, ±20 %: replicas that start together must not go on together.
-func jittered(d time.Duration) time.Duration {
-	return time.Duration(float64(d) * (0.8 + 0.4*rand.Float64()))
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// quietly logs the first of a row of failures and then one a minute, so that a database that is away fills no log.
-type quietly struct {
-	logger *slog.Logger
-	last   time.Time
-	failed bool
-}
-
-func (q *quietly) failure(ctx context.Context, what string, err error) {
-	if now := time.Now(); !q.failed || now.Sub(q.last) >= time.Minute {
-		q.logger.WarnContext(ctx, "queue: the database fails; trying again", "what", what, "error", err)
-		q.last, q.failed = now, true
-	}
-}
-
-func (q *quietly) success(ctx context.Context, what string) {
-	if q.failed {
-		q.logger.InfoContext(ctx, "queue: the database works again", "what", what)
-		q.failed = false
-	}
-}
-
-// note logs err, or that what failed before works again.
-func note(ctx context.Context, log *quietly, what string, err error) {
+// note logs err, or that what failed before works again. A failure after ctx has ended is not logged.
+func (l *streakLog) note(ctx context.Context, what string, err error) {
 	switch {
-	case err == nil:
-		log.success(ctx, what)
-	case ctx.Err() == nil:
-		log.failure(ctx, what, err)
+	case err == nil && l.failing:
+		l.failing = false
+		l.logger.InfoContext(ctx, "queue: the database works again", "what", what)
+	case err != nil && ctx.Err() == nil:
+		if !l.failing {
+			l.failing, l.repeats = true, rate.Sometimes{Interval: time.Minute}
+		}
+		l.repeats.Do(func() {
+			l.logger.WarnContext(ctx, "queue: the database fails; trying again", "what", what, "error", err)
+		})
 	}
 }

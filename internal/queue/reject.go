@@ -5,6 +5,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/backoff"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
@@ -38,10 +39,12 @@ func (w *Writer) reject(ctx context.Context, batch []parking, err *delivery.Reje
 		w.rows.add(p)
 	}
 	if count > 0 {
-		if count, due := w.refusals.line(count); due {
+		w.unlogged += count
+		w.refusals.Do(func() {
 			w.logger.ErrorContext(ctx, "the database refuses deliveries in any form; their events are not released and their partitions stand still",
-				"webhook_id", newest.String(), "error", err, "count", count)
-		}
+				"webhook_id", newest.String(), "error", err, "count", w.unlogged)
+			w.unlogged = 0
+		})
 	}
 	return stored
 }
@@ -94,7 +97,7 @@ func (w *Writer) forget(p parking) {
 // offerAgain offers the refused rows to the database until ctx ends: somebody may have mended it, and who read the event may have lost its
 // partition.
 func (w *Writer) offerAgain(ctx context.Context) {
-	for sleep(ctx, refusedEvery) == nil {
+	for backoff.Sleep(ctx, refusedEvery) == nil {
 		w.mu.Lock()
 		for id, r := range w.refused {
 			if !r.offered { // else it would be confirmed twice

@@ -132,10 +132,11 @@ func TestTroublesOfManyRowsAreOneLineAMinute(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			logs := &logLines{}
 			db := &database{refuse: func(delivery.Insert) bool { return true }}
-			w, err := queue.NewWriter(db, slog.New(slog.NewTextHandler(logs, nil)), nil, nil)
+			w, err := queue.NewWriter(queue.WriterOptions{Store: db, Logger: slog.New(slog.NewTextHandler(logs, nil))})
 			if err != nil {
 				t.Fatal(err)
 			}
+			w.Start(t.Context())
 			for n := range 240 {
 				w.Enqueue(row(byte(n)), nil, nil)
 				pass(time.Second)
@@ -148,7 +149,7 @@ func TestTroublesOfManyRowsAreOneLineAMinute(t *testing.T) {
 			if strings.Count(text, "level=ERROR") > 5 || told < 170 {
 				t.Errorf("%d rows told of in 4 minutes:\n%s", told, text)
 			}
-			if err := w.Close(t.Context()); err != nil {
+			if err := w.Stop(t.Context()); err != nil {
 				t.Error(err)
 			}
 		})
@@ -159,7 +160,9 @@ func TestTroublesOfManyRowsAreOneLineAMinute(t *testing.T) {
 			logs := &logLines{}
 			s := &table{due: map[delivery.Lane][]time.Time{}, tokens: map[delivery.Token]bool{}, claims: 9}
 			l := &lanes{room: map[delivery.Lane]int{lane1: 1000}, got: map[delivery.Lane]int{}}
-			c, err := queue.NewClaimer(s, l, func(delivery.Update) {}, slog.New(slog.NewTextHandler(logs, nil)), nil, nil)
+			c, err := queue.NewClaimer(queue.ClaimerOptions{
+				Store: s, Lanes: l, Settle: func(delivery.Update) {}, Logger: slog.New(slog.NewTextHandler(logs, nil)),
+			})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -48,6 +48,6 @@ func (c *Claimer) giveBack(ctx context.Context) {
 	}
 	if failed != nil && ctx.Err() == nil {
 		c.metrics.failures.Inc()
-		c.faults.failure(ctx, "give claimed rows back", failed)
+		c.faults.note(ctx, "give claimed rows back", failed)
 	}
 }

@@ -9,8 +9,10 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/metric"
 )
 
 const (
@@ -29,8 +31,9 @@ type Writer struct {
 
 	ledger *ledger // nil: nobody wants to know
 
-	discarded time.Time // when discarded results were last logged; the writer of results alone uses it
-	refusals  throttle  // the writer of rows alone uses it
+	discarded rate.Sometimes // logged
+	refusals  rate.Sometimes // logged
+	unlogged  int            // refused rows since the last line; only the goroutine that writes rows uses it
 
 	mu      sync.Mutex
 	refused map[delivery.ID]refusal // rows that the database takes in no form
@@ -71,35 +74,51 @@ func (w *Writer) isWanted(p parking) bool {
 	return false
 }
 
-// NewWriter starts a writer. Close must be called. gauge, where there is one, counts what is stored and ended.
-func NewWriter(store Store, logger *slog.Logger, reg prometheus.Registerer, gauge *DepthMonitor) (*Writer, error) {
-	if store == nil {
+// WriterOptions are what a writer needs.
+type WriterOptions struct {
+	Store      Store                 // required
+	Depth      *DepthMonitor         // counts what is stored and what ends; nil: nobody wants to know
+	Logger     *slog.Logger          // nil discards
+	Registerer prometheus.Registerer // nil: no metrics
+}
+
+// NewWriter returns a writer. What it is given waits in memory until Start.
+func NewWriter(o WriterOptions) (*Writer, error) {
+	if o.Store == nil {
 		return nil, errors.New("queue writer: no store")
 	}
-	if logger == nil {
-		logger = slog.New(slog.DiscardHandler)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	metrics, err := newWriterMetrics(o.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("queue writer: %w", err)
 	}
 	w := &Writer{
-		store: store, logger: logger, metrics: newWriterMetrics(reg), ledger: gauge.book(),
-		refused: make(map[delivery.ID]refusal),
+		store: o.Store, logger: o.Logger, metrics: metrics, ledger: o.Depth.book(), stop: func() {},
+		refused:   make(map[delivery.ID]refusal),
+		discarded: rate.Sometimes{Interval: time.Minute}, refusals: rate.Sometimes{Interval: time.Minute},
 	}
-	w.rows = newBatcher("rows", batchRows, logger, w.insert)
+	w.rows = newBatcher("rows", batchRows, o.Logger, w.insert)
 	w.rows.wanted = w.isWanted
-	w.results = newBatcher("results", batchRows, logger, w.finish)
-	w.attempts = newBatcher("attempts", batchRows, logger, w.log)
+	w.results = newBatcher("results", batchRows, o.Logger, w.finish)
+	w.attempts = newBatcher("attempts", batchRows, o.Logger, w.log)
+	return w, nil
+}
 
-	ctx, stop := context.WithCancel(context.Background())
-	w.stop = stop
+// Start begins to write. It is called once, and writing goes on until Stop, whatever becomes of ctx.
+func (w *Writer) Start(ctx context.Context) {
+	ctx, w.stop = context.WithCancel(context.WithoutCancel(ctx))
 	w.done.Go(func() { w.rows.run(ctx) })
 	w.done.Go(func() { w.results.run(ctx) })
 	w.done.Go(func() { w.attempts.run(ctx) })
 	w.done.Go(func() { w.offerAgain(ctx) })
-	return w, nil
 }
 
-// Close waits until everything is written or ctx ends, then stops the writer. Rows that are not stored by then are lost to
-// this process, never to the system: their records have not been released, or their leases run out.
-func (w *Writer) Close(ctx context.Context) error {
+// Stop waits until everything is written or ctx ends, then stops the writer. Rows that are not
+// stored by then are lost to this process, never to the system: their records have not been
+// released, or their leases run out.
+func (w *Writer) Stop(ctx context.Context) error {
 	err := errors.Join(w.rows.flush(ctx), w.results.flush(ctx), w.attempts.flush(ctx))
 	w.stop()
 	w.done.Wait()
@@ -184,11 +203,10 @@ func (w *Writer) insert(ctx context.Context, batch []parking) error {
 func (w *Writer) finish(ctx context.Context, batch []delivery.Update) error {
 	lost, err := w.write(ctx, batch)
 	if len(lost) > 0 {
-		if now := time.Now(); now.Sub(w.discarded) >= time.Minute { // the counter has the rest
-			w.discarded = now
+		w.discarded.Do(func() { // the counter has the rest
 			w.logger.WarnContext(ctx, "results discarded: their rows are leased to somebody else or have ended; "+
 				"the leases ran out, or the events were read a second time", "count", len(lost))
-		}
+		})
 	}
 	return err
 }
@@ -227,7 +245,7 @@ type writerMetrics struct {
 	attemptsDropped prometheus.Counter
 }
 
-func newWriterMetrics(reg prometheus.Registerer) *writerMetrics {
+func newWriterMetrics(reg prometheus.Registerer) (*writerMetrics, error) {
 	m := &writerMetrics{
 		parked: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "webhook_dispatcher_rows_enqueued_total",
@@ -259,8 +277,5 @@ func newWriterMetrics(reg prometheus.Registerer) *writerMetrics {
 	for _, what := range []string{"rows", "results", "attempts"} {
 		m.failures.WithLabelValues(what)
 	}
-	if reg != nil {
-		reg.MustRegister(m.parked, m.failures, m.resultsLost, m.rejected, m.refused, m.attemptsDropped)
-	}
-	return m
+	return m, metric.Register(reg, m.parked, m.failures, m.resultsLost, m.rejected, m.refused, m.attemptsDropped)
 }

@@ -124,14 +124,15 @@ func withWriter(t *testing.T, db *database, test func(t *testing.T, w *queue.Wri
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		reg := prometheus.NewRegistry()
-		w, err := queue.NewWriter(db, nil, reg, nil)
+		w, err := queue.NewWriter(queue.WriterOptions{Store: db, Registerer: reg})
 		if err != nil {
 			t.Fatal(err)
 		}
+		w.Start(t.Context())
 		test(t, w, reg)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		if err := w.Close(ctx); err != nil {
+		if err := w.Stop(ctx); err != nil {
 			t.Errorf("close: %v", err)
 		}
 	})
@@ -361,14 +362,15 @@ func TestLostResultsAreCounted(t *testing.T) {
 func TestCloseGivesUpOnADatabaseThatStaysAway(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w, err := queue.NewWriter(&database{away: true}, nil, nil, nil)
+		w, err := queue.NewWriter(queue.WriterOptions{Store: &database{away: true}})
 		if err != nil {
 			t.Fatal(err)
 		}
+		w.Start(t.Context())
 		w.Enqueue(row(1), nil, func() { t.Error("confirmed") })
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if err := w.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		if err := w.Stop(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("close: %v, want the deadline", err)
 		}
 	})

@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/dispatch"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/plan"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/recipe"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
@@ -38,7 +38,7 @@ func TestBodies(t *testing.T) {
 				t.Run(r.Name+"/"+given+"-"+name, func(t *testing.T) {
 					t.Parallel()
 					body := "\n"
-					if d := dispatch.Plan(message(t, filepath.Join(folder, name+".event.json")), []*rule.Rule{made}); len(d) > 0 {
+					if d := plan.Deliveries(message(t, filepath.Join(folder, name+".event.json")), []*rule.Rule{made}); len(d) > 0 {
 						body = string(d[0].Body) + "\n"
 						if d[0].Format != delivery.FormatJSON {
 							t.Errorf("the body's format is %v", d[0].Format)

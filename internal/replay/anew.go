@@ -9,7 +9,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/dispatch"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/plan"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 )
@@ -97,12 +97,12 @@ func (a *Anew) find(ctx context.Context) error {
 	if !since.IsZero() {
 		since = since.Add(-skew)
 	}
-	ranges, _, err := a.r.options.History.Ranges(ctx, since)
+	ranges, _, err := a.r.options.Log.Ranges(ctx, since)
 	if err != nil {
 		return err
 	}
 	for _, r := range ranges {
-		_, err := a.r.options.History.Read(ctx, r, func(rec *bus.Record) error { return a.look(ctx, rec) })
+		_, err := a.r.options.Log.Read(ctx, r, func(rec *bus.Record) error { return a.look(ctx, rec) })
 		if errors.Is(err, errFound) {
 			return nil
 		}
@@ -132,10 +132,10 @@ func (a *Anew) look(ctx context.Context, rec *bus.Record) error {
 			a.failed = append(a.failed, Failure{w.id, fmt.Sprintf("its event cannot be read any more (%s)", bad.Reason)})
 		}
 	case err != nil:
-		return fmt.Errorf("%s, partition %d, offset %d: %w", rec.Topic, rec.Partition, rec.Offset, err)
+		return fmt.Errorf("%s, partition %d, offset %d: %w", rec.Topic, rec.Partition, rec.Position, err)
 	default:
 		for _, w := range found {
-			planned := dispatch.Plan(message, []*rule.Rule{w.rule})
+			planned := plan.Deliveries(message, []*rule.Rule{w.rule})
 			if len(planned) == 0 {
 				a.failed = append(a.failed, Failure{w.id, "its rule's filter leaves the event out now"})
 				continue

@@ -15,6 +15,7 @@ import (
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode/confluent"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
@@ -115,7 +116,7 @@ func (w *world) value(n int) []byte {
 
 // record is the registration of learner n, n minutes after began.
 func (w *world) record(n int) *bus.Record {
-	rec := bus.NewRecord("", 0, 0, nil)
+	rec := bus.NewRecord("", 0, 0)
 	rec.Time, rec.Value = began.Add(time.Duration(n)*time.Minute), w.value(n)
 	for _, h := range [][2]string{{"ce_type", registered}, {"ce_id", eventID(n)}, {"ce_source", "lms"}} {
 		rec.Headers = append(rec.Headers, bus.Header{Key: h[0], Value: []byte(h[1])})
@@ -133,7 +134,7 @@ func setHeader(rec *bus.Record, key, value string) *bus.Record {
 }
 
 // partition adds a partition that holds records from an offset on.
-func (w *world) partition(topic string, start int64, records ...*bus.Record) {
+func (w *world) partition(topic string, start bus.Position, records ...*bus.Record) {
 	n := 0
 	for _, l := range w.topics {
 		if l.Topic == topic {
@@ -141,19 +142,28 @@ func (w *world) partition(topic string, start int64, records ...*bus.Record) {
 		}
 	}
 	for i, rec := range records {
-		rec.Topic, rec.Partition, rec.Offset = topic, n, start+int64(i)
+		rec.Topic, rec.Partition, rec.Position = topic, n, start+bus.Position(i)
 	}
-	w.topics = append(w.topics, &log{bus.Range{Topic: topic, Partition: n, To: start + int64(len(records)), Start: start}, records})
+	w.topics = append(w.topics, &log{bus.Range{Topic: topic, Partition: n, To: start + bus.Position(len(records)), Start: start}, records})
 }
 
 func (w *world) put(n int, state delivery.State, body string) {
 	w.rows[idOf(n)] = &row{number: uint64(n), state: state, body: []byte(body)}
 }
 
+func (w *world) decoder(registry confluent.Waiting) decode.Decoder {
+	w.t.Helper()
+	d, err := confluent.New(confluent.Impatient(registry), w.catalogue)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return d
+}
+
 func (w *world) replayer(apply, everything bool) *Replayer {
 	w.t.Helper()
 	r, err := New(Options{
-		History: w, Registry: w.registry, Catalogue: w.catalogue, Rows: w, Records: w, Everything: everything, Run: delivery.Run{1}, Apply: apply,
+		Log: w, Decoder: w.decoder(w.registry), Rows: w, Records: w, Everything: everything, Run: delivery.Run{1}, Apply: apply,
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -161,7 +171,7 @@ func (w *world) replayer(apply, everything bool) *Replayer {
 	return r
 }
 
-// Ranges implements History.
+// Ranges implements LogReader.
 func (w *world) Ranges(_ context.Context, since time.Time) (ranges []bus.Range, absent []string, err error) {
 	w.asked = append(w.asked, since)
 	for _, l := range w.topics {
@@ -169,7 +179,7 @@ func (w *world) Ranges(_ context.Context, since time.Time) (ranges []bus.Range, 
 		r.From = r.To
 		for _, rec := range slices.Backward(l.records) {
 			if !rec.Time.Before(since) {
-				r.From = rec.Offset
+				r.From = rec.Position
 			}
 		}
 		ranges = append(ranges, r)
@@ -177,14 +187,14 @@ func (w *world) Ranges(_ context.Context, since time.Time) (ranges []bus.Range, 
 	return ranges, w.absent, nil
 }
 
-// Read implements History.
+// Read implements LogReader.
 func (w *world) Read(ctx context.Context, r bus.Range, take func(*bus.Record) error) (int64, error) {
 	for _, l := range w.topics {
 		if l.Topic != r.Topic || l.Partition != r.Partition {
 			continue
 		}
 		for _, rec := range l.records {
-			if rec.Offset < r.From || rec.Offset >= r.To {
+			if rec.Position < r.From || rec.Position >= r.To {
 				continue
 			}
 			if err := errors.Join(ctx.Err(), take(rec)); err != nil {
@@ -195,11 +205,11 @@ func (w *world) Read(ctx context.Context, r bus.Range, take func(*bus.Record) er
 	return 0, w.readError
 }
 
-// Record implements History.
-func (w *world) Record(_ context.Context, topic string, partition int, offset int64) (*bus.Record, error) {
+// Record implements LogReader.
+func (w *world) Record(_ context.Context, topic string, partition int, at bus.Position) (*bus.Record, error) {
 	for _, l := range w.topics {
 		for _, rec := range l.records {
-			if l.Topic == topic && l.Partition == partition && rec.Offset == offset {
+			if l.Topic == topic && l.Partition == partition && rec.Position == at {
 				return rec, nil
 			}
 		}
@@ -298,7 +308,7 @@ func (w *world) Redeliver(ctx context.Context, number uint64, rows []delivery.In
 // keep makes a record an undecodable one.
 func (w *world) keep(number uint64, rec *bus.Record) {
 	kept := store.KeptRecord{RowID: number, ValueSize: int64(len(rec.Value))}
-	kept.Topic, kept.Partition, kept.Offset, kept.Time = rec.Topic, int32(rec.Partition), rec.Offset, rec.Time
+	kept.Topic, kept.Partition, kept.Offset, kept.Time = rec.Topic, int32(rec.Partition), int64(rec.Position), rec.Time
 	kept.Value, kept.Key = rec.Value, rec.Key
 	for _, h := range rec.Headers {
 		kept.Headers = append(kept.Headers, store.RecordHeader{Key: h.Key, Value: h.Value})
@@ -313,7 +323,7 @@ type registry struct {
 	asked   int
 }
 
-// Schema implements decode.Registry, as the client does: it waits.
+// Schema implements confluent.Registry, as the client does: it waits.
 func (r *registry) Schema(ctx context.Context, id uint32) (*decode.Schema, error) {
 	r.asked++
 	if s := r.schemas[id]; s != nil && r.away == nil {
@@ -323,5 +333,5 @@ func (r *registry) Schema(ctx context.Context, id uint32) (*decode.Schema, error
 	return nil, fmt.Errorf("wait for the schema registry: %w", context.Cause(ctx))
 }
 
-// Ready implements Registry.
+// Ready implements confluent.Waiting.
 func (r *registry) Ready() error { return r.away }

@@ -9,8 +9,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/dispatch"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/plan"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 )
@@ -48,7 +48,7 @@ func (r *Replayer) Redeliver(ctx context.Context, row uint64, rules *rule.Snapsh
 	if err != nil {
 		return Outcome{}, err
 	}
-	planned := dispatch.Plan(message, rules.Match(message.Event.Type))
+	planned := plan.Deliveries(message, rules.Match(message.Event.Type))
 	if !r.options.Apply {
 		return Outcome{Deliveries: len(planned)}, nil
 	}
@@ -84,7 +84,7 @@ func (r *Replayer) decode(ctx context.Context, rec *bus.Record) (*payload.Messag
 func (r *Replayer) rebuild(ctx context.Context, kept *store.KeptRecord) (rec *bus.Record, why string) {
 	if kept.ValueSize > int64(len(kept.Value)) {
 		cut := fmt.Sprintf("only %d of the %d bytes of its value were kept", len(kept.Value), kept.ValueSize)
-		whole, err := r.options.History.Record(ctx, kept.Topic, int(kept.Partition), kept.Offset)
+		whole, err := r.options.Log.Record(ctx, kept.Topic, int(kept.Partition), bus.Position(kept.Offset))
 		switch {
 		case err != nil:
 			return nil, cut + ", and its topic cannot be read: " + err.Error()
@@ -93,7 +93,7 @@ func (r *Replayer) rebuild(ctx context.Context, kept *store.KeptRecord) (rec *bu
 		}
 		return whole, ""
 	}
-	rec = bus.NewRecord(kept.Topic, int(kept.Partition), kept.Offset, nil)
+	rec = bus.NewRecord(kept.Topic, int(kept.Partition), bus.Position(kept.Offset))
 	rec.Time, rec.Key, rec.Value = kept.Time, kept.Key, kept.Value
 	rec.Headers = make([]bus.Header, len(kept.Headers))
 	for i, h := range kept.Headers {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode/confluent"
 )
 
 func TestRedeliver(t *testing.T) {
@@ -28,7 +29,7 @@ func TestRedeliver(t *testing.T) {
 	w.keep(7, setHeader(w.record(7), "ce_id", ""))
 	for number, rec := range map[uint64]*bus.Record{4: cut, 5: lost, 6: other} {
 		if rec == lost {
-			lost.Topic, lost.Offset = "a", 77
+			lost.Topic, lost.Position = "a", 77
 		}
 		w.keep(number, rec)
 		kept := w.records[number]
@@ -91,11 +92,7 @@ func TestRedeliverGoneMeanwhile(t *testing.T) {
 	w := newWorld(t)
 	w.keep(1, w.record(1))
 	r := w.replayer(true, false)
-	decoder, err := decode.New(seamed{w.registry, func() { delete(w.records, 1) }}, w.catalogue)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.decoder = decoder
+	r.decoder = w.decoder(seamed{w.registry, func() { delete(w.records, 1) }})
 	got, err := r.Redeliver(t.Context(), 1, w.snapshot())
 	if err != nil || !got.Gone || len(w.rows) > 0 {
 		t.Errorf("%+v, %v, %d rows", got, err, len(w.rows))
@@ -104,14 +101,14 @@ func TestRedeliverGoneMeanwhile(t *testing.T) {
 
 // seamed calls before whenever its registry is asked.
 type seamed struct {
-	decode.Registry
+	confluent.Waiting
 	before func()
 }
 
-// Schema implements decode.Registry.
+// Schema implements confluent.Registry.
 func (s seamed) Schema(ctx context.Context, id uint32) (*decode.Schema, error) {
 	s.before()
-	return s.Registry.Schema(ctx, id)
+	return s.Waiting.Schema(ctx, id)
 }
 
 func TestRedeliverFaults(t *testing.T) {
@@ -137,7 +134,7 @@ func TestRedeliverFaults(t *testing.T) {
 		want(t, "rows", len(w.rows), 2)
 		want(t, "records", len(w.records), 1)
 		w.registry.away = errors.New("refused")
-		var away *RegistryError
+		var away *confluent.UnreachableError
 		if _, err := w.replayer(true, false).Redeliver(t.Context(), 2, w.snapshot()); !errors.As(err, &away) {
 			t.Errorf("a registry that is away: %v", err)
 		}

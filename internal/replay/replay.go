@@ -9,21 +9,20 @@ package replay
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/backoff"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
-	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
 
-// History is what topics still hold; *bus.History is one.
-type History interface {
+// LogReader is what topics still hold; *kafka.LogReader is one.
+type LogReader interface {
 	Ranges(ctx context.Context, since time.Time) (ranges []bus.Range, absent []string, err error)
 	Read(ctx context.Context, r bus.Range, take func(*bus.Record) error) (lost int64, err error)
-	Record(ctx context.Context, topic string, partition int, offset int64) (*bus.Record, error)
+	Record(ctx context.Context, topic string, partition int, at bus.Position) (*bus.Record, error)
 }
 
 // Rows are those of deliveries; *store.Store has them. All methods can be called again after an error.
@@ -42,11 +41,10 @@ type Records interface {
 
 // Options are what a Replayer needs; all but Everything and Apply.
 type Options struct {
-	History   History
-	Registry  Registry
-	Catalogue *schema.Catalogue
-	Rows      Rows
-	Records   Records
+	Log     LogReader
+	Decoder decode.Decoder
+	Rows    Rows
+	Records Records
 	// Everything says that all topics are read, so that records that are no events are expected.
 	Everything bool
 	// Run is random and tells this run from all others.
@@ -58,19 +56,15 @@ type Options struct {
 // Replayer does one run. It is not for use from several goroutines.
 type Replayer struct {
 	options Options
-	decoder *decode.Decoder
+	decoder decode.Decoder
 }
 
 // New returns a Replayer. It asks nobody anything yet.
 func New(o Options) (*Replayer, error) {
-	if o.History == nil || o.Registry == nil || o.Rows == nil || o.Records == nil || o.Run == (delivery.Run{}) {
-		return nil, errors.New("new replayer: history, registry, rows, records and a run are needed")
+	if o.Log == nil || o.Decoder == nil || o.Rows == nil || o.Records == nil || o.Run == (delivery.Run{}) {
+		return nil, errors.New("new replayer: log reader, decoder, rows, records and a run are needed")
 	}
-	decoder, err := decode.New(&impatient{registry: o.Registry, schemas: map[uint32]*decode.Schema{}, unknown: map[uint32]bool{}}, o.Catalogue)
-	if err != nil {
-		return nil, fmt.Errorf("new replayer: %w", err)
-	}
-	return &Replayer{options: o, decoder: decoder}, nil
+	return &Replayer{options: o, decoder: o.Decoder}, nil
 }
 
 // Counts say what became, or without Apply would become, of deliveries.
@@ -238,17 +232,11 @@ func (b *batch) unfit(err error) (int, error) {
 // persist does something again when it fails: a replay of an hour must not end at a connection that breaks. Rows that do not fit are no
 // failure that another try could mend.
 func persist(ctx context.Context, do func() error) error {
-	wait := 100 * time.Millisecond
+	var wait backoff.Backoff
 	for try := 1; ; try++ {
 		err := do()
 		var rejected *delivery.RejectedError
-		if err == nil || ctx.Err() != nil || errors.As(err, &rejected) || try == maxTries {
-			return err
-		}
-		select {
-		case <-time.After(wait):
-			wait *= 2
-		case <-ctx.Done():
+		if err == nil || ctx.Err() != nil || errors.As(err, &rejected) || try == maxTries || wait.Wait(ctx) != nil {
 			return err
 		}
 	}

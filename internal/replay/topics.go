@@ -8,8 +8,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/dispatch"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/plan"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
@@ -31,7 +31,7 @@ type Part struct {
 	// Oldest is the time of the first record, where older ones are no longer in the topic; zero else.
 	Oldest time.Time
 	// Next is the offset to go on at; To when all was read.
-	Next int64
+	Next bus.Position
 	// Lost is how many offsets the topic's retention removed while they were to be read.
 	Lost int64
 }
@@ -50,8 +50,8 @@ type Report struct {
 // Offsets returns how many offsets there are to read, and how many of them have been.
 func (r *Report) Offsets() (all, read int64) {
 	for _, p := range r.Parts {
-		all += p.To - p.From
-		read += p.Next - p.From
+		all += int64(p.To - p.From)
+		read += int64(p.Next - p.From)
 	}
 	return all, read
 }
@@ -63,7 +63,7 @@ const progressEvery = 1000
 // tells what was done; after an error, too. What is in rows then stays, and doing it all again is right.
 func (r *Replayer) FromTopics(ctx context.Context, c Choice) (*Report, error) {
 	report := &Report{Undecodable: map[decode.Reason]int{}}
-	ranges, absent, err := r.options.History.Ranges(ctx, c.Since)
+	ranges, absent, err := r.options.Log.Ranges(ctx, c.Since)
 	if err != nil {
 		return report, err
 	}
@@ -85,15 +85,15 @@ func (r *Replayer) FromTopics(ctx context.Context, c Choice) (*Report, error) {
 func (r *Replayer) readPart(ctx context.Context, c *Choice, rows *batch, report *Report, i int) error {
 	part := &report.Parts[i]
 	seen := 0
-	lost, err := r.options.History.Read(ctx, part.Range, func(rec *bus.Record) error {
+	lost, err := r.options.Log.Read(ctx, part.Range, func(rec *bus.Record) error {
 		if seen == 0 && part.From == part.Start && part.Start > 0 {
 			part.Oldest = rec.Time
 		}
 		if err := r.take(ctx, c, rows, report, rec); err != nil {
-			return fmt.Errorf("%s, partition %d, offset %d: %w", rec.Topic, rec.Partition, rec.Offset, err)
+			return fmt.Errorf("%s, partition %d, offset %d: %w", rec.Topic, rec.Partition, rec.Position, err)
 		}
 		if len(rows.waiting) == 0 { // all up to here has been written
-			part.Next = rec.Offset + 1
+			part.Next = rec.Position + 1
 		}
 		if seen++; seen%progressEvery == 0 && c.Progress != nil {
 			report.Counts = rows.counts
@@ -135,7 +135,7 @@ func (r *Replayer) take(ctx context.Context, c *Choice, rows *batch, report *Rep
 		return err
 	}
 	report.Matched++
-	planned := dispatch.Plan(message, []*rule.Rule{c.Rule})
+	planned := plan.Deliveries(message, []*rule.Rule{c.Rule})
 	for i := range planned {
 		if c.Renew {
 			planned[i].ID = delivery.Renew(planned[i].ID, r.options.Run)

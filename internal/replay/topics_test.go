@@ -12,6 +12,7 @@ import (
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode/confluent"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
@@ -247,11 +248,11 @@ func TestFromTopicsRegistry(t *testing.T) {
 		}
 		want(t, "undecodable", report.Undecodable[decode.ReasonUnknownSchema], 2)
 		want(t, "inserted", report.Inserted, 3)
-		want(t, "patience", time.Since(start), schemaPatience)
+		want(t, "patience", time.Since(start), confluent.Patience)
 		want(t, "questions", w.registry.asked, 2)
 		w.registry.away = errors.New("schema registry http://registry: refused")
 		_, err = w.replayer(true, false).FromTopics(t.Context(), Choice{Rule: w.rule(), Since: began})
-		var away *RegistryError
+		var away *confluent.UnreachableError
 		if !errors.As(err, &away) || !errors.Is(err, w.registry.away) || !strings.Contains(err.Error(), "EVENT_BUS_KAFKA_SCHEMA_REGISTRY_URL") ||
 			!strings.Contains(err.Error(), "a, partition 0, offset 0") {
 			t.Errorf("got %v", err)
@@ -262,10 +263,9 @@ func TestFromTopicsRegistry(t *testing.T) {
 func TestOptions(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	good := Options{History: w, Registry: w.registry, Catalogue: w.catalogue, Rows: w, Records: w, Run: delivery.Run{1}}
+	good := Options{Log: w, Decoder: w.decoder(w.registry), Rows: w, Records: w, Run: delivery.Run{1}}
 	for name, change := range map[string]func(*Options){
-		"history": func(o *Options) { o.History = nil }, "registry": func(o *Options) { o.Registry = nil },
-		"catalogue": func(o *Options) { o.Catalogue = nil }, "rows": func(o *Options) { o.Rows = nil },
+		"log reader": func(o *Options) { o.Log = nil }, "decoder": func(o *Options) { o.Decoder = nil }, "rows": func(o *Options) { o.Rows = nil },
 		"records": func(o *Options) { o.Records = nil }, "run": func(o *Options) { o.Run = delivery.Run{} },
 	} {
 		bad := good

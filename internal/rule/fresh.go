@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/backoff"
 )
 
 // Readings that events ask for are spaced, so that the LMS's database sees few of them however many events come: from the begin of one to
@@ -32,7 +34,7 @@ func (r *Refresher) Fresh(ctx context.Context, since time.Time) (*Snapshot, erro
 	if s := r.since(since); s != nil {
 		return s, nil
 	}
-	if err := pause(ctx, time.Until(since)); err != nil {
+	if err := backoff.Sleep(ctx, time.Until(since)); err != nil {
 		return nil, err
 	}
 	for tries := 0; ; tries++ {
@@ -70,7 +72,7 @@ func (r *Refresher) force(ctx context.Context, since time.Time) error {
 	if r.since(since) != nil {
 		return nil
 	}
-	if err := pause(ctx, time.Until(r.forced.next)); err != nil {
+	if err := backoff.Sleep(ctx, time.Until(r.forced.next)); err != nil {
 		return err
 	}
 	began := time.Now()
@@ -89,19 +91,4 @@ func (s *spacing) ended(began time.Time, failed bool) {
 	}
 	s.delay = 0
 	s.next = began.Add(min(max(leastSpacing, spacingFactor*now.Sub(began)), mostSpacing))
-}
-
-// pause waits for some time.
-func pause(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return ctx.Err()
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/backoff"
 )
 
 // slow is a Source whose readings take some time, and which notes when they began.
@@ -22,7 +24,7 @@ type slow struct {
 func (s *slow) Rules(ctx context.Context) (Tables, error) {
 	s.set(func(*table) { s.began = append(s.began, time.Now()) })
 	read, err := s.table.Rules(ctx)
-	if pauseErr := pause(ctx, s.took); pauseErr != nil {
+	if pauseErr := backoff.Sleep(ctx, s.took); pauseErr != nil {
 		return Tables{}, pauseErr
 	}
 	return read, err

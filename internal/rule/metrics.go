@@ -1,13 +1,17 @@
 package rule
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/metric"
+)
 
 type metrics struct {
 	rules, webfilters          *prometheus.GaugeVec
 	changed, unchanged, failed prometheus.Counter
 }
 
-func newMetrics(registerer prometheus.Registerer, lastRefresh func() float64) *metrics {
+func newMetrics(registerer prometheus.Registerer, lastRefresh func() float64) (*metrics, error) {
 	refreshes := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "webhook_dispatcher_rule_refreshes_total",
 		Help: "Readings of the rules by result: changed, unchanged, failed.",
@@ -35,10 +39,7 @@ func newMetrics(registerer prometheus.Registerer, lastRefresh func() float64) *m
 		Name: "webhook_dispatcher_rules_last_refresh_timestamp_seconds",
 		Help: "When the rules in force were last read, as Unix time; 0 before the first reading.",
 	}, lastRefresh)
-	if registerer != nil {
-		registerer.MustRegister(refreshes, m.rules, m.webfilters, refreshed)
-	}
-	return m
+	return m, metric.Register(registerer, refreshes, m.rules, m.webfilters, refreshed)
 }
 
 func (m *metrics) count(s *Snapshot) {

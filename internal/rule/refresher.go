@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/backoff"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
@@ -39,12 +40,6 @@ type Options struct {
 	Logger       *slog.Logger          // nil discards
 	Registerer   prometheus.Registerer // nil registers no metrics
 }
-
-// The waits between tries to load the first snapshot.
-const (
-	firstLoadDelay = 500 * time.Millisecond
-	lastLoadDelay  = 10 * time.Second
-)
 
 // Refresher keeps the current snapshot. Load must have returned nil before anything is matched.
 type Refresher struct {
@@ -89,7 +84,10 @@ func New(options Options) (*Refresher, error) {
 		options.Logger = slog.New(slog.DiscardHandler)
 	}
 	r := &Refresher{options: options, log: options.Logger, turn: make(chan struct{}, 1), faults: faults{}}
-	r.metrics = newMetrics(options.Registerer, r.lastRefresh)
+	var err error
+	if r.metrics, err = newMetrics(options.Registerer, r.lastRefresh); err != nil {
+		return nil, fmt.Errorf("rules: %w", err)
+	}
 	return r, nil
 }
 
@@ -125,20 +123,15 @@ func (r *Refresher) Webfilters(name string) []*Webfilter { return r.Current().We
 // Load reads the rules until that succeeds once, waiting longer after each failure, and returns nil then. It returns an
 // error only when ctx ends first; the error says why the rules could not be read.
 func (r *Refresher) Load(ctx context.Context) error {
-	delay := firstLoadDelay
+	wait := backoff.Backoff{Min: 500 * time.Millisecond, Max: 10 * time.Second}
 	for {
 		err := r.Refresh(ctx)
 		if err == nil {
 			return nil
 		}
-		timer := time.NewTimer(delay)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		if wait.Wait(ctx) != nil {
 			return fmt.Errorf("load the rules for the first time: %w", err)
-		case <-timer.C:
 		}
-		delay = min(2*delay, lastLoadDelay)
 	}
 }
 

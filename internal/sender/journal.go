@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
@@ -40,9 +42,7 @@ type laneLog struct {
 	key     string // of the failure logged last
 	at      time.Time
 	failed  int // since the last line
-	// A bucket of lines: lines is what was left at the time at refilled.
-	lines    int
-	refilled time.Time
+	lines   *rate.Limiter
 }
 
 func newJournal(logger *slog.Logger, now func() time.Time) *journal {
@@ -120,7 +120,7 @@ func (j *journal) failed(lane delivery.Lane, key string) (int, bool) {
 		if len(j.lanes) >= maxLanes {
 			j.forgetOne()
 		}
-		l = &laneLog{lines: lineBurst, refilled: now}
+		l = &laneLog{lines: rate.NewLimiter(rate.Every(lineEvery), lineBurst)}
 		j.lanes[lane] = l
 	}
 	l.failed++
@@ -129,7 +129,7 @@ func (j *journal) failed(lane delivery.Lane, key string) (int, bool) {
 		l.failing = true
 		j.failing.Add(1)
 	}
-	if same || !l.take(now) {
+	if same || !l.lines.AllowN(now, 1) {
 		return 0, false
 	}
 	failed := l.failed
@@ -148,7 +148,7 @@ func (j *journal) succeeded(ctx context.Context, r *rule.Rule, a *delivery.Attem
 		now := j.now()
 		l.failing = false
 		j.failing.Add(-1)
-		if log = l.take(now); log {
+		if log = l.lines.AllowN(now, 1); log {
 			failed, l.failed, l.at = l.failed, 0, now
 		}
 	}
@@ -167,17 +167,4 @@ func (j *journal) forgetOne() {
 		delete(j.lanes, lane)
 		return
 	}
-}
-
-// take takes a line out of the bucket. The journal's lock is held.
-func (l *laneLog) take(now time.Time) bool {
-	if more := int(now.Sub(l.refilled) / lineEvery); more > 0 {
-		l.lines = min(lineBurst, l.lines+more)
-		l.refilled = l.refilled.Add(time.Duration(more) * lineEvery)
-	}
-	if l.lines == 0 {
-		return false
-	}
-	l.lines--
-	return true
 }

@@ -1,11 +1,10 @@
 package sender
 
 import (
-	"fmt"
-
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/metric"
 )
 
 // outcomes are all values of the label outcome.
@@ -39,15 +38,7 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 		m.attempts[outcome] = attempts.WithLabelValues(outcome)
 	}
 	m.other = m.attempts[string(delivery.ClassOther)]
-	if registerer == nil {
-		return m, nil
-	}
-	for _, collector := range []prometheus.Collector{attempts, m.duration} {
-		if err := registerer.Register(collector); err != nil {
-			return nil, fmt.Errorf("sender: register metrics: %w", err)
-		}
-	}
-	return m, nil
+	return m, metric.Register(registerer, attempts, m.duration)
 }
 
 func (m *metrics) observe(a *delivery.Attempt) {

@@ -129,7 +129,7 @@ func New(options Options) (*Sender, error) {
 	}
 	metrics, err := newMetrics(options.Registerer)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("sender: %w", err)
 	}
 	s := &Sender{
 		options:   options,

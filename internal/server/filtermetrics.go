@@ -1,12 +1,12 @@
 package server
 
 import (
-	"fmt"
 	"net/http"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/metric"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/webfilter"
 )
 
@@ -55,15 +55,7 @@ func newFilterMetrics(registerer prometheus.Registerer) (*filterMetrics, error) 
 	for _, name := range webfilter.Names() {
 		m.requests.WithLabelValues(name, filterEmpty)
 	}
-	if registerer == nil {
-		return m, nil
-	}
-	for _, collector := range []prometheus.Collector{m.requests, m.duration, m.own} {
-		if err := registerer.Register(collector); err != nil {
-			return nil, fmt.Errorf("filter endpoint: register metrics: %w", err)
-		}
-	}
-	return m, nil
+	return m, metric.Register(registerer, m.requests, m.duration, m.own)
 }
 
 // observe takes down a request that took some time, and waited for calls for a part of it. Of one that was given up nobody knows how long

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -51,7 +52,7 @@ func NewFilters(options FilterOptions) (http.Handler, error) {
 	}
 	metrics, err := newFilterMetrics(options.Registerer)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("filter endpoint: %w", err)
 	}
 	if options.Logger == nil {
 		options.Logger = slog.New(slog.DiscardHandler)

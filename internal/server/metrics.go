@@ -1,11 +1,12 @@
 package server
 
 import (
-	"fmt"
 	"runtime"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/metric"
 )
 
 // RegisterProcess registers what every process shows: Go runtime, process, and which build this is. It fails when the
@@ -17,14 +18,6 @@ func RegisterProcess(registerer prometheus.Registerer, version, revision string)
 		ConstLabels: prometheus.Labels{"version": version, "revision": revision, "go_version": runtime.Version()},
 	})
 	build.Set(1)
-	for _, collector := range []prometheus.Collector{
-		collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		build,
-	} {
-		if err := registerer.Register(collector); err != nil {
-			return fmt.Errorf("register the process's metrics: %w", err)
-		}
-	}
-	return nil
+	process := collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})
+	return metric.Register(registerer, collectors.NewGoCollector(), process, build)
 }

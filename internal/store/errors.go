@@ -6,13 +6,14 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/backoff"
 )
 
 // Numbers of server errors, the same on MariaDB and MySQL.
@@ -224,7 +225,7 @@ func isNumber(err error, numbers ...uint16) bool {
 	return cause != nil && slices.Contains(numbers, cause.Number)
 }
 
-// Retries of what the server undid because of other transactions: the first waits about retryBase, each next twice as long.
+// Retries of what the server undid because of other transactions.
 const (
 	maxRetries = 6
 	retryBase  = 5 * time.Millisecond
@@ -234,6 +235,7 @@ const (
 // looked for it. Any other error is returned at once: after a lost connection it is open what was done, and waiting is the caller's to
 // decide.
 func (s *Store) retry(ctx context.Context, what string, f func() error) error {
+	wait := backoff.Backoff{Min: retryBase}
 	for n := 0; ; n++ {
 		err := f()
 		if err == nil {
@@ -243,12 +245,8 @@ func (s *Store) retry(ctx context.Context, what string, f func() error) error {
 			return fmt.Errorf("%s: %w", what, clean(err))
 		}
 		s.log.DebugContext(ctx, "database statement undone by another, trying again", "what", what, "try", n+1, "error", clean(err))
-		wait := time.NewTimer(time.Duration(float64(retryBase<<n) * (0.5 + rand.Float64())))
-		select {
-		case <-wait.C:
-		case <-ctx.Done():
-			wait.Stop()
-			return fmt.Errorf("%s: %w", what, errors.Join(clean(err), ctx.Err()))
+		if ended := wait.Wait(ctx); ended != nil {
+			return fmt.Errorf("%s: %w", what, errors.Join(clean(err), ended))
 		}
 	}
 }

@@ -160,17 +160,10 @@ func (s *Store) insertChunk(ctx context.Context, rows []delivery.Insert, pick []
 
 // logRefused logs the first refused row and then one a minute, with the number of those that it stands for.
 func (s *Store) logRefused(ctx context.Context, id delivery.ID, err error) {
-	s.refusals.mu.Lock()
-	s.refusals.count++
-	count, now := s.refusals.count, time.Now()
-	due := s.refusals.logged.IsZero() || now.Sub(s.refusals.logged) >= time.Minute
-	if due {
-		s.refusals.logged, s.refusals.count = now, 0
-	}
-	s.refusals.mu.Unlock()
-	if due {
-		s.log.ErrorContext(ctx, "database refuses deliveries", "count", count, "webhook_id", id.String(), "error", err)
-	}
+	s.refused.Add(1)
+	s.refusals.Do(func() {
+		s.log.ErrorContext(ctx, "database refuses deliveries", "count", s.refused.Swap(0), "webhook_id", id.String(), "error", err)
+	})
 }
 
 func appendRow(statement *strings.Builder, args []any, row *delivery.Insert) []any {

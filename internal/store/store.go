@@ -17,14 +17,17 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
-	"sync"
+	"net"
 	"sync/atomic"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+	"golang.org/x/time/rate"
 	gormmysql "gorm.io/driver/mysql"
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/dsn"
 )
 
 // Defaults of Options.
@@ -42,7 +45,7 @@ const (
 
 // Options says which database to use, and how.
 type Options struct {
-	// DSN is what ParseDSN reads. Required.
+	// DSN is what dsn.Parse reads. Required.
 	DSN string
 	// Logger gets retries and the driver's own words, never values. Nil discards.
 	Logger *slog.Logger
@@ -59,13 +62,9 @@ type Store struct {
 	log    *slog.Logger
 	target string
 	// packet is max_allowed_packet as the newest connection found it; 0 before the first.
-	packet *atomic.Int64
-	// refusals are the rows that the server refused since a line was logged of them.
-	refusals struct {
-		mu     sync.Mutex
-		logged time.Time
-		count  int
-	}
+	packet   *atomic.Int64
+	refusals rate.Sometimes // logged
+	refused  atomic.Int64   // rows that the server refused since the last line
 }
 
 // Open checks o and returns a store. It does not connect: a database that is away at first is found out by Ping or
@@ -83,9 +82,9 @@ func open(o Options, readTimeout time.Duration) (*Store, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	cfg, err := ParseDSN(o.DSN)
+	cfg, err := dsn.Parse(o.DSN)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("open database: the DSN %w: %s", err, dsn.Forms)
 	}
 	if err := enforce(cfg, o, log, readTimeout); err != nil {
 		return nil, err
@@ -114,7 +113,10 @@ func open(o Options, readTimeout time.Duration) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open database: %w", clean(err)), db.Close())
 	}
-	return &Store{db: db, gorm: orm, log: log, target: cfg.Addr + "/" + cfg.DBName, packet: packet}, nil
+	return &Store{
+		db: db, gorm: orm, log: log, target: cfg.Addr + "/" + cfg.DBName, packet: packet,
+		refusals: rate.Sometimes{Interval: time.Minute},
+	}, nil
 }
 
 // enforce sets what the statements of this package rely on, whatever the DSN says.
@@ -150,7 +152,10 @@ func enforce(cfg *mysql.Config, o Options, log *slog.Logger, readTimeout time.Du
 	if o.TLS != nil {
 		cfg.TLS = o.TLS.Clone()
 		if cfg.TLS.ServerName == "" {
-			cfg.TLS.ServerName = hostOf(cfg.Addr)
+			cfg.TLS.ServerName = cfg.Addr
+			if host, _, err := net.SplitHostPort(cfg.Addr); err == nil {
+				cfg.TLS.ServerName = host
+			}
 		}
 	}
 	return nil

@@ -48,3 +48,11 @@ func Clip(text string, runes int) string {
 	}
 	return text
 }
+
+// DidYouMean returns "; did you mean NAME?" for the end of a sentence, with the nearest of names, or "" where none is near.
+func DidYouMean(name string, names []string) string {
+	if near := Nearest(name, names); near != "" {
+		return "; did you mean " + near + "?"
+	}
+	return ""
+}

@@ -63,7 +63,7 @@ func New(options Options) (*Engine, error) {
 	}
 	metrics, err := newMetrics(options.Registerer)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("webfilter: %w", err)
 	}
 	return &Engine{options: options, metrics: metrics}, nil
 }

@@ -1,12 +1,12 @@
 package webfilter
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/metric"
 )
 
 // outcome is what came of a row's turn: the class of its answer's status, an error class, or why it was not called.
@@ -74,15 +74,7 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 	for o := range failures {
 		m.calls[o] = calls.WithLabelValues(string(o))
 	}
-	if registerer == nil {
-		return m, nil
-	}
-	for _, collector := range []prometheus.Collector{calls, m.duration} {
-		if err := registerer.Register(collector); err != nil {
-			return nil, fmt.Errorf("webfilter: register metrics: %w", err)
-		}
-	}
-	return m, nil
+	return m, metric.Register(registerer, calls, m.duration)
 }
 
 func (m *metrics) count(o outcome) {

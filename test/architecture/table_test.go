@@ -40,6 +40,9 @@ const (
 	xtime      = "golang.org/x/time"
 )
 
+// shared are packages that every other may import: they know nothing of the world.
+var shared = []string{module + "/internal/backoff", module + "/internal/metric", xtime}
+
 // table is the import table of the design. Imports point one way: a package stands below all that it imports. A new
 // package gets a row; a new import gets a place in one only when the package is meant to know of it.
 var table = []row{
@@ -49,12 +52,14 @@ var table = []row{
 	{pkg: "schema"},
 
 	// Pure: no Kafka, no HTTP, no SQL, no clock of their own.
-	{pkg: "internal/offset"},
+	{pkg: "internal/backoff"},
+	{pkg: "internal/bus"}, // the contract, and the checkpoint that a bus may use
+	{pkg: "internal/metric", others: []string{prometheus}},
 	{pkg: "internal/suggest"},
 	{pkg: "internal/delivery", ours: []string{"pkg/event"}},
 	{pkg: "internal/breaker", ours: []string{"internal/delivery"}, others: []string{breaker}},
 	{pkg: "internal/payload", ours: []string{"internal/delivery", "pkg/event"}},
-	{pkg: "internal/expression", ours: []string{"internal/payload"}, others: []string{gojq}},
+	{pkg: "internal/expression", ours: []string{"internal/payload", "internal/suggest"}, others: []string{gojq}},
 	{
 		pkg: "internal/rule",
 		ours: []string{
@@ -62,15 +67,21 @@ var table = []row{
 		},
 		others: []string{prometheus, xnet},
 	},
+	{pkg: "internal/plan", ours: []string{"internal/delivery", "internal/expression", "internal/payload", "internal/rule"}},
 	{pkg: "internal/recipe", ours: []string{"internal/rule"}},
 	{pkg: "internal/secret"},
+	{pkg: "internal/dsn", others: []string{driver}},
 
 	// One side of the world each.
-	{pkg: "internal/config", ours: []string{"internal/delivery", "internal/secret", "internal/suggest", "pkg/signature"}, others: []string{kong, yaml, driver}},
-	{pkg: "internal/bus", ours: []string{"internal/offset"}, others: []string{kafka, prometheus, xsync}},
+	{pkg: "internal/config", ours: []string{"internal/delivery", "internal/dsn", "internal/secret", "internal/suggest", "pkg/signature"}, others: []string{kong, yaml}},
+	{pkg: "internal/bus/kafka", ours: []string{"internal/bus"}, others: []string{kafka, prometheus, xsync}},
 	{
-		pkg: "internal/decode", ours: []string{"internal/bus", "internal/payload", "pkg/event", "schema"},
-		others: []string{avro, registry, prometheus, xsync}, guarded: []string{"net/http"},
+		pkg: "internal/decode", ours: []string{"internal/bus", "internal/payload", "pkg/event", "schema"}, others: []string{avro},
+	},
+	{
+		pkg:    "internal/decode/confluent",
+		ours:   []string{"internal/bus", "internal/decode", "internal/payload", "pkg/event", "schema"},
+		others: []string{registry, prometheus}, guarded: []string{"net/http"},
 	},
 	{pkg: "internal/egress", others: []string{xnet}, guarded: []string{"net/http"}},
 	{
@@ -78,7 +89,7 @@ var table = []row{
 		others: []string{resty, prometheus, xnet, oauth2}, guarded: []string{"net/http"},
 	},
 	{
-		pkg: "internal/store", ours: []string{"internal/delivery", "internal/rule", "pkg/event", "schema"},
+		pkg: "internal/store", ours: []string{"internal/delivery", "internal/dsn", "internal/rule", "pkg/event", "schema"},
 		others: []string{gorm, driver, goose, prometheus}, guarded: []string{"database/sql"},
 	},
 
@@ -86,14 +97,14 @@ var table = []row{
 	{
 		pkg: "internal/dispatch",
 		ours: []string{
-			"internal/breaker", "internal/delivery", "internal/expression", "internal/payload", "internal/rule", "pkg/event",
+			"internal/breaker", "internal/delivery", "internal/expression", "internal/payload", "internal/plan", "internal/rule",
 		},
-		others: []string{prometheus, xsync, xtime},
+		others: []string{prometheus, xsync},
 	},
 	{
 		pkg: "internal/replay",
 		ours: []string{
-			"internal/bus", "internal/decode", "internal/delivery", "internal/dispatch", "internal/payload", "internal/rule", "internal/store",
+			"internal/bus", "internal/decode", "internal/delivery", "internal/payload", "internal/plan", "internal/rule", "internal/store",
 			"schema",
 		},
 	},
@@ -108,24 +119,42 @@ var table = []row{
 		others: []string{prometheus},
 	},
 
+	// What an operator does, for the command line and whatever else faces people. It knows no flags and no HTTP.
+	{
+		pkg: "internal/admin",
+		ours: []string{
+			"internal/decode", "internal/delivery", "internal/payload", "internal/replay", "internal/rule", "internal/store",
+			"internal/suggest", "internal/webfilter", "pkg/event", "schema",
+		},
+	},
+	{
+		pkg: "internal/intake",
+		ours: []string{
+			"internal/bus", "internal/decode", "internal/delivery", "internal/dispatch", "internal/payload", "internal/plan", "internal/rule",
+			"internal/store",
+		},
+		others: []string{prometheus, xtime},
+	},
+
 	// What puts it all together.
 	{
 		pkg: "internal/server", ours: []string{"internal/delivery", "internal/payload", "internal/rule", "internal/webfilter"},
-		others: []string{prometheus, xtime}, guarded: []string{"net/http"},
+		others: []string{prometheus}, guarded: []string{"net/http"},
 	},
 	{
 		pkg: "internal/app",
 		ours: []string{
-			"internal/bus", "internal/config", "internal/decode", "internal/delivery", "internal/dispatch", "internal/egress", "internal/webfilter/stage",
-			"internal/payload", "internal/queue", "internal/webfilter", "internal/replay", "internal/rule", "internal/secret",
-			"internal/sender", "internal/server", "internal/store", "pkg/event", "schema",
+			"internal/bus", "internal/config", "internal/decode", "internal/delivery", "internal/dispatch", "internal/egress", "internal/intake",
+			"internal/webfilter/stage", "internal/payload", "internal/plan", "internal/queue", "internal/webfilter", "internal/replay", "internal/rule", "internal/secret",
+			"internal/sender", "internal/server", "internal/store", "schema",
 		},
 		others: []string{prometheus}, guarded: []string{"net/http"},
 	},
 	{
 		pkg: "internal/cli",
 		ours: []string{
-			"internal/app", "internal/config", "internal/decode", "internal/delivery", "internal/dispatch", "internal/payload", "internal/recipe",
+			"internal/admin", "internal/app", "internal/config", "internal/decode", "internal/delivery", "internal/payload",
+			"internal/plan", "internal/recipe",
 			"internal/replay",
 			"internal/rule", "internal/sender", "internal/suggest", "internal/store", "internal/webfilter", "pkg/event", "schema",
 		},
@@ -148,7 +177,7 @@ var table = []row{
 		guarded: []string{"net/http", "os/exec"},
 	},
 	{
-		pkg: "test/e2e", ours: []string{everything, "internal/fakes"}, others: []string{franz, kafka, driver, prometheus, xsync},
+		pkg: "test/e2e/harness", ours: []string{"schema"}, others: []string{avro, driver, franz},
 		guarded: []string{"database/sql", "net/http", "os/exec"},
 	},
 }
@@ -156,6 +185,7 @@ var table = []row{
 // notLinked are packages and modules that the daemon's binary must not hold: they are for tests and the sandbox.
 var notLinked = []string{
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/fakes",
+	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness",
 	"github.com/twmb/franz-go/pkg/kfake",
 	mysqlInGo,
 	"testing",

@@ -7,117 +7,132 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness"
 )
 
-// TestBacklog starts the daemon on a long backlog with one healthy endpoint. Kafka is the queue: not one row of a delivery may be
-// written, also none that is removed again, and memory does not grow with the backlog.
+// TestBacklog starts the daemon on a long backlog with one healthy endpoint. Kafka is the queue: no
+// delivery row may be written, not even one that is deleted later, and memory must not grow with
+// the backlog.
 func TestBacklog(t *testing.T) {
-	s := newSite(t)
-	k := newSink(t)
-	l := s.newLoad(1, 4)
-	e, _ := s.hook(k, "hook", l.constants[0], nil)
-	count := sized(50_000, 300_000)
-	l.send(count, 0)
-	l.sent()
-	d := s.launch()
-	d.waitReady(30 * time.Second)
-	eventually(t, 30*time.Second, "the first event", func() error { return atLeast(e.events(), 1) })
-	took := eventually(t, sized(2*time.Minute, 10*time.Minute), "all events", func() error { return atLeast(e.events(), count) })
-	eventually(t, 10*time.Second, "offsets", func() error { return s.producer.allCommitted(registrations) })
-	byTable, byDaemon := s.rowsWritten(d)
-	if byTable > 0 || byDaemon > 0 || s.rows("TRUE") > 0 {
+	s := harness.NewSite(t)
+	k := harness.NewSink(t)
+	l := s.NewLoad(1, 4)
+	e, _ := s.AddHook(k, "hook", l.Constants[0], nil)
+	count := harness.Sized(50_000, 300_000)
+	l.Send(count, 0)
+	l.Sent()
+	d := s.Launch()
+	d.WaitReady(30 * time.Second)
+	harness.Eventually(t, 30*time.Second, "the first event", func() error {
+		return harness.AtLeast(e.Events(), 1)
+	})
+	took := harness.Eventually(t, harness.Sized(2*time.Minute, 10*time.Minute), "all events", func() error {
+		return harness.AtLeast(e.Events(), count)
+	})
+	s.Producer.WaitCommitted(10*time.Second, harness.Registrations)
+	byTable, byDaemon := s.RowsWritten(d)
+	if byTable > 0 || byDaemon > 0 || s.Rows("TRUE") > 0 {
 		t.Errorf("rows written: %d by the table's counter, %d by the daemon's (%s), %d are there",
-			byTable, byDaemon, d.enqueuedBy(), s.rows("TRUE"))
+			byTable, byDaemon, d.EnqueuedBy(), s.Rows("TRUE"))
 	}
-	if n := len(e.visited()); n != count {
+	if n := len(e.Visited()); n != count {
 		t.Errorf("%d requests for %d events", n, count)
 	}
-	peak := d.peak()
-	if peak > peakMemory {
-		t.Errorf("the daemon took %.0f MiB, want %d at most", peak, peakMemory)
+	peak := d.Peak()
+	if peak > harness.PeakMemory {
+		t.Errorf("the daemon took %.0f MiB, want %d at most", peak, harness.PeakMemory)
 	}
-	figure(t, "%d events, %.0f a second, no row written; at most %.0f MiB; stopped in %s",
-		count, float64(count)/took.Seconds(), peak, d.terminate())
+	harness.Figure(t, "%d events, %.0f a second, no row written; at most %.0f MiB; stopped in %s",
+		count, float64(count)/took.Seconds(), peak, d.Terminate())
 }
 
-// TestBacklogBesideHangingEndpoint starts the daemon on a backlog for two endpoints of which one hangs. The healthy one gets all of it
-// from memory; for the other one there is one row an event at most, and what waits is within the park limit.
+// TestBacklogBesideHangingEndpoint starts the daemon on a backlog for two endpoints, one of which
+// hangs. The healthy one gets everything from memory. The other has at most one row per event, and
+// the rows waiting stay within the queue limit.
 func TestBacklogBesideHangingEndpoint(t *testing.T) {
-	s := newSite(t)
-	k := newSink(t)
-	l := s.newLoad(1, 4)
-	healthy, healthyRule := s.hook(k, "healthy", l.constants[0], nil)
-	_, hangingRule := s.hook(k, "hanging", l.constants[0], hangs)
-	count := sized(20_000, 300_000)
+	s := harness.NewSite(t)
+	k := harness.NewSink(t)
+	l := s.NewLoad(1, 4)
+	healthy, healthyRule := s.AddHook(k, "healthy", l.Constants[0], nil)
+	_, hangingRule := s.AddHook(k, "hanging", l.Constants[0], harness.Hangs)
+	count := harness.Sized(20_000, 300_000)
 	limit := count / 3
-	l.send(count, 0)
-	l.sent()
-	d := s.launch("WEBHOOK_DISPATCHER_QUEUE_OVERFLOW=dead", fmt.Sprintf("WEBHOOK_DISPATCHER_QUEUE_LIMIT_RULE_ROWS=%d", limit))
-	d.waitReady(30 * time.Second)
+	l.Send(count, 0)
+	l.Sent()
+	d := s.Launch("WEBHOOK_DISPATCHER_QUEUE_OVERFLOW=dead", fmt.Sprintf("WEBHOOK_DISPATCHER_QUEUE_LIMIT_RULE_ROWS=%d", limit))
+	d.WaitReady(30 * time.Second)
 	most := 0
-	took := eventually(t, sized(3*time.Minute, 15*time.Minute), "all events at the healthy endpoint", func() error {
-		most = max(most, s.rows("rule_id = ? AND state IN (0, 1)", hangingRule))
-		return atLeast(healthy.events(), count)
+	took := harness.Eventually(t, harness.Sized(3*time.Minute, 15*time.Minute), "all events at the healthy endpoint", func() error {
+		most = max(most, s.Rows("rule_id = ? AND state IN (0, 1)", hangingRule))
+		return harness.AtLeast(healthy.Events(), count)
 	})
-	eventually(t, time.Minute, "offsets", func() error { return s.producer.allCommitted(registrations) })
-	most = max(most, s.rows("rule_id = ? AND state IN (0, 1)", hangingRule))
-	states, err := s.states()
-	if err := errors.Join(err, want("rows of the hanging endpoint", s.rows("rule_id = ?", hangingRule), count)); err != nil {
+	s.Producer.WaitCommitted(time.Minute, harness.Registrations)
+	most = max(most, s.Rows("rule_id = ? AND state IN (0, 1)", hangingRule))
+	states, err := s.States()
+	if err := errors.Join(err, harness.Want("rows of the hanging endpoint", s.Rows("rule_id = ?", hangingRule), count)); err != nil {
 		t.Error(err)
 	}
-	// The limit is measured every 30 s; the replica that is not the one that measures counts its own rows on top.
+	// The queue is measured every 30 s; between measurements a replica adds only its own rows.
 	if bound := limit + limit/10; most > bound {
 		t.Errorf("%d rows waited, the limit is %d", most, limit)
 	}
-	// On a machine that is busy a request may take longer than the hand-off time.
-	handedOff := s.rows("rule_id = ?", healthyRule)
+	// On a busy machine a request may take longer than the hand-off time.
+	handedOff := s.Rows("rule_id = ?", healthyRule)
 	if handedOff > count/100 {
-		t.Errorf("the healthy endpoint has %d rows: %s", handedOff, d.enqueuedBy())
+		t.Errorf("the healthy endpoint has %d rows: %s", handedOff, d.EnqueuedBy())
 	}
-	peak := d.peak()
-	if peak > peakMemory {
-		t.Errorf("the daemon took %.0f MiB, want %d at most", peak, peakMemory)
+	peak := d.Peak()
+	if peak > harness.PeakMemory {
+		t.Errorf("the daemon took %.0f MiB, want %d at most", peak, harness.PeakMemory)
 	}
-	figure(t, "%d events, %.0f a second to the healthy endpoint, %d of them as rows; rows %v, %d waiting at most, limit %d; at most %.0f MiB",
+	harness.Figure(t,
+		"%d events, %.0f a second to the healthy endpoint, %d of them as rows; rows %v, %d waiting at most, limit %d; at most %.0f MiB",
 		count, float64(count)/took.Seconds(), handedOff, states, most, limit, peak)
-	d.kill()
+	d.Kill()
 }
 
-// TestQueueLimitHolds lets an endpoint hang until as many rows wait for it as may. The partitions wait with it then, which is the stated
-// exception to the isolation of endpoints. Once it works again everything is delivered, and no event was given up.
+// TestQueueLimitHolds lets an endpoint hang until its queue limit is reached. Then the partitions
+// wait, which is the documented exception to the isolation of endpoints. Once the endpoint works
+// again everything is delivered; no event is lost.
 func TestQueueLimitHolds(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
-	k := newSink(t)
-	l := s.newLoad(1, 2)
-	healthy, _ := s.hook(k, "healthy", l.constants[0], nil)
-	hanging, rule := s.hook(k, "hanging", l.constants[0], hangs)
+	s := harness.NewSite(t)
+	k := harness.NewSink(t)
+	l := s.NewLoad(1, 2)
+	healthy, _ := s.AddHook(k, "healthy", l.Constants[0], nil)
+	hanging, rule := s.AddHook(k, "hanging", l.Constants[0], harness.Hangs)
 	const count, limit, window = 6000, 1000, 200
-	l.send(count, 0)
-	l.sent()
-	d := s.serve(fmt.Sprintf("WEBHOOK_DISPATCHER_QUEUE_LIMIT_RULE_ROWS=%d", limit), fmt.Sprintf("WEBHOOK_DISPATCHER_MAX_IN_FLIGHT_PER_PARTITION=%d", window),
+	l.Send(count, 0)
+	l.Sent()
+	d := s.Serve(fmt.Sprintf("WEBHOOK_DISPATCHER_QUEUE_LIMIT_RULE_ROWS=%d", limit),
+		fmt.Sprintf("WEBHOOK_DISPATCHER_MAX_IN_FLIGHT_PER_PARTITION=%d", window),
 		"WEBHOOK_DISPATCHER_TIMEOUT=2s", "WEBHOOK_DISPATCHER_RETRY_SCHEDULE=1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s")
-	waiting := func() int { return s.rows("rule_id = ? AND state IN (0, 1)", rule) }
-	reached := eventually(t, 30*time.Second, "the park limit", func() error { return atLeast(waiting(), limit) })
-	// Hand-offs of what is under way when the limit is reached come on top: the places of the lane and one batch of rows.
+	waiting := func() int { return s.Rows("rule_id = ? AND state IN (0, 1)", rule) }
+	reached := harness.Eventually(t, 30*time.Second, "the park limit", func() error {
+		return harness.AtLeast(waiting(), limit)
+	})
+	// Requests in flight when the limit is reached may still become rows, as may one batch.
 	const bound = limit + 64 + 500
 	most := 0
-	throughout(t, 5*time.Second, "rows at the limit", func() error {
+	harness.Throughout(t, 5*time.Second, "rows at the limit", func() error {
 		if most = max(most, waiting()); most > bound {
 			return fmt.Errorf("%d rows wait, the limit is %d", most, limit)
 		}
 		return nil
 	})
-	// The healthy endpoint has what is a row for the other one, and what the windows hold.
-	if got := healthy.events(); got < limit || got > bound+2*window {
+	// The healthy endpoint has the events that are rows for the other one, and those in the
+	// windows.
+	if got := healthy.Events(); got < limit || got > bound+2*window {
 		t.Errorf("the healthy endpoint has %d events while %d rows wait", got, most)
 	}
-	k.letGo()
-	took := eventually(t, 2*time.Minute, "all events at both endpoints", func() error {
-		return errors.Join(want("healthy", healthy.events(), count), want("hanging", len(hanging.taken()), count))
+	k.LetGo()
+	took := harness.Eventually(t, 2*time.Minute, "all events at both endpoints", func() error {
+		return errors.Join(harness.Want("healthy", healthy.Events(), count), harness.Want("hanging", len(hanging.Taken()), count))
 	})
-	eventually(t, 20*time.Second, "offsets", func() error { return s.producer.allCommitted(registrations) })
-	eventually(t, 20*time.Second, "rows", s.allDelivered)
-	figure(t, "limit of %d reached after %s, %d rows waiting at most; all %d events delivered %s after the endpoint worked again; stopped "+
-		"in %s", limit, reached, most, count, took, d.terminate())
+	s.Producer.WaitCommitted(20*time.Second, harness.Registrations)
+	harness.Eventually(t, 20*time.Second, "rows", s.AllDelivered)
+	harness.Figure(t,
+		"limit of %d reached after %s, %d rows waiting at most; all %d events delivered %s after the endpoint worked again; stopped "+
+		"in %s", limit, reached, most, count, took, d.Terminate())
 }

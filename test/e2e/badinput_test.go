@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
 	"fmt"
 	"maps"
@@ -14,25 +13,28 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness"
 )
 
-// TestRecordsThatNobodyExpected puts every kind of broken, odd and huge record between good ones. None may stop the daemon or hold
-// up its partition; what can never be read is kept as a row, with its reason.
+// TestRecordsThatNobodyExpected publishes every kind of broken, odd and huge record among good
+// ones. None may stop the daemon or hold up its partition. Records that can never be decoded are
+// kept with a reason.
 func TestRecordsThatNobodyExpected(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
-	s.rule("hook")
-	rows := s.rule("rows") // fails at first, so that each body has to fit a row
-	s.on("rows", answers(500, 200))
-	s.producer.create(registrations, 1, "max.message.bytes", "12000000")
+	s := harness.NewSite(t)
+	s.Rule("hook")
+	rows := s.Rule("rows") // fails at first, so that every body must fit into a row
+	s.On("rows", harness.Answers(500, 200))
+	s.Producer.CreateTopic(harness.Registrations, 1, "max.message.bytes", "12000000")
 	number := 0
 	next := func(change func(r *kgo.Record)) string {
 		number++
-		record, id := s.producer.event(registrations, 1, number)
+		record, id := s.Producer.Event(harness.Registrations, 1, number)
 		if change != nil {
 			change(record)
 		}
-		s.producer.send(record)
+		s.Producer.Send(record)
 		return id
 	}
 	header := func(r *kgo.Record, key string) *kgo.RecordHeader {
@@ -48,12 +50,12 @@ func TestRecordsThatNobodyExpected(t *testing.T) {
 	}
 	huge := func(size int) func(*kgo.Record) {
 		return func(r *kgo.Record) {
-			r.Value = s.producer.value(1, strings.Repeat("x", size/2)) // the name is in it twice
+			r.Value = s.Producer.Value(1, strings.Repeat("x", size/2)) // the value holds the name twice
 		}
 	}
 
 	good := []string{next(nil)}
-	kept := map[string]int{} // rows of undecodable records by reason
+	kept := map[string]int{} // undecodable records by reason
 	for _, bad := range []struct {
 		reason string
 		change func(*kgo.Record)
@@ -78,7 +80,7 @@ func TestRecordsThatNobodyExpected(t *testing.T) {
 		next(bad.change)
 		kept[bad.reason]++
 	}
-	// These are odd, and good enough to be sent.
+	// Odd, but good enough to be delivered.
 	for _, odd := range []func(*kgo.Record){
 		without("ce_time", "ce_source", "ce_minorversion", "sourcehost", "sourcelib", "ce_specversion", "content-type", "ce_datacontenttype"),
 		func(r *kgo.Record) {
@@ -89,23 +91,23 @@ func TestRecordsThatNobodyExpected(t *testing.T) {
 	} {
 		good = append(good, next(odd))
 	}
-	// Another event that nobody wants: it is released without a look at its value.
+	// An event without a rule is released without decoding its value.
 	next(func(r *kgo.Record) {
 		header(r, "ce_type").Value = []byte("org.openedx.no.such.event.v1")
 		r.Value = []byte{9}
 	})
 	good = append(good, next(nil))
-	good = append(good, s.transactions(&number)...)
+	good = append(good, s.Transactions(&number)...)
 	good = append(good, next(nil))
 
-	// A body that no row can hold: half of the database's max_allowed_packet, 16 MiB, is the most.
+	// A body too large for a row: the limit is half of the database's max_allowed_packet, 16 MiB.
 	tooLarge := next(huge(10 << 20))
 
-	d := s.serve("WEBHOOK_DISPATCHER_FETCH_BUDGET=4MiB", "WEBHOOK_DISPATCHER_RETRY_SCHEDULE=1s,1s")
-	took := eventually(t, time.Minute, "good records", func() error {
+	d := s.Serve("WEBHOOK_DISPATCHER_FETCH_BUDGET=4MiB", "WEBHOOK_DISPATCHER_RETRY_SCHEDULE=1s,1s")
+	took := harness.Eventually(t, time.Minute, "good records", func() error {
 		var missing []string
 		for hook, ids := range map[string][]string{"hook": append(good, tooLarge), "rows": good} {
-			taken := s.taken(hook)
+			taken := s.Taken(hook)
 			for _, id := range ids {
 				if taken[id] == 0 {
 					missing = append(missing, hook+" "+id)
@@ -113,108 +115,59 @@ func TestRecordsThatNobodyExpected(t *testing.T) {
 			}
 		}
 		if len(missing) > 0 {
-			return fmt.Errorf("missing: %v; rows: %v", missing, s.reasons())
+			return fmt.Errorf("missing: %v; rows: %v", missing, s.UndecodableReasons())
 		}
 		return nil
 	})
-	eventually(t, 20*time.Second, "offsets", func() error { return s.producer.allCommitted(registrations) })
-	if n := s.rows("rule_id = ? AND state = 3 AND reason = 'too_large'", rows); n != 1 {
+	s.Producer.WaitCommitted(20*time.Second, harness.Registrations)
+	if n := s.Rows("rule_id = ? AND state = 3 AND reason = 'too_large'", rows); n != 1 {
 		t.Errorf("%d rows are dead because of their size, want 1", n)
 	}
-	reasons := s.reasons()
+	reasons := s.UndecodableReasons()
 	if !maps.Equal(reasons, kept) {
 		t.Errorf("undecodable records by reason: %v, want %v", reasons, kept)
 	}
 	for reason, n := range kept {
-		d.metricIs(fmt.Sprintf(`webhook_dispatcher_undecodable_total{reason="%s"}`, reason), float64(n), 5*time.Second)
+		d.WaitMetric(fmt.Sprintf(`webhook_dispatcher_undecodable_total{reason="%s"}`, reason), float64(n), 5*time.Second)
 	}
-	figure(t, "%d good and odd records delivered after %s; undecodable: %v; stopped in %s", len(good), took, reasons, d.terminate())
+	harness.Figure(t,
+		"%d good and odd records delivered after %s; undecodable: %v; stopped in %s",
+		len(good), took, reasons, d.Terminate())
 }
 
-// TestUnknownSchema has a record whose schema the registry does not know: its partition waits a minute, no other one does.
+// TestUnknownSchema has a record whose schema the registry does not know. Its partition waits for a
+// minute, the others do not.
 func TestUnknownSchema(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
-	s.rule("hook")
-	s.producer.create(registrations, 2)
-	bad, _ := s.producer.event(registrations, 2, 1000)
+	s := harness.NewSite(t)
+	s.Rule("hook")
+	s.Producer.CreateTopic(harness.Registrations, 2)
+	bad, _ := s.Producer.Event(harness.Registrations, 2, 1000)
 	bad.Partition = 0
 	binary.BigEndian.PutUint32(bad.Value[1:], 987654321)
-	s.producer.send(bad)
+	s.Producer.Send(bad)
 	var first, second []string
 	for n := 1; n <= 40; n++ {
-		record, id := s.producer.event(registrations, 2, n)
-		s.producer.send(record)
+		record, id := s.Producer.Event(harness.Registrations, 2, n)
+		s.Producer.Send(record)
 		if record.Partition == 0 {
 			first = append(first, id)
 		} else {
 			second = append(second, id)
 		}
 	}
-	d := s.serve()
+	d := s.Serve()
 	begun := time.Now()
-	s.delivers("hook", second, 20*time.Second)
-	throughout(t, time.Until(begun.Add(50*time.Second)), "the partition waits", func() error {
-		return want("undecodable records", s.mustNumber("SELECT COUNT(*) FROM webhook_dispatcher_undecodable"), 0)
+	s.Delivers("hook", second, 20*time.Second)
+	harness.Throughout(t, time.Until(begun.Add(50*time.Second)), "the partition waits", func() error {
+		return harness.Want("undecodable records", s.MustNumber("SELECT COUNT(*) FROM webhook_dispatcher_undecodable"), 0)
 	})
-	s.delivers("hook", append(first, second...), time.Minute)
-	took := since(begun)
-	if n := s.mustNumber("SELECT COUNT(*) FROM webhook_dispatcher_undecodable"); n != 1 {
+	s.Delivers("hook", append(first, second...), time.Minute)
+	took := harness.Since(begun)
+	if n := s.MustNumber("SELECT COUNT(*) FROM webhook_dispatcher_undecodable"); n != 1 {
 		t.Errorf("%d undecodable records are kept, want 1", n)
 	}
-	eventually(t, 10*time.Second, "offsets", func() error { return s.producer.allCommitted(registrations) })
-	figure(t, "given up after %s: %v", took, s.reasons())
-	d.terminate()
-}
-
-// transactions publishes one transaction that is committed and one that is aborted, each of which leaves a control record. The
-// daemon sends the records of both: its client does not tell them apart, and no publisher of events uses transactions.
-func (s *site) transactions(number *int) (ids []string) {
-	s.t.Helper()
-	client, err := kgo.NewClient(
-		kgo.SeedBrokers(s.kafka.address()), kgo.TransactionalID(s.prefix), kgo.RecordPartitioner(kgo.ManualPartitioner()),
-	)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer client.Close()
-	ctx := context.Background()
-	for _, end := range []kgo.TransactionEndTry{kgo.TryCommit, kgo.TryAbort} {
-		if err := client.BeginTransaction(); err != nil {
-			s.t.Fatal(err)
-		}
-		*number++
-		record, id := s.producer.event(registrations, 1, *number)
-		if err := client.ProduceSync(ctx, record).FirstErr(); err != nil {
-			s.t.Fatal(err)
-		}
-		if err := client.EndTransaction(ctx, end); err != nil {
-			s.t.Fatal(err)
-		}
-		ids = append(ids, id)
-	}
-	return ids
-}
-
-// reasons counts the undecodable records by reason.
-func (s *site) reasons() map[string]int {
-	s.t.Helper()
-	rows, err := s.db.Query("SELECT reason, COUNT(*) FROM webhook_dispatcher_undecodable GROUP BY reason")
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer func() { _ = rows.Close() }()
-	found := map[string]int{}
-	for rows.Next() {
-		var reason string
-		var n int
-		if err := rows.Scan(&reason, &n); err != nil {
-			s.t.Fatal(err)
-		}
-		found[reason] = n
-	}
-	if err := rows.Err(); err != nil {
-		s.t.Fatal(err)
-	}
-	return found
+	s.Producer.WaitCommitted(10*time.Second, harness.Registrations)
+	harness.Figure(t, "given up after %s: %v", took, s.UndecodableReasons())
+	d.Terminate()
 }

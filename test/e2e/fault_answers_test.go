@@ -18,14 +18,17 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness"
 )
 
-// TestHostileReceivers has one rule for each way of a receiver to cost its sender time and memory, all at once, beside a healthy
-// one: it gets everything as promptly as if it were alone, and the daemon stays small.
+// TestHostileReceivers has a rule for each way in which a receiver can cost its sender time and
+// memory, and a healthy one. The healthy one gets everything as promptly as if it were alone, and
+// the daemon stays small.
 func TestHostileReceivers(t *testing.T) {
 	t.Parallel()
 	const ok = "HTTP/1.1 200 OK\r\n"
-	// What follows the reading of the request, if it is read.
+	// What each does after reading the request, if it reads it.
 	hostile := map[string]func(net.Conn){
 		"endless body":         func(c net.Conn) { forever(c, ok+"\r\n", "x") },
 		"endless chunks":       func(c net.Conn) { forever(c, ok+"Transfer-Encoding: chunked\r\n\r\n", "1\r\nx\r\n") },
@@ -40,21 +43,21 @@ func TestHostileReceivers(t *testing.T) {
 		"closes without a bit": func(net.Conn) {},
 		"gzip bomb":            func(c net.Conn) { say(c, ok+"Content-Encoding: gzip\r\nContent-Length: "); say(c, bomb()) },
 	}
-	s := newSite(t)
-	s.lean = true
-	s.rule("healthy")
-	s.producer.create(registrations, 3)
-	d := s.serve("WEBHOOK_DISPATCHER_TIMEOUT=2s", "WEBHOOK_DISPATCHER_RETRY_SCHEDULE=2s,2s,2s,2s",
+	s := harness.NewSite(t)
+	s.Lean = true
+	s.Rule("healthy")
+	s.Producer.CreateTopic(harness.Registrations, 3)
+	d := s.Serve("WEBHOOK_DISPATCHER_TIMEOUT=2s", "WEBHOOK_DISPATCHER_RETRY_SCHEDULE=2s,2s,2s,2s",
 		"WEBHOOK_DISPATCHER_ENDPOINT_CONCURRENCY=16")
-	idle := d.goroutines()
-	rate := sized(15, 60)
-	alone := s.promptness(s.producer.traffic(registrations, 3, rate, 1_000_001), 5*time.Second)
+	idle := d.Goroutines()
+	rate := harness.Sized(15, 60)
+	alone := promptness(s, s.Producer.StartTraffic(harness.Registrations, 3, rate, 1_000_001), 5*time.Second)
 
 	asked := map[string]*atomic.Int64{}
 	add := func(name string, answer func(net.Conn)) {
 		n := new(atomic.Int64)
 		asked[name] = n
-		s.run("rules", "rules", "add", "--event", registrationRule, "--url", listen(t, func(c net.Conn) { n.Add(1); answer(c) }))
+		s.Run("rules", "rules", "add", "--event", harness.RegistrationRule, "--url", listen(t, func(c net.Conn) { n.Add(1); answer(c) }))
 	}
 	for name, answer := range hostile {
 		add(name, func(c net.Conn) {
@@ -65,49 +68,51 @@ func TestHostileReceivers(t *testing.T) {
 			}
 		})
 	}
-	for name, answer := range map[string]string{ // before anything was read, and nothing ever is
-		"early answer":  ok + "Content-Length: 17\r\n\r\n" + secretPath + "!",
+	for name, answer := range map[string]string{ // without ever reading anything
+		"early answer":  ok + "Content-Length: 17\r\n\r\n" + harness.SecretPath + "!",
 		"early refusal": "HTTP/1.1 413 No\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno",
 	} {
 		add(name, func(c net.Conn) { say(c, answer); <-time.After(5 * time.Second) })
 	}
-	beside := s.promptness(s.producer.traffic(registrations, 3, rate, 1), sized(15*time.Second, 3*time.Minute))
+	beside := promptness(s, s.Producer.StartTraffic(harness.Registrations, 3, rate, 1), harness.Sized(15*time.Second, 3*time.Minute))
 	if most := max(time.Second, 3*alone[1]); beside[1] > most {
 		t.Errorf("the healthy receiver got an event in a hundred after more than %s, want %s at most", beside[1], most)
 	}
-	eventually(t, 20*time.Second, "offsets", func() error { return s.producer.allCommitted(registrations) })
-	peak := d.peak()
-	if peak > peakMemory {
-		t.Errorf("the daemon took %.0f MiB, want %d at most", peak, peakMemory)
+	s.Producer.WaitCommitted(20*time.Second, harness.Registrations)
+	peak := d.Peak()
+	if peak > harness.PeakMemory {
+		t.Errorf("the daemon took %.0f MiB, want %d at most", peak, harness.PeakMemory)
 	}
 	for name, n := range asked {
 		if n.Load() < 10 {
 			t.Errorf("%q was asked %d times only", name, n.Load())
 		}
 	}
-	for line := range strings.Lines(d.log.String()) {
+	for line := range strings.Lines(d.Log.String()) {
 		if !json.Valid([]byte(line)) {
 			t.Errorf("a line of the log is no JSON: %s", line[:min(len(line), 300)])
 			break
 		}
 	}
-	// Their rules gone, nothing of them is left.
-	if _, err := s.db.Exec("DELETE FROM openedx_webhooks_webhook WHERE webhook_url NOT LIKE ?", s.base+"%"); err != nil {
+	// When their rules are gone, nothing of them is left.
+	if _, err := s.DB.Exec("DELETE FROM openedx_webhooks_webhook WHERE webhook_url NOT LIKE ?", s.Base+"%"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 60*time.Second, "rows of the hostile", func() error { return want("number", s.rows("state < 2"), 0) })
-	figure(t, "%d hostile receivers: healthy one's p50, p99 alone %s, beside them %s; peak memory %.0f MiB; "+
-		"goroutines %d idle, %d at the end; stopped in %s", len(asked), alone, beside, peak, idle, d.calmsDown(idle), d.terminate())
+	harness.Eventually(t, 60*time.Second, "rows of the hostile", func() error {
+		return harness.Want("number", s.Rows("state < 2"), 0)
+	})
+	harness.Figure(t, "%d hostile receivers: healthy one's p50, p99 alone %s, beside them %s; peak memory %.0f MiB; "+
+		"goroutines %d idle, %d at the end; stopped in %s", len(asked), alone, beside, peak, idle, d.WaitIdle(idle), d.Terminate())
 }
 
-// promptness lets traffic go on for some time, and returns p50 and p99 of the time from the publication of its events until the
-// healthy hook gets them. It must get all of them.
-func (s *site) promptness(events *traffic, during time.Duration) [2]time.Duration {
-	s.t.Helper()
+// promptness lets traffic run for some time. It returns the p50 and p99 of the time from publishing
+// an event until the healthy hook gets it, and the hook must get all.
+func promptness(s *harness.Site, events *harness.Traffic, during time.Duration) [2]time.Duration {
+	s.T.Helper()
 	<-time.After(during)
-	all := events.stop()
-	eventually(s.t, 10*time.Second, "every event at the healthy receiver", func() error {
-		taken := s.taken("healthy")
+	all := events.Stop()
+	harness.Eventually(s.T, 10*time.Second, "every event at the healthy receiver", func() error {
+		taken := s.Taken("healthy")
 		for _, e := range all {
 			if taken[e.ID] == 0 {
 				return fmt.Errorf("event %s has not come", e.ID)
@@ -116,9 +121,9 @@ func (s *site) promptness(events *traffic, during time.Duration) [2]time.Duratio
 		return nil
 	})
 	var delays []time.Duration
-	for _, request := range s.got("healthy") {
-		if at, ok := events.at[request.Event]; ok {
-			delete(events.at, request.Event) // the first counts
+	for _, request := range s.Got("healthy") {
+		if at, ok := events.PublishedAt[request.Event]; ok {
+			delete(events.PublishedAt, request.Event) // the first counts
 			delays = append(delays, request.At.Sub(at).Round(time.Millisecond))
 		}
 	}
@@ -126,7 +131,7 @@ func (s *site) promptness(events *traffic, during time.Duration) [2]time.Duratio
 	return [2]time.Duration{delays[len(delays)/2], delays[len(delays)*99/100]}
 }
 
-// listen serves connections of HTTP with no more than what handle says, and returns its URL.
+// listen serves TCP connections with handle and returns an HTTP URL.
 func listen(t *testing.T, handle func(net.Conn)) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -166,12 +171,12 @@ func listen(t *testing.T, handle func(net.Conn)) string {
 			})
 		}
 	})
-	return "http://" + l.Addr().String() + "/" + secretPath
+	return "http://" + l.Addr().String() + "/" + harness.SecretPath
 }
 
 func say(c net.Conn, text string) { _, _ = io.WriteString(c, text) }
 
-// forever says how it begins, and then the same until nobody listens any more.
+// forever sends begin and then repeats again until the client is gone.
 func forever(c net.Conn, begin, again string) {
 	say(c, begin)
 	again = strings.Repeat(again, 1+(8<<10)/len(again))
@@ -182,7 +187,7 @@ func forever(c net.Conn, begin, again string) {
 	}
 }
 
-// slowly says how it begins, and then a letter now and then until nobody listens any more.
+// slowly sends begin and then a letter now and then until the client is gone.
 func slowly(c net.Conn, begin string) {
 	say(c, begin)
 	tick := time.NewTicker(50 * time.Millisecond)
@@ -194,14 +199,15 @@ func slowly(c net.Conn, begin string) {
 	}
 }
 
-// reset makes closing a connection a RST.
+// reset makes closing a connection send a RST.
 func reset(c net.Conn) {
 	if tcp, ok := c.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)
 	}
 }
 
-// bomb is the length, the end of the header and the body of an answer that unpacks to 64 MiB.
+// bomb is the content length, the end of the header and the body of an answer that unpacks to 64
+// MiB.
 var bomb = sync.OnceValue(func() string {
 	var packed bytes.Buffer
 	w := gzip.NewWriter(&packed)

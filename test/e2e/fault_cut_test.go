@@ -8,72 +8,78 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness"
 )
 
-// TestConnectionsCutInStatements breaks off the connection to the database in what changes rows: before the server has the
-// statement or the COMMIT, while it carries it out, and after it has, with the answer lost. The daemon cannot tell which it was.
-// Nothing is lost, no delivery gets a second row, and no more is sent again than what the cut statements held.
+// TestConnectionsCutInStatements cuts the connection to the database in statements that change
+// rows: before the server gets the statement or the COMMIT, while it runs, and after it has run,
+// with the answer lost. The daemon cannot know which. Nothing is lost, no delivery gets a second
+// row, and only deliveries of the cut statements are repeated.
 func TestConnectionsCutInStatements(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
-	rules := s.threeRules()
-	s.producer.create(registrations, 3)
-	s.watchOffsets(registrations)
-	s.on("second", func(n int, r *received) reply { // slower than the hand-off time, now and then
-		if everyFourthFails(n, r).status != 200 {
-			return reply{status: 200, after: passed(700 * time.Millisecond)}
+	s := harness.NewSite(t)
+	rules := s.ThreeRules()
+	s.Producer.CreateTopic(harness.Registrations, 3)
+	s.WatchOffsets(harness.Registrations)
+	s.On("second", func(n int, r *harness.Received) harness.Reply { // sometimes slower than the hand-off time
+		if harness.EveryFourthFails(n, r).Status != 200 {
+			return harness.Reply{Status: 200, After: harness.Passed(700 * time.Millisecond)}
 		}
-		return reply{status: 200}
+		return harness.Reply{Status: 200}
 	})
-	db := newProxy(t, s.mariadb.address())
-	d := s.serve(s.through(db), "WEBHOOK_DISPATCHER_RETRY_SCHEDULE=1s,1s,1s,1s,1s,1s")
-	idle := d.goroutines()
-	events := s.producer.traffic(registrations, 3, 100, 1)
-	eventually(t, 20*time.Second, "rows", func() error { return atLeast(s.rows("state = 2"), 50) })
+	db := harness.NewProxy(t, s.MariaDB.Address())
+	d := s.Serve(s.Through(db), "WEBHOOK_DISPATCHER_RETRY_SCHEDULE=1s,1s,1s,1s,1s,1s")
+	idle := d.Goroutines()
+	events := s.Producer.StartTraffic(harness.Registrations, 3, 100, 1)
+	harness.Eventually(t, 20*time.Second, "rows", func() error {
+		return harness.AtLeast(s.Rows("state = 2"), 50)
+	})
 
 	saw := &cuts{every: 5, done: map[string]int{}}
-	db.cutting(saw.decide)
-	eventually(t, sized(time.Minute, 5*time.Minute), "cuts of every kind", func() error {
-		return saw.enough(sized(1, 20))
+	db.Cutting(saw.decide)
+	harness.Eventually(t, harness.Sized(time.Minute, 5*time.Minute), "cuts of every kind", func() error {
+		return saw.enough(harness.Sized(1, 20))
 	})
-	db.restore(t)
-	db.reset()
-	if err := s.settled(registrations, rules, events.acknowledged()); err != nil {
+	db.Restore(t)
+	db.Reset()
+	if err := s.Settled(harness.Registrations, rules, events.Acknowledged()); err != nil {
 		t.Error(err)
 	}
-	took := s.recovers(registrations, events, recovery, d)
-	all := events.stop()
-	s.allIsWell(registrations, all)
-	total, repeats := s.repeats(all)
+	took := s.Recovers(harness.Registrations, events, harness.Recovery, d)
+	all := events.Stop()
+	s.AllIsWell(harness.Registrations, all)
+	total, repeats := s.Repeats(all)
 	if most := saw.rows; repeats > most {
 		t.Errorf("%d of %d deliveries were repeated, want %d at most", repeats, total, most)
 	}
-	doubled := s.mustNumber(`SELECT COUNT(*) - COUNT(DISTINCT webhook_id, number, at) FROM webhook_dispatcher_attempt`)
-	figure(t, "%d events × %d rules; cut: %v; positions, deliveries caught up after %s; %d repeats, %d attempts logged twice; "+
+	doubled := s.MustNumber(`SELECT COUNT(*) - COUNT(DISTINCT webhook_id, number, at) FROM webhook_dispatcher_attempt`)
+	harness.Figure(t,
+		"%d events × %d rules; cut: %v; positions, deliveries caught up after %s; %d repeats, %d attempts logged twice; "+
 		"goroutines %d idle, %d at the end; stopped in %s",
-		len(all), len(hooks), saw.done, took, repeats, doubled, idle, d.calmsDown(idle), d.terminate())
+		len(all), len(harness.Hooks), saw.done, took, repeats, doubled, idle, d.WaitIdle(idle), d.Terminate())
 }
 
-// cuts decides where connections are cut, and counts by kind and place.
+// cuts decides where connections are cut, and counts the cuts by kind and place.
 type cuts struct {
 	every int
 
 	mu   sync.Mutex // guards what follows
 	seen map[string]int
 	done map[string]int
-	rows int // that the cut statements held, or a few more
+	rows int // in the cut statements, or a few more
 }
 
-var places = map[cut]string{cutBefore: "before", cutDuring: "during", cutAfter: "after"}
+var places = map[harness.Cut]string{harness.CutBefore: "before", harness.CutDuring: "during", harness.CutAfter: "after"}
 
-// decide cuts every so many INSERTs and COMMITs of claims and results, at each place in turn.
-func (c *cuts) decide(l *link, query string) cut {
+// decide cuts some INSERTs and some COMMITs of claims and results, at each place in turn.
+func (c *cuts) decide(l *harness.Link, query string) harness.Cut {
 	kind, rows := "", 0
 	switch {
 	case strings.HasPrefix(query, "INSERT INTO webhook_dispatcher_delivery"):
-		kind, rows = "insert", strings.Count(query, registration)
+		kind, rows = "insert", strings.Count(query, harness.Registration)
 	case query == "COMMIT":
-		for _, statement := range l.queries {
+		for _, statement := range l.Queries {
 			if strings.HasPrefix(statement, "UPDATE webhook_dispatcher_delivery") {
 				kind, rows = "result", rows+1+strings.Count(statement, ",")
 				if strings.Contains(statement, "SET state = 1") {
@@ -83,7 +89,7 @@ func (c *cuts) decide(l *link, query string) cut {
 		}
 	}
 	if kind == "" {
-		return cutNowhere
+		return harness.CutNowhere
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -92,15 +98,15 @@ func (c *cuts) decide(l *link, query string) cut {
 	}
 	c.seen[kind]++
 	if c.seen[kind]%c.every != 0 {
-		return cutNowhere
+		return harness.CutNowhere
 	}
-	place := cut(c.seen[kind]/c.every%3) + cutBefore
+	place := harness.Cut(c.seen[kind]/c.every%3) + harness.CutBefore
 	c.done[kind+" "+places[place]]++
 	c.rows += rows
 	return place
 }
 
-// enough tells whether each kind was cut n times at each place.
+// enough returns an error unless each kind was cut n times at each place.
 func (c *cuts) enough(n int) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

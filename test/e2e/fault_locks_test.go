@@ -9,82 +9,89 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness"
 )
 
-// TestRowsLockedByOthers locks the queue's rows, and its tables, for longer than a lock is waited for, and makes deadlocks, while rows
-// are written and read all the time. Nothing is lost, and nothing is sent twice.
+// TestRowsLockedByOthers locks the queue's rows and its tables for longer than the lock timeout and
+// provokes deadlocks while rows are written and read. Nothing is lost or sent twice.
 func TestRowsLockedByOthers(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
-	rules := s.threeRules()
-	s.producer.create(registrations, 3)
-	s.watchOffsets(registrations)
-	d := s.serve("WEBHOOK_DISPATCHER_RETRY_SCHEDULE=1s,1s,1s,1s,1s,1s", "WEBHOOK_DISPATCHER_LOG_LEVEL=debug")
-	events := s.producer.traffic(registrations, 3, 100, 1)
-	eventually(t, 20*time.Second, "rows", func() error { return atLeast(s.rows("state = 2"), 50) })
-	held := sized(8*time.Second, 40*time.Second)
+	s := harness.NewSite(t)
+	rules := s.ThreeRules()
+	s.Producer.CreateTopic(harness.Registrations, 3)
+	s.WatchOffsets(harness.Registrations)
+	d := s.Serve("WEBHOOK_DISPATCHER_RETRY_SCHEDULE=1s,1s,1s,1s,1s,1s", "WEBHOOK_DISPATCHER_LOG_LEVEL=debug")
+	events := s.Producer.StartTraffic(harness.Registrations, 3, 100, 1)
+	harness.Eventually(t, 20*time.Second, "rows", func() error {
+		return harness.AtLeast(s.Rows("state = 2"), 50)
+	})
+	held := harness.Sized(8*time.Second, 40*time.Second)
 	var took [][2]time.Duration
 	for _, lock := range []struct{ begin, take, end string }{
 		{"START TRANSACTION", "SELECT COUNT(*) FROM (SELECT id FROM webhook_dispatcher_delivery FOR UPDATE) locked", "ROLLBACK"},
 		{"DO 0", "LOCK TABLES webhook_dispatcher_delivery WRITE, webhook_dispatcher_attempt WRITE", "UNLOCK TABLES"},
 	} {
-		session := s.session()
+		session := openSession(s)
 		session(lock.begin)
 		session(lock.take)
-		begun, before := time.Now(), len(s.taken("first"))
-		eventually(t, 10*time.Second, "events that need no row", func() error { return atLeast(len(s.taken("first")), before+300) })
+		begun, before := time.Now(), len(s.Taken("first"))
+		harness.Eventually(t, 10*time.Second, "events that need no row", func() error {
+			return harness.AtLeast(len(s.Taken("first")), before+300)
+		})
 		<-time.After(time.Until(begun.Add(held)))
 		session(lock.end)
-		took = append(took, s.recovers(registrations, events, recovery, d))
-		if err := s.settled(registrations, rules, events.acknowledged()); err != nil {
+		took = append(took, s.Recovers(harness.Registrations, events, harness.Recovery, d))
+		if err := s.Settled(harness.Registrations, rules, events.Acknowledged()); err != nil {
 			t.Error(err)
 		}
 	}
-	deadlocks := s.deadlocks(d, 3)
-	took = append(took, s.recovers(registrations, events, recovery, d))
-	all := events.stop()
-	s.allIsWell(registrations, all)
-	waits := strings.Count(d.log.String(), "Error 1205")
+	deadlocks := provokeDeadlocks(s, d, 3)
+	took = append(took, s.Recovers(harness.Registrations, events, harness.Recovery, d))
+	all := events.Stop()
+	s.AllIsWell(harness.Registrations, all)
+	waits := strings.Count(d.Log.String(), "Error 1205")
 	if waits == 0 {
 		t.Error("no statement has waited in vain for a lock")
 	}
-	total, repeats := s.repeats(all)
+	total, repeats := s.Repeats(all)
 	if repeats > 0 {
 		t.Errorf("%d of %d deliveries were repeated", repeats, total)
 	}
-	figure(t, "%d events × %d rules; rows and then tables locked for %s, %d waits in vain, %d deadlocks: "+
+	harness.Figure(t, "%d events × %d rules; rows and then tables locked for %s, %d waits in vain, %d deadlocks: "+
 		"positions, deliveries caught up after %v; stopped in %s",
-		len(all), len(hooks), held, waits, deadlocks, took, d.terminate())
+		len(all), len(harness.Hooks), held, waits, deadlocks, took, d.Terminate())
 }
 
-// session returns a function that runs statements on one connection.
-func (s *site) session() func(statement string) {
-	s.t.Helper()
-	conn, err := s.db.Conn(context.Background())
+// openSession returns a function that runs statements on one connection.
+func openSession(s *harness.Site) func(statement string) {
+	s.T.Helper()
+	conn, err := s.DB.Conn(context.Background())
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
-	s.t.Cleanup(func() { _ = conn.Close() })
+	s.T.Cleanup(func() { _ = conn.Close() })
 	return func(statement string) {
-		s.t.Helper()
+		s.T.Helper()
 		if _, err := conn.ExecContext(context.Background(), statement); err != nil {
-			s.t.Fatalf("%s: %v", statement, err)
+			s.T.Fatalf("%s: %v", statement, err)
 		}
 	}
 }
 
-// deadlocks locks rows in another order than the daemon does, until it has been the victim n times, and returns how often it was.
-func (s *site) deadlocks(d *daemon, n int) int {
-	s.t.Helper()
-	if _, err := s.db.Exec("CREATE TABLE heavy (a INT)"); err != nil {
-		s.t.Fatal(err)
+// provokeDeadlocks locks rows in another order than the daemon until the daemon has been the victim
+// n times, and returns how often it was.
+func provokeDeadlocks(s *harness.Site, d *harness.Daemon, n int) int {
+	s.T.Helper()
+	if _, err := s.DB.Exec("CREATE TABLE heavy (a INT)"); err != nil {
+		s.T.Fatal(err)
 	}
-	victim := func() int { return strings.Count(d.log.String(), "Error 1213") }
-	// Where two fit, the one that has changed less is undone.
+	victim := func() int { return strings.Count(d.Log.String(), "Error 1213") }
+	// The database rolls back the transaction that has changed fewer rows.
 	const heavy = "INSERT INTO heavy SELECT 1 FROM (SELECT 1 FROM webhook_dispatcher_delivery LIMIT 200) some"
 	ctx := context.Background()
 	provoke := func() error {
-		tx, err := s.db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted})
+		tx, err := s.DB.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted})
 		if err != nil {
 			return err
 		}
@@ -104,11 +111,11 @@ func (s *site) deadlocks(d *daemon, n int) int {
 		}
 		return nil
 	}
-	eventually(s.t, 40*time.Second, "deadlocks", func() error {
+	harness.Eventually(s.T, 40*time.Second, "deadlocks", func() error {
 		if err := provoke(); err != nil {
 			return err
 		}
-		return atLeast(victim(), n)
+		return harness.AtLeast(victim(), n)
 	})
 	return victim()
 }

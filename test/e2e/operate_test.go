@@ -8,15 +8,17 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness"
 )
 
-// TestMigrate goes the way of a first installation, with its wrong turns.
+// TestMigrate follows a first installation, with its mistakes.
 func TestMigrate(t *testing.T) {
 	t.Parallel()
-	s := emptySite(t) // as Django left it
+	s := harness.EmptySite(t) // as Django left it
 	refuses := func(account string, says []string, args ...string) {
 		t.Helper()
-		_, stderr, code := s.try(account, nil, args...)
+		_, stderr, code := s.Try(account, nil, args...)
 		if code != 1 {
 			t.Errorf("%v with the account of %s: exit code %d, want 1: %s", args, account, code, stderr)
 		}
@@ -26,80 +28,82 @@ func TestMigrate(t *testing.T) {
 			}
 		}
 	}
-	// The account of migrate sees its own tables alone, so what is refused beside Django is tried with the owner's account too.
-	owner := []string{"WEBHOOK_DISPATCHER_MYSQL_DSN=" + s.dsn("lms")}
-	_, stderr, code := s.try("migrate", owner, "migrate", "--with-plugin-tables")
+	// The account of migrate sees only its own tables, so the test also tries the owner's account.
+	owner := []string{"WEBHOOK_DISPATCHER_MYSQL_DSN=" + s.DSN("lms")}
+	_, stderr, code := s.Try("migrate", owner, "migrate", "--with-plugin-tables")
 	if code != 1 || !strings.Contains(stderr, "--with-plugin-tables is refused") || !strings.Contains(stderr, "django_migrations") {
 		t.Errorf("migrate --with-plugin-tables beside Django: exit code %d: %s", code, stderr)
 	}
 	refuses("serve", []string{"migrate"}, "migrate")
 	const tables = `SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = ? AND table_name LIKE 'webhook\_%'`
-	if n := s.mustNumber(tables, s.database); n > 0 {
+	if n := s.MustNumber(tables, s.Database); n > 0 {
 		t.Errorf("%d tables were made by a refused migrate", n)
 	}
 
-	// serve says that the schema is behind, first in /readyz, then with its end.
-	d := s.launch()
-	d.waitTrouble("database", "migrate", 20*time.Second)
-	if code := d.exit(time.Minute); code != 1 || !strings.Contains(lastLines(d.log.String(), 1), "migrate") {
-		t.Errorf("serve without tables: exit code %d, says %s", code, lastLines(d.log.String(), 1))
+	// serve reports that the schema is behind in /readyz, and then exits.
+	d := s.Launch()
+	d.WaitNotReady("database", "migrate", 20*time.Second)
+	if code := d.WaitExit(time.Minute); code != 1 || !strings.Contains(harness.LastLines(d.Log.String(), 1), "migrate") {
+		t.Errorf("serve without tables: exit code %d, says %s", code, harness.LastLines(d.Log.String(), 1))
 	}
 
-	// A schema that comes while serve waits is taken. Several migrations at once do it once.
-	s.producer.create(registrations, 1)
-	d = s.launch()
-	eventually(t, 20*time.Second, "the health server", func() error { _, _, err := d.get("/livez"); return err })
+	// serve accepts a schema that is migrated while it waits. Concurrent migrations run once.
+	s.Producer.CreateTopic(harness.Registrations, 1)
+	d = s.Launch()
+	harness.Eventually(t, 20*time.Second, "the health server", func() error { _, _, err := d.Get("/livez"); return err })
 	errs := make([]func() error, 3)
 	for i := range errs {
 		errs[i] = func() error {
-			if out, stderr, code := s.try("migrate", nil, "migrate"); code != 0 {
+			if out, stderr, code := s.Try("migrate", nil, "migrate"); code != 0 {
 				return errors.New(out + stderr)
 			}
 			return nil
 		}
 	}
-	if err := together(errs...); err != nil {
+	if err := harness.Together(errs...); err != nil {
 		t.Fatal(err)
 	}
-	s.grant()
-	took := d.waitReady(20 * time.Second)
-	d.terminate()
-	if out := s.run("migrate", "migrate"); !strings.Contains(out, "nothing was to do") {
+	s.Grant()
+	took := d.WaitReady(20 * time.Second)
+	d.Terminate()
+	if out := s.Run("migrate", "migrate"); !strings.Contains(out, "nothing was to do") {
 		t.Errorf("a migrate that has nothing to do says %q", out)
 	}
-	figure(t, "serve became ready %s after three migrations at once", took)
+	harness.Figure(t, "serve became ready %s after three migrations at once", took)
 }
 
-// TestDatabaseWithoutDjango makes the plugin's tables by the daemon, for those who have no LMS beside it.
+// TestDatabaseWithoutDjango lets the daemon create the plugin's tables, for installations without
+// an LMS.
 func TestDatabaseWithoutDjango(t *testing.T) {
 	t.Parallel()
-	s := emptySite(t)
+	s := harness.EmptySite(t)
 	for _, table := range []string{"django_migrations", "openedx_webhooks_webhook", "openedx_webhooks_webfilter"} {
-		if _, err := s.db.Exec("DROP TABLE " + table); err != nil {
+		if _, err := s.DB.Exec("DROP TABLE " + table); err != nil {
 			t.Fatal(err)
 		}
 	}
-	owner := []string{"WEBHOOK_DISPATCHER_MYSQL_DSN=" + s.dsn("lms")}
+	owner := []string{"WEBHOOK_DISPATCHER_MYSQL_DSN=" + s.DSN("lms")}
 	for range 2 {
-		out, stderr, code := s.try("migrate", owner, "migrate", "--with-plugin-tables")
+		out, stderr, code := s.Try("migrate", owner, "migrate", "--with-plugin-tables")
 		if code != 0 || !strings.Contains(out, "plugin's tables are there") {
 			t.Fatalf("exit code %d: %s%s", code, out, stderr)
 		}
 	}
-	s.grant()
+	s.Grant()
 	// Django's own models work on these tables.
-	django := s.orm()
-	django.add(map[string]any{"event": registrationRule, "webhook_url": s.url("hook")})
-	s.producer.create(registrations, 1)
-	d := s.serve()
-	s.delivers("hook", s.producer.publish(registrations, 1, 1, 5), 20*time.Second)
-	d.terminate()
+	django := s.ORM()
+	django.Add(map[string]any{"event": harness.RegistrationRule, "webhook_url": s.URL("hook")})
+	s.Producer.CreateTopic(harness.Registrations, 1)
+	d := s.Serve()
+	s.Delivers("hook", s.Producer.Publish(harness.Registrations, 1, 1, 5), 20*time.Second)
+	d.Terminate()
 }
 
-// TestWrongSettings starts serve with what cannot work. Each time it must say which setting, and what to do, and show no secret.
+// TestWrongSettings starts serve with settings that cannot work. It must name the setting and the
+// fix, and show no secret.
 func TestWrongSettings(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := harness.NewSite(t)
 	const secret = "canary-secret-42de"
 	for name, c := range map[string]struct {
 		settings []string
@@ -119,10 +123,10 @@ func TestWrongSettings(t *testing.T) {
 			[]string{"WEBHOOK_DISPATCHER_KAFKA_CA_FILE=/nowhere.pem"}, 2, []string{"WEBHOOK_DISPATCHER_KAFKA_CA_FILE", "/nowhere.pem"},
 		},
 		"port taken": {
-			[]string{"WEBHOOK_DISPATCHER_LISTEN=" + s.kafka.address()}, 1, []string{"WEBHOOK_DISPATCHER_LISTEN", "address already in use"},
+			[]string{"WEBHOOK_DISPATCHER_LISTEN=" + s.Kafka.Address()}, 1, []string{"WEBHOOK_DISPATCHER_LISTEN", "address already in use"},
 		},
 	} {
-		_, stderr, code := s.try("serve", c.settings, "serve")
+		_, stderr, code := s.Try("serve", c.settings, "serve")
 		if code != c.code {
 			t.Errorf("%s: exit code %d, want %d: %s", name, code, c.code, stderr)
 		}
@@ -137,24 +141,24 @@ func TestWrongSettings(t *testing.T) {
 	}
 }
 
-// TestRefusedByTheDatabase starts serve with credentials and rights that the database refuses: it waits, as for a database that is
-// away, and says why.
+// TestRefusedByTheDatabase starts serve with an address, credentials and rights that do not work.
+// It waits, as it does for an unreachable database, and says why.
 func TestRefusedByTheDatabase(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := harness.NewSite(t)
 	const secret = "canary-secret-b3a0"
 	for name, c := range map[string]struct{ dsn, says string }{
-		"wrong password": {strings.Replace(s.dsn("dispatcher_serve"), ":dispatcher_serve@", ":"+secret+"@", 1), "denied"},
-		"no such schema": {strings.Replace(s.dsn("dispatcher_serve"), "/"+s.database, "/nowhere", 1), "denied"},
-		"nobody there":   {strings.Replace(s.dsn("dispatcher_serve"), s.mariadb.address(), "127.0.0.1:1", 1), "refused"},
+		"wrong password": {strings.Replace(s.DSN("dispatcher_serve"), ":dispatcher_serve@", ":"+secret+"@", 1), "denied"},
+		"no such schema": {strings.Replace(s.DSN("dispatcher_serve"), "/"+s.Database, "/nowhere", 1), "denied"},
+		"nobody there":   {strings.Replace(s.DSN("dispatcher_serve"), s.MariaDB.Address(), "127.0.0.1:1", 1), "refused"},
 	} {
-		d := s.launch("WEBHOOK_DISPATCHER_MYSQL_DSN=" + c.dsn)
-		t.Logf("%s: %s", name, d.waitTrouble("database", c.says, 20*time.Second))
-		if status, _, err := d.get("/livez"); err != nil || status != http.StatusOK {
+		d := s.Launch("WEBHOOK_DISPATCHER_MYSQL_DSN=" + c.dsn)
+		t.Logf("%s: %s", name, d.WaitNotReady("database", c.says, 20*time.Second))
+		if status, _, err := d.Get("/livez"); err != nil || status != http.StatusOK {
 			t.Errorf("%s: /livez answers %d %v", name, status, err)
 		}
-		d.terminate()
-		if strings.Contains(d.log.String(), secret) {
+		d.Terminate()
+		if strings.Contains(d.Log.String(), secret) {
 			t.Errorf("%s: the log holds the password", name)
 		}
 	}

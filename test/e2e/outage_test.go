@@ -5,67 +5,75 @@ package e2e
 import (
 	"testing"
 	"time"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness"
 )
 
-// recovery is how long it may take after the end of a fault until deliveries go on.
-const recovery = 30 * time.Second
-
-// TestServersThatRestart takes away and gives back the broker, then the database, each once in good order and once by SIGKILL, while
-// a stream of events goes on. One rule fails every now and then, so that rows are written and read all the time.
+// TestServersThatRestart restarts the broker and then the database, each once by SIGTERM and once
+// by SIGKILL, during a stream of events. One rule fails now and then, so that rows are written and
+// read all the time.
 func TestServersThatRestart(t *testing.T) {
 	t.Parallel()
-	kafka, mariadb := ownServer(t, "kafka"), ownServer(t, "mariadb")
-	s := newSite(t, kafka, mariadb)
-	s.lean = true
-	s.on("failing", func(n int, r *received) reply {
+	kafka, mariadb := harness.OwnServer(t, "kafka"), harness.OwnServer(t, "mariadb")
+	s := harness.NewSite(t, kafka, mariadb)
+	s.Lean = true
+	s.On("failing", func(n int, r *harness.Received) harness.Reply {
 		if n == 1 && r.At.UnixNano()%4 == 0 {
-			return reply{status: 500}
+			return harness.Reply{Status: 500}
 		}
-		return reply{status: 200}
+		return harness.Reply{Status: 200}
 	})
-	for _, hook := range hooks {
-		s.rule(hook)
+	for _, hook := range harness.Hooks {
+		s.Rule(hook)
 	}
-	s.producer.create(registrations, 3)
-	s.watchOffsets(registrations)
-	d := s.serve("WEBHOOK_DISPATCHER_RETRY_SCHEDULE=1s,1s,1s,1s,1s,1s")
-	stream := s.publish("--type", "student.registration.completed", "--count", "100000", "--rate", "150")
-	eventually(t, 30*time.Second, "the first events", func() error { return atLeast(len(s.taken("first")), 100) })
+	s.Producer.CreateTopic(harness.Registrations, 3)
+	s.WatchOffsets(harness.Registrations)
+	d := s.Serve("WEBHOOK_DISPATCHER_RETRY_SCHEDULE=1s,1s,1s,1s,1s,1s")
+	stream := s.Publish("--type", "student.registration.completed", "--count", "100000", "--rate", "150")
+	harness.Eventually(t, 30*time.Second, "the first events", func() error {
+		return harness.AtLeast(len(s.Taken("first")), 100)
+	})
 
 	var took []time.Duration
-	for _, server := range []*server{kafka, mariadb} {
+	for _, server := range []*harness.Server{kafka, mariadb} {
 		for _, kill := range []bool{false, true} {
-			without := len(s.taken("first"))
-			server.down(t, kill)
+			without := len(s.Taken("first"))
+			server.Stop(t, kill)
 			if server == mariadb {
-				// Away for a while, with events coming: rows cannot be written, and nothing that needs one is released.
-				d.waitTrouble("database", "", 10*time.Second)
-				// What needs no row goes on, for a window's worth behind the first event that needs one.
-				eventually(t, 40*time.Second, "events without a database", func() error { return atLeast(len(s.taken("first")), without+300) })
+				// The database stays away for a while: rows cannot be written, and events that need
+				// one are not released.
+				d.WaitNotReady("database", "", 10*time.Second)
+				// Other events continue, up to a window after the first event that needs a row.
+				harness.Eventually(t, 40*time.Second, "events without a database", func() error {
+					return harness.AtLeast(len(s.Taken("first")), without+300)
+				})
 			}
-			if err := server.up(); err != nil {
+			if err := server.Start(); err != nil {
 				t.Fatal(err)
 			}
 			fault := time.Now()
-			d.waitReady(recovery)
+			d.WaitReady(harness.Recovery)
 			before := map[string]int{}
-			for _, hook := range hooks {
-				before[hook] = len(s.taken(hook))
+			for _, hook := range harness.Hooks {
+				before[hook] = len(s.Taken(hook))
 			}
-			for _, hook := range hooks {
-				eventually(t, time.Until(fault.Add(recovery)), hook+" gets events again", func() error {
-					return atLeast(len(s.taken(hook)), before[hook]+20)
+			for _, hook := range harness.Hooks {
+				harness.Eventually(t, time.Until(fault.Add(harness.Recovery)), hook+" gets events again", func() error {
+					return harness.AtLeast(len(s.Taken(hook)), before[hook]+20)
 				})
 			}
 			took = append(took, time.Since(fault).Round(10*time.Millisecond))
 		}
 	}
-	events := stream.stop()
-	eventually(t, 90*time.Second, "every event at every rule", func() error { return s.missing(events) })
-	eventually(t, 20*time.Second, "offsets", func() error { return s.producer.allCommitted(registrations) })
-	eventually(t, 90*time.Second, "rows", s.allDelivered)
-	total, repeats := s.repeats(events)
-	states, err := s.states()
-	figure(t, "%d events × %d rules; going on after restarts of broker and database: %v; %d repeats, %.1f %%; rows %v %v; stopped in %s",
-		len(events), len(hooks), took, repeats, 100*float64(repeats)/float64(total), states, err, d.terminate())
+	events := stream.Stop()
+	harness.Eventually(t, 90*time.Second, "every event at every rule", func() error {
+		return s.Missing(events)
+	})
+	s.Producer.WaitCommitted(20*time.Second, harness.Registrations)
+	harness.Eventually(t, 90*time.Second, "rows", s.AllDelivered)
+	total, repeats := s.Repeats(events)
+	states, err := s.States()
+	harness.Figure(t,
+		"%d events × %d rules; going on after restarts of broker and database: %v; %d repeats, %.1f %%; rows %v %v; stopped in %s",
+		len(events), len(harness.Hooks), took, repeats, 100*float64(repeats)/float64(total), states, err, d.Terminate())
 }

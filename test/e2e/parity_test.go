@@ -14,20 +14,23 @@ import (
 	"time"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness"
 )
 
-// notOnBus are the signals that the bus cannot carry, with the reason.
+// notOnBus are the signals that the bus cannot carry, with reasons.
 var notOnBus = map[string]string{
 	"COURSE_CERTIFICATE_CONFIG_CHANGED": "a field is a file, for which Avro has no type",
 	"COURSE_CERTIFICATE_CONFIG_DELETED": "a field is a file, for which Avro has no type",
 	"SUBSIDY_REDEMPTION_REVERSED":       "registries refuse its schema: its namespace holds a hyphen",
 }
 
-// TestEveryEventHasThePluginsBytes sends every event that the real publisher can send, full, sparse and odd, to two rules: one for JSON
-// and one for forms. Each body must be the one that the plugin's own code makes of the same event in the publisher's process.
+// TestEveryEventHasThePluginsBytes sends every event that the real publisher can send, full, sparse
+// and odd, to a rule for JSON and a rule for forms. Each body must equal what the plugin's own code
+// makes of the event in the publisher's process.
 func TestEveryEventHasThePluginsBytes(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := harness.NewSite(t)
 	catalogue, err := schema.LoadCatalogue()
 	if err != nil {
 		t.Fatal(err)
@@ -39,32 +42,34 @@ func TestEveryEventHasThePluginsBytes(t *testing.T) {
 		}
 		wanted[signal.Type] = true
 		for i, hook := range []string{"json", "form"} {
-			if _, err := s.db.Exec(`INSERT INTO openedx_webhooks_webhook (created, modified, event, webhook_url, enabled, use_www_form_encoding)
-  VALUES (UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), ?, ?, 1, ?)`, signal.Constant, s.url(hook), i); err != nil {
+			if _, err := s.DB.Exec(`INSERT INTO openedx_webhooks_webhook (created, modified, event, webhook_url, enabled, use_www_form_encoding)
+  VALUES (UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), ?, ?, 1, ?)`, signal.Constant, s.URL(hook), i); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	publisher := s.publish("--all", "--bodies", "--create-topics", "3")
-	d := s.serve("WEBHOOK_DISPATCHER_TOPICS=*", slowHandOff)
-	events := publisher.all()
+	publisher := s.Publish("--all", "--bodies", "--create-topics", "3")
+	d := s.Serve("WEBHOOK_DISPATCHER_TOPICS=*", harness.SlowHandOff)
+	events := publisher.All()
 	topics := map[string]bool{}
 	for _, e := range events {
 		delete(wanted, e.Type)
-		topics[strings.TrimPrefix(e.Topic, s.prefix+"-")] = true
+		topics[strings.TrimPrefix(e.Topic, s.Prefix+"-")] = true
 	}
 	if len(wanted) > 0 {
 		t.Errorf("the publisher has not sent %v", slices.Collect(maps.Keys(wanted)))
 	}
 	for _, hook := range []string{"json", "form"} {
-		eventually(t, time.Minute, hook, func() error { return want("number of events", len(s.taken(hook)), len(events)) })
+		harness.Eventually(t, time.Minute, hook, func() error {
+			return harness.Want("number of events", len(s.Taken(hook)), len(events))
+		})
 	}
 	for topic := range topics {
-		eventually(t, 10*time.Second, "offsets of "+topic, func() error { return s.producer.allCommitted(topic) })
+		s.Producer.WaitCommitted(10*time.Second, topic)
 	}
-	requests := map[string]received{}
+	requests := map[string]harness.Received{}
 	for _, hook := range []string{"json", "form"} {
-		for _, request := range s.got(hook) {
+		for _, request := range s.Got(hook) {
 			requests[hook+" "+request.Event] = request
 		}
 	}
@@ -82,15 +87,15 @@ func TestEveryEventHasThePluginsBytes(t *testing.T) {
 			}
 		}
 	}
-	if rows := s.rows("TRUE"); rows > 0 {
+	if rows := s.Rows("TRUE"); rows > 0 {
 		t.Errorf("%d rows were written though every request was answered with 200", rows)
 	}
-	figure(t, "%d events of %d topics, %d bodies, %d of them equal but for the order in a map; stopped in %s",
-		len(events), len(topics), 2*len(events), sorted, d.terminate())
+	harness.Figure(t, "%d events of %d topics, %d bodies, %d of them equal but for the order in a map; stopped in %s",
+		len(events), len(topics), 2*len(events), sorted, d.Terminate())
 }
 
-// checkRequest checks all of a request but its body.
-func checkRequest(hook string, r *received) error {
+// checkRequest checks everything of a request except its body.
+func checkRequest(hook string, r *harness.Received) error {
 	contentType := map[string]string{"json": "application/json", "form": "application/x-www-form-urlencoded"}[hook]
 	var errs []error
 	if r.Method != "POST" {
@@ -110,12 +115,12 @@ func checkRequest(hook string, r *received) error {
 	return errors.Join(errs...)
 }
 
-// sameButForMapOrder returns nil when two bodies differ in the order of keys alone: the publisher sorts the keys of maps, so what
-// the plugin sends in process and what can be made of the record differ there.
+// sameButForMapOrder returns an error unless two bodies differ only in the order of keys. The
+// publisher sorts the keys of maps, so the record has lost the order that the plugin uses.
 func sameButForMapOrder(hook, got, wanted string) error {
 	different := fmt.Errorf("body differs\n got: %s\nwant: %s", got, wanted)
 	if hook == "form" {
-		// A map inside a list is one value, in Python's spelling: its parts are compared as a set.
+		// A map in a list is one value in Python's spelling; its parts are compared as a set.
 		parts := func(body string) []string {
 			text, _ := url.QueryUnescape(body)
 			list := strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune("&,{}[] ", r) })

@@ -7,61 +7,71 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness"
 )
 
-// TestRowsFollowTheirRule changes rules through Django while deliveries of theirs wait as rows: the body is frozen, the URL is read at
-// each attempt, a disabled rule's rows wait, a deleted rule's are dead.
+// TestRowsFollowTheirRule changes rules through Django while they have rows waiting. Bodies do not
+// change, URLs are read at each attempt, rows of a disabled rule wait, and those of a deleted rule
+// are dead-lettered.
 func TestRowsFollowTheirRule(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
-	s.producer.create(registrations, 1)
-	django := s.orm()
+	s := harness.NewSite(t)
+	s.Producer.CreateTopic(harness.Registrations, 1)
+	django := s.ORM()
 	rules := map[string]int{}
 	for _, hook := range []string{"moved", "disabled", "deleted", "wrong"} {
-		s.on(hook, answers(500))
-		rules[hook] = django.add(map[string]any{"event": registrationRule, "webhook_url": s.url(hook)})
+		s.On(hook, harness.Answers(500))
+		rules[hook] = django.Add(map[string]any{"event": harness.RegistrationRule, "webhook_url": s.URL(hook)})
 	}
-	d := s.serve("WEBHOOK_DISPATCHER_RETRY_SCHEDULE=3s,3s,3s,3s,3s,3s,3s,3s,3s,3s,3s,3s")
-	s.producer.publish(registrations, 1, 1, 1)
+	d := s.Serve("WEBHOOK_DISPATCHER_RETRY_SCHEDULE=3s,3s,3s,3s,3s,3s,3s,3s,3s,3s,3s,3s")
+	s.Producer.Publish(harness.Registrations, 1, 1, 1)
 	for hook, id := range rules {
-		eventually(t, 20*time.Second, "a row of "+hook, func() error { return want("state", s.row(strconv.Itoa(id)).state, "pending") })
+		harness.Eventually(t, 20*time.Second, "a row of "+hook, func() error {
+			return harness.Want("state", s.Row(strconv.Itoa(id)).State, "pending")
+		})
 	}
-	state := func(hook string) row { return s.row(strconv.Itoa(rules[hook])) }
+	state := func(hook string) harness.Row { return s.Row(strconv.Itoa(rules[hook])) }
 
-	django.edit(rules["moved"], map[string]any{"webhook_url": s.url("elsewhere"), "use_www_form_encoding": true})
-	django.edit(rules["disabled"], map[string]any{"enabled": false})
-	django.edit(rules["wrong"], map[string]any{"webhook_url": "ftp://127.0.0.1/"})
-	django.remove(rules["deleted"])
+	django.Edit(rules["moved"], map[string]any{"webhook_url": s.URL("elsewhere"), "use_www_form_encoding": true})
+	django.Edit(rules["disabled"], map[string]any{"enabled": false})
+	django.Edit(rules["wrong"], map[string]any{"webhook_url": "ftp://127.0.0.1/"})
+	django.Remove(rules["deleted"])
 	edited := time.Now()
-	eventually(t, 20*time.Second, "the moved rule's row", func() error { return want("state", state("moved").state, "delivered") })
-	if old, moved := s.got("moved")[0], s.got("elsewhere")[0]; old.ID != moved.ID || old.Body != moved.Body ||
+	harness.Eventually(t, 20*time.Second, "the moved rule's row", func() error {
+		return harness.Want("state", state("moved").State, "delivered")
+	})
+	if old, moved := s.Got("moved")[0], s.Got("elsewhere")[0]; old.ID != moved.ID || old.Body != moved.Body ||
 		moved.Header.Get("Content-Type") != "application/json" {
 		t.Errorf("after the edit the delivery has another id or body: %s %s", old.ID, moved.ID)
 	}
-	deleted := eventually(t, time.Minute, "the deleted rule's row", func() error {
+	deleted := harness.Eventually(t, time.Minute, "the deleted rule's row", func() error {
 		r := state("deleted")
-		return want("row", fmt.Sprint(r.state, " ", r.reason), "dead rule_deleted")
+		return harness.Want("row", fmt.Sprint(r.State, " ", r.Reason), "dead rule_deleted")
 	})
-	tries := map[string]int{"disabled": s.count("disabled"), "wrong": s.count("wrong")}
-	throughout(t, time.Until(edited.Add(10*time.Second)), "rows of rules that cannot be sent", func() error {
+	tries := map[string]int{"disabled": s.Count("disabled"), "wrong": s.Count("wrong")}
+	harness.Throughout(t, time.Until(edited.Add(10*time.Second)), "rows of rules that cannot be sent", func() error {
 		for hook, n := range tries {
-			if err := want("requests of "+hook, s.count(hook), n); err != nil {
+			if err := harness.Want("requests of "+hook, s.Count(hook), n); err != nil {
 				return err
 			}
-			if err := want("state of "+hook, state(hook).state, "pending"); err != nil {
+			if err := harness.Want("state of "+hook, state(hook).State, "pending"); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	s.on("disabled", answers(200))
-	s.on("wrong", answers(200))
-	django.edit(rules["disabled"], map[string]any{"enabled": true})
-	django.edit(rules["wrong"], map[string]any{"webhook_url": s.url("wrong")})
+	s.On("disabled", harness.Answers(200))
+	s.On("wrong", harness.Answers(200))
+	django.Edit(rules["disabled"], map[string]any{"enabled": true})
+	django.Edit(rules["wrong"], map[string]any{"webhook_url": s.URL("wrong")})
 	again := time.Now()
 	for _, hook := range []string{"disabled", "wrong"} {
-		eventually(t, 20*time.Second, hook+" again", func() error { return want("state", state(hook).state, "delivered") })
+		harness.Eventually(t, 20*time.Second, hook+" again", func() error {
+			return harness.Want("state", state(hook).State, "delivered")
+		})
 	}
-	figure(t, "row of a deleted rule dead after %s; rows sent %s after their rules were good again; stopped in %s",
-		deleted, since(again), d.terminate())
+	harness.Figure(t,
+		"row of a deleted rule dead after %s; rows sent %s after their rules were good again; stopped in %s",
+		deleted, harness.Since(again), d.Terminate())
 }

@@ -14,16 +14,18 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness"
 )
 
-// The offsets of the broker's secured listeners from its port.
+// The secured listeners of the broker, as offsets from its port.
 const saslTLS, tlsOnly, saslPlain = 2, 3, 4
 
-// TestSecuredKafka reads through each of the broker's secured listeners.
+// TestSecuredKafka consumes from each of the broker's secured listeners.
 func TestSecuredKafka(t *testing.T) {
 	t.Parallel()
-	w := shared(t)
-	ca := "WEBHOOK_DISPATCHER_KAFKA_CA_FILE=" + filepath.Join(w.kafka.dir, "tls", "ca.pem")
+	kafka := harness.SharedKafka(t)
+	ca := "WEBHOOK_DISPATCHER_KAFKA_CA_FILE=" + filepath.Join(kafka.Dir, "tls", "ca.pem")
 	credentials := []string{"EVENT_BUS_KAFKA_API_KEY=dispatcher", "EVENT_BUS_KAFKA_API_SECRET=dispatcher-secret"}
 	mechanism := func(name string) string { return "WEBHOOK_DISPATCHER_KAFKA_SASL_MECHANISM=" + name }
 	for name, c := range map[string]struct {
@@ -38,25 +40,25 @@ func TestSecuredKafka(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newSite(t)
-			s.rule("hook")
-			s.producer.create(registrations, 1)
-			ids := s.producer.publish(registrations, 1, 1, 20)
-			d := s.serve(append(c.settings, "EVENT_BUS_KAFKA_BOOTSTRAP_SERVERS="+w.kafka.at(c.port))...)
-			s.delivers("hook", ids, 20*time.Second)
-			eventually(t, 10*time.Second, "offsets", func() error { return s.producer.allCommitted(registrations) })
-			d.terminate()
+			s := harness.NewSite(t)
+			s.Rule("hook")
+			s.Producer.CreateTopic(harness.Registrations, 1)
+			ids := s.Producer.Publish(harness.Registrations, 1, 1, 20)
+			d := s.Serve(append(c.settings, "EVENT_BUS_KAFKA_BOOTSTRAP_SERVERS="+kafka.AddressAt(c.port))...)
+			s.Delivers("hook", ids, 20*time.Second)
+			s.Producer.WaitCommitted(10*time.Second, harness.Registrations)
+			d.Terminate()
 		})
 	}
 }
 
-// TestRefusedByKafka has something wrong in the settings of the connection each time: the daemon goes on trying, reads nothing, and
-// /readyz and the log tell why without a secret.
+// TestRefusedByKafka has wrong connection settings. The daemon keeps trying and reads nothing;
+// /readyz and the log say why without showing a secret.
 func TestRefusedByKafka(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
-	s.producer.create(registrations, 1)
-	ca := "WEBHOOK_DISPATCHER_KAFKA_CA_FILE=" + filepath.Join(s.kafka.dir, "tls", "ca.pem")
+	s := harness.NewSite(t)
+	s.Producer.CreateTopic(harness.Registrations, 1)
+	ca := "WEBHOOK_DISPATCHER_KAFKA_CA_FILE=" + filepath.Join(s.Kafka.Dir, "tls", "ca.pem")
 	const secret = "canary-secret-77aa"
 	for name, c := range map[string]struct {
 		port     int
@@ -68,28 +70,29 @@ func TestRefusedByKafka(t *testing.T) {
 		"no credentials": {saslPlain, nil, "sasl"},
 		"no TLS":         {tlsOnly, nil, "tls"},
 	} {
-		d := s.launch(append(c.settings, "EVENT_BUS_KAFKA_BOOTSTRAP_SERVERS="+s.kafka.at(c.port))...)
-		t.Logf("%s: %s", name, d.waitTrouble("kafka", c.says, 30*time.Second))
-		d.terminate()
-		if strings.Contains(d.log.String(), secret) {
+		d := s.Launch(append(c.settings, "EVENT_BUS_KAFKA_BOOTSTRAP_SERVERS="+s.Kafka.AddressAt(c.port))...)
+		t.Logf("%s: %s", name, d.WaitNotReady("kafka", c.says, 30*time.Second))
+		d.Terminate()
+		if strings.Contains(d.Log.String(), secret) {
 			t.Errorf("%s: the log holds the password", name)
 		}
 	}
 }
 
-// TestRegistryBehindAProxy puts a proxy before the registry that serves it under another path and asks for basic authentication, and
-// that is away at first: the partition waits, and nothing becomes undecodable.
+// TestRegistryBehindAProxy puts the registry behind a proxy with another path and basic
+// authentication, which is down at first. The partition waits, and nothing becomes undecodable.
 func TestRegistryBehindAProxy(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
-	target, err := url.Parse(s.registry)
+	s := harness.NewSite(t)
+	target, err := url.Parse(s.Registry)
 	if err != nil {
 		t.Fatal(err)
 	}
 	const user, password = "registry-user", "canary-secret-91bc"
 	var away atomic.Int32
 	var refused, served atomic.Int32
-	away.Store(http.StatusNotFound) // as of a proxy that does not know the path yet: no proof that the schema is unknown
+	// A proxy that does not know the path yet; this does not prove that the schema is unknown.
+	away.Store(http.StatusNotFound)
 	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
 		r.SetURL(target)
 		r.Out.URL.Path = target.Path + strings.TrimPrefix(r.In.URL.Path, "/some/path")
@@ -111,70 +114,74 @@ func TestRegistryBehindAProxy(t *testing.T) {
 		}
 	}))
 	t.Cleanup(front.Close)
-	s.rule("hook")
-	s.producer.create(registrations, 2)
-	ids := s.producer.publish(registrations, 2, 1, 50)
+	s.Rule("hook")
+	s.Producer.CreateTopic(harness.Registrations, 2)
+	ids := s.Producer.Publish(harness.Registrations, 2, 1, 50)
 	behind := "EVENT_BUS_KAFKA_SCHEMA_REGISTRY_URL=" + front.URL + "/some/path/"
 
-	wrong := s.launch(behind, "EVENT_BUS_KAFKA_SCHEMA_REGISTRY_API_KEY="+user, "EVENT_BUS_KAFKA_SCHEMA_REGISTRY_API_SECRET=wrong")
-	waits := func(d *daemon, status string) {
+	wrong := s.Launch(behind, "EVENT_BUS_KAFKA_SCHEMA_REGISTRY_API_KEY="+user, "EVENT_BUS_KAFKA_SCHEMA_REGISTRY_API_SECRET=wrong")
+	waits := func(d *harness.Daemon, status string) {
 		t.Helper()
-		if text := d.waitTrouble("registry", status, 30*time.Second); !strings.Contains(text, front.URL) {
+		if text := d.WaitNotReady("registry", status, 30*time.Second); !strings.Contains(text, front.URL) {
 			t.Errorf("/readyz does not name the registry: %s", text)
 		}
 	}
 	waits(wrong, "401")
-	wrong.terminate()
+	wrong.Terminate()
 
-	d := s.launch(behind, "EVENT_BUS_KAFKA_SCHEMA_REGISTRY_API_KEY="+user, "EVENT_BUS_KAFKA_SCHEMA_REGISTRY_API_SECRET="+password)
+	d := s.Launch(behind, "EVENT_BUS_KAFKA_SCHEMA_REGISTRY_API_KEY="+user, "EVENT_BUS_KAFKA_SCHEMA_REGISTRY_API_SECRET="+password)
 	for _, status := range []int{http.StatusNotFound, http.StatusForbidden, http.StatusInternalServerError} {
 		away.Store(int32(status))
 		waits(d, strconv.Itoa(status))
 	}
-	if n := s.count("hook") + s.mustNumber("SELECT COUNT(*) FROM webhook_dispatcher_undecodable"); n != 0 {
+	if n := s.Count("hook") + s.MustNumber("SELECT COUNT(*) FROM webhook_dispatcher_undecodable"); n != 0 {
 		t.Errorf("%d events were delivered or given up without a schema", n)
 	}
-	at, err := s.producer.committed(registrations)
+	at, err := s.Producer.Committed(harness.Registrations)
 	if err != nil || at[0]+at[1] != 0 {
 		t.Errorf("committed without a schema: %v %v", at, err)
 	}
 	away.Store(0)
-	took := s.delivers("hook", ids, 30*time.Second)
-	d.waitReady(10 * time.Second)
-	away.Store(http.StatusServiceUnavailable) // a schema that is known is not asked for again
-	ids = append(ids, s.producer.publish(registrations, 2, 51, 60)...)
-	s.delivers("hook", ids, 10*time.Second)
-	eventually(t, 10*time.Second, "offsets", func() error { return s.producer.allCommitted(registrations) })
-	d.terminate()
-	for _, daemon := range []*daemon{wrong, d} {
-		if strings.Contains(daemon.log.String(), password) {
+	took := s.Delivers("hook", ids, 30*time.Second)
+	d.WaitReady(10 * time.Second)
+	away.Store(http.StatusServiceUnavailable) // a known schema is not requested again
+	ids = append(ids, s.Producer.Publish(harness.Registrations, 2, 51, 60)...)
+	s.Delivers("hook", ids, 10*time.Second)
+	s.Producer.WaitCommitted(10*time.Second, harness.Registrations)
+	d.Terminate()
+	for _, daemon := range []*harness.Daemon{wrong, d} {
+		if strings.Contains(daemon.Log.String(), password) {
 			t.Error("the log holds the registry's password")
 		}
 	}
-	figure(t, "%d requests were refused, %d served; deliveries began %s after the registry was back", refused.Load(), served.Load(), took)
+	harness.Figure(t, "%d requests were refused, %d served; deliveries began %s after the registry was back",
+		refused.Load(), served.Load(), took)
 }
 
-// TestAddressesThatAreNotAllowed has no exception for this machine's addresses: nothing may be sent to them.
+// TestAddressesThatAreNotAllowed does not allow this machine's addresses: nothing may be sent to
+// them.
 func TestAddressesThatAreNotAllowed(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
-	s.producer.create(registrations, 1)
-	literal := s.rule("hook")
-	named := s.run("rules", "rules", "add", "--event", registrationRule, "--url", strings.Replace(s.url("hook"), "127.0.0.1", "localhost", 1))
-	d := s.serve("WEBHOOK_DISPATCHER_EGRESS_ALLOW=")
-	s.producer.publish(registrations, 1, 1, 1)
-	eventually(t, 20*time.Second, "the literal address", func() error {
-		return want("row", s.row(literal), row{state: "dead", attempts: 1, reason: "egress_denied"})
+	s := harness.NewSite(t)
+	s.Producer.CreateTopic(harness.Registrations, 1)
+	literal := s.Rule("hook")
+	named := s.Run("rules", "rules", "add", "--event", harness.RegistrationRule, "--url",
+		strings.Replace(s.URL("hook"), "127.0.0.1", "localhost", 1))
+	d := s.Serve("WEBHOOK_DISPATCHER_EGRESS_ALLOW=")
+	s.Producer.Publish(harness.Registrations, 1, 1, 1)
+	harness.Eventually(t, 20*time.Second, "the literal address", func() error {
+		return harness.Want("row", s.Row(literal), harness.Row{State: "dead", Attempts: 1, Reason: "egress_denied"})
 	})
-	eventually(t, 20*time.Second, "the name", func() error { // DNS may be wrong for a moment
-		return want("row", s.row(named), row{state: "pending", attempts: 1, reason: "egress_denied"})
+	// It is retried, since DNS may be wrong for a moment.
+	harness.Eventually(t, 20*time.Second, "the name", func() error {
+		return harness.Want("row", s.Row(named), harness.Row{State: "pending", Attempts: 1, Reason: "egress_denied"})
 	})
-	eventually(t, 10*time.Second, "offsets", func() error { return s.producer.allCommitted(registrations) })
-	if n := s.count("hook"); n != 0 {
+	s.Producer.WaitCommitted(10*time.Second, harness.Registrations)
+	if n := s.Count("hook"); n != 0 {
 		t.Errorf("%d requests were sent to an address that is not allowed", n)
 	}
-	if !strings.Contains(d.log.String(), "EGRESS_ALLOW") {
+	if !strings.Contains(d.Log.String(), "EGRESS_ALLOW") {
 		t.Error("the log does not name the setting")
 	}
-	d.terminate()
+	d.Terminate()
 }

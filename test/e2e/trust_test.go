@@ -15,9 +15,11 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness"
 )
 
-// tokenServer is an authorization server whose tokens end when the test says so.
+// tokenServer is an authorization server whose tokens expire when the test says so.
 type tokenServer struct {
 	*httptest.Server
 
@@ -56,17 +58,18 @@ func (a *tokenServer) token() string {
 	return fmt.Sprintf("canary-access-token-%d", a.generation.Load())
 }
 
-// TestOAuth2 has an endpoint that takes tokens of an authorization server, which revokes them in the middle.
+// TestOAuth2 has an endpoint that requires tokens of an authorization server, which revokes them
+// midway.
 func TestOAuth2(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
-	s.settings = []string{"WEBHOOK_DISPATCHER_SECRETS_KEY=" + firstKey}
+	s := harness.NewSite(t)
+	s.Settings = []string{"WEBHOOK_DISPATCHER_SECRETS_KEY=" + harness.FirstKey}
 	server := newTokenServer(t, "127.0.0.1:0")
-	s.on("hook", func(_ int, got *received) reply {
+	s.On("hook", func(_ int, got *harness.Received) harness.Reply {
 		if got.Header.Get("Authorization") != "Bearer "+server.token() {
-			return reply{status: http.StatusUnauthorized}
+			return harness.Reply{Status: http.StatusUnauthorized}
 		}
-		return reply{status: http.StatusOK}
+		return harness.Reply{Status: http.StatusOK}
 	})
 	oauth := func(secret string) []string {
 		return []string{
@@ -74,70 +77,74 @@ func TestOAuth2(t *testing.T) {
 			"--auth-scope", "hooks,write", "--retry-schedule", "1s,2s,4s,8s,16s",
 		}
 	}
-	s.rule("hook", oauth(clientSecret)...)
-	wrong := s.rule("wrong", oauth("canary-wrong-secret")...)
-	s.producer.create(registrations, 2)
-	d := s.serve()
-	ids := s.producer.publish(registrations, 2, 1, 50)
-	s.delivers("hook", ids, 20*time.Second)
+	s.Rule("hook", oauth(clientSecret)...)
+	wrong := s.Rule("wrong", oauth("canary-wrong-secret")...)
+	s.Producer.CreateTopic(harness.Registrations, 2)
+	d := s.Serve()
+	ids := s.Producer.Publish(harness.Registrations, 2, 1, 50)
+	s.Delivers("hook", ids, 20*time.Second)
 	calls := server.calls.Load()
 	server.generation.Add(1)
-	ids = append(ids, s.producer.publish(registrations, 2, 51, 100)...)
-	s.delivers("hook", ids, 40*time.Second)
-	eventually(t, 20*time.Second, "attempts without a token", func() error {
-		return atLeast(s.mustNumber("SELECT COUNT(*) FROM webhook_dispatcher_attempt WHERE rule_id = ? AND error_class = 'token'", wrong), 1)
+	ids = append(ids, s.Producer.Publish(harness.Registrations, 2, 51, 100)...)
+	s.Delivers("hook", ids, 40*time.Second)
+	harness.Eventually(t, 20*time.Second, "attempts without a token", func() error {
+		return harness.AtLeast(s.MustNumber(`SELECT COUNT(*) FROM webhook_dispatcher_attempt
+  WHERE rule_id = ? AND error_class = 'token'`, wrong), 1)
 	})
-	if s.count("wrong") != 0 {
+	if s.Count("wrong") != 0 {
 		t.Error("a request was sent without a token")
 	}
-	d.terminate()
-	figure(t, "50 deliveries took %d token calls, the other rule's refused ones included", calls)
+	d.Terminate()
+	harness.Figure(t, "50 deliveries took %d token calls, the other rule's refused ones included", calls)
 }
 
-// TestTokenServerThatIsNotAllowed has an endpoint at an address that is allowed, and its authorization server at one that is not.
+// TestTokenServerThatIsNotAllowed has an endpoint at an allowed address and its authorization
+// server at a denied one.
 func TestTokenServerThatIsNotAllowed(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
-	s.settings = []string{"WEBHOOK_DISPATCHER_SECRETS_KEY=" + firstKey, "WEBHOOK_DISPATCHER_EGRESS_ALLOW=127.0.0.1/32"}
+	s := harness.NewSite(t)
+	s.Settings = []string{"WEBHOOK_DISPATCHER_SECRETS_KEY=" + harness.FirstKey, "WEBHOOK_DISPATCHER_EGRESS_ALLOW=127.0.0.1/32"}
 	server := newTokenServer(t, "127.0.0.2:0")
-	id := s.rule("hook", "--auth", "oauth2", "--auth-token-url", server.URL, "--auth-client-id", "dispatcher",
+	id := s.Rule("hook", "--auth", "oauth2", "--auth-token-url", server.URL, "--auth-client-id", "dispatcher",
 		"--auth-client-secret", clientSecret, "--auth-scope", "hooks,write")
-	s.producer.create(registrations, 1)
-	d := s.serve()
-	s.producer.publish(registrations, 1, 1, 1)
-	eventually(t, 20*time.Second, "the row", func() error { // DNS may be wrong for a moment
-		return want("row", s.row(id), row{state: "pending", attempts: 1, reason: "egress_denied"})
+	s.Producer.CreateTopic(harness.Registrations, 1)
+	d := s.Serve()
+	s.Producer.Publish(harness.Registrations, 1, 1, 1)
+	// It is retried, since DNS may be wrong for a moment.
+	harness.Eventually(t, 20*time.Second, "the row", func() error {
+		return harness.Want("row", s.Row(id), harness.Row{State: "pending", Attempts: 1, Reason: "egress_denied"})
 	})
-	if _, stderr, code := s.try("rules", nil, "rules", "test", id, "--send"); code != 1 {
+	if _, stderr, code := s.Try("rules", nil, "rules", "test", id, "--send"); code != 1 {
 		t.Errorf("rules test --send: exit code %d, want 1: %s", code, stderr)
 	}
-	if n := server.calls.Load(); n != 0 || s.count("hook") != 0 {
+	if n := server.calls.Load(); n != 0 || s.Count("hook") != 0 {
 		t.Errorf("%d token calls went to an address that is not allowed", n)
 	}
-	d.terminate()
+	d.Terminate()
 }
 
-// TestSecretsAreNotShown puts a canary into every option that is secret, uses them all, and searches everything that comes out.
+// TestSecretsAreNotShown puts a canary into every secret option, uses them all, and searches every
+// output for them.
 func TestSecretsAreNotShown(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
-	s.settings = []string{
-		"WEBHOOK_DISPATCHER_SECRETS_KEY=" + firstKey, "WEBHOOK_DISPATCHER_LOG_LEVEL=debug", "WEBHOOK_DISPATCHER_ATTEMPT_LOG=all",
+	s := harness.NewSite(t)
+	s.Settings = []string{
+		"WEBHOOK_DISPATCHER_SECRETS_KEY=" + harness.FirstKey, "WEBHOOK_DISPATCHER_LOG_LEVEL=debug", "WEBHOOK_DISPATCHER_ATTEMPT_LOG=all",
 		"WEBHOOK_DISPATCHER_METRICS_PER_RULE=true", "WEBHOOK_DISPATCHER_SIGNING_SCHEME=standard",
 		"WEBHOOK_DISPATCHER_SIGNING_SECRET=" + canarySecret("signing-setting"),
 	}
 	server := newTokenServer(t, "127.0.0.1:0")
 	var outputs []string
 	run := func(args ...string) string {
-		stdout, stderr, _ := s.try("rules", nil, args...)
+		stdout, stderr, _ := s.Try("rules", nil, args...)
 		outputs = append(outputs, strings.Join(args[:2], " ")+": "+stdout+stderr)
 		return strings.TrimSpace(stdout)
 	}
 	add := func(hook string, flags ...string) string {
-		return run(append([]string{"rules", "add", "--event", registrationRule, "--url", s.url(hook)}, flags...)...)
+		return run(append([]string{"rules", "add", "--event", harness.RegistrationRule, "--url", s.URL(hook)}, flags...)...)
 	}
-	ca := newAuthority(t)
-	cert, key := ca.client("canary")
+	ca := harness.NewAuthority(t)
+	cert, key := ca.Client("canary")
 	rules := []string{
 		add("a", "--scheme", "standard", "--secret", canarySecret("signing-option")),
 		add("b", "--auth", "bearer", "--auth-token", "canary-bearer-token"),
@@ -148,9 +155,9 @@ func TestSecretsAreNotShown(t *testing.T) {
 		add("f", "--scheme", "sig-hmac-sha256", "--secret", "canary-hmac-secret"),
 	}
 	for _, hook := range []string{"a", "b", "c"} {
-		s.on(hook, answers(500, 200))
+		s.On(hook, harness.Answers(500, 200))
 	}
-	// What is refused must not be repeated either.
+	// Refused values must not be shown either.
 	add("x", "--scheme", "standard", "--secret", "canary-no-whsec")
 	add("x", "--auth", "bearer", "--auth-token", "canary bearer with spaces")
 	add("x", "--header", "X-Key: canary-line\r\nbreak")
@@ -158,13 +165,15 @@ func TestSecretsAreNotShown(t *testing.T) {
 	run("rules", "set", rules[0], "--rotate-secret", "canary-no-whsec-either")
 	run("rules", "set", rules[0], "--rotate-secret", canarySecret("signing-rotated"))
 
-	s.producer.create(registrations, 1)
-	d := s.serve("WEBHOOK_DISPATCHER_RETRY_SCHEDULE=1s,1s")
-	s.producer.publish(registrations, 1, 1, 5)
+	s.Producer.CreateTopic(harness.Registrations, 1)
+	d := s.Serve("WEBHOOK_DISPATCHER_RETRY_SCHEDULE=1s,1s")
+	s.Producer.Publish(harness.Registrations, 1, 1, 5)
 	for _, hook := range []string{"b", "c", "d", "e", "f"} {
-		eventually(t, 30*time.Second, hook, func() error { return atLeast(len(s.taken(hook)), 5) })
+		harness.Eventually(t, 30*time.Second, hook, func() error {
+			return harness.AtLeast(len(s.Taken(hook)), 5)
+		})
 	}
-	eventually(t, 30*time.Second, "a", func() error { return atLeast(len(s.taken("a")), 5) })
+	harness.Eventually(t, 30*time.Second, "a", func() error { return harness.AtLeast(len(s.Taken("a")), 5) })
 	for _, id := range rules {
 		run("rules", "show", id)
 		run("rules", "show", id, "--json")
@@ -176,16 +185,16 @@ func TestSecretsAreNotShown(t *testing.T) {
 	run("deliveries", "list", "--json")
 	run("secrets", "rotate")
 	for _, path := range []string{"/metrics", "/readyz", "/livez"} {
-		_, body, err := d.get(path)
+		_, body, err := d.Get(path)
 		if err != nil {
 			t.Fatal(err)
 		}
 		outputs = append(outputs, path+": "+body)
 	}
-	d.terminate()
-	outputs = append(outputs, "the daemon's log: "+d.log.String())
+	d.Terminate()
+	outputs = append(outputs, "the daemon's log: "+d.Log.String())
 	for _, table := range []string{"rule_option", "delivery", "attempt", "lane", "topic"} {
-		outputs = append(outputs, "the table "+table+": "+s.dump("webhook_dispatcher_"+table))
+		outputs = append(outputs, "the table "+table+": "+dumpTable(s, "webhook_dispatcher_"+table))
 	}
 	private, err := os.ReadFile(key)
 	if err != nil {
@@ -196,7 +205,7 @@ func TestSecretsAreNotShown(t *testing.T) {
 		"canary-basic-password", "canary-access-token", "canary-header-value", "canary-hmac-secret", "canary-no-whsec", "canary bearer",
 		"canary-line", "canary-refused-password", base64.StdEncoding.EncodeToString([]byte("lms:canary-basic-password")),
 		base64.StdEncoding.EncodeToString([]byte("dispatcher:" + clientSecret)), strings.Split(string(private), "\n")[1],
-		strings.Split(firstKey, ":")[1],
+		strings.Split(harness.FirstKey, ":")[1],
 	}
 	for _, secret := range hidden {
 		for _, form := range []string{secret, hex.EncodeToString([]byte(secret)), base64.StdEncoding.EncodeToString([]byte(secret))} {
@@ -210,22 +219,22 @@ func TestSecretsAreNotShown(t *testing.T) {
 	}
 }
 
-// canarySecret returns a secret of Standard Webhooks that belongs to a name.
+// canarySecret returns a Standard Webhooks secret made from a name.
 func canarySecret(name string) string {
 	return "whsec_" + base64.StdEncoding.EncodeToString([]byte("canary "+name+" 0123456789abcdef"))
 }
 
-// dump returns everything that stands in a table, as text.
-func (s *site) dump(table string) string {
-	s.t.Helper()
-	rows, err := s.db.Query("SELECT * FROM " + table)
+// dumpTable returns a table's contents as text.
+func dumpTable(s *harness.Site, table string) string {
+	s.T.Helper()
+	rows, err := s.DB.Query("SELECT * FROM " + table)
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	defer func() { _ = rows.Close() }()
 	columns, err := rows.Columns()
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	var text strings.Builder
 	for rows.Next() {
@@ -234,7 +243,7 @@ func (s *site) dump(table string) string {
 			values[i] = new([]byte)
 		}
 		if err := rows.Scan(values...); err != nil {
-			s.t.Fatal(err)
+			s.T.Fatal(err)
 		}
 		for i, value := range values {
 			fmt.Fprintf(&text, "%s=%s ", columns[i], *value.(*[]byte))
@@ -242,7 +251,7 @@ func (s *site) dump(table string) string {
 		text.WriteByte('\n')
 	}
 	if err := rows.Err(); err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	return text.String()
 }

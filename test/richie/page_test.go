@@ -9,11 +9,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/fakes"
+	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness"
 )
 
 // operator is somebody who follows docs/richie.md, with a database of his own.
@@ -26,7 +26,7 @@ type operator struct {
 
 func newOperator(t *testing.T, p *portal) *operator {
 	t.Helper()
-	o := &operator{folder: t.TempDir(), blocks: make(map[string]string)}
+	o := &operator{folder: t.TempDir(), blocks: harness.Blocks(t, "richie.md")}
 	database, err := fakes.StartDatabase()
 	if err != nil {
 		t.Fatal(err)
@@ -46,20 +46,10 @@ func newOperator(t *testing.T, p *portal) *operator {
 	if output, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, output)
 	}
-	page, err := os.ReadFile("../../docs/richie.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, found := range fenced.FindAllStringSubmatch(string(page), -1) {
-		o.blocks[found[1]] = found[2]
-	}
 	o.replace = strings.NewReplacer("https://richie.example.org", p.url, "/run/secrets", o.folder, " 12", " 1")
 	o.write(t, "course.json", o.blocks["course"])
 	return o
 }
-
-// fenced is a block of the page under a comment that names it; it may be indented.
-var fenced = regexp.MustCompile("(?s) *<!-- test: ([a-z-]+) -->\n *```[a-z]+\n(.*?)\n *```\n")
 
 func (o *operator) write(t *testing.T, name, text string) {
 	t.Helper()

@@ -8,7 +8,6 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -18,6 +17,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness"
 )
 
 // portal is a Richie that runs until the test ends.
@@ -32,8 +33,8 @@ func startPortal(t *testing.T, codes []string, secrets ...string) *portal {
 	t.Helper()
 	p := &portal{folder: t.TempDir(), client: &http.Client{Timeout: time.Minute}}
 	p.knows(t, secrets...)
-	cmd := exec.Command(script(t, "../e2e/python/venv"), append([]string{"site.py", p.folder}, codes...)...)
-	cmd.Env = append(os.Environ(), "PYTHONPATH="+script(t, "./packages"), "PYTHONDONTWRITEBYTECODE=1")
+	cmd := exec.Command(harness.Python(t), append([]string{"site.py", p.folder}, codes...)...)
+	cmd.Env = append(os.Environ(), "PYTHONPATH="+harness.Output(t, "", "./packages"), "PYTHONDONTWRITEBYTECODE=1")
 	var log bytes.Buffer // read when the process has ended
 	cmd.Stderr = &log
 	stdout, err := cmd.StdoutPipe()
@@ -56,19 +57,6 @@ func startPortal(t *testing.T, codes []string, secrets ...string) *portal {
 	}
 	p.url = strings.TrimSpace(p.url)
 	return p
-}
-
-// script runs a script and returns what it prints.
-func script(t *testing.T, name string) string {
-	t.Helper()
-	output, err := exec.CommandContext(t.Context(), name).Output()
-	if err != nil {
-		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-			t.Fatalf("%s: %v\n%s", name, err, exit.Stderr)
-		}
-		t.Fatalf("%s: %v", name, err)
-	}
-	return strings.TrimSpace(string(output))
 }
 
 // endpoint is where course runs are synchronised, as Richie's documentation writes it.

@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/dispatch"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/plan"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/recipe"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/sender"
@@ -93,7 +93,7 @@ func published(t *testing.T, key string, s schedule) *payload.Message {
 // send sends what the rule makes of the event.
 func send(t *testing.T, s *sender.Sender, r *rule.Rule, m *payload.Message) delivery.Attempt {
 	t.Helper()
-	deliveries := dispatch.Plan(m, []*rule.Rule{r})
+	deliveries := plan.Deliveries(m, []*rule.Rule{r})
 	if len(deliveries) != 1 || deliveries[0].Format != delivery.FormatJSON {
 		t.Fatalf("the rule makes %d deliveries of the event", len(deliveries))
 	}

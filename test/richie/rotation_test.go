@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/dispatch"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/plan"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/sender/sendertest"
 )
@@ -90,7 +90,7 @@ func TestRotation(t *testing.T) {
 	current.Store(ruleFor(t, p.endpoint(), given, rule.SigningSecret{Secret: "old"}))
 	calls := startCalls(t, func() (int, string) {
 		r := current.Load()
-		d := dispatch.Plan(m, []*rule.Rule{r})[0]
+		d := plan.Deliveries(m, []*rule.Rule{r})[0]
 		a := s.Send(t.Context(), r, &d, 1)
 		return a.Status, string(a.Response)
 	})

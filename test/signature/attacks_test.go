@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/pkg/signature"
+	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness"
 )
 
 // mac signs as the scheme standard does, with whatever key, id and timestamp.
@@ -159,7 +160,7 @@ func TestOddHeaders(t *testing.T) {
 	good := signed(t, "good", true, 0, "{}", nil, []string{newSecret}, newSecret)
 	public := signed(t, "good", true, 0, "{}", nil, []string{publicKey}, privateKey)
 	body := ofBody(t, signature.HMAC{Header: "X-Hub-Signature-256", Prefix: "sha256="})[0]
-	python := script(t, "", "../e2e/python/venv")
+	python := harness.Python(t)
 	for block, r := range map[string]request{
 		"javascript": good, "javascript-public": public, "javascript-generic": body, "python": good, "python-sig-hmac": body,
 	} {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/pkg/signature"
+	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness"
 )
 
 // The receivers of the documentation accept what they should and nothing else; those that use the published packages stand for the
@@ -23,7 +24,7 @@ import (
 func TestReceivers(t *testing.T) {
 	t.Parallel()
 	folder, env := packages(t)
-	python := script(t, "", "../e2e/python/venv")
+	python := harness.Python(t)
 	lax := append(requests(t), badSecrets(t)...)
 	strict := append(slices.Clip(lax), attacks(t)...)
 	for block, c := range map[string]struct {
@@ -84,7 +85,7 @@ func TestReceiverOfSigHMAC(t *testing.T) {
 	t.Parallel()
 	list := ofBody(t, signature.SigHMACSHA256())
 	var got []string
-	run(t, list, &got, nil, script(t, "", "../e2e/python/venv"), "check.py", snippet(t, "python-sig-hmac", "r.py"))
+	run(t, list, &got, nil, harness.Python(t), "check.py", snippet(t, "python-sig-hmac", "r.py"))
 	compare(t, list, got)
 }
 

@@ -12,13 +12,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/pkg/signature"
+	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness"
 )
 
 const (
@@ -153,48 +153,24 @@ func run(t *testing.T, in, out any, env []string, name string, args ...string) {
 	}
 }
 
-// script runs a script and returns what it prints.
-func script(t *testing.T, dir, name string, args ...string) string {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), name, args...)
-	cmd.Dir = dir
-	var stderr strings.Builder
-	cmd.Stderr = &stderr
-	output, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("%s: %v\n%s", name, err, &stderr)
-	}
-	return strings.TrimSpace(string(output))
-}
-
-// fenced is a block of code in the documentation under a comment that names it.
-var fenced = regexp.MustCompile("(?s)<!-- test: ([a-z-]+) -->\n```[a-z]+\n(.*?)\n```\n")
-
 // snippet writes a block of docs/receivers.md into a new folder, and returns the file's path.
 func snippet(t *testing.T, block, file string) string {
 	t.Helper()
-	text, err := os.ReadFile("../../docs/receivers.md")
-	if err != nil {
+	code, ok := harness.Blocks(t, "receivers.md")[block]
+	if !ok {
+		t.Fatalf("docs/receivers.md has no block %q", block)
+	}
+	path := filepath.Join(t.TempDir(), file)
+	if err := os.WriteFile(path, []byte(code+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, found := range fenced.FindAllStringSubmatch(string(text), -1) {
-		if found[1] != block {
-			continue
-		}
-		path := filepath.Join(t.TempDir(), file)
-		if err := os.WriteFile(path, []byte(found[2]+"\n"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	t.Fatalf("docs/receivers.md has no block %q", block)
-	return ""
+	return path
 }
 
 // packages returns the folder with the published packages, and how Python finds its one.
 func packages(t *testing.T) (folder string, env []string) {
 	t.Helper()
-	folder = script(t, "", "./packages")
+	folder = harness.Output(t, "", "./packages")
 	return folder, []string{"PYTHONPATH=" + filepath.Join(folder, "python"), "PYTHONDONTWRITEBYTECODE=1"}
 }
 
@@ -209,7 +185,7 @@ func TestTheirSignatures(t *testing.T) {
 		}
 	}
 	for name, args := range map[string][]string{
-		"Python":     {script(t, "", "../e2e/python/venv"), "sign.py"},
+		"Python":     {harness.Python(t), "sign.py"},
 		"JavaScript": {"node", "sign.mjs", folder},
 	} {
 		var theirs []string
@@ -237,8 +213,8 @@ func TestTheirSignatures(t *testing.T) {
 // The keys that the documentation's commands make are keys.
 func TestMakingKeys(t *testing.T) {
 	t.Parallel()
-	secret := script(t, t.TempDir(), "bash", snippet(t, "shell-secret", "secret.sh"))
-	pair := strings.Fields(script(t, t.TempDir(), "bash", snippet(t, "shell-keys", "keys.sh")))
+	secret := harness.Output(t, t.TempDir(), "bash", snippet(t, "shell-secret", "secret.sh"))
+	pair := strings.Fields(harness.Output(t, t.TempDir(), "bash", snippet(t, "shell-keys", "keys.sh")))
 	if len(pair) != 2 {
 		t.Fatalf("%d words", len(pair))
 	}

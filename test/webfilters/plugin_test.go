@@ -3,26 +3,23 @@
 package webfilters
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"os/exec"
 	"slices"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness"
 )
 
 // plugin is a Django process that calls filters.
 type plugin struct {
-	t       *testing.T
-	input   io.Writer
-	answers *bufio.Scanner
+	t      *testing.T
+	django *harness.Dialogue
 }
 
 // outcome is what came of a call of a filter, in words of Python.
@@ -62,44 +59,16 @@ func (r *raised) class() string {
 	return strings.Join(parts[max(0, len(parts)-2):], ".")
 }
 
-// python returns the interpreter that has the plugin, which the end-to-end tests have as well.
-var python = sync.OnceValues(func() (string, error) {
-	out, err := exec.Command("../e2e/python/venv").Output()
-	return strings.TrimSpace(string(out)), err
-})
-
 func startPlugin(t *testing.T) *plugin {
 	t.Helper()
-	interpreter, err := python()
-	if err != nil {
-		t.Fatalf("make the virtual environment: %v", err)
-	}
-	cmd := exec.Command(interpreter, "call_filters.py")
+	cmd := exec.Command(harness.Python(t), "call_filters.py")
 	cmd.Dir = "python"
 	cmd.Env = append(os.Environ(), "PYTHONDONTWRITEBYTECODE=1", "NO_PROXY=*")
 	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	input, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	output, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = input.Close() // ends it
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("the plugin's process: %v", err)
-		}
-	})
-	p := &plugin{t: t, input: input, answers: bufio.NewScanner(output)}
-	p.answers.Buffer(nil, 16<<20)
+	p := &plugin{t: t, django: harness.StartDialogue(t, cmd)}
 	var registered struct{ Filters []string }
-	p.read(&registered)
+	answer, err := p.django.Read()
+	parse(answer, err, &registered)
 	var known []string
 	for _, f := range filters {
 		known = append(known, f.name)
@@ -130,21 +99,18 @@ func (p *plugin) call(filter string, rows []columns, arguments json.RawMessage) 
 		}
 		return r
 	}, arguments)
-	line := fmt.Sprintf("%s, \"arguments\": %s}\n", described[:len(described)-1], oneLine)
-	if _, err := io.WriteString(p.input, line); err != nil {
-		panic(fmt.Errorf("write to the plugin's process: %w", err))
-	}
 	var o outcome
-	p.read(&o)
+	answer, err := p.django.Ask(fmt.Sprintf("%s, \"arguments\": %s}", described[:len(described)-1], oneLine))
+	parse(answer, err, &o)
 	return o
 }
 
-// read panics where there is no answer: the cases that wait have no use then.
-func (p *plugin) read(into any) {
-	if !p.answers.Scan() {
-		panic(fmt.Errorf("the plugin's process has ended: %w", p.answers.Err()))
+// parse reads an answer. It panics if there is none: the cases that are left cannot run without the plugin.
+func parse(answer []byte, err error, into any) {
+	if err == nil {
+		err = json.Unmarshal(answer, into)
 	}
-	if err := json.Unmarshal(p.answers.Bytes(), into); err != nil {
-		panic(fmt.Errorf("the plugin's process said %q: %w", p.answers.Text(), err))
+	if err != nil {
+		panic(fmt.Errorf("the plugin's process said %q: %w", answer, err))
 	}
 }

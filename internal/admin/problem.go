@@ -1,0 +1,107 @@
+package admin
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
+)
+
+// Problem is something in a request that its sender can correct. The operation has changed nothing.
+//
+// A caller finds one with errors.AsType[*Problem](err), and all of them with Problems. The command
+// line renders a Problem as "--field: reason: fix" and an API as an entry of problem+json, with Field
+// as the pointer and Reason and Fix as the detail.
+type Problem struct {
+	// Field names the option as the command line does, without its dashes: "auth-token". It is empty
+	// where no single option is wrong.
+	Field string
+	// Reason says what is wrong. It holds no secret.
+	Reason string
+	// Fix says what to write instead, or is empty where Reason leaves no doubt.
+	//
+	// Other options that Reason or Fix name are in backquotes, as in "add `new-id`", so that Spell can
+	// write them as each face does. A single word in backquotes is always an option.
+	Fix string
+	// See is the list in which valid values can be looked up, or empty.
+	See List
+}
+
+// List is one of the lists that operations return, named for a hint.
+type List string
+
+// The lists to which hints refer.
+const (
+	SeeEvents      List = "events"
+	SeeUndecodable List = "undecodable"
+)
+
+// Error implements error.
+func (p *Problem) Error() string {
+	parts := make([]string, 0, 3)
+	for _, part := range [...]string{p.Field, p.Reason, p.Fix} {
+		if part != "" {
+			parts = append(parts, part)
+		}
+	}
+	return strings.Join(parts, ": ")
+}
+
+// Problems returns all problems in err, in the order in which they were found. An operation that
+// finds several returns them joined by errors.Join. There are none in a failure.
+func Problems(err error) []*Problem {
+	switch e := err.(type) { //nolint:errorlint // it walks the tree itself, to find more than the first
+	case *Problem:
+		return []*Problem{e}
+	case interface{ Unwrap() []error }:
+		var all []*Problem
+		for _, one := range e.Unwrap() {
+			all = append(all, Problems(one)...)
+		}
+		return all
+	case interface{ Unwrap() error }:
+		return Problems(e.Unwrap())
+	}
+	return nil
+}
+
+// option matches the name of an option in a text.
+var option = regexp.MustCompile("`[a-z][a-z0-9-]*`")
+
+// Spell returns a text of this package with the names of options written as write does, which gets
+// them as Problem.Field has them.
+func Spell(text string, write func(option string) string) string {
+	return option.ReplaceAllStringFunc(text, func(quoted string) string { return write(strings.Trim(quoted, "`")) })
+}
+
+// NotFoundError says that what an operation was to work on does not exist.
+type NotFoundError struct {
+	// Reason says what was not found, and why it may be missing.
+	Reason string
+	// See is the list in which to look, or empty.
+	See List
+}
+
+// Error implements error.
+func (e *NotFoundError) Error() string { return e.Reason }
+
+// RuleStateError says that nothing is sent for a rule as it stands, so that an operation on its
+// deliveries would have no effect.
+type RuleStateError struct {
+	ID     int32
+	Status rule.Status // Faulty, Disabled or Foreign
+	Fault  string      // what is wrong with a faulty rule
+}
+
+// Error implements error. It leaves out how to change the rule, which each face does in its own way.
+func (e *RuleStateError) Error() string {
+	if e.Status == rule.Faulty {
+		return fmt.Sprintf("rule %d cannot be used: %s", e.ID, e.Fault)
+	}
+	is := "disabled"
+	if e.Status == rule.Foreign {
+		is = "not adopted"
+	}
+	return fmt.Sprintf("rule %d is %s, so nothing is sent for it", e.ID, is)
+}

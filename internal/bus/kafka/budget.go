@@ -1,0 +1,102 @@
+package kafka
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
+)
+
+// budget is the number of bytes that the records of all partitions may hold: those that were fetched and not released,
+// and those that a running fetch may bring. Half of it is shared out evenly and is never lent, so a partition that
+// holds nothing can always fetch; the other half goes to whoever has a backlog.
+//
+// A broker sends a batch whole even if it is larger than what was asked for, a compressed one grows, and an event may become more
+// deliveries than its record had bytes. Such a partition is overdrawn: it neither fetches nor hands over until enough of it has
+// been released. What one batch and the deliveries of one event take is the most by which the budget is exceeded for each partition.
+type budget struct {
+	mu     sync.Mutex
+	common int64 // what is left to lend; below zero while somebody is overdrawn
+	each   int64
+}
+
+func newBudget(bytes int64, partitions int) *budget {
+	return &budget{common: bytes / 2, each: max(bytes/2/int64(max(partitions, 1)), fetchMin)}
+}
+
+// share is what one partition holds of the budget. Only give may be called from another goroutine than the partition's.
+type share struct {
+	budget   *budget
+	held     atomic.Int64
+	borrowed int64 // guarded by budget.mu
+	// allowed is what may be held while records are handed over: all that was fetched, so that a batch larger than the budget passes.
+	// Only the partition's goroutine uses it.
+	allowed int64
+}
+
+// take reserves bytes for a fetch: with a backlog as much as fetchMax where that can be lent. It returns 0 when what is
+// held must first be released.
+func (s *share) take(backlog bool) int64 {
+	s.budget.mu.Lock()
+	defer s.budget.mu.Unlock()
+	s.settle()
+	free := max(s.budget.each-s.held.Load(), 0)
+	if s.held.Load() <= 0 {
+		free = max(free, fetchMin)
+	}
+	if backlog && free < fetchMax {
+		free += min(fetchMax-free, max(s.budget.common, 0))
+	}
+	if n := min(free, fetchMax); n >= fetchMin {
+		s.held.Add(n)
+		s.settle()
+		return n
+	}
+	return 0
+}
+
+// overdrawn tells whether the records handed over have become more than was fetched and than the budget can give. Once they have
+// been released it no longer holds.
+func (s *share) overdrawn() bool {
+	if s.held.Load() <= s.allowed {
+		return false
+	}
+	s.budget.mu.Lock()
+	defer s.budget.mu.Unlock()
+	s.settle()
+	held := s.held.Load()
+	if held > s.budget.each && s.budget.common < 0 {
+		return true
+	}
+	s.allowed = held + fetchMin
+	return false
+}
+
+// spent replaces a reservation by the size of what came.
+func (s *share) spent(reserved, bytes int64) {
+	s.budget.mu.Lock()
+	defer s.budget.mu.Unlock()
+	s.allowed = s.held.Add(bytes - reserved)
+	s.settle()
+}
+
+// give returns the bytes of a released record. What was lent goes back at the partition's next take.
+func (s *share) give(bytes int64) { s.held.Add(-bytes) }
+
+// track counts the memory of a record until it is released, and then calls released.
+func (s *share) track(rec *bus.Record, memory int64, released func()) {
+	rec.Track(func() {
+		s.give(memory)
+		released()
+	}, func(bytes int64) {
+		s.give(memory - bytes - shrunkOverhead)
+		memory = bytes + shrunkOverhead
+	})
+}
+
+// settle is called with budget.mu held: what is held beyond the own part is borrowed.
+func (s *share) settle() {
+	borrowed := max(s.held.Load()-s.budget.each, 0)
+	s.budget.common -= borrowed - s.borrowed
+	s.borrowed = borrowed
+}

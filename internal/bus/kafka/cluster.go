@@ -1,0 +1,161 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/sasl"
+	"github.com/segmentio/kafka-go/sasl/plain"
+	"github.com/segmentio/kafka-go/sasl/scram"
+)
+
+const (
+	dialTimeout = 5 * time.Second
+	// requestTimeout bounds a request to a broker that has stopped answering. A fetch of the largest size on a slow line
+	// has to fit in.
+	requestTimeout = 30 * time.Second
+	clientID       = "webhook-dispatcher"
+)
+
+// mechanism builds what kafka-go authenticates with. Its errors may hold the credentials, so they are not passed on.
+func mechanism(s *SASL) (sasl.Mechanism, error) {
+	if s == nil {
+		return nil, nil
+	}
+	if s.Username == "" || s.Password == "" {
+		return nil, errors.New("SASL needs a username and a password")
+	}
+	var algorithm scram.Algorithm
+	switch strings.ToUpper(s.Mechanism) {
+	case "PLAIN":
+		return plain.Mechanism{Username: s.Username, Password: s.Password}, nil
+	case "SCRAM-SHA-256":
+		algorithm = scram.SHA256
+	case "SCRAM-SHA-512":
+		algorithm = scram.SHA512
+	default:
+		return nil, fmt.Errorf("SASL mechanism %q is none of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512", s.Mechanism)
+	}
+	m, err := scram.Mechanism(algorithm, s.Username, s.Password)
+	if err != nil {
+		return nil, errors.New("the SASL username or password holds characters that SCRAM does not allow")
+	}
+	return m, nil
+}
+
+// cluster is this process's way to the brokers. close ends every connection, whatever is on its way over it: kafka-go
+// cannot interrupt a request, and a broker may have stopped answering.
+type cluster struct {
+	options    *Options
+	mechanism  sasl.Mechanism
+	conditions *conditions
+	control    *route // for requests that are not about partitions
+	life       context.Context
+	cut        context.CancelFunc
+}
+
+// newCluster connects to nothing yet.
+func newCluster(o *Options, c *conditions) (*cluster, error) {
+	m, err := mechanism(o.SASL)
+	if err != nil {
+		return nil, err
+	}
+	life, cut := context.WithCancel(context.Background())
+	k := &cluster{options: o, mechanism: m, conditions: c, life: life, cut: cut}
+	k.control = k.route([]string{}) // no topic at all: the transport polls the metadata of those that it is given
+	return k, nil
+}
+
+func (k *cluster) close() {
+	k.cut()
+	k.control.close()
+}
+
+var errClosed = errors.New("the connection is no longer wanted")
+
+// dial opens a connection that ends with the cluster's life.
+func (k *cluster) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if k.life.Err() != nil {
+		return nil, errClosed
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(k.life, cancel)()
+	dialer := net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
+	raw, err := dialer.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return &connection{Conn: raw, keep: context.AfterFunc(k.life, func() { _ = raw.Close() })}, nil
+}
+
+type connection struct {
+	net.Conn
+	keep func() bool
+}
+
+func (c *connection) Close() error {
+	c.keep()
+	return c.Conn.Close()
+}
+
+// route is a client that finds the leaders of some topics' partitions.
+type route struct {
+	*kafka.Client
+	transport *kafka.Transport
+	topics    []string
+}
+
+// route returns a client for the topics, for all topics if topics is nil. It never asks the broker to create a topic.
+func (k *cluster) route(topics []string) *route {
+	t := &kafka.Transport{
+		Dial: k.dial, DialTimeout: dialTimeout, ClientID: clientID, MetadataTopics: topics, TLS: k.options.TLS, SASL: k.mechanism,
+		Context: k.life,
+	}
+	return &route{&kafka.Client{Addr: kafka.TCP(k.options.Brokers...), Transport: steady{t}}, t, topics}
+}
+
+func (r *route) close() { r.transport.CloseIdleConnections() }
+
+// send sends a request that kafka.Client has no method for.
+func (r *route) send(ctx context.Context, req kafka.Request) (kafka.Response, error) {
+	resp, err := r.Transport.RoundTrip(ctx, r.Addr, req)
+	if hidden, ok := resp.(*answer); ok {
+		resp = hidden.Message
+	}
+	return resp, err
+}
+
+// steady sends a request again if its connection breaks. A broker closes a connection that has been idle for long, or whose
+// authentication has expired (connections.max.reauth.ms), and we notice at the next request. A new connection
+// authenticates anew. All requests that we send may be sent twice.
+type steady struct{ *kafka.Transport }
+
+// steadyTries is how often a request is sent: several idle connections may have expired together.
+const steadyTries = 5
+
+func (s steady) RoundTrip(ctx context.Context, addr net.Addr, req kafka.Request) (kafka.Response, error) {
+	for try := 1; ; try++ {
+		resp, err := s.Transport.RoundTrip(ctx, addr, req)
+		if err == nil || try == steadyTries || ctx.Err() != nil || !connectionLost(err) {
+			return resp, err
+		}
+	}
+}
+
+// connectionLost reports whether an error says that a connection broke, rather than that none could be opened.
+func connectionLost(err error) bool {
+	for _, target := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE, net.ErrClosed} {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,142 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+)
+
+// Consumer reads the topics of a group. New makes it, Run works.
+type Consumer struct {
+	options    Options
+	cluster    *cluster
+	log        *slog.Logger
+	metrics    *metrics
+	conditions *conditions
+	state      *topicState
+	current    current
+	looked     atomic.Bool // the cluster has answered once
+	joined     atomic.Bool // a generation knew where all its partitions start, or there was no topic yet to join for
+	started    atomic.Bool
+}
+
+// New checks the options; it connects to nothing.
+func New(o Options) (*Consumer, error) {
+	o.Brokers, o.Topics = slices.Clone(o.Brokers), slices.Clone(o.Topics)
+	if err := o.check(); err != nil {
+		return nil, fmt.Errorf("bus: %w", err)
+	}
+	c := &Consumer{options: o, log: o.Logger, conditions: newConditions(o.Logger), state: newTopicState(o.TopicState, o.GroupID)}
+	var err error
+	if c.cluster, err = newCluster(&c.options, c.conditions); err != nil {
+		return nil, fmt.Errorf("bus: %w", err)
+	}
+	c.metrics, err = newMetrics(o.Registerer, func() float64 {
+		if g := c.current.Load(); g != nil {
+			return float64(g.lag())
+		}
+		return 0
+	})
+	if err != nil {
+		return nil, fmt.Errorf("bus: %w", err)
+	}
+	return c, nil
+}
+
+// Ready returns nil when the brokers answer and nothing is in trouble, and otherwise what is. It needs no assignment: a
+// replica that got no partition is ready. But it needs to have joined the group once, the positions of the partitions that it
+// got then committed: what is published to a topic from then on is read, also by a new group that starts at the latest.
+func (c *Consumer) Ready() error {
+	if err := c.conditions.err(); err != nil {
+		return err
+	}
+	if !c.looked.Load() {
+		return fmt.Errorf("%s: waiting for the first answer of %v", partTopics, c.options.Brokers)
+	}
+	if !c.joined.Load() {
+		return fmt.Errorf("%s: joining %s", partGroup, c.options.GroupID)
+	}
+	return nil
+}
+
+// Run reads until ctx ends, settles and commits what can be settled in 5 s, and leaves the group. Troubles with the brokers
+// do not end it; Ready tells them. It can be called once.
+func (c *Consumer) Run(ctx context.Context) error {
+	if !c.started.CompareAndSwap(false, true) {
+		return errors.New("bus: Run was called twice")
+	}
+	m := newMember(c)
+	var running sync.WaitGroup
+	running.Go(func() { m.run(ctx) })
+	defer c.cluster.close()
+	defer running.Wait()
+	var failing backoff
+	missing := map[string]bool{}
+	for {
+		delay := c.options.TopicPoll*4/5 + rand.N(c.options.TopicPoll*2/5)
+		if found, err := c.look(ctx); err == nil {
+			failing.reset()
+			c.follow(m, found, missing)
+		} else if delay = min(failing.next(), delay); ctx.Err() != nil {
+			return nil
+		}
+		if !sleep(ctx, delay) {
+			return nil
+		}
+	}
+}
+
+// look asks the cluster for topics and takes note of them. With "*" nothing may be subscribed before that is written.
+func (c *Consumer) look(ctx context.Context) (*discovery, error) {
+	found, err := c.cluster.discover(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			c.conditions.report(partTopics, "", err)
+		}
+		return nil, err
+	}
+	c.conditions.clear(partTopics, "")
+	err = c.state.observe(ctx, found, c.options.all())
+	switch {
+	case err == nil:
+		c.conditions.clear(partMemory, "")
+	case ctx.Err() != nil:
+		return nil, err
+	default:
+		c.conditions.report(partMemory, "", err)
+		if c.options.all() {
+			return nil, err
+		}
+	}
+	if len(found.absent) > 0 && !c.looked.Load() {
+		c.log.Warn("bus: topics do not exist; if their names are right, they will be read from their beginning", "topics", found.absent)
+	}
+	if len(found.partitions) == 0 && !c.looked.Load() {
+		c.log.Info("bus: no topic to read exists yet; waiting for one", "look_every", c.options.TopicPoll)
+	}
+	c.looked.Store(true)
+	return found, nil
+}
+
+// follow makes the member ask for what was found. A topic is given up only when two looks in a row do not find it: a broker
+// that has just started may not know all of them. Missing holds those that the last look did not find.
+func (c *Consumer) follow(m *member, found *discovery, missing map[string]bool) {
+	topics := found.topics()
+	for _, t := range m.topics() {
+		_, exists := found.partitions[t]
+		if !exists && !missing[t] {
+			topics = append(topics, t)
+		}
+		missing[t] = !exists
+	}
+	slices.Sort(topics)
+	if len(topics) == 0 {
+		c.joined.Store(true)
+	}
+	m.want(topics, found)
+}

@@ -1,0 +1,242 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
+	"github.com/segmentio/kafka-go/protocol/listoffsets"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
+)
+
+// fetchWait is how long a broker may hold a fetch when there is nothing to send.
+const fetchWait = time.Second
+
+// errCorrupt says that a batch could not be decoded. The partition waits at it: passing over it would lose events.
+var errCorrupt = errors.New("record batch cannot be decoded")
+
+// reader fetches one partition. It uses kafka.Client.Fetch and not kafka.Reader, because the Reader
+//   - hands out control records as if they were records, without a mark;
+//   - resets an offset that is out of range by its own rules, without telling how much was lost;
+//   - keeps goroutines and a queue of its own, which a generation's end would have to wait for.
+//
+// Fetch gives the batches as they are: control batches are a type of their own, and the base offset of an empty batch is known.
+// What it does not give is a batch's last offset, so next has to look for the end of a batch whose last records were compacted
+// away; see batchEnd.
+type reader struct {
+	client    *kafka.Client
+	topic     string
+	partition int
+
+	position int64 // the next offset to read
+	end      int64 // of the log, as of the last answer; 0 before the first
+	grown    int64 // bytes to ask for, after an answer that held no whole batch
+	tail     batchEnd
+	usual    int // records that an answer is expected to hold
+}
+
+// batchEnd is the search for the end of a batch that holds nothing at or above the position. The broker sends a batch for
+// every offset that it covers, so the batch with the same base, sent for a later offset, proves that nothing lies between.
+// The steps double while that holds and halve when it does not: a batch that lost thousands of records costs a few fetches.
+type batchEnd struct {
+	base  int64
+	ahead int64 // how far beyond the position the next fetch looks; 0 when nothing is searched
+}
+
+// What a record costs in memory on top of its bytes, as read and after Shrink, and what each of its headers does.
+const (
+	recordOverhead = 512
+	shrunkOverhead = 256
+	headerOverhead = 48
+)
+
+// sizeOf returns the bytes of a record's key, value and headers, and the memory that it takes with them.
+func sizeOf(rec *bus.Record) (bytes, memory int64) {
+	bytes = int64(len(rec.Key) + len(rec.Value))
+	for _, h := range rec.Headers {
+		bytes += int64(len(h.Key) + len(h.Value))
+	}
+	return bytes, bytes + recordOverhead + headerOverhead*int64(len(rec.Headers))
+}
+
+// fetch asks for about size bytes and returns the records from the position on, which it moves beyond them. An answer without
+// records may have moved it as well.
+func (r *reader) fetch(ctx context.Context, size int64) ([]*bus.Record, error) {
+	ctx, cancel := context.WithTimeout(ctx, fetchWait+requestTimeout)
+	defer cancel()
+	at := r.position + r.tail.ahead
+	resp, err := r.client.Fetch(ctx, &kafka.FetchRequest{
+		Topic: r.topic, Partition: r.partition, Offset: at, MinBytes: 1, MaxBytes: max(size, r.grown), MaxWait: fetchWait,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("fetch: %w", err)
+	}
+	if resp.Error != nil {
+		if errors.Is(resp.Error, kafka.OffsetOutOfRange) && r.tail.ahead > 0 {
+			r.tail.ahead /= 2 // looked beyond the log's end
+			return nil, nil
+		}
+		return nil, fmt.Errorf("fetch: %w", resp.Error)
+	}
+	r.end = resp.HighWatermark
+	stream, _ := resp.Records.(*protocol.RecordStream)
+	if stream == nil || len(stream.Records) == 0 {
+		if r.tail.ahead > 0 {
+			r.tail.ahead /= 2
+		} else if r.end > r.position {
+			// Not one whole batch. Brokers since 0.10.1 send the first one whole whatever was asked for; for others, ask for more.
+			r.grown = min(max(2*r.grown, 2*size), 128<<20)
+		}
+		return nil, nil
+	}
+	return r.take(stream.Records, at)
+}
+
+// take reads the batches of an answer to a fetch at the offset at.
+func (r *reader) take(batches []protocol.RecordReader, at int64) ([]*bus.Record, error) {
+	if r.tail.ahead > 0 && baseOf(batches[0]) != r.tail.base {
+		r.tail.ahead /= 2 // another batch: what lies before it has not been seen
+		return nil, nil
+	}
+	next := at
+	records := make([]*bus.Record, 0, r.usual)
+	for _, batch := range batches {
+		if base := baseOf(batch); base > next {
+			next = base
+		}
+		_, control := batch.(*protocol.ControlBatch)
+		for {
+			rec, err := batch.ReadRecord()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				return nil, fmt.Errorf("%w: at offset %d: %w", errCorrupt, next, err)
+			}
+			taken, err := r.copy(rec, control || rec.Offset < next)
+			if err != nil {
+				return nil, fmt.Errorf("%w: at offset %d: %w", errCorrupt, rec.Offset, err)
+			}
+			if rec.Offset < next {
+				continue // the batch begins before the position
+			}
+			next = rec.Offset + 1
+			if !control {
+				records = append(records, taken)
+			}
+		}
+	}
+	r.usual = len(records) + len(records)/8
+	last := baseOf(batches[len(batches)-1])
+	switch {
+	case next > at:
+		r.tail = batchEnd{}
+	case last >= 0:
+		// The batch covers this offset and has no record for it.
+		next = at + 1
+		r.tail = batchEnd{base: last, ahead: 2*r.tail.ahead + 1}
+	}
+	if next > r.position {
+		r.position, r.grown = next, 0
+	}
+	return records, nil
+}
+
+// baseOf returns the base offset of a batch, -1 for the message sets of old brokers, which have none.
+func baseOf(batch protocol.RecordReader) int64 {
+	switch b := batch.(type) {
+	case *protocol.RecordBatch:
+		return b.BaseOffset
+	case *protocol.ControlBatch:
+		return b.BaseOffset
+	}
+	return -1
+}
+
+// copy takes a record out of the client's buffers and gives these back. With skip nothing is copied.
+func (r *reader) copy(rec *protocol.Record, skip bool) (*bus.Record, error) {
+	out := bus.NewRecord(r.topic, r.partition, bus.Position(rec.Offset))
+	out.Time = rec.Time
+	for _, field := range []struct {
+		from protocol.Bytes
+		to   *[]byte
+	}{{rec.Key, &out.Key}, {rec.Value, &out.Value}} {
+		if field.from == nil {
+			continue
+		}
+		if !skip {
+			b, err := protocol.ReadAll(field.from)
+			if err != nil {
+				return nil, err
+			}
+			*field.to = b
+		}
+		if err := field.from.Close(); err != nil {
+			return nil, err
+		}
+	}
+	if !skip && len(rec.Headers) > 0 {
+		out.Headers = make([]bus.Header, len(rec.Headers))
+		for i, h := range rec.Headers {
+			out.Headers[i] = bus.Header{Key: h.Key, Value: h.Value}
+		}
+	}
+	return out, nil
+}
+
+// bounds asks for the log's start and end of partitions of one topic. All of them are answered, or it is an error: a position
+// that was guessed could pass over events.
+func bounds(ctx context.Context, client *kafka.Client, topic string, partitions []int, which int64) (map[int]int64, error) {
+	found, err := offsetsAt(ctx, client, topic, partitions, which)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range partitions {
+		if found[p] < 0 {
+			return nil, noAnswer(topic, p)
+		}
+	}
+	return found, nil
+}
+
+// offsetsAt asks for the first offset of a time, in milliseconds, or for what kafka.FirstOffset and kafka.LastOffset stand for. All
+// partitions are answered, those that have no such offset with -1, or it is an error.
+func offsetsAt(ctx context.Context, client *kafka.Client, topic string, partitions []int, at int64) (map[int]int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	req := &listoffsets.Request{ReplicaID: -1, Topics: []listoffsets.RequestTopic{{Topic: topic}}}
+	for _, p := range partitions {
+		req.Topics[0].Partitions = append(req.Topics[0].Partitions,
+			listoffsets.RequestPartition{Partition: int32(p), CurrentLeaderEpoch: -1, Timestamp: at})
+	}
+	resp, err := client.Transport.RoundTrip(ctx, client.Addr, req)
+	if err != nil {
+		return nil, fmt.Errorf("list offsets of %s: %w", topic, err)
+	}
+	found := make(map[int]int64, len(partitions))
+	for _, t := range resp.(*listoffsets.Response).Topics {
+		for _, p := range t.Partitions {
+			if p.ErrorCode != 0 {
+				return nil, fmt.Errorf("list offsets of %s, partition %d: %w", topic, p.Partition, kafka.Error(p.ErrorCode))
+			}
+			if t.Topic == topic {
+				found[int(p.Partition)] = p.Offset
+			}
+		}
+	}
+	for _, p := range partitions {
+		if _, ok := found[p]; !ok {
+			return nil, noAnswer(topic, p)
+		}
+	}
+	return found, nil
+}
+
+func noAnswer(topic string, partition int) error {
+	return fmt.Errorf("list offsets of %s: the broker did not answer for partition %d", topic, partition)
+}

@@ -1,0 +1,225 @@
+package kafka
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
+)
+
+// LogReaderOptions say where to look. Their fields mean what they mean in Options; Brokers and Topics are required.
+type LogReaderOptions struct {
+	Brokers     []string
+	TopicPrefix string
+	Topics      []string
+	TLS         *tls.Config
+	SASL        *SASL
+}
+
+// LogReader reads again what the topics still hold. It belongs to no group and commits nothing: no consumer's position moves, and none
+// notices. It may be used from several goroutines.
+type LogReader struct {
+	cluster *cluster
+	routes  *route
+}
+
+// readPatience is how long a partition is asked again that gives errors or nothing, before reading it is given up.
+const readPatience = 30 * time.Second
+
+// NewLogReader checks the options; it connects to nothing. The LogReader must be closed.
+func NewLogReader(o LogReaderOptions) (*LogReader, error) {
+	options := Options{
+		Brokers: slices.Clone(o.Brokers), TopicPrefix: o.TopicPrefix, Topics: slices.Clone(o.Topics), TLS: o.TLS, SASL: o.SASL,
+		resetDelay: 5 * time.Second,
+	}
+	if err := options.checkTopics(); err != nil {
+		return nil, fmt.Errorf("bus: %w", err)
+	}
+	cluster, err := newCluster(&options, newConditions(slog.New(slog.DiscardHandler))) // what goes wrong is returned
+	if err != nil {
+		return nil, fmt.Errorf("bus: %w", err)
+	}
+	return &LogReader{cluster: cluster, routes: cluster.route(nil)}, nil
+}
+
+// Close cuts the connections; what is under way ends with an error.
+func (h *LogReader) Close() {
+	h.cluster.close()
+	h.routes.close()
+}
+
+// Ranges returns for each partition of the topics the range from the first record that was written at since or later to the end as it
+// is now, by topic and partition; all of the log where since is zero. Brokers find that first record by the records' times, which
+// need not rise: later records of the range may be older than since. Absent are the topics that were named and do not exist.
+func (h *LogReader) Ranges(ctx context.Context, since time.Time) (ranges []bus.Range, absent []string, err error) {
+	found, err := h.cluster.discover(ctx)
+	if err == nil {
+		err = h.cluster.conditions.err() // a topic that must not be read is no topic that holds nothing
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, topic := range found.topics() {
+		some, err := h.rangesOf(ctx, topic, found.partitions[topic], since)
+		if err != nil {
+			return nil, nil, err
+		}
+		ranges = append(ranges, some...)
+	}
+	slices.Sort(found.absent)
+	return ranges, found.absent, nil
+}
+
+func (h *LogReader) rangesOf(ctx context.Context, topic string, partitions []int, since time.Time) ([]bus.Range, error) {
+	ends, err := bounds(ctx, h.routes.Client, topic, partitions, kafka.LastOffset)
+	if err != nil {
+		return nil, err
+	}
+	starts, err := bounds(ctx, h.routes.Client, topic, partitions, kafka.FirstOffset)
+	if err != nil {
+		return nil, err
+	}
+	firsts := starts
+	if !since.IsZero() {
+		if firsts, err = writtenSince(ctx, h.routes.Client, topic, partitions, since); err != nil {
+			return nil, err
+		}
+	}
+	ranges := make([]bus.Range, len(partitions))
+	for i, p := range partitions {
+		first, ok := firsts[p]
+		if !ok {
+			first = ends[p]
+		}
+		ranges[i] = bus.Range{
+			Topic: topic, Partition: p, From: bus.Position(min(max(first, starts[p]), ends[p])), To: bus.Position(ends[p]),
+			Start: bus.Position(starts[p]),
+		}
+	}
+	return ranges, nil
+}
+
+// writtenSince asks for the first records that were written at a time or later. A partition that has none is not in the answer.
+func writtenSince(ctx context.Context, client *kafka.Client, topic string, partitions []int, since time.Time) (map[int]int64, error) {
+	found, err := offsetsAt(ctx, client, topic, partitions, max(since.UnixMilli(), 0)) // negative times have meanings of their own
+	if err != nil {
+		return nil, fmt.Errorf("find the records since %s: %w", since.UTC().Format(time.RFC3339), err)
+	}
+	maps.DeleteFunc(found, func(_ int, offset int64) bool { return offset < 0 })
+	return found, nil
+}
+
+// ErrRecreated says that a log ended before the range: the topic was deleted and made again.
+var ErrRecreated = errors.New("the log ends before what is to be read: the topic was made anew")
+
+// Read hands the records of a range to take, in order, until one call returns an error, which it returns. A record's bytes are take's
+// to keep. Errors of brokers are waited for, 30 s without any progress at most. Lost is how many offsets the topic's retention removed
+// before they were read.
+func (h *LogReader) Read(ctx context.Context, r bus.Range, take func(*bus.Record) error) (lost int64, err error) {
+	rd := &reader{client: h.routes.Client, topic: r.Topic, partition: r.Partition, position: int64(r.From)}
+	var failing backoff
+	moved := time.Now()
+	for rd.position < int64(r.To) {
+		began, before := time.Now(), rd.position
+		records, err := rd.fetch(ctx, fetchMax)
+		if ctx.Err() != nil {
+			return lost, context.Cause(ctx)
+		}
+		if errors.Is(err, kafka.OffsetOutOfRange) {
+			var skipped int64
+			if skipped, err = h.skip(ctx, rd); err == nil {
+				lost += min(skipped, int64(r.To)-before)
+				continue
+			}
+		}
+		if err == nil {
+			for i, rec := range records {
+				if rec.Position >= r.To {
+					return lost, nil
+				}
+				records[i] = nil
+				if err := take(rec); err != nil {
+					return lost, err
+				}
+			}
+		}
+		if rd.position > before {
+			moved = time.Now()
+			failing.reset()
+			continue
+		}
+		if err == nil {
+			err = errors.New("the broker sends nothing")
+			if rd.end < int64(r.To) && rd.position >= rd.end {
+				err = ErrRecreated
+			}
+		}
+		if time.Since(moved) >= h.patience(err) {
+			return lost, fmt.Errorf("read %s, partition %d, at offset %d: %w", r.Topic, r.Partition, rd.position, err)
+		}
+		if time.Since(began) < fetchWait/2 && !failing.pause(ctx) {
+			return lost, context.Cause(ctx)
+		}
+	}
+	return lost, nil
+}
+
+// patience is how long a partition may give the error again and again.
+func (h *LogReader) patience(err error) time.Duration {
+	switch c := class(err); {
+	case c == "corrupt" || c == "authorization":
+		return 0 // asking again cannot help
+	case errors.Is(err, ErrRecreated):
+		return h.cluster.options.resetDelay // a leader that has just started may not know its end yet
+	}
+	return readPatience
+}
+
+// skip moves a reader that stands below the log's start to it, and returns by how much.
+func (h *LogReader) skip(ctx context.Context, rd *reader) (int64, error) {
+	first, err := bounds(ctx, h.routes.Client, rd.topic, []int{rd.partition}, kafka.FirstOffset)
+	if err != nil {
+		return 0, err
+	}
+	start := first[rd.partition]
+	if start <= rd.position {
+		return 0, ErrRecreated
+	}
+	skipped := start - rd.position
+	rd.position, rd.tail = start, batchEnd{}
+	return skipped, nil
+}
+
+// errTaken ends a Read that wanted one record.
+var errTaken = errors.New("taken")
+
+// Record returns the record at a position, nil where the topic has none there (any more).
+func (h *LogReader) Record(ctx context.Context, topic string, partition int, at bus.Position) (*bus.Record, error) {
+	found, err := h.rangesOf(ctx, topic, []int{partition}, time.Time{})
+	if errors.Is(err, kafka.UnknownTopicOrPartition) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if r := found[0]; at < r.Start || at >= r.To {
+		return nil, nil
+	}
+	var rec *bus.Record
+	_, err = h.Read(ctx, bus.Range{Topic: topic, Partition: partition, From: at, To: at + 1}, func(got *bus.Record) error {
+		rec = got
+		return errTaken
+	})
+	if err != nil && !errors.Is(err, errTaken) {
+		return nil, err
+	}
+	return rec, nil
+}

@@ -1,0 +1,368 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
+	"github.com/segmentio/kafka-go/protocol/consumer"
+	"github.com/segmentio/kafka-go/protocol/heartbeat"
+	"github.com/segmentio/kafka-go/protocol/joingroup"
+	"github.com/segmentio/kafka-go/protocol/leavegroup"
+	"github.com/segmentio/kafka-go/protocol/syncgroup"
+)
+
+// member is this process's membership in the consumer group. It joins, lives through one generation after another, and leaves:
+//
+//	    +---------------- pause, unless a generation ended <---------------+
+//	    v                                                                  |
+//	wanted topics --> JoinGroup --> SyncGroup --> generation: heartbeats --+
+//	    |                                           until after(error) says otherwise, other topics are wanted,
+//	    v                                           or the process stops; still sent while it drains
+//	 LeaveGroup
+//
+// A member keeps its id as long as the coordinator knows it: joining again with other topics, with the partitions of a
+// topic changed, or after a coordinator was away, is no leaving. kafka-go's ConsumerGroup is not used because it takes
+// one set of topics, rejoins under a new id whenever a connection breaks, and cannot be stopped in a request.
+type member struct {
+	*Consumer
+	balancer *balancer
+	wake     chan struct{} // a token when other topics are wanted
+	routes   *route        // to the partitions of the current topics
+	id       string        // given by the coordinator; empty before
+
+	mu     sync.Mutex // guards what follows
+	wanted []string
+	first  map[string]*firstPositions
+}
+
+const (
+	// joinTimeout is how long the group waits for its members to come back in a rebalance.
+	joinTimeout = 30 * time.Second
+	// joinPatience is how long the answer to a JoinGroup is waited for.
+	joinPatience = joinTimeout + 5*time.Second
+	// leavePatience is how long stopping waits for the coordinator.
+	leavePatience = 2 * time.Second
+	// fencedPause is how long a process stays away whose instance id another process has taken.
+	fencedPause = time.Minute
+	// protocolType is what the coordinator calls a group of consumers.
+	protocolType = "consumer"
+)
+
+// step is what a member does after an answer.
+type step uint8
+
+const (
+	stay   step = iota // all is well
+	rejoin             // join again under the same id
+	renew              // the coordinator does not know the id (any more): join as a new member
+	fenced             // another process has the instance id: stay away for a while
+	retry              // the coordinator moves or cannot be reached: ask again
+)
+
+// after says what an answer of the coordinator means, to whichever group request.
+func after(err error) step {
+	switch {
+	case err == nil:
+		return stay
+	case errors.Is(err, kafka.RebalanceInProgress), errors.Is(err, kafka.IllegalGeneration), errors.Is(err, kafka.MemberIDRequired):
+		return rejoin
+	case errors.Is(err, kafka.UnknownMemberId):
+		return renew
+	case errors.Is(err, kafka.FencedInstanceID):
+		return fenced
+	}
+	return retry
+}
+
+func newMember(c *Consumer) *member {
+	return &member{Consumer: c, balancer: &balancer{}, wake: make(chan struct{}, 1), first: map[string]*firstPositions{}}
+}
+
+// want sets the topics to ask the group for. A generation that has others, or whose assignment is outdated, ends.
+func (m *member) want(topics []string, found *discovery) {
+	m.mu.Lock()
+	changed := !slices.Equal(m.wanted, topics)
+	m.wanted = topics
+	m.mu.Unlock()
+	if changed {
+		select {
+		case m.wake <- struct{}{}:
+		default:
+		}
+	}
+	g := m.current.Load()
+	switch {
+	case g == nil:
+	case !slices.Equal(g.topics, topics):
+		g.leave()
+	case m.balancer.outdated(found):
+		m.log.Info("the number of partitions has changed; having them assigned again")
+		g.leave()
+	}
+}
+
+func (m *member) topics() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.wanted
+}
+
+// run is a member until ctx ends.
+func (m *member) run(ctx context.Context) {
+	defer m.metrics.subscribed.Set(0)
+	defer m.leave()
+	var failing backoff
+	var since time.Time // the first of the failures in a row
+	for ctx.Err() == nil {
+		topics := m.topics()
+		m.metrics.subscribed.Set(float64(len(topics)))
+		if len(topics) == 0 {
+			m.leave()
+			select {
+			case <-m.wake:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		g, err := m.join(ctx, topics)
+		if err == nil {
+			failing, since = backoff{}, time.Time{}
+			m.conditions.clear(partGroup, "")
+			err = m.serve(ctx, g)
+			if after(err) < renew {
+				continue
+			}
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if since.IsZero() {
+			since = time.Now()
+		}
+		pause := failing.next()
+		switch after(err) {
+		case renew:
+			m.id = ""
+		case fenced:
+			m.id, pause = "", fencedPause
+		}
+		// A rebalance that overtakes another, or the end of a session, is normal.
+		if after(err) >= fenced || time.Since(since) > joinTimeout {
+			m.conditions.report(partGroup, "", fmt.Errorf("join group %s: %w", m.options.GroupID, err))
+		}
+		sleep(ctx, pause)
+	}
+}
+
+// join joins the group and returns the generation that results. It is over at once when ctx ends.
+func (m *member) join(ctx context.Context, topics []string) (*generation, error) {
+	if m.routes == nil || !slices.Equal(m.routes.topics, topics) {
+		m.closeRoutes()
+		m.routes = m.cluster.route(topics)
+		m.log.Info("joining the group", "group", m.options.GroupID, "topics", topics)
+	}
+	joined, err := m.joinGroup(ctx, topics)
+	if err != nil {
+		return nil, fmt.Errorf("join: %w", err)
+	}
+	var plan []syncgroup.RequestAssignment
+	if joined.LeaderID == joined.MemberID {
+		if plan, err = m.assign(ctx, joined.Members); err != nil {
+			return nil, fmt.Errorf("assign partitions: %w", err)
+		}
+	}
+	answer, err := m.ask(ctx, requestTimeout, &syncgroup.Request{
+		GroupID: m.options.GroupID, GenerationID: joined.GenerationID, MemberID: m.id, GroupInstanceID: m.options.GroupInstanceID,
+		Assignments: plan,
+	}, 3)
+	if err != nil {
+		return nil, fmt.Errorf("sync: %w", err)
+	}
+	synced := answer.(*syncgroup.Response)
+	if synced.ErrorCode != 0 {
+		return nil, fmt.Errorf("sync: %w", kafka.Error(synced.ErrorCode))
+	}
+	var mine consumer.Assignment
+	if len(synced.Assignments) > 0 { // none at all for a member that is left out
+		if err := protocol.Unmarshal(synced.Assignments, 0, &mine); err != nil {
+			return nil, fmt.Errorf("read the assignment: %w", err)
+		}
+	}
+	assigned := map[string][]int{}
+	for _, t := range mine.AssignedPartitions {
+		for _, p := range t.Partitions {
+			assigned[t.Topic] = append(assigned[t.Topic], int(p))
+		}
+	}
+	return m.newGeneration(joined.GenerationID, topics, assigned), nil
+}
+
+// joinGroup sends JoinGroup. The first answer to a new member is only its id: one that the coordinator gave no id before it
+// waits for the others could leave a member behind that nobody is (KIP-394).
+func (m *member) joinGroup(ctx context.Context, topics []string) (*joingroup.Response, error) {
+	metadata, err := protocol.Marshal(0, consumer.Subscription{Topics: topics})
+	if err != nil {
+		return nil, err
+	}
+	for {
+		answer, err := m.ask(ctx, joinPatience, &joingroup.Request{
+			GroupID: m.options.GroupID, MemberID: m.id, GroupInstanceID: m.options.GroupInstanceID, ProtocolType: protocolType,
+			SessionTimeoutMS: int32(m.options.SessionTimeout.Milliseconds()), RebalanceTimeoutMS: int32(joinTimeout.Milliseconds()),
+			Protocols: []joingroup.RequestProtocol{{Name: m.balancer.ProtocolName(), Metadata: metadata}},
+		}, 5)
+		if err != nil {
+			return nil, err
+		}
+		resp := answer.(*joingroup.Response)
+		switch code := kafka.Error(resp.ErrorCode); {
+		case code == 0:
+			m.id = resp.MemberID
+			return resp, nil
+		case code == kafka.MemberIDRequired && m.id == "" && resp.MemberID != "":
+			m.id = resp.MemberID
+		default:
+			return nil, code
+		}
+	}
+}
+
+// assign is called in the member that leads the group.
+func (m *member) assign(ctx context.Context, members []joingroup.ResponseMember) ([]syncgroup.RequestAssignment, error) {
+	all := make([]kafka.GroupMember, len(members))
+	var names []string
+	for i, other := range members {
+		var wants consumer.Subscription
+		if err := protocol.Unmarshal(other.Metadata, 0, &wants); err != nil {
+			return nil, fmt.Errorf("read the topics of %s: %w", other.MemberID, err)
+		}
+		all[i] = kafka.GroupMember{ID: other.MemberID, Topics: wants.Topics}
+		names = append(names, wants.Topics...)
+	}
+	slices.Sort(names)
+	found, err := m.cluster.metadata(ctx, slices.Compact(names))
+	if err != nil {
+		return nil, err
+	}
+	var partitions []kafka.Partition
+	for _, t := range found.Topics {
+		for _, p := range t.Partitions {
+			partitions = append(partitions, kafka.Partition{Topic: t.Name, ID: int(p.PartitionIndex)})
+		}
+	}
+	var plan []syncgroup.RequestAssignment
+	for id, topics := range m.balancer.AssignGroups(all, partitions) {
+		var share consumer.Assignment
+		for topic, ids := range topics {
+			t := consumer.TopicPartition{Topic: topic}
+			for _, p := range ids {
+				t.Partitions = append(t.Partitions, int32(p))
+			}
+			share.AssignedPartitions = append(share.AssignedPartitions, t)
+		}
+		encoded, err := protocol.Marshal(0, share)
+		if err != nil {
+			return nil, err
+		}
+		plan = append(plan, syncgroup.RequestAssignment{MemberID: id, Assignment: encoded})
+	}
+	return plan, nil
+}
+
+// serve lives through a generation. It returns what ended it: nil if it was this process.
+func (m *member) serve(ctx context.Context, g *generation) error {
+	life, end := context.WithCancelCause(ctx)
+	beating, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var beats sync.WaitGroup
+	var over atomic.Pointer[error]
+	beats.Go(func() {
+		if err := m.beat(beating, g, end); err != nil {
+			over.Store(&err)
+		}
+	})
+	g.run(life)
+	stop()
+	beats.Wait()
+	end(nil)
+	if err := over.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// beat sends heartbeats until ctx ends, also while the generation drains: its end must not cost the membership. It
+// ends the generation, and returns why, when the coordinator says so, or has not answered for so long that it may have
+// given the partitions to others.
+func (m *member) beat(ctx context.Context, g *generation, end context.CancelCauseFunc) error {
+	var why error
+	answered := time.Now()
+	for sleep(ctx, m.options.SessionTimeout/5) {
+		err := m.code(ctx, m.options.SessionTimeout/3, &heartbeat.Request{
+			GroupID: m.options.GroupID, GenerationID: int32(g.id), MemberID: m.id, GroupInstanceID: m.options.GroupInstanceID,
+		}, 3)
+		if ctx.Err() != nil {
+			break
+		}
+		next := after(err)
+		if next != retry {
+			answered = time.Now()
+		} else if time.Since(answered) < m.options.SessionTimeout {
+			continue
+		}
+		if next == stay {
+			continue
+		}
+		if why == nil {
+			m.log.Info("the generation is over", "generation", g.id, "reason", err)
+		}
+		why = err
+		end(err)
+		if next == renew || next == fenced {
+			break // nobody to send heartbeats for
+		}
+	}
+	return why
+}
+
+// leave leaves the group, so that the others need not wait for the end of the session. A static member stays: that is what
+// its instance id is for.
+func (m *member) leave() {
+	m.closeRoutes()
+	m.conditions.forget(partGroup, "")
+	m.conditions.forget(partCommit, "")
+	if m.id != "" && m.options.GroupInstanceID == "" {
+		_ = m.code(m.cluster.life, leavePatience, &leavegroup.Request{GroupID: m.options.GroupID, MemberID: m.id}, 2)
+	}
+	m.id = ""
+}
+
+func (m *member) closeRoutes() {
+	if m.routes != nil {
+		m.routes.close()
+		m.routes = nil
+	}
+}
+
+// ask sends a request to the group's coordinator.
+func (m *member) ask(ctx context.Context, patience time.Duration, msg protocol.Message, newest int16) (protocol.Message, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return m.cluster.control.send(ctx, &groupRequest{request{Message: msg, newest: newest}, m.options.GroupID})
+}
+
+// code sends a request to the group's coordinator and returns the error that its answer holds.
+func (m *member) code(ctx context.Context, patience time.Duration, msg protocol.Message, newest int16) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	answer, err := m.cluster.control.send(ctx, &codeRequest{groupRequest{request{Message: msg, newest: newest}, m.options.GroupID}})
+	if err == nil && answer.(*heartbeat.Response).ErrorCode != 0 {
+		err = kafka.Error(answer.(*heartbeat.Response).ErrorCode)
+	}
+	return err
+}

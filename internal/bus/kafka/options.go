@@ -1,0 +1,221 @@
+package kafka
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
+)
+
+// Options say what to read and how. Brokers, Topics, GroupID, TopicState and Handler are required; for the rest the zero value
+// means the default.
+type Options struct {
+	// Brokers are the addresses to start from, host:port.
+	Brokers []string
+	// TopicPrefix stands before every topic, joined with "-"; empty for none.
+	TopicPrefix string
+	// Topics are names without the prefix, or "*" alone for every topic under the prefix.
+	Topics  []string
+	GroupID string
+	// GroupInstanceID makes this process a static member of the group: one that comes back within the session timeout gets its
+	// partitions back, and nobody else's move. It must be unique among the members. Empty, the default, for a dynamic member.
+	GroupInstanceID string
+	// StartOffset is Latest (the default) or Earliest; see the package comment for when it counts.
+	StartOffset string
+
+	TLS  *tls.Config // nil for plain text
+	SASL *SASL       // nil for none
+
+	// MaxInFlight is the largest number of records of one partition between the watermark and the head; 1024.
+	MaxInFlight int
+	// Budget is how many bytes of records all partitions together may hold; 32 MiB. Half of it is shared out evenly, so that no
+	// partition can be starved; a single record that is larger than all of it still passes.
+	Budget int64
+	// SessionTimeout after which the group gives the partitions of a silent member to others; 10 s.
+	SessionTimeout time.Duration
+	// CommitInterval is the time between two commits; 1 s. It bounds what is read again after a crash, at the cost of one
+	// small write to Kafka.
+	CommitInterval time.Duration
+	// RecommitInterval is the time after which positions are committed though they have not moved, so that Kafka does not let
+	// them expire; 1 h.
+	RecommitInterval time.Duration
+	// TopicPoll is the time between two looks at which topics and partitions exist; 10 s.
+	TopicPoll time.Duration
+
+	Logger     *slog.Logger          // nil discards
+	Registerer prometheus.Registerer // nil registers nothing
+
+	TopicState TopicState
+	Handler    bus.Handler
+
+	resetDelay time.Duration // how long a position must be above the log's end to be believed; tests shorten it
+}
+
+// Latest and Earliest are the values of Options.StartOffset.
+const (
+	Latest   = "latest"
+	Earliest = "earliest"
+)
+
+// AllTopics as the only one of Options.Topics takes every topic under the prefix; without a prefix, every topic that is not
+// one of the broker's own.
+const AllTopics = "*"
+
+// SASL are the credentials for the brokers. Mechanism is PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512, in any case.
+type SASL struct{ Mechanism, Username, Password string }
+
+// TopicState remembers about topics what Kafka does not; the package comment says how it is used. Both methods may fail and
+// are then called again.
+type TopicState interface {
+	// Topics returns the rows of a group: for each topic whether its partitions without a committed position start at
+	// their beginning (it was seen absent, or its first positions have been committed).
+	Topics(ctx context.Context, group string) (map[string]bool, error)
+	// RememberTopic inserts or replaces the row of a topic; absent is the value that Topics returns. A row that is true must
+	// not become false again. The name may be "*".
+	RememberTopic(ctx context.Context, group, topic string, absent bool) error
+}
+
+const (
+	drainTime = 4 * time.Second // from the end of a generation to the end of Drain
+	endTime   = 5 * time.Second // to the end of the last commit
+	pressTime = 100 * time.Millisecond
+	// commitAfter is how many releases bring the next commit forward, so that a burst is not read again whole after a crash.
+	commitAfter = 2000
+	// fetchMax is the most that one fetch asks for. At a usual size of 1 KiB it fills a window.
+	fetchMax int64 = 1 << 20
+	// fetchMin keeps fetches worth their round trip when there are thousands of partitions.
+	fetchMin int64 = 16 << 10
+)
+
+// checkTopics names the first thing that cannot be right about the brokers and the topics.
+func (o *Options) checkTopics() error {
+	if len(o.Brokers) == 0 {
+		return errors.New("no broker is given")
+	}
+	for _, b := range o.Brokers {
+		if host, port, err := net.SplitHostPort(b); err != nil || host == "" || port == "" {
+			return fmt.Errorf("broker %q is not host:port", b)
+		}
+	}
+	if len(o.Topics) == 0 {
+		return errors.New("no topic is given")
+	}
+	if len(o.Topics) > 1 && slices.Contains(o.Topics, AllTopics) {
+		return errors.New(`topic "*" takes every topic: name no other beside it`)
+	}
+	seen := map[string]bool{}
+	for _, t := range o.Topics {
+		if t != AllTopics {
+			if err := checkTopic(o.topic(t)); err != nil {
+				return err
+			}
+		}
+		// A topic given twice would be assigned twice.
+		if seen[t] {
+			return fmt.Errorf("topic %q is given twice", t)
+		}
+		seen[t] = true
+	}
+	return nil
+}
+
+// check fills in the defaults and names the first setting that cannot work.
+func (o *Options) check() error {
+	if err := o.checkTopics(); err != nil {
+		return err
+	}
+	if o.GroupID == "" {
+		return errors.New("no consumer group is given")
+	}
+	if o.StartOffset == "" {
+		o.StartOffset = Latest
+	}
+	if o.StartOffset != Latest && o.StartOffset != Earliest {
+		return fmt.Errorf("start offset %q is neither %q nor %q", o.StartOffset, Latest, Earliest)
+	}
+	// Without a memory a topic created while nothing runs would start at its end and lose its first events.
+	if o.TopicState == nil {
+		return errors.New("no topic memory is given")
+	}
+	if o.Handler == nil {
+		return errors.New("no handler is given")
+	}
+	return o.checkNumbers()
+}
+
+func (o *Options) checkNumbers() error {
+	if o.MaxInFlight == 0 {
+		o.MaxInFlight = 1024
+	}
+	if o.Budget == 0 {
+		o.Budget = 32 << 20
+	}
+	// Negative sizes would stop every partition for good.
+	if o.MaxInFlight < 0 || o.Budget < 0 || o.Budget > math.MaxInt32 {
+		return fmt.Errorf("window %d and budget %d must be positive, the budget below 2 GiB", o.MaxInFlight, o.Budget)
+	}
+	for _, d := range []struct {
+		name     string
+		value    *time.Duration
+		fallback time.Duration
+		least    time.Duration
+	}{
+		// A generation's end may take endTime, in which no heartbeat is sent: a shorter session would end in the middle.
+		{"session timeout", &o.SessionTimeout, 10 * time.Second, endTime + time.Second},
+		// A ticker panics on zero, and tiny ones load the coordinator.
+		{"commit interval", &o.CommitInterval, time.Second, 10 * time.Millisecond},
+		{"recommit interval", &o.RecommitInterval, time.Hour, 10 * time.Millisecond},
+		{"topic poll", &o.TopicPoll, 10 * time.Second, 10 * time.Millisecond},
+		{"reset delay", &o.resetDelay, 5 * time.Second, time.Millisecond},
+	} {
+		if *d.value == 0 {
+			*d.value = d.fallback
+		}
+		if *d.value < d.least {
+			return fmt.Errorf("%s %s is shorter than %s", d.name, *d.value, d.least)
+		}
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}
+
+// topic returns the full name of a base topic.
+func (o *Options) topic(base string) string {
+	if o.TopicPrefix == "" {
+		return base
+	}
+	return o.TopicPrefix + "-" + base
+}
+
+func (o *Options) all() bool { return o.Topics[0] == AllTopics }
+
+// wants tells whether "*" takes a topic.
+func (o *Options) wants(topic string) bool {
+	if o.TopicPrefix != "" {
+		return strings.HasPrefix(topic, o.TopicPrefix+"-")
+	}
+	return !strings.HasPrefix(topic, "__")
+}
+
+// checkTopic refuses what the broker would refuse with an error that stalls the whole group.
+func checkTopic(name string) error {
+	legal := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '_' || r == '-'
+	}
+	if name == "" || name == "." || name == ".." || len(name) > 249 || strings.ContainsFunc(name, func(r rune) bool { return !legal(r) }) {
+		return fmt.Errorf("%q is not a topic name: 1 to 249 letters, digits, '.', '_' and '-'", name)
+	}
+	return nil
+}

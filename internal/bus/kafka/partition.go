@@ -1,0 +1,237 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus/checkpoint"
+)
+
+// partition is one partition during one generation. Its goroutine fetches and hands over; records are released by anybody,
+// also after the generation has ended, when it no longer matters.
+type partition struct {
+	topic  string
+	id     int
+	reader *reader
+	share  *share
+
+	handler    bus.Handler
+	options    *Options
+	metrics    *metrics
+	conditions *conditions
+	log        *slog.Logger
+
+	// tracker is replaced when the log turns out to have been made anew: numbers begin again below the watermark.
+	tracker atomic.Pointer[checkpoint.Tracker]
+	end     atomic.Int64  // of the log
+	wake    chan struct{} // a token when something was released
+	pressed time.Time
+	growth  float64   // of records over what was asked for
+	beyond  time.Time // since when the position has been above the log's end; zero if it is not
+	// released is told of each release.
+	released func()
+}
+
+// begin sets the position to start at. Committed is what the group has for it.
+func (p *partition) begin(position, committed int64) {
+	p.reader.position, p.reader.tail = position, batchEnd{}
+	p.tracker.Store(checkpoint.New(position, committed))
+}
+
+func (p *partition) key() string { return p.topic + "/" + strconv.Itoa(p.id) }
+
+// lag is the number of offsets from the watermark to the log's end.
+func (p *partition) lag() int64 {
+	next, _ := p.tracker.Load().Watermark()
+	return max(p.end.Load()-next, 0)
+}
+
+// run reads until ctx ends.
+func (p *partition) run(ctx context.Context) {
+	defer p.conditions.forget(partFetch, p.key())
+	var failing backoff
+	var since time.Time
+	for ctx.Err() == nil {
+		reserved, ok := p.room(ctx)
+		if !ok {
+			return
+		}
+		began, before := time.Now(), p.reader.position
+		// For a moment everything is there twice: as it came, and copied out of that.
+		asked := int64(float64(reserved/2) / p.growth)
+		records, err := p.reader.fetch(ctx, asked)
+		fetched := time.Now()
+		var bytes int64
+		for _, rec := range records {
+			rec.Fetched = fetched
+			_, memory := sizeOf(rec)
+			bytes += memory
+		}
+		p.share.spent(reserved, bytes)
+		p.grow(asked, bytes)
+		p.end.Store(p.reader.end)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			p.metrics.fetchErrors.WithLabelValues(class(err)).Inc()
+			if errors.Is(err, kafka.OffsetOutOfRange) && p.outOfRange(ctx) {
+				continue
+			}
+			if since.IsZero() {
+				since = time.Now()
+			}
+			// A leader that moves is no trouble; one that stays away is.
+			if time.Since(since) > 5*time.Second || class(err) == "corrupt" || class(err) == "authorization" {
+				p.conditions.report(partFetch, p.key(), err)
+			}
+			if !failing.pause(ctx) {
+				return
+			}
+			continue
+		}
+		p.beyond, since = time.Time{}, time.Time{}
+		p.conditions.clear(partFetch, p.key())
+		if !p.handOver(ctx, records) {
+			return
+		}
+		p.tracker.Load().Skip(p.reader.position)
+		if p.reader.position > before || time.Since(began) >= fetchWait/2 {
+			failing.reset()
+		} else if !failing.pause(ctx) { // an empty answer at once, again and again, would be a hot loop
+			return
+		}
+	}
+}
+
+// firstGrowth is how much larger than on the wire records are taken to be before the first have come: compression makes tenfold of
+// what a topic usually holds.
+const firstGrowth = 8
+
+// grow learns how much larger records are in memory than the fetch that asked for them. What an answer took on the wire is not
+// known, and may be less than asked for: so more is believed at once, and less little by little.
+func (p *partition) grow(asked, bytes int64) {
+	if bytes == 0 {
+		return
+	}
+	now := float64(bytes) / float64(max(asked, 1))
+	p.growth = max(now, 1, p.growth*0.9)
+}
+
+// room waits until there is room for a fetch and reserves its bytes.
+func (p *partition) room(ctx context.Context) (reserved int64, ok bool) {
+	backlog := p.reader.end > p.reader.position
+	full := func() bool {
+		if p.tracker.Load().Span() >= p.options.MaxInFlight {
+			return true
+		}
+		reserved = p.share.take(backlog)
+		return reserved == 0
+	}
+	ok = p.wait(ctx, full)
+	return reserved, ok
+}
+
+// wait returns when full no longer holds, or false when ctx ends. Meanwhile the handler is pressed.
+func (p *partition) wait(ctx context.Context, full func() bool) bool {
+	if !full() {
+		return ctx.Err() == nil
+	}
+	began := time.Now()
+	defer func() { p.metrics.fullSeconds.Add(time.Since(began).Seconds()) }()
+	for {
+		// At most once in pressTime, also when the window is full, not full and full again in between.
+		if time.Since(p.pressed) >= pressTime {
+			p.pressed = time.Now()
+			p.handler.Backpressure(p.topic, p.id)
+		}
+		timer := time.NewTimer(max(pressTime-time.Since(p.pressed), time.Millisecond))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return false
+		case <-p.wake:
+		case <-timer.C:
+		}
+		timer.Stop()
+		if !full() {
+			return ctx.Err() == nil
+		}
+	}
+}
+
+// handOver gives the records to the handler as room appears.
+func (p *partition) handOver(ctx context.Context, records []*bus.Record) bool {
+	tracker := p.tracker.Load()
+	for i, rec := range records {
+		records[i] = nil // a record that was released must not be kept in memory by the rest of its fetch
+		bytes, memory := sizeOf(rec)
+		if !p.wait(ctx, func() bool { return tracker.Span() >= p.options.MaxInFlight || p.share.overdrawn() }) {
+			return false
+		}
+		entry, err := tracker.Add(int64(rec.Position))
+		if err != nil {
+			// The reader returns ascending offsets. If it did not, reading the record again would be harmless.
+			p.log.Error("bus: record out of order", "topic", p.topic, "partition", p.id, "error", err)
+			p.share.give(memory)
+			continue
+		}
+		p.share.track(rec, memory, func() {
+			tracker.Done(entry)
+			p.released()
+			select {
+			case p.wake <- struct{}{}:
+			default: // one token is enough
+			}
+		})
+		p.metrics.records.Inc()
+		p.metrics.bytes.Add(float64(bytes))
+		p.handler.Handle(ctx, rec)
+	}
+	return true
+}
+
+// outOfRange moves a position that the log does not have. It returns false when the broker should be asked again later.
+func (p *partition) outOfRange(ctx context.Context) bool {
+	position := p.reader.position
+	first, err := bounds(ctx, p.reader.client, p.topic, []int{p.id}, kafka.FirstOffset)
+	if err != nil {
+		return false
+	}
+	last, err := bounds(ctx, p.reader.client, p.topic, []int{p.id}, kafka.LastOffset)
+	if err != nil {
+		return false
+	}
+	start, end := first[p.id], last[p.id]
+	log := p.log.With("topic", p.topic, "partition", p.id, "position", position, "log_start", start, "log_end", end)
+	switch {
+	case position < start:
+		p.metrics.lost.Add(float64(start - position))
+		log.Error("bus: records were deleted by the topic's retention before they were read; they are lost",
+			"lost", start-position, "hint", "lengthen the topic's retention or find what held up this consumer")
+		p.reader.position, p.reader.tail = start, batchEnd{}
+		p.tracker.Load().Skip(start)
+		return true
+	case position > end:
+		// A leader that has just started may not know its end yet. Going back to the start would send everything again.
+		if p.beyond.IsZero() {
+			p.beyond = time.Now()
+		}
+		if time.Since(p.beyond) < p.options.resetDelay {
+			return false
+		}
+		p.beyond = time.Time{}
+		p.metrics.resets.Inc()
+		log.Error("bus: the position is above the end of the log: was the topic made anew? Reading goes on at the log's start")
+		p.begin(start, checkpoint.None)
+		return true
+	}
+	return false
+}

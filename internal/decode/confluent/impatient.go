@@ -1,0 +1,71 @@
+package confluent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
+)
+
+// Patience is how long an impatient registry waits for a schema.
+const Patience = 10 * time.Second
+
+// UnreachableError says that the schema registry could not be asked.
+type UnreachableError struct{ cause error }
+
+// Error implements error.
+func (e *UnreachableError) Error() string {
+	return fmt.Sprintf("%s; see that it answers (EVENT_BUS_KAFKA_SCHEMA_REGISTRY_URL) and repeat the command", e.cause)
+}
+
+// Unwrap returns the cause.
+func (e *UnreachableError) Unwrap() error { return e.cause }
+
+// Waiting is a registry that can tell why it waits; *Client is one.
+type Waiting interface {
+	Registry
+	// Ready returns why a question waits for its answer; nil if none does, or if the registry answers that it has no such schema.
+	Ready() error
+}
+
+// Impatient returns a registry for a command that somebody waits for: it gives up after Patience with an *UnreachableError, and by then
+// also believes that a schema does not exist. It is not safe for concurrent use.
+func Impatient(registry Waiting) Registry {
+	return &impatient{registry: registry, schemas: map[uint32]*decode.Schema{}, unknown: map[uint32]bool{}}
+}
+
+type impatient struct {
+	registry Waiting
+	schemas  map[uint32]*decode.Schema // in addition to the registry's own memory, so that a known one costs no timer
+	unknown  map[uint32]bool
+}
+
+// Schema implements Registry.
+func (r *impatient) Schema(ctx context.Context, id uint32) (*decode.Schema, error) {
+	if known := r.schemas[id]; known != nil {
+		return known, nil
+	}
+	missing := unknownSchema(id)
+	if r.unknown[id] {
+		return nil, missing
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	timer := time.AfterFunc(Patience, func() {
+		if err := r.registry.Ready(); err != nil {
+			cancel(&UnreachableError{err})
+		} else {
+			cancel(missing)
+		}
+	})
+	defer timer.Stop()
+	schema, err := r.registry.Schema(ctx, id)
+	if err == nil {
+		r.schemas[id] = schema
+	} else if errors.Is(err, missing) {
+		r.unknown[id] = true
+	}
+	return schema, err
+}

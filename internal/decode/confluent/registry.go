@@ -1,0 +1,354 @@
+package confluent
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/sr"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
+)
+
+// How often the registry is asked again.
+const (
+	firstBackoff = 250 * time.Millisecond
+	lastBackoff  = 5 * time.Second
+	// unknownAfter is how long the registry must go on saying that an id does not exist: a registry that has just started
+	// may not have read its own topic yet.
+	unknownAfter = 60 * time.Second
+	// unknownFor is how long an unknown id is answered from memory before the registry is asked once more.
+	unknownFor = 10 * time.Second
+	// maxUnknown bounds the unknown ids that are remembered.
+	maxUnknown = 1024
+	// maxAnswer bounds an answer in bytes.
+	maxAnswer = 8 << 20
+)
+
+// ClientOptions are the settings of a Client.
+type ClientOptions struct {
+	// URL is the registry's base URL, http or https; its path is kept. User and password in it are used where Username is
+	// empty.
+	URL string
+	// Username and Password are sent as basic authentication, unless both are empty.
+	Username, Password string
+	// TLS is used for https; nil stands for the system's roots.
+	TLS *tls.Config
+	// Timeout bounds one request; 5 s where zero.
+	Timeout time.Duration
+	// Transport replaces the client's own, TLS included.
+	Transport http.RoundTripper
+	// Logger may be nil.
+	Logger *slog.Logger
+	// Registerer takes the metrics; it may be nil.
+	Registerer prometheus.Registerer
+}
+
+// Client is a Registry that asks a Confluent-compatible schema registry. It is safe for concurrent use.
+type Client struct {
+	api     *sr.Client
+	http    *http.Client
+	name    string // the base URL without user and password
+	timeout time.Duration
+	log     *slog.Logger
+	metrics *clientMetrics
+
+	known sync.Map    // id → answer; schemas never change, so for good
+	seen  atomic.Bool // the registry has answered once
+
+	mu      sync.Mutex
+	asking  map[uint32]*question
+	unknown map[uint32]unknownID
+	away    map[uint32]error // why questions that wait have no answer yet
+}
+
+// answer is what is known of an id for good.
+type answer struct {
+	schema *decode.Schema
+	err    error // an *Undecodable
+}
+
+// question lets one caller at a time ask for an id.
+type question struct {
+	turn  chan struct{} // holds one value while somebody asks
+	users int           // guarded by Client.mu
+}
+
+// unknownID remembers that the registry denies an id.
+type unknownID struct {
+	since   time.Time // the first denial of an unbroken row of them
+	last    time.Time
+	settled bool // denied for long enough
+}
+
+// NewClient returns a client. It makes no request yet.
+func NewClient(o ClientOptions) (*Client, error) {
+	base, err := url.Parse(o.URL)
+	// url.Parse's own error holds the URL, and with it the password.
+	if err != nil || base.Scheme != "http" && base.Scheme != "https" || base.Host == "" || base.RawQuery != "" || base.Fragment != "" {
+		return nil, errors.New("schema registry URL: want http:// or https://, a host and perhaps a path, no query")
+	}
+	if base.User != nil && o.Username == "" {
+		o.Username = base.User.Username()
+		o.Password, _ = base.User.Password()
+	}
+	base.User = nil
+	if o.Timeout < 0 {
+		return nil, fmt.Errorf("schema registry timeout %s: must not be negative", o.Timeout)
+	}
+	if o.Timeout == 0 {
+		o.Timeout = 5 * time.Second
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Transport == nil {
+		o.Transport = &http.Transport{ // no proxy: the registry stands beside the broker
+			TLSClientConfig:     o.TLS,
+			ForceAttemptHTTP2:   true,
+			MaxIdleConnsPerHost: 2,
+			IdleConnTimeout:     90 * time.Second,
+		}
+	}
+	metrics, err := newClientMetrics(o.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("schema registry client: %w", err)
+	}
+	c := &Client{
+		http:    &http.Client{Transport: cappedTransport{o.Transport}},
+		name:    base.String(),
+		timeout: o.Timeout,
+		log:     o.Logger,
+		metrics: metrics,
+		asking:  make(map[uint32]*question),
+		unknown: make(map[uint32]unknownID),
+		away:    make(map[uint32]error),
+	}
+	opts := []sr.ClientOpt{sr.URLs(c.name), sr.HTTPClient(c.http), sr.UserAgent("webhook-dispatcher")}
+	if o.Username != "" || o.Password != "" {
+		opts = append(opts, sr.BasicAuth(o.Username, o.Password))
+	}
+	if c.api, err = sr.NewClient(opts...); err != nil {
+		return nil, fmt.Errorf("schema registry client: %w", err)
+	}
+	return c, nil
+}
+
+// Close closes idle connections. Calls of Schema that wait end with their contexts.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// Ready returns nil unless a record waits for a schema that the registry does not give; the error then names the
+// registry's URL, without credentials, and the cause.
+func (c *Client) Ready() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id, cause := range c.away {
+		return fmt.Errorf("schema registry %s: schema %d: %w", c.name, id, cause)
+	}
+	return nil
+}
+
+// Reachable is Ready, and as long as the registry has never answered it asks it for something small. Afterwards it asks no more:
+// with the schemas known, a registry that is away holds up nothing.
+func (c *Client) Reachable(ctx context.Context) error {
+	if err := c.Ready(); err != nil || c.seen.Load() {
+		return err
+	}
+	if err := c.probe(ctx); err != nil {
+		return fmt.Errorf("schema registry %s: %w", c.name, err)
+	}
+	c.seen.Store(true)
+	return nil
+}
+
+// Schema returns the schema with the id. Concurrent first uses of an id make one request. While the registry cannot be
+// asked or does not answer as one, it waits until ctx ends.
+func (c *Client) Schema(ctx context.Context, id uint32) (*decode.Schema, error) {
+	if known, ok := c.known.Load(id); ok {
+		a := known.(answer)
+		return a.schema, a.err
+	}
+	q := c.join(id)
+	defer c.leave(id, q)
+	select {
+	case q.turn <- struct{}{}:
+		defer func() { <-q.turn }()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("wait for the schema registry: %w", context.Cause(ctx))
+	}
+	if known, ok := c.known.Load(id); ok { // whoever had the turn before has asked
+		a := known.(answer)
+		return a.schema, a.err
+	}
+	return c.ask(ctx, id)
+}
+
+func (c *Client) join(id uint32) *question {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	q := c.asking[id]
+	if q == nil {
+		q = &question{turn: make(chan struct{}, 1)}
+		c.asking[id] = q
+	}
+	q.users++
+	return q
+}
+
+func (c *Client) leave(id uint32, q *question) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if q.users--; q.users == 0 {
+		delete(c.asking, id)
+	}
+}
+
+// ask requests the schema until there is an answer or ctx ends. The caller has the turn for id.
+func (c *Client) ask(ctx context.Context, id uint32) (*decode.Schema, error) {
+	if c.denied(id) {
+		return nil, unknownSchema(id)
+	}
+	defer c.setAway(id, nil)
+	for backoff := firstBackoff; ; backoff = min(2*backoff, lastBackoff) {
+		text, err := c.request(ctx, id)
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("wait for the schema registry: %w", context.Cause(ctx))
+		}
+		switch {
+		case err == nil:
+			a := answer{}
+			a.schema, a.err = decode.ParseSchema(text)
+			return c.settle(id, a)
+		case errors.Is(err, errNotAvro):
+			return c.settle(id, answer{err: decode.NewUndecodable(decode.ReasonBadSchema, err.Error())})
+		case errors.Is(err, errDenied):
+			c.setAway(id, nil) // it does answer
+			if c.deny(id) {
+				return nil, unknownSchema(id)
+			}
+		default:
+			c.forgive(id)
+			c.setAway(id, err)
+		}
+		if err := sleep(ctx, backoff); err != nil {
+			return nil, fmt.Errorf("wait for the schema registry: %w", err)
+		}
+	}
+}
+
+func unknownSchema(id uint32) error {
+	return decode.NewUndecodable(decode.ReasonUnknownSchema, fmt.Sprintf("the schema registry has no schema %d", id))
+}
+
+func (c *Client) settle(id uint32, a answer) (*decode.Schema, error) {
+	c.forgive(id)
+	c.known.Store(id, a)
+	return a.schema, a.err
+}
+
+// denied tells whether id has been found unknown a moment ago.
+func (c *Client) denied(id uint32) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	u, ok := c.unknown[id]
+	return ok && u.settled && time.Since(u.last) < unknownFor
+}
+
+// deny notes that the registry denies id, and tells whether it has done so for long enough.
+func (c *Client) deny(id uint32) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	u, ok := c.unknown[id]
+	if !ok || !u.settled && now.Sub(u.last) > unknownAfter { // denials with nobody asking in between are no row
+		u = unknownID{since: now}
+	}
+	u.last = now
+	u.settled = u.settled || now.Sub(u.since) >= unknownAfter
+	if !ok && len(c.unknown) >= maxUnknown {
+		c.forgetOldest()
+	}
+	c.unknown[id] = u
+	return u.settled
+}
+
+// forgetOldest drops the id denied longest ago; c.mu is held.
+func (c *Client) forgetOldest() {
+	var oldest uint32
+	var last time.Time
+	for id, u := range c.unknown {
+		if last.IsZero() || u.last.Before(last) {
+			oldest, last = id, u.last
+		}
+	}
+	delete(c.unknown, oldest)
+}
+
+func (c *Client) forgive(id uint32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.unknown, id)
+}
+
+// setAway notes why the question for id has no answer, nil where it has one or is over, and logs each change once.
+func (c *Client) setAway(id uint32, cause error) {
+	c.mu.Lock()
+	before := c.away[id]
+	if cause == nil {
+		delete(c.away, id)
+	} else {
+		c.away[id] = cause
+	}
+	c.mu.Unlock()
+	switch {
+	case cause != nil && (before == nil || before.Error() != cause.Error()):
+		c.log.Warn("schema registry does not answer; partitions wait", "registry", c.name, "schema_id", id, "error", cause)
+	case cause == nil && before != nil:
+		c.log.Info("no longer waiting for the schema registry", "registry", c.name, "schema_id", id)
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	d += time.Duration((rand.Float64() - 0.5) * 0.2 * float64(d)) // replicas must not ask in step
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// cappedTransport bounds what is read of an answer: the API client reads bodies whole.
+type cappedTransport struct{ http.RoundTripper }
+
+func (t cappedTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := t.RoundTripper.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	resp.Body = cappedBody{io.LimitReader(resp.Body, maxAnswer), resp.Body}
+	return resp, nil
+}
+
+func (t cappedTransport) CloseIdleConnections() {
+	if inner, ok := t.RoundTripper.(interface{ CloseIdleConnections() }); ok {
+		inner.CloseIdleConnections()
+	}
+}
+
+type cappedBody struct {
+	io.Reader
+	io.Closer
+}

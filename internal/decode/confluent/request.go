@@ -1,0 +1,119 @@
+package confluent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/sr"
+)
+
+var (
+	// errDenied is the registry's own word that it has no such schema. A 404 from a proxy or a wrong path is not.
+	errDenied  = errors.New("the registry has no such schema")
+	errNotAvro = errors.New("the schema is not self-contained Avro")
+)
+
+// request asks once. Its errors other than errDenied and errNotAvro mean that another time may be better; they hold
+// neither URLs nor what a server answered.
+func (c *Client) request(ctx context.Context, id uint32) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	found, err := c.api.SchemaByID(ctx, int(id))
+	if err == nil && found.Schema == "" {
+		err = errors.New("answered without a schema")
+	}
+	if err == nil && (found.Type != sr.TypeAvro || len(found.References) > 0) {
+		err = errNotAvro
+	}
+	if err != nil {
+		err = plainCause(ctx, err, c.timeout.String())
+	}
+	c.metrics.request(err)
+	if err == nil || errors.Is(err, errDenied) {
+		c.seen.Store(true)
+	}
+	return found.Schema, err
+}
+
+// probe asks for the types of schemas. Not every registry has that resource, so a 404 is an answer as well.
+func (c *Client) probe(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	_, err := c.api.SupportedTypes(ctx)
+	var answered *sr.ResponseError
+	if err == nil || errors.As(err, &answered) && answered.StatusCode == http.StatusNotFound {
+		return nil
+	}
+	return plainCause(ctx, err, c.timeout.String())
+}
+
+// plainCause reduces an error of the API client to what an operator needs.
+func plainCause(ctx context.Context, err error, timeout string) error {
+	var answered *sr.ResponseError
+	var failed *url.Error
+	switch {
+	case errors.Is(err, errNotAvro):
+		return err
+	case errors.As(err, &answered):
+		switch {
+		case answered.StatusCode == http.StatusNotFound && answered.ErrorCode == sr.ErrSchemaNotFound.Code:
+			return errDenied
+		case answered.StatusCode == http.StatusNotFound:
+			return errors.New("answered 404, not as a schema registry would: check the URL's path")
+		case answered.StatusCode == http.StatusUnauthorized, answered.StatusCode == http.StatusForbidden:
+			return fmt.Errorf("answered %d: check the registry's API key and secret", answered.StatusCode)
+		}
+		return fmt.Errorf("answered %d", answered.StatusCode)
+	case ctx.Err() != nil:
+		return errors.New("no answer within " + timeout)
+	case errors.As(err, &failed):
+		return failed.Err
+	}
+	return errors.New("answered with something that is no schema")
+}
+
+// clientMetrics counts the requests to the registry.
+type clientMetrics struct {
+	requests *prometheus.CounterVec
+}
+
+// The outcomes of a request.
+const (
+	outcomeOK      = "ok"
+	outcomeUnknown = "unknown"
+	outcomeNotAvro = "not_avro"
+	outcomeError   = "error"
+)
+
+func newClientMetrics(registerer prometheus.Registerer) (*clientMetrics, error) {
+	m := &clientMetrics{requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "webhook_dispatcher_registry_requests_total",
+		Help: "Requests to the schema registry by outcome: ok, unknown (no such schema), not_avro, error.",
+	}, []string{"outcome"})}
+	for _, outcome := range []string{outcomeOK, outcomeUnknown, outcomeNotAvro, outcomeError} {
+		m.requests.WithLabelValues(outcome)
+	}
+	if registerer != nil {
+		if err := registerer.Register(m.requests); err != nil {
+			return nil, fmt.Errorf("register metrics: %w", err)
+		}
+	}
+	return m, nil
+}
+
+func (m *clientMetrics) request(err error) {
+	outcome := outcomeError
+	switch {
+	case err == nil:
+		outcome = outcomeOK
+	case errors.Is(err, errDenied):
+		outcome = outcomeUnknown
+	case errors.Is(err, errNotAvro):
+		outcome = outcomeNotAvro
+	}
+	m.requests.WithLabelValues(outcome).Inc()
+}

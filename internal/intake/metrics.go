@@ -1,0 +1,40 @@
+package intake
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
+)
+
+type metrics struct {
+	matched, unmatched, refused, untyped prometheus.Counter
+
+	undecodable *prometheus.CounterVec // the refused ones by reason
+}
+
+// newMetrics registers the metrics with reg, unless that is nil.
+func newMetrics(reg prometheus.Registerer) (*metrics, error) {
+	events := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "webhook_dispatcher_events_total",
+		Help: "Records read, by what they were: matched by a rule, unmatched, undecodable, or (under *) untyped and so no event.",
+	}, []string{"result"})
+	m := &metrics{
+		matched: events.WithLabelValues("matched"), unmatched: events.WithLabelValues("unmatched"),
+		refused: events.WithLabelValues("undecodable"), untyped: events.WithLabelValues("untyped"),
+		undecodable: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "webhook_dispatcher_undecodable_total", Help: "Records that can never be read and are kept as rows, by reason.",
+		}, []string{"reason"}),
+	}
+	for _, reason := range decode.Reasons() {
+		m.undecodable.WithLabelValues(string(reason))
+	}
+	if reg == nil {
+		return m, nil
+	}
+	for _, c := range []prometheus.Collector{events, m.undecodable} {
+		if err := reg.Register(c); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
