@@ -7,19 +7,19 @@ import (
 	"time"
 )
 
-// MaxRetryAfter is the longest time that an endpoint can ask to be left alone.
-const MaxRetryAfter = 24 * time.Hour
-
-// Bounds of what a setting, or a rule's options, may ask for.
+// Bounds of what operators and endpoints ask for.
 const (
-	// MaxRetryDelay bounds a delay of the retry schedule: with its jitter a row must be tried again before it expires, after 14 days.
+	// MaxRetryAfter is the longest time that an endpoint can ask to be left alone.
+	MaxRetryAfter = 24 * time.Hour
+	// MaxRetryDelay bounds a delay of a retry schedule: with its jitter it must end before 14 days,
+	// when rows that nobody touches expire.
 	MaxRetryDelay = 11 * 24 * time.Hour
-	// MinRate is the least number of requests that may begin in a second, for the same reason.
+	// MinRate is the lowest rate in requests a second. A lower one is a mistake: rows would expire.
 	MinRate = 0.001
 )
 
-// Jitter is the share by which a delay of the schedule is moved up or down, so that deliveries that failed together do
-// not come back together.
+// Jitter is the share by which a delay of the schedule is moved up or down, so that deliveries that
+// failed together do not come back together.
 const Jitter = 0.2
 
 // crashLoopClaims is how much more often a row may be claimed than attempted. More means that its claimers die before
