@@ -19,6 +19,7 @@
 package delivery
 
 import (
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -187,6 +188,13 @@ const MaxText = 191
 
 // Token proves who holds a lease. The zero Token holds none.
 type Token [16]byte
+
+// NewToken returns a random token.
+func NewToken() Token {
+	var t Token
+	_, _ = rand.Read(t[:]) // never fails, as documented
+	return t
+}
 
 // Delivery is one body that is due to one rule's endpoint. URL, headers and limits are not here: they are the rule's, read
 // at each attempt.

@@ -21,7 +21,7 @@ import (
 // input. Those that gojq defines in jq are made of such steps only.
 const linear = `
 abs acos acosh all any arrays ascii_downcase ascii_upcase asin asinh atan atan2 atanh booleans cbrt
-ceil combinations copysign cos cosh drem empty endswith erf erfc error exp exp10 exp2 explode expm1
+ceil combinations copysign cos cosh drem empty endswith erf erfc error exp exp10 exp2 expm1
 fabs fdim finites first floor fma fmax fmin fmod frexp from_entries fromdate fromdateiso8601 gamma
 gmtime has hypot implode in infinite isempty isfinite isinfinite isnan isnormal iterables j0 j1 keys
 last ldexp length lgamma limit log log10 log1p log2 logb ltrim ltrimstr map mktime modf nan nearbyint
@@ -71,12 +71,14 @@ var operators = map[gojq.Operator]string{
 	gojq.OpAdd: "_add(_L; _R) | _made",
 	gojq.OpSub: "_terms(_L; _R) as [$__l, $__r] | _subtract($__l; $__r)",
 	gojq.OpMul: "_factors(_L; _R) as [$__l, $__r] | _multiply($__l; $__r) | _made",
+	gojq.OpDiv: "_dividend(_L; _R) as [$__l, $__r] | _divide($__l; $__r)",
 	gojq.OpEq:  "_compare(_L; _R; [0])", gojq.OpNe: "_compare(_L; _R; [-1, 1])",
 	gojq.OpLt: "_compare(_L; _R; [-1])", gojq.OpLe: "_compare(_L; _R; [-1, 0])",
 	gojq.OpGt: "_compare(_L; _R; [1])", gojq.OpGe: "_compare(_L; _R; [0, 1])",
 	gojq.OpUpdateAdd: "_R as $__r | _modify(_L; . + $__r)",
 	gojq.OpUpdateSub: "_R as $__r | _modify(_L; . - $__r)",
 	gojq.OpUpdateMul: "_R as $__r | _modify(_L; . * $__r)",
+	gojq.OpUpdateDiv: "_R as $__r | _modify(_L; . / $__r)",
 	gojq.OpModify: `_update as $__u |
 		_modify(_gojq_getpath(_gojq_path(_L) | _updating($__u)); _R, _gone($__u)) | _swept($__u)`,
 }

@@ -8,6 +8,7 @@ import (
 	"math/big"
 	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/itchyny/gojq"
 )
@@ -24,31 +25,35 @@ const (
 	maxKey    = 16              // weight of a list that is an index: it is searched for
 )
 
-// scale weighs values: one for each value and each textGrain bytes of text. A value that shares its
+// scale weighs values: one for each value and each grain bytes of text. A value that shares its
 // parts, such as [., .] done thirty times, weighs what it prints as.
-type scale struct{ left int }
+type scale struct {
+	left, grain, deepest int
+	deep                 bool // nothing is left because it is nested deeper than deepest
+}
 
 // put reports whether something is left, and stops as soon as nothing is.
 func (s *scale) put(v any, depth int) bool {
-	if s.left--; depth > maxNested {
-		s.left = -1
+	s.left--
+	if depth > s.deepest {
+		s.left, s.deep = -1, true
 	}
 	switch v := v.(type) {
 	case string:
-		s.left -= len(v) / textGrain
+		s.left -= len(v) / s.grain
 	case json.Number:
-		if s.left -= len(v) / textGrain; len(v) > maxDigits {
+		if s.left -= len(v) / s.grain; len(v) > maxDigits {
 			s.left = -1
 		}
 	case *big.Int:
-		s.left -= v.BitLen() / (8 * textGrain)
+		s.left -= v.BitLen() / (8 * s.grain)
 	case []any:
 		for i := 0; i < len(v) && s.left >= 0; i++ {
 			s.put(v[i], depth+1)
 		}
 	case map[string]any:
 		for key, item := range v {
-			if s.left -= len(key) / textGrain; !s.put(item, depth+1) {
+			if s.left -= len(key) / s.grain; !s.put(item, depth+1) {
 				break
 			}
 		}
@@ -56,15 +61,14 @@ func (s *scale) put(v any, depth int) bool {
 	return s.left >= 0
 }
 
-// weigh returns the weight of v, or maxWeight+1 where it is more than maxWeight.
-func weigh(v any) int {
-	s := scale{left: maxWeight}
+// weigh returns the weight of v, or limit+1 where it is more than the limit.
+func weigh(v any, limit int) int {
+	s := scale{left: limit, grain: textGrain, deepest: maxNested}
 	s.put(v, 0)
-	return maxWeight - max(s.left, -1)
+	return limit - max(s.left, -1)
 }
 
-// lighter reports whether v weighs no more than the limit.
-func lighter(v any, limit int) bool { return (&scale{left: limit}).put(v, 0) }
+func lighter(v any, limit int) bool { return weigh(v, limit) <= limit }
 
 var errTooHeavy = fmt.Errorf("a value is too large for one step, which takes up to %d values or %d bytes of text, "+
 	"a number or time format of %d bytes, and compares up to %d pairs: of long lists, write $wanted - $list == []",
@@ -73,9 +77,11 @@ var errTooHeavy = fmt.Errorf("a value is too large for one step, which takes up 
 // costs are checks: functions that return their input, or errTooHeavy where a step with it and x
 // would cost more than maxWeight.
 var costs = map[string]func(v, x any) int{
-	"_measured": func(v, _ any) int { return weigh(v) },
-	"_joinable": func(v, x any) int { return weigh(v) + length(v)*weigh(x) }, // the separator comes again with each
-	"_paired":   func(v, x any) int { return max(weigh(v), weigh(x), weigh(v)*weigh(x)/(maxPairs/maxWeight)) },
+	"_measured": func(v, _ any) int { return weigh(v, maxWeight) },
+	"_joinable": func(v, x any) int { return weigh(v, maxWeight) + length(v)*weigh(x, maxWeight) }, // the separator comes again with each
+	"_paired": func(v, x any) int {
+		return max(weigh(v, maxWeight), weigh(x, maxWeight), weigh(v, maxWeight)*weigh(x, maxWeight)/(maxPairs/maxWeight))
+	},
 	"_transposable": func(v, _ any) int {
 		longest := 0
 		rows, _ := v.([]any)
@@ -87,6 +93,13 @@ var costs = map[string]func(v, x any) int{
 	"_short": func(v, _ any) int { // for the text of a number or a time
 		text, _ := v.(string)
 		return len(text) * (maxWeight / maxDigits)
+	},
+	"_pieces": func(v, x any) int { // for splitting text at x
+		text, isText := v.(string)
+		if separator, ok := x.(string); isText && ok {
+			return strings.Count(text, separator) // of "", one for each character and one more
+		}
+		return 0
 	},
 	"_made": func(v, _ any) int { // what a step has made of what was within its bounds
 		switch v := v.(type) {
@@ -132,8 +145,9 @@ func functions() []gojq.CompilerOption {
 		}
 		return slices.Contains(args[2].([]any), any(gojq.Compare(args[0], args[1])))
 	})
-	function("_terms", 2, func(_ any, args []any) any { return terms(args[0], args[1]) })
-	function("_factors", 2, func(_ any, args []any) any { return factors(args[0], args[1]) })
+	for name, f := range map[string]func(l, r any) any{"_terms": terms, "_factors": factors, "_dividend": dividend} {
+		function(name, 2, func(_ any, args []any) any { return f(args[0], args[1]) })
+	}
 	function("_tostring", 0, func(v any, _ []any) any { return text(v) })
 	function("_deletable", 1, func(v any, args []any) any { return deletable(v, args[0]) })
 	function("_update", 0, func(any, []any) any { return new(update) })
@@ -236,7 +250,7 @@ func terms(l, r any) any {
 	if !isList || !ok {
 		return []any{l, r}
 	}
-	if weigh(l)+weigh(r) > maxWeight {
+	if weigh(l, maxWeight)+weigh(r, maxWeight) > maxWeight {
 		return errTooHeavy
 	}
 	sorted := slices.SortedFunc(slices.Values(unwanted), gojq.Compare)
@@ -258,7 +272,8 @@ func factors(l, r any) any {
 		times, isNumber = gojq.ToFloat64(l)
 	}
 	if isText && isNumber && times*float64(len(text)) > MaxOutput {
-		return fmt.Errorf("a text of %d bytes is repeated %.0f times, to more than %d bytes: is it meant to be a number?",
+		return fmt.Errorf("a text of %d bytes is repeated %.0f times, to more than %d bytes: "+
+			"is it meant to be a number?",
 			len(text), times, MaxOutput)
 	}
 	if _, ok := l.(map[string]any); ok {
@@ -269,10 +284,18 @@ func factors(l, r any) any {
 	return []any{l, r}
 }
 
+// dividend returns [l, r], or an error where l is a text that r splits into too many.
+func dividend(l, r any) any {
+	if costs["_pieces"](l, r) > maxWeight {
+		return errTooHeavy
+	}
+	return []any{l, r}
+}
+
 // deletable returns a copy of v that shares nothing with it: gojq writes into all of what it deletes
 // from, also where that belongs to other runs. A path with a slice goes over the whole list.
 func deletable(v, paths any) any {
-	weight, slices := weigh(v), 0
+	weight, slices := weigh(v, maxWeight), 0
 	if list, ok := paths.([]any); ok {
 		for _, path := range list {
 			if err := checkPath(path); err != nil {

@@ -149,7 +149,7 @@ func TestComparingWithNothing(t *testing.T) {
 		t.Errorf("it took %v", took)
 	}
 	list := make([]any, 100_000)
-	s := scale{left: 16}
+	s := scale{left: 16, grain: textGrain, deepest: maxNested}
 	if s.put(list, 0) || s.left < -1 {
 		t.Errorf("%d values more than those that were allowed were looked at", -s.left)
 	}
@@ -171,7 +171,7 @@ func TestMatchesThatAreSlow(t *testing.T) {
 // A function of gojq's own wins over one of ours, which would never be called.
 func TestNamesOfOurOwn(t *testing.T) {
 	t.Parallel()
-	names := strings.Fields("_find_all _joinable _paired _short _measured _made _transposable _at _path _zoneless _compare _terms _factors _tostring " +
+	names := strings.Fields("_find_all _joinable _paired _short _measured _made _transposable _at _path _zoneless _compare _terms _factors _dividend _pieces _tostring " +
 		"_deletable _update _updating _gone _gone_of _swept _gojq_path _order _captures_of")
 	for _, name := range names {
 		for _, args := range []string{"", "(1)", "(1; 1)", "(1; 1; 1)"} {

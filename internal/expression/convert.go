@@ -2,7 +2,6 @@ package expression
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -49,47 +48,54 @@ func toJQ(v payload.Value) any {
 	}
 }
 
-// output turns a result of gojq into a value, and stops as soon as that takes more than `left` bytes: a small result in gojq, which
-// shares its parts, may be a huge one in JSON. What is counted is never more than what is written in the end.
-type output struct{ left int }
-
-var errTooLarge = fmt.Errorf("the result has more than %d bytes as JSON", MaxOutput)
-
-func (o *output) spend(bytes int) error {
-	if o.left -= bytes; o.left < 0 {
-		return errTooLarge
+// checkOutput returns an error where a result is too large: a small one in gojq, which shares its
+// parts, may be huge in JSON. What is counted is never more than what is written in the end.
+func checkOutput(v any) error {
+	size := scale{left: MaxOutput, grain: 1, deepest: maxDepth}
+	switch {
+	case size.put(v, 0):
+		return nil
+	case size.deep:
+		return fmt.Errorf("the result is nested deeper than %d", maxDepth)
 	}
-	return nil
+	return fmt.Errorf("the result has more than %d bytes as JSON", MaxOutput)
 }
 
-func (o *output) value(v any, depth int) (payload.Value, error) {
-	if depth > maxDepth {
-		return payload.Value{}, fmt.Errorf("the result is nested deeper than %d", maxDepth)
-	}
-	if err := o.spend(1); err != nil {
-		return payload.Value{}, err
-	}
+// fromJQ returns a result of gojq, with its keys sorted.
+func fromJQ(v any) payload.Value {
 	switch v := v.(type) {
-	case nil:
-		return payload.Value{}, nil
 	case bool:
-		return payload.BoolValue(v), nil
+		return payload.BoolValue(v)
 	case int:
-		return payload.IntValue(int64(v)), nil
+		return payload.IntValue(int64(v))
 	case float64:
-		return float(v), nil
+		return float(v)
 	case *big.Int:
-		return o.integer(v)
+		return payload.BigValue(v.String())
 	case json.Number:
-		return o.number(v)
+		if n, ok := new(big.Int).SetString(v.String(), 10); ok {
+			return payload.BigValue(n.String())
+		}
+		f, _ := v.Float64() // infinite where it is too large
+		return float(f)
 	case string:
-		return payload.StringValue(valid(v)), o.spend(len(v) + 1)
+		return payload.StringValue(valid(v))
 	case []any:
-		return o.list(v, depth)
+		items := make([]payload.Value, len(v))
+		for i, item := range v {
+			items[i] = fromJQ(item)
+		}
+		return payload.ListValue(items)
 	case map[string]any:
-		return o.object(v, depth)
+		var entries payload.Entries
+		entries.Grow(len(v))
+		for _, key := range slices.Sorted(maps.Keys(v)) {
+			entries.Set(valid(key), fromJQ(v[key])) // two keys may be the same by now
+		}
+		return entries.Object()
+	default:
+		return payload.Value{}
 	}
-	return payload.Value{}, fmt.Errorf("the result holds a %T", v)
 }
 
 // float keeps a number a float. What JSON has no spelling for becomes what jq prints of it.
@@ -98,58 +104,6 @@ func float(f float64) payload.Value {
 		return payload.Value{}
 	}
 	return payload.FloatValue(min(max(f, -math.MaxFloat64), math.MaxFloat64))
-}
-
-func (o *output) integer(n *big.Int) (payload.Value, error) {
-	if err := o.spend(n.BitLen() / 4); err != nil { // more than a digit has 3 bits, less than it has 4
-		return payload.Value{}, err
-	}
-	return payload.BigValue(n.String()), nil
-}
-
-// number: gojq makes none of these by itself, but says that it may.
-func (o *output) number(text json.Number) (payload.Value, error) {
-	if n, ok := new(big.Int).SetString(text.String(), 10); ok {
-		return o.integer(n)
-	}
-	f, err := text.Float64()
-	if err != nil {
-		return payload.Value{}, errors.New("the result holds a number that is none")
-	}
-	return float(f), nil
-}
-
-func (o *output) list(v []any, depth int) (payload.Value, error) {
-	if err := o.spend(len(v)); err != nil {
-		return payload.Value{}, err
-	}
-	items := make([]payload.Value, len(v))
-	for i, item := range v {
-		var err error
-		if items[i], err = o.value(item, depth+1); err != nil {
-			return payload.Value{}, err
-		}
-	}
-	return payload.ListValue(items), nil
-}
-
-func (o *output) object(v map[string]any, depth int) (payload.Value, error) {
-	if err := o.spend(len(v)); err != nil {
-		return payload.Value{}, err
-	}
-	var entries payload.Entries
-	entries.Grow(len(v))
-	for _, key := range slices.Sorted(maps.Keys(v)) {
-		if err := o.spend(len(key) + len(`"": `)); err != nil {
-			return payload.Value{}, err
-		}
-		item, err := o.value(v[key], depth+1)
-		if err != nil {
-			return payload.Value{}, err
-		}
-		entries.Set(valid(key), item) // two keys may be the same by now
-	}
-	return entries.Object(), nil
 }
 
 // valid returns text as UTF-8: what @base64d makes may be anything.

@@ -1,20 +1,25 @@
-// Package expression runs the jq expressions of rules on events: filters, which say whether a rule fires, and transforms, whose
-// result is what it sends.
+// Package expression runs the jq expressions of rules on events: filters, which say whether a rule
+// fires, and transforms, whose result is what it sends.
 //
-// It promises that an expression is compiled once, that the same event gives the same result whenever and wherever it runs (what
-// depends on the clock, the zone, the environment or other inputs is refused when it is compiled), that a run takes about MaxTime
-// at most (more only for what has hardly begun by then: see budget.go), that a result takes MaxOutput bytes at most, and that whatever
-// goes wrong is an error: a panic within gojq, too.
+// What it promises:
 //
-// Numbers: integers are exact whatever their size, and what is a float in the event stays one: 1.0 comes out as 1.0. What jq computes
-// follows jq: 4/2 is 2, 3/2 is 1.5, and floor and round give floats, so `3.7 | floor` comes out as 3.0 (with `| tostring | tonumber`
-// after it as 3). NaN comes out as null, and infinities as the largest doubles, as jq prints them. Objects come out with sorted keys.
+//   - The same event gives the same result, whenever and wherever it runs. What depends on the clock,
+//     the zone, the environment or other inputs is refused when the expression is compiled.
+//   - An expression calls only functions of an allow-list: those of gojq whose steps take time and
+//     memory in proportion to their input (allow.go), and our own where gojq's do not (prelude.jq).
+//     Operators, indices and updates are rewritten into such calls. What a step takes and makes is
+//     bounded (bounds.go), so no step takes more than about a second and 300 MB; most take microseconds.
+//   - A run ends after about MaxTime. The clock is looked at between steps (budget.go), so a run can
+//     end late by one step, and fails then. A result has at most MaxOutput bytes.
+//   - Whatever goes wrong is an error, a panic within gojq included. Runs share nothing that they write.
 //
-// It is no security boundary: expressions come from operators, and the limits are for mistakes. The time is looked at between two steps of
-// gojq and at the end, so that a run can end late by what one step takes, and fails then. Steps that could take seconds or gigabytes are
-// bounded: bounds.go has the table. A step within its bound takes some 100 ms at most, a search with a regular expression up to a second
-// (see match.go). Memory is not limited as such: in 50 ms of steps a list grows to some ten megabytes, and one step may make 50 bytes for
-// each byte of text.
+// Numbers: integers are exact whatever their size, and what is a float in the event stays one: 1.0
+// comes out as 1.0. What jq computes follows jq: 4/2 is 2, 3/2 is 1.5, and floor and round give floats:
+// `3.7 | floor` comes out as 3.0 (with `| tostring | tonumber` after it as 3). NaN comes out as null,
+// and infinities as the largest doubles, as jq prints them. Objects come out with sorted keys.
+//
+// It is not a security boundary: expressions come from operators, and the limits are for mistakes. In
+// 50 ms of steps memory can still grow to some hundred megabytes.
 package expression
 
 import (
@@ -44,17 +49,18 @@ const MaxText = 16 << 10
 // maxError is how many characters of an error are kept: what failed may be as large as the event.
 const maxError = 500
 
-// Program is a compiled expression. It is immutable, but for Good, and safe for concurrent use.
+// Program is a compiled expression. It is immutable, except for Good, and safe for concurrent use.
 type Program struct {
-	// Good counts the runs that whoever runs the program found good.
+	// Good counts the runs that the caller found good.
 	Good atomic.Uint64
 
 	code   *gojq.Code
 	params any
 }
 
-// Compile compiles an expression. Its input is what a plain rule sends, redacted; $event is its event_metadata, $data the data
-// of the event, and $params the parameters of the rule, an Object or Null. The error may be shown: it holds the expression at most.
+// Compile compiles an expression of at most MaxText bytes. Its input is what a plain rule sends,
+// redacted; $event is its event_metadata, $data the data of the event, and $params the parameters of
+// the rule, an Object or Null. The error may be shown: it holds nothing but parts of the expression.
 func Compile(text string, params payload.Value) (*Program, error) {
 	if len(text) > MaxText {
 		return nil, fmt.Errorf("the expression has %d bytes: write %d at most", len(text), MaxText)
@@ -69,7 +75,8 @@ func Compile(text string, params payload.Value) (*Program, error) {
 	if err := prepare(query); err != nil {
 		return nil, cut("", err)
 	}
-	code, err := gojq.Compile(query, append(functions(), gojq.WithVariables([]string{"$event", "$data", "$params"}))...)
+	options := append(functions(), gojq.WithVariables([]string{"$event", "$data", "$params"}))
+	code, err := gojq.Compile(query, options...)
 	if err != nil {
 		return nil, cut("the expression does not compile: ", err)
 	}
@@ -83,8 +90,8 @@ type Input struct {
 	body, event, data any
 }
 
-// NewInput returns the input that programs get of the event. It is cheap: what programs read is made when the first of them runs, and
-// shared by all. gojq changes none of it.
+// NewInput returns the input that programs get of the event. It is cheap: what programs read is made
+// when the first of them runs, and shared by all. No run changes it.
 func NewInput(m *payload.Message) *Input { return &Input{message: m} }
 
 func (in *Input) make() {
@@ -107,43 +114,47 @@ func (in *Input) make() {
 	in.data = data
 }
 
-// Test runs a filter: true only for the result true; false, null and no result are false, anything else is an error. An error may hold
-// parts of the event: it must not be logged.
+// Test runs a filter: true only for the result true; false, null and no result are false, anything else
+// is an error. An error may hold parts of the event: it must not be logged. It wraps ErrTooLong where
+// the run took too long.
 func (p *Program) Test(ctx context.Context, in *Input) (bool, error) {
 	v, results, err := p.run(ctx, in)
 	switch {
 	case err != nil:
 		return false, cut("the filter failed: ", err)
 	case results > 1:
-		return false, errors.New("the filter returned more than one result: make it one, such as any(.roles[]; . == \"staff\")")
+		return false, errors.New("the filter returned more than one result: " +
+			"make it one, such as any(.roles[]; . == \"staff\")")
 	case results == 0 || v == nil:
 		return false, nil
 	}
 	fires, ok := v.(bool)
 	if !ok {
-		return false, fmt.Errorf("the filter returned %s: make it true or false, such as $data.course.display_name != \"\"", described(v))
+		return false, fmt.Errorf("the filter returned %s: "+
+			"make it true or false, such as $data.course.display_name != \"\"", described(v))
 	}
 	return fires, nil
 }
 
-// Apply runs a transform and returns its one result. No result, or more than one, is an error. An error may hold parts of the
-// event: it must not be logged.
+// Apply runs a transform and returns its one result. No result, or more than one, is an error, as is one
+// of more than MaxOutput bytes. An error may hold parts of the event: it must not be logged. It wraps
+// ErrTooLong where the run took too long.
 func (p *Program) Apply(ctx context.Context, in *Input) (payload.Value, error) {
 	v, results, err := p.run(ctx, in)
 	switch {
 	case err != nil:
 		return payload.Value{}, cut("the transform failed: ", err)
 	case results == 0:
-		return payload.Value{}, errors.New("the transform returned no result: make it one, or leave events out with a filter")
+		return payload.Value{}, errors.New("the transform returned no result: " +
+			"make it one, or leave events out with a filter")
 	case results > 1:
-		return payload.Value{}, errors.New("the transform returned more than one result: make it one, such as a list of them: [ … ]")
+		return payload.Value{}, errors.New("the transform returned more than one result: " +
+			"make it one, such as a list of them: [ … ]")
 	}
-	out := output{left: MaxOutput}
-	made, err := out.value(v, 0)
-	if err != nil {
+	if err := checkOutput(v); err != nil {
 		return payload.Value{}, cut("the transform failed: ", err)
 	}
-	return made, nil
+	return fromJQ(v), nil
 }
 
 // run returns the first result, and how many there are: 0, 1, or 2 for more.
@@ -162,7 +173,8 @@ func (p *Program) run(ctx context.Context, in *Input) (first any, results int, e
 			break
 		}
 		if failed, ok := v.(error); ok {
-			if thrown, ok := errors.AsType[gojq.ValueError](failed); ok && !lighter(thrown.Value(), maxWeight) {
+			thrown, ok := errors.AsType[gojq.ValueError](failed)
+			if ok && !lighter(thrown.Value(), maxWeight) {
 				failed = errors.New("an error with a value that is too large to be shown")
 			}
 			return nil, 0, cut("", failed) // its text is made here, where a panic is caught

@@ -326,6 +326,35 @@ func TestProgramsRunAtOnce(t *testing.T) {
 	running.Wait()
 }
 
+// gojq writes into all of what it deletes from: that must not be what runs share, or the process ends
+// with concurrent writes to a map.
+func TestRunsShareNothing(t *testing.T) {
+	t.Parallel()
+	params := parsed(t, `{"a": {"b": {"c": [1, {"d": 2}]}}, "x": 1}`)
+	for _, expression := range []string{
+		`$params | del(.x)`, `$params | delpaths([["a", "none"]])`, `$params | .x |= empty`, `$params | (.a.b.none, .x) |= empty`,
+		`{a: {b: {c: 1}}} | del(.x)`, `{a: {b: {c: 1}}} | .x |= empty`, `$params | map_values(select(. != 1))`,
+		`$params | walk(if . == 1 then empty else . end)`, `[[1, [2]]] | del(.[0][0])`,
+	} {
+		p, err := Compile(expression, params)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var running sync.WaitGroup
+		for range 4 {
+			running.Go(func() {
+				for range 100 {
+					_, err := p.Apply(t.Context(), NewInput(message(t, `{}`)))
+					if err != nil && !errors.Is(err, ErrTooLong) { // on a machine that is busy
+						t.Errorf("%s: %v", expression, err)
+					}
+				}
+			})
+		}
+		running.Wait()
+	}
+}
+
 // A panic within gojq is an error. gojq panics for values of types that it does not know.
 func TestPanicIsAnError(t *testing.T) {
 	t.Parallel()

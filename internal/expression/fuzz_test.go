@@ -24,17 +24,17 @@ func FuzzRoundTrip(f *testing.F) {
 		if err != nil {
 			return
 		}
-		out := output{left: MaxOutput}
-		got, err := out.value(toJQ(v), 0)
-		if err != nil {
+		size := scale{left: MaxOutput, grain: 1, deepest: maxDepth}
+		if !size.put(toJQ(v), 0) {
 			return // too deep
 		}
+		got := fromJQ(toJQ(v))
 		want := string(payload.AppendJSON(nil, inJQ(v)))
 		if got := string(payload.AppendJSON(nil, got)); got != want {
 			t.Errorf("%s, want %s", got, want)
 		}
-		if written := len(want); MaxOutput-out.left > written {
-			t.Errorf("%d bytes were counted of a text of %d", MaxOutput-out.left, written)
+		if written := len(want); MaxOutput-size.left > written {
+			t.Errorf("%d bytes were counted of a text of %d", MaxOutput-size.left, written)
 		}
 	})
 }

@@ -12,55 +12,26 @@ import (
 	"github.com/itchyny/gojq"
 )
 
-// gojq's own regular expressions take time that grows with the square of the text, within a single step that no deadline ends: one gsub
-// over 100 kB takes seconds; and with the pattern, whose repetitions are written out. And what it has compiled it keeps for good, though
-// patterns may come from events. So the functions that use them stand here again, on top of findAll. What they do is the same, but for a
-// pattern that can match nothing: right behind a match it does not match nothing once more.
-
-// matchers are the functions of jq that matching defines.
-var matchers = []string{"test", "match", "capture", "scan", "split", "splits", "sub", "gsub"}
-
-const findAll = "_find_all" // (pattern; flags; testing): the matches, or whether there is one
-
-// matching is from the definitions of gojq. Unlike there, a function must stand before those that use it.
-const matching = `
-def match($re; $flags): ` + findAll + `($re; $flags; false)[];
-def match($re): if $re | type == "array" then match($re[0]; $re[1]) else match($re; null) end;
-def test($re; $flags): ` + findAll + `($re; $flags; true);
-def test($re): if $re | type == "array" then test($re[0]; $re[1]) else test($re; null) end;
-def capture($re; $flags):
-  match($re; $flags) | reduce (.captures[] | select(.name != null)) as {$name, $string} ({}; .[$name] = $string);
-def capture($re): if $re | type == "array" then capture($re[0]; $re[1]) else capture($re; null) end;
-def scan($re; $flags): match($re; $flags + "g") | if .captures == [] then .string else [.captures[].string] end;
-def scan($re): scan($re; null);
-def splits($re; $flags):
-  .[foreach (match($re; $flags + "g"), null) as {$offset, $length}
-      (null; {start: .next, end: $offset, next: $offset + $length})];
-def splits($re): splits($re; null);
-def split($re; $flags): [splits($re; $flags)];
-def sub($re; str; $flags):
-  reduce match($re; $flags) as {$offset, $length, $captures}
-    ({s: ., r: []};
-      reduce (reduce ($captures[] | select(.name != null)) as {$name, $string} ({}; .[$name] = $string) | str) as $s
-        (.i = 0; .r[.i] += .s[.next:$offset] + $s | .i += 1) |
-      .next = $offset + $length) | .r[] + .s[.next:] // .s;
-def sub($re; str): sub($re; str; null);
-def gsub($re; str; $flags): sub($re; str; $flags + "g");
-def gsub($re; str): gsub($re; str; "");`
+// gojq's own regular expressions take time that grows with the square of the text, and with the
+// pattern, whose repetitions are written out. What it has compiled it keeps for good, though patterns
+// may come from events. So matching is done here: test, match, sub and the like are made of it in
+// prelude.jq. The one difference: right behind a match, a pattern does not match nothing once more.
 
 const (
 	maxPatterns = 64      // kept
-	maxMatches  = 100_000 // of one pattern in one text
-	maxPattern  = 10_000  // places of a pattern, with its repetitions written out: see size
-	// maxSearch bounds bytes of text times places of the pattern, which is what one search may take: 0.4 to 0.7 s at worst.
+	maxMatches  = 100_000 // of one pattern in one text, times the groups of the pattern
+	maxPattern  = 10_000  // bytes of a pattern, and its places with its repetitions written out: see size
+	// maxSearch bounds bytes of text times places of the pattern, which is what one search may take:
+	// 0.4 to 0.7 s at worst.
 	maxSearch = 1 << 25
-	// firstMatches is how many matches are looked for before the clock is looked at. Each may cost a search to the end of the text
-	// (x*y|x, where there is no y), and there is no going on from one, so that the next look is for several times as many.
+	// firstMatches is how many matches are looked for before the clock is looked at. Each may cost a
+	// search to the end of the text (x*y|x, where there is no y), and there is no going on from one, so
+	// that the next look is for several times as many.
 	firstMatches, moreMatches = 4, 4
-	maxFind                   = 4 * MaxTime // from when on it is not looked for more
+	maxFind                   = 4 * MaxTime // how long the search goes on
 )
 
-// patterns are the regular expressions that a program has compiled, the last ones at least. It is safe for concurrent use.
+// patterns are the regular expressions that a program compiled last. It is safe for concurrent use.
 type patterns struct {
 	mu    sync.Mutex
 	known map[[2]string]*pattern
@@ -98,7 +69,8 @@ func (p *patterns) compile(text, flags string) (*pattern, error) {
 	}
 	places := size(tree)
 	if places > maxPattern {
-		return nil, fmt.Errorf("a regular expression has %d places with its repetitions written out: more than %d", places, maxPattern)
+		return nil, fmt.Errorf("a regular expression has %d places with its repetitions written out: more than %d",
+			places, maxPattern)
 	}
 	r, err := regexp.Compile(text)
 	if err != nil {
@@ -114,7 +86,8 @@ func (p *patterns) compile(text, flags string) (*pattern, error) {
 	return known, nil
 }
 
-// size returns how many places a pattern has at which a search may be at once. What is repeated is compiled as often.
+// size returns how many places a pattern has at which a search may be at once. What is repeated is
+// compiled as often.
 func size(tree *syntax.Regexp) int {
 	places := 1
 	switch tree.Op {
@@ -133,34 +106,36 @@ func size(tree *syntax.Regexp) int {
 	return places
 }
 
-// findAll is the function that matching is made of.
+// findAll is _find_all(pattern; flags; testing): the matches, or whether there is one.
 func (p *patterns) findAll(v any, args []any) any {
 	text, isText := v.(string)
 	expression, isPattern := args[0].(string)
 	flags, isFlags := args[1].(string)
 	if !isText || !isPattern || !isFlags && args[1] != nil {
-		return fmt.Errorf("a regular expression needs texts, and cannot be applied to: %s (%s)", gojq.TypeOf(v), gojq.Preview(v))
+		return fmt.Errorf("a regular expression needs texts, and cannot be applied to: %s (%s)",
+			gojq.TypeOf(v), gojq.Preview(v))
 	}
 	r, err := p.compile(expression, flags)
 	if err != nil {
 		return err
 	}
 	if len(text)*r.places > maxSearch {
-		return fmt.Errorf("a regular expression of %d places is too much for a text of %d bytes: shorten one of them", r.places, len(text))
+		return fmt.Errorf("a regular expression of %d places is too much for a text of %d bytes: shorten one of them",
+			r.places, len(text))
 	}
 	if args[2] == true {
 		return r.MatchString(text)
 	}
 	limit := 1
 	if strings.Contains(flags, "g") {
-		limit = maxMatches + 1
+		limit = maxMatches/(1+r.NumSubexp()) + 1
 	}
 	found, err := r.all(text, limit)
 	if err != nil {
 		return err
 	}
-	if len(found) > maxMatches {
-		return fmt.Errorf("the regular expression matches more than %d times", maxMatches)
+	if limit > 1 && len(found) == limit {
+		return fmt.Errorf("the regular expression matches more than %d times", limit-1)
 	}
 	names := r.SubexpNames()
 	matches := make([]any, len(found))
@@ -197,8 +172,8 @@ func (p *pattern) all(text string, limit int) ([][]int, error) {
 	return p.FindAllStringSubmatchIndex(text, limit), nil
 }
 
-// piece describes text[begin:end], which is within a match that begins at byte `at`, the character number `runes`. One that took no
-// part in the match has begin -1.
+// piece describes text[begin:end], which is within a match that begins at byte `at`, the character
+// number `runes`. One that took no part in the match has begin -1.
 func piece(text string, at, runes, begin, end int) map[string]any {
 	if begin < 0 {
 		return map[string]any{"offset": -1, "length": 0, "string": nil}

@@ -13,6 +13,7 @@ def _gojq__tosh: _tosh; def _tosh: _measured | _gojq__tosh | _made;
 def _gojq__tobase64: _tobase64; def _tobase64: _measured | _gojq__tobase64 | _made;
 def _gojq__tobase64d: _tobase64d; def _tobase64d: _measured | _gojq__tobase64d;
 def _gojq_format($f): format($f); def format($f): _measured | _gojq_format($f) | _made;
+def _gojq_explode: explode; def explode: _pieces("") | _gojq_explode;
 def _gojq_fromjson: fromjson; def fromjson: _gojq_fromjson | _measured;
 def _gojq_tonumber: tonumber; def tonumber: _short | _gojq_tonumber;
 
@@ -82,7 +83,7 @@ def splits($re; $flags):
   .[foreach (match($re; $flags + "g"), null) as {$offset, $length}
       (null; {start: .next, end: $offset, next: $offset + $length})];
 def splits($re): splits($re; null);
-def _gojq_split($s): split($s); def split($s): _gojq_split($s);
+def _gojq_split($s): split($s); def split($s): _pieces($s) | _gojq_split($s);
 def split($re; $flags): [splits($re; $flags)];
 def sub($re; str; $flags):
   reduce match($re; $flags) as $match ({s: ., r: []};

@@ -21,7 +21,7 @@ type DepthStore interface {
 	// MeasureLanes counts what waits in each lane and writes it to the lane records, unless a replica has begun to within the time every.
 	MeasureLanes(ctx context.Context, every time.Duration) (measured bool, err error)
 	// LaneRecords returns what was measured.
-	LaneRecords(ctx context.Context) ([]delivery.LaneRecord, error)
+	LaneRecords(ctx context.Context) (delivery.LaneRecords, error)
 }
 
 // DepthMonitorOptions are what a gauge needs.
@@ -200,19 +200,16 @@ func newGaugeMetrics(reg prometheus.Registerer, perRule bool) (*gaugeMetrics, er
 	return m, metric.Register(reg, all...)
 }
 
-func (m *gaugeMetrics) show(records []delivery.LaneRecord, asked time.Time) {
+func (m *gaugeMetrics) show(records delivery.LaneRecords, asked time.Time) {
 	var rows, bytes, lanes, failing int64
 	var oldest time.Duration
 	seen := make(map[int32]bool)
-	for _, r := range records {
-		if r.Lane.Kind == delivery.KindState {
-			m.rows.WithLabelValues(delivery.State(r.Lane.RuleID).String()).Set(float64(r.Rows))
-			if r.Measured {
-				at := asked.Add(-r.MeasuredFor)
-				m.measuredAt.Store(&at)
-			}
-			continue
-		}
+	if records.Measured {
+		at := asked.Add(-records.MeasuredFor)
+		m.measuredAt.Store(&at)
+	}
+	m.rows.WithLabelValues("dead").Set(float64(records.DeadRows))
+	for _, r := range records.Lanes {
 		if r.Failing {
 			failing++
 		}

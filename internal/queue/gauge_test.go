@@ -38,7 +38,6 @@ func (s *laneTable) MeasureLanes(ctx context.Context, every time.Duration) (bool
 	s.times = append(s.times, began)
 	numbers := make(map[delivery.Lane]delivery.LaneRecord)
 	for l, r := range s.waiting {
-		r.Measured = true
 		numbers[l] = r
 	}
 	s.mu.Unlock()
@@ -53,18 +52,17 @@ func (s *laneTable) MeasureLanes(ctx context.Context, every time.Duration) (bool
 	return true, nil
 }
 
-func (s *laneTable) LaneRecords(context.Context) ([]delivery.LaneRecord, error) {
+func (s *laneTable) LaneRecords(context.Context) (delivery.LaneRecords, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.reads++
-	var records []delivery.LaneRecord
+	var records delivery.LaneRecords
 	if s.measured != nil {
-		dead := delivery.Lane{Kind: delivery.KindState, RuleID: int32(delivery.Dead)}
-		records = append(records, delivery.LaneRecord{Lane: dead, Rows: 7, Measured: true, MeasuredFor: time.Since(s.at)})
+		records = delivery.LaneRecords{DeadRows: 7, Measured: true, MeasuredFor: time.Since(s.at)}
 	}
 	for l, r := range s.measured {
-		r.Lane, r.MeasuredFor = l, time.Since(s.at)
-		records = append(records, r)
+		r.Lane = l
+		records.Lanes = append(records.Lanes, r)
 	}
 	return records, nil
 }

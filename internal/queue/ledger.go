@@ -214,17 +214,15 @@ func (l *ledger) add(lane delivery.Lane, at time.Time, rows, bytes int64) {
 
 // read takes over what was measured, by whichever replica. asked is when this process began to read the records: a little too early
 // a moment makes it count a row twice until the next measurement, a little too late one would make it forget one.
-func (l *ledger) read(records []delivery.LaneRecord, asked time.Time) {
+func (l *ledger) read(records delivery.LaneRecords, asked time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	measured := make(map[delivery.Lane]delivery.LaneRecord, len(records))
-	for _, r := range records {
-		switch {
-		case r.Lane.Kind == delivery.KindState:
-			if r.Measured {
-				l.measuredAt = asked.Add(-r.MeasuredFor)
-			}
-		case r.Rows > 0:
+	if records.Measured {
+		l.measuredAt = asked.Add(-records.MeasuredFor)
+	}
+	measured := make(map[delivery.Lane]delivery.LaneRecord, len(records.Lanes))
+	for _, r := range records.Lanes {
+		if r.Rows > 0 {
 			measured[r.Lane] = r
 		}
 	}

@@ -16,7 +16,7 @@ import (
 
 // PauseStore is the database as the pauser needs it.
 type PauseStore interface {
-	LaneRecords(ctx context.Context) ([]delivery.LaneRecord, error)
+	LaneRecords(ctx context.Context) (delivery.LaneRecords, error)
 	// MarkFailing marks a lane whose endpoint has taken nothing since age ago; an earlier mark stays.
 	MarkFailing(ctx context.Context, lane delivery.Lane, age time.Duration) error
 	ClearFailing(ctx context.Context, lane delivery.Lane) error
@@ -184,8 +184,8 @@ func (p *Pauser) compare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	found := make(map[delivery.Lane]delivery.LaneRecord, len(records))
-	for _, r := range records {
+	found := make(map[delivery.Lane]delivery.LaneRecord, len(records.Lanes))
+	for _, r := range records.Lanes {
 		found[r.Lane] = r
 	}
 	now := time.Now()

@@ -30,15 +30,15 @@ type marks struct {
 	gone     map[delivery.Lane]bool // rules
 }
 
-func (s *marks) LaneRecords(context.Context) ([]delivery.LaneRecord, error) {
+func (s *marks) LaneRecords(context.Context) (delivery.LaneRecords, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.away {
-		return nil, errAway
+		return delivery.LaneRecords{}, errAway
 	}
-	var records []delivery.LaneRecord
+	var records delivery.LaneRecords
 	for l, at := range s.since {
-		records = append(records, delivery.LaneRecord{Lane: l, Failing: true, FailingFor: time.Since(at)})
+		records.Lanes = append(records.Lanes, delivery.LaneRecord{Lane: l, Failing: true, FailingFor: time.Since(at)})
 	}
 	return records, nil
 }

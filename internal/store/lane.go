@@ -4,10 +4,14 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
+
+// deadLane is the key under which the count of dead rows is stored, next to those of lanes.
+var deadLane = delivery.Lane{RuleID: int32(delivery.Dead)}
 
 // MarkFailing marks a lane: its endpoint has taken nothing since age ago. An earlier mark stays as it is.
 func (s *Store) MarkFailing(ctx context.Context, lane delivery.Lane, age time.Duration) error {
@@ -25,12 +29,13 @@ func (s *Store) ClearFailing(ctx context.Context, lane delivery.Lane) error {
 	return err
 }
 
-// LaneRecords returns what replicas share about lanes, in the order of their keys: those with a mark, with the reason of a pause
-// or with rows when they were last measured; and the dead rows of all as a record of delivery.KindState.
-func (s *Store) LaneRecords(ctx context.Context) ([]delivery.LaneRecord, error) {
+// LaneRecords returns what replicas share about lanes: those with a mark, with the reason of a pause or with
+// rows when they were last measured.
+func (s *Store) LaneRecords(ctx context.Context) (delivery.LaneRecords, error) {
+	var all delivery.LaneRecords
 	rows, err := s.db.QueryContext(ctx, `SELECT kind, rule_id, failing_since, pause_reason, waiting_rows, waiting_bytes, oldest_due,
   measured_at, UTC_TIMESTAMP(3) FROM webhook_dispatcher_lane WHERE kind > 0 OR rule_id > 0 ORDER BY kind, rule_id`)
-	records, err := collect(rows, err, func(rows *sql.Rows, r *delivery.LaneRecord) error {
+	lanes, err := collect(rows, err, func(rows *sql.Rows, r *delivery.LaneRecord) error {
 		var failing, due, measured sql.NullTime
 		var now time.Time
 		err := rows.Scan(&r.Lane.Kind, &r.Lane.RuleID, &failing, &r.PauseReason, &r.Rows, &r.Bytes, &due, &measured, &now)
@@ -40,15 +45,16 @@ func (s *Store) LaneRecords(ctx context.Context) ([]delivery.LaneRecord, error) 
 		if due.Valid {
 			r.DueFor = now.Sub(due.Time)
 		}
-		if r.Measured = measured.Valid; measured.Valid {
-			r.MeasuredFor = now.Sub(measured.Time)
+		if r.Lane == deadLane && measured.Valid {
+			all.DeadRows, all.Measured, all.MeasuredFor = r.Rows, true, now.Sub(measured.Time)
 		}
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read lane records: %w", clean(err))
+		return delivery.LaneRecords{}, fmt.Errorf("read lane records: %w", clean(err))
 	}
-	return records, nil
+	all.Lanes = slices.DeleteFunc(lanes, func(r delivery.LaneRecord) bool { return r.Lane == deadLane })
+	return all, nil
 }
 
 // CountAttempts counts the attempts of a lane that the log has of the last age, and stops at limit. It looks at the newest limit

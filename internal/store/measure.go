@@ -114,7 +114,7 @@ func writeSizes(ctx context.Context, tx *sql.Tx, began time.Time, sizes []laneSi
 			sizes = append(sizes, laneSize{lane: lane})
 		}
 	}
-	sizes = append(sizes, laneSize{lane: delivery.Lane{Kind: delivery.KindState, RuleID: int32(delivery.Dead)}, rows: dead})
+	sizes = append(sizes, laneSize{lane: deadLane, rows: dead})
 	// In the order of the key, as everything that locks several.
 	slices.SortFunc(sizes, func(a, b laneSize) int {
 		return cmp.Or(cmp.Compare(a.lane.Kind, b.lane.Kind), cmp.Compare(a.lane.RuleID, b.lane.RuleID))

@@ -1,4 +1,5 @@
-// Package architecture_test holds the code to the import table of the design and to files of a readable size.
+// Package architecture_test enforces the import table of the design and a limit on the length of
+// files.
 package architecture_test
 
 import (
@@ -46,7 +47,7 @@ func TestDaemonLinksNothingMeantForTests(t *testing.T) {
 	}
 }
 
-// TestFilesAreReadable reads every source file, which also tells the test cache of go that this package's results
+// TestFilesAreReadable limits the length of source files. Reading them also makes go's test cache
 // depend on them: it does not see what `go list` reads.
 func TestFilesAreReadable(t *testing.T) {
 	t.Parallel()
@@ -86,7 +87,7 @@ func TestFaultsAreFound(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name, from, to string
-		want           string // part of the message; empty where the edge is fine
+		want           string // part of the message; empty if the edge is allowed
 	}{
 		{"allowed edge", "internal/rule", module + "/internal/delivery", ""},
 		{"plain standard library", "internal/payload", "strings", ""},
@@ -118,14 +119,14 @@ func TestFaultsAreFound(t *testing.T) {
 	}
 }
 
-// listed is what `go list` says about a package; Imports leaves out those of test files.
+// listed is what `go list` says about a package. Imports has no imports of test files.
 type listed struct {
 	ImportPath string
 	Imports    []string
 	GoFiles    []string
 }
 
-// list runs `go list` in the module's root. A package that does not compile is listed all the same.
+// list runs `go list` in the module's root. It also lists packages that do not compile.
 func list(t *testing.T, args ...string) []listed {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", append([]string{"list", "-e", "-json=ImportPath,Imports,GoFiles"}, args...)...)
@@ -144,13 +145,13 @@ func list(t *testing.T, args ...string) []listed {
 		} else if err != nil {
 			t.Fatalf("read what %s printed: %v", cmd, err)
 		}
-		if len(one.GoFiles) > 0 { // else it has test files only
+		if len(one.GoFiles) > 0 { // else it has only test files
 			all = append(all, one)
 		}
 	}
 }
 
-// faults returns a message for each import of the package that the table does not allow.
+// faults returns a message for each import that the table does not allow.
 func faults(pkg listed) []string {
 	from := strings.TrimPrefix(pkg.ImportPath, module+"/")
 	rule, ok := rowOf(from)
@@ -167,7 +168,7 @@ func faults(pkg listed) []string {
 	return out
 }
 
-// barred returns why a row bars an import, or nothing.
+// barred returns why a row bars an import, "" if it does not.
 func barred(rule row, imported string) string {
 	first, _, _ := strings.Cut(imported, "/")
 	switch {
@@ -186,7 +187,7 @@ func barred(rule row, imported string) string {
 	return ""
 }
 
-// mayUse tells whether the row allows a package of this module, given without the module's path.
+// mayUse reports whether the row allows a package of this module, given without the module's path.
 func mayUse(rule row, ours string) bool {
 	if within(ours, rule.pkg) {
 		return true // a package and those below it share a row
@@ -208,7 +209,7 @@ func rowOf(pkg string) (row, bool) {
 	return row{}, false
 }
 
-// within tells whether path is at or below root, by whole elements.
+// within reports whether path is at or below root, by whole elements.
 func within(path, root string) bool {
 	return path == root || strings.HasPrefix(path, root+"/")
 }

@@ -67,6 +67,7 @@ var table = []row{
 		},
 		others: []string{prometheus, xnet},
 	},
+	{pkg: "internal/inflight", ours: []string{"internal/delivery"}},
 	{pkg: "internal/plan", ours: []string{"internal/delivery", "internal/expression", "internal/payload", "internal/rule"}},
 	{pkg: "internal/recipe", ours: []string{"internal/rule"}},
 	{pkg: "internal/secret"},
@@ -97,7 +98,8 @@ var table = []row{
 	{
 		pkg: "internal/dispatch",
 		ours: []string{
-			"internal/breaker", "internal/delivery", "internal/expression", "internal/payload", "internal/plan", "internal/rule",
+			"internal/breaker", "internal/delivery", "internal/expression", "internal/inflight", "internal/payload", "internal/plan",
+			"internal/rule",
 		},
 		others: []string{prometheus, xsync},
 	},
@@ -115,8 +117,8 @@ var table = []row{
 		others: []string{prometheus, xtext},
 	},
 	{
-		pkg: "internal/webfilter/stage", ours: []string{"internal/delivery", "internal/payload", "internal/webfilter"},
-		others: []string{prometheus},
+		pkg: "internal/webfilter/stage", ours: []string{"internal/delivery", "internal/inflight", "internal/payload", "internal/webfilter"},
+		others: []string{prometheus, xtime},
 	},
 
 	// What an operator does, for the command line and whatever else faces people. It knows no flags and no HTTP.

@@ -109,7 +109,7 @@ func TestQueueLimitHolds(t *testing.T) {
 		fmt.Sprintf("WEBHOOK_DISPATCHER_MAX_IN_FLIGHT_PER_PARTITION=%d", window),
 		"WEBHOOK_DISPATCHER_TIMEOUT=2s", "WEBHOOK_DISPATCHER_RETRY_SCHEDULE=1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s")
 	waiting := func() int { return s.Rows("rule_id = ? AND state IN (0, 1)", rule) }
-	reached := harness.Eventually(t, 30*time.Second, "the park limit", func() error {
+	reached := harness.Eventually(t, 30*time.Second, "the queue limit", func() error {
 		return harness.AtLeast(waiting(), limit)
 	})
 	// Requests in flight when the limit is reached may still become rows, as may one batch.
@@ -134,5 +134,5 @@ func TestQueueLimitHolds(t *testing.T) {
 	harness.Eventually(t, 20*time.Second, "rows", s.AllDelivered)
 	harness.Figure(t,
 		"limit of %d reached after %s, %d rows waiting at most; all %d events delivered %s after the endpoint worked again; stopped "+
-		"in %s", limit, reached, most, count, took, d.Terminate())
+			"in %s", limit, reached, most, count, took, d.Terminate())
 }

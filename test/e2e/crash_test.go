@@ -77,7 +77,7 @@ func TestKilledAtRandomMoments(t *testing.T) {
 	r := c.repeats()
 	harness.Figure(t,
 		"%d events × %d rules, %d kills: all delivered in %s; %d repeats, %.1f %%: %d read again (a kill exposed %d of a partition "+
-		"at most, of %d that may be), %d of the %d rows under a lease; rows %v", events, len(harness.Hooks), kills, took.Round(time.Second),
+			"at most, of %d that may be), %d of the %d rows under a lease; rows %v", events, len(harness.Hooks), kills, took.Round(time.Second),
 		r.windows+r.rows, 100*float64(r.windows+r.rows)/float64(events*len(harness.Hooks)), r.windows, r.exposed, r.all, r.rows, r.leased, states)
 	for _, d := range replicas {
 		d.Terminate()

@@ -121,7 +121,7 @@ func TestClocksThatJump(t *testing.T) {
 	total, repeats := s.Repeats(all)
 	harness.Figure(t,
 		"%d events × %d rules; the database's clock an hour on, back and on again: caught up after %s, %d rows waited for it, %s; "+
-		"the daemon's on, back and right: %s; %d repeats of %d; goroutines %d idle, %d at the end; stopped in %s",
+			"the daemon's on, back and right: %s; %d repeats of %d; goroutines %d idle, %d at the end; stopped in %s",
 		len(all), len(harness.Hooks), forward, late, again, took, repeats, total, idle, d.WaitIdle(idle), d.Terminate())
 }
 

@@ -56,7 +56,7 @@ func TestConnectionsCutInStatements(t *testing.T) {
 	doubled := s.MustNumber(`SELECT COUNT(*) - COUNT(DISTINCT webhook_id, number, at) FROM webhook_dispatcher_attempt`)
 	harness.Figure(t,
 		"%d events × %d rules; cut: %v; positions, deliveries caught up after %s; %d repeats, %d attempts logged twice; "+
-		"goroutines %d idle, %d at the end; stopped in %s",
+			"goroutines %d idle, %d at the end; stopped in %s",
 		len(all), len(harness.Hooks), saw.done, took, repeats, doubled, idle, d.WaitIdle(idle), d.Terminate())
 }
 

@@ -64,7 +64,7 @@ func TestDatabaseAwayUnderLoad(t *testing.T) {
 	total, repeats := s.Repeats(all)
 	harness.Figure(t,
 		"%d events × %d rules; silent for %s: positions, deliveries caught up after %s; refusing, and the daemon killed: %s; "+
-		"%d repeats of %d; goroutines %d idle, %d at the end; stopped in %s",
+			"%d repeats of %d; goroutines %d idle, %d at the end; stopped in %s",
 		len(all), len(harness.Hooks), away, silent, refused, repeats, total, idle, d.WaitIdle(idle), d.Terminate())
 }
 

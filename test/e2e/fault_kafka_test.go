@@ -88,7 +88,7 @@ func TestRebalancesUnderLoad(t *testing.T) {
 	generations, err := steady[0].Metric("webhook_dispatcher_bus_generations_total")
 	harness.Figure(t,
 		"%d events × %d rules; %d joins, %d leaves, %d kills, %v generations %v: positions, deliveries caught up after %s; "+
-		"%d repeats, %.1f %%; goroutines %v idle, %d %d at the end",
+			"%d repeats, %.1f %%; goroutines %v idle, %d %d at the end",
 		len(all), len(harness.Hooks), rounds, rounds-kills, kills, generations, err, took, repeats, 100*float64(repeats)/float64(total), idle,
 		steady[0].WaitIdle(idle[0]), steady[1].WaitIdle(idle[1]))
 	for _, d := range steady {
@@ -157,7 +157,7 @@ func TestStoppedReplicaOfTwo(t *testing.T) {
 	total, repeats := s.Repeats(all)
 	harness.Figure(t,
 		"%d events × %d rules; stopped for %s, caught up without it after %s, with it after %s; %v late results discarded, "+
-		"%d ended rows untouched; %d repeats of %d", len(all), len(harness.Hooks), back, took, again, discarded, len(ended), repeats, total)
+			"%d ended rows untouched; %d repeats of %d", len(all), len(harness.Hooks), back, took, again, discarded, len(ended), repeats, total)
 	stopped.Terminate()
 	other.Terminate()
 }

@@ -248,7 +248,7 @@ func TestBurstBesideHangingEndpoints(t *testing.T) {
 	}
 	harness.Figure(t,
 		"%d events, deliveries a second to %d healthy endpoints with 0, 1 and 5 of 10 hanging: %d, %d (%.2f), %d (%.2f); all "+
-		"runs %v", events, compared, best[0], best[1], share(1), best[5], share(5), rates)
+			"runs %v", events, compared, best[0], best[1], share(1), best[5], share(5), rates)
 	for _, hanging := range kinds[1:] {
 		if share(hanging) < wanted {
 			t.Errorf("with %d of 10 hanging the others have %.2f of their throughput, want %.2f", hanging, share(hanging), wanted)

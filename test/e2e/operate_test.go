@@ -32,7 +32,7 @@ func TestMigrate(t *testing.T) {
 	owner := []string{"WEBHOOK_DISPATCHER_MYSQL_DSN=" + s.DSN("lms")}
 	_, stderr, code := s.Try("migrate", owner, "migrate", "--with-plugin-tables")
 	if code != 1 || !strings.Contains(stderr, "--with-plugin-tables is refused") || !strings.Contains(stderr, "django_migrations") {
-		t.Errorf("migrate --with-plugin-tables beside Django: exit code %d: %s", code, stderr)
+		t.Errorf("migrate --with-plugin-tables with Django: exit code %d: %s", code, stderr)
 	}
 	refuses("serve", []string{"migrate"}, "migrate")
 	const tables = `SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = ? AND table_name LIKE 'webhook\_%'`

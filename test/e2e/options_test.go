@@ -164,7 +164,7 @@ func TestExpressionThatFails(t *testing.T) {
 	})
 	for _, got := range s.Got("hook") {
 		if want := fmt.Sprintf(`"number": %d`, harness.Learner(got.Event)); !strings.Contains(got.Body, want) {
-			t.Errorf("the mended transform made %s", got.Body)
+			t.Errorf("the fixed transform made %s", got.Body)
 		}
 	}
 	d.Terminate()

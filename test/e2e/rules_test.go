@@ -71,8 +71,8 @@ func TestRulesEditedInDjango(t *testing.T) {
 	// A wrong row is corrected, and a correct one made wrong.
 	django.Edit(steady, map[string]any{"webhook_url": "ftp://127.0.0.1/"})
 	stops("steady")
-	django.Edit(steady, map[string]any{"webhook_url": s.URL("mended")})
-	took = append(took, starts("mended"))
+	django.Edit(steady, map[string]any{"webhook_url": s.URL("corrected")})
+	took = append(took, starts("corrected"))
 	if request := s.Got("added")[0]; request.Header.Get("Content-Type") != "application/x-www-form-urlencoded" || request.Event == "" {
 		t.Errorf("the form rule sent %q: %s", request.Header.Get("Content-Type"), request.Body)
 	}

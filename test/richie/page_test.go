@@ -16,9 +16,9 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness"
 )
 
-// operator is somebody who follows docs/richie.md, with a database of his own.
+// operator follows docs/richie.md, with a database of their own.
 type operator struct {
-	folder  string // with the program, the secrets, and what else the page speaks of
+	folder  string // has the program, the secrets and the other files of the page
 	env     []string
 	blocks  map[string]string
 	replace *strings.Replacer
@@ -58,7 +58,7 @@ func (o *operator) write(t *testing.T, name, text string) {
 	}
 }
 
-// run runs commands and returns what they print.
+// run runs shell commands of the page and returns what they print.
 func (o *operator) run(t *testing.T, commands string) string {
 	t.Helper()
 	if commands == "" {
@@ -73,11 +73,11 @@ func (o *operator) run(t *testing.T, commands string) string {
 	return stdout.String()
 }
 
-// call sends an event by a rule's command, and returns what the portal answers; status 0 where the command says otherwise.
+// call sends an event with `rules test` and returns the portal's answer, status 0 if none was sent.
 func (o *operator) call(id, event string) (status int, answer string) {
 	cmd := exec.Command(filepath.Join(o.folder, "webhook-dispatcher"), "rules", "test", id, "--event", event, "--send", "--json")
 	cmd.Dir, cmd.Env = o.folder, o.env
-	output, _ := cmd.Output() // it fails for an answer that is none of 2xx
+	output, _ := cmd.Output() // it fails unless the answer is a 2xx
 	var shown struct {
 		Wanted bool
 		Result *struct {
@@ -91,7 +91,7 @@ func (o *operator) call(id, event string) (status int, answer string) {
 	return shown.Result.Status, shown.Result.Response
 }
 
-// What the page says, done.
+// TestPage does what the page says.
 func TestPage(t *testing.T) {
 	t.Parallel()
 	p := startPortal(t, []string{"DemoX"}, "old secret")
@@ -136,7 +136,7 @@ func TestPage(t *testing.T) {
 	}{
 		{"2", "hidden.json", "hidden", http.StatusOK},
 		{"3", "hidden.json", "hidden", 0},
-		{"1", "shown.json", "hidden", http.StatusOK}, // it says nothing of visibility
+		{"1", "shown.json", "hidden", http.StatusOK}, // it does not set the visibility
 		{"2", "shown.json", "hidden", 0},
 		{"3", "shown.json", "course_and_search", http.StatusOK},
 	} {

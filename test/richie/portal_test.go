@@ -1,7 +1,7 @@
 //go:build e2e
 
-// Package richie holds the recipe richie to Richie itself, as it is published: a portal of the newest version takes what the dispatcher
-// sends, and refuses what it must. It needs Python 3.12.
+// Package richie tests the recipe richie against the newest version of Richie: a portal accepts
+// what the dispatcher sends, and refuses what it should. It needs Python 3.12.
 package richie
 
 import (
@@ -28,14 +28,14 @@ type portal struct {
 	client *http.Client
 }
 
-// startPortal starts a portal that has a course of each code, and knows the secrets.
+// startPortal starts a portal that has a course for each code and accepts the secrets.
 func startPortal(t *testing.T, codes []string, secrets ...string) *portal {
 	t.Helper()
 	p := &portal{folder: t.TempDir(), client: &http.Client{Timeout: time.Minute}}
 	p.knows(t, secrets...)
 	cmd := exec.Command(harness.Python(t), append([]string{"site.py", p.folder}, codes...)...)
 	cmd.Env = append(os.Environ(), "PYTHONPATH="+harness.Output(t, "", "./packages"), "PYTHONDONTWRITEBYTECODE=1")
-	var log bytes.Buffer // read when the process has ended
+	var log bytes.Buffer // read only after the process has ended
 	cmd.Stderr = &log
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
@@ -59,22 +59,22 @@ func startPortal(t *testing.T, codes []string, secrets ...string) *portal {
 	return p
 }
 
-// endpoint is where course runs are synchronised, as Richie's documentation writes it.
+// endpoint is the URL for synchronising course runs, as in Richie's documentation.
 func (p *portal) endpoint() string { return p.url + "/api/v1.0/course-runs-sync/" }
 
-// knows sets the secrets that the portal accepts from its next request on.
+// knows sets the secrets that the portal accepts from the next request on.
 func (p *portal) knows(t *testing.T, secrets ...string) {
 	t.Helper()
 	path := filepath.Join(p.folder, "secrets")
 	if err := os.WriteFile(path+".new", []byte(strings.Join(secrets, "\n")), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Rename(path+".new", path); err != nil { // no request sees half of it
+	if err := os.Rename(path+".new", path); err != nil { // no request sees half a file
 		t.Fatal(err)
 	}
 }
 
-// courseRun is what Richie's API tells of one.
+// courseRun is a course run in Richie's API.
 type courseRun struct {
 	ID                int        `json:"id"`
 	ResourceLink      string     `json:"resource_link"`
@@ -87,7 +87,7 @@ type courseRun struct {
 	CatalogVisibility string     `json:"catalog_visibility"`
 }
 
-// String shows the run without its number, times as moments.
+// String shows the run without its id, and times in UTC.
 func (r *courseRun) String() string {
 	text := r.ResourceLink
 	for _, at := range []*time.Time{r.Start, r.End, r.EnrollmentStart, r.EnrollmentEnd} {
@@ -100,7 +100,7 @@ func (r *courseRun) String() string {
 	return fmt.Sprintf("%s %v %d %s", text, r.Languages, r.EnrollmentCount, r.CatalogVisibility)
 }
 
-// runs returns all course runs of the portal by number. Each has a draft and a public one.
+// runs returns all course runs of the portal by id. Each exists as a draft and as a public one.
 func (p *portal) runs(t *testing.T) []courseRun {
 	t.Helper()
 	var all []courseRun

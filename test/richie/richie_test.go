@@ -20,10 +20,10 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
 
-// given is what people must give for the recipe.
+// given are the values that the recipe requires.
 var given = map[string]string{"lms-base": "https://lms.example.org/", "languages": "en,fr"}
 
-// ruleFor makes a rule of the recipe as rules add does, for a portal and with the signing secrets.
+// ruleFor makes a rule from the recipe as `rules add` does, for a portal and with signing secrets.
 func ruleFor(t *testing.T, endpoint string, values map[string]string, secrets ...rule.SigningSecret) *rule.Rule {
 	t.Helper()
 	r, err := recipe.ByName("richie")
@@ -55,10 +55,10 @@ func ruleFor(t *testing.T, endpoint string, values map[string]string, secrets ..
 	return made
 }
 
-// schedule is the dates of a course, as the plugin spells them; "" is none.
+// schedule is the dates of a course in the plugin's spelling, "" for none.
 type schedule struct{ start, end, enrollmentStart, enrollmentEnd string }
 
-// published is the event of a course that was published.
+// published returns the event of a published course.
 func published(t *testing.T, key string, s schedule) *payload.Message {
 	t.Helper()
 	text, err := os.ReadFile("../../internal/recipe/testdata/richie/minimal.event.json")
@@ -90,7 +90,7 @@ func published(t *testing.T, key string, s schedule) *payload.Message {
 	return m
 }
 
-// send sends what the rule makes of the event.
+// send sends the rule's delivery of the event.
 func send(t *testing.T, s *sender.Sender, r *rule.Rule, m *payload.Message) delivery.Attempt {
 	t.Helper()
 	deliveries := plan.Deliveries(m, []*rule.Rule{r})

@@ -13,7 +13,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/sender/sendertest"
 )
 
-// callers call the portal one after another, as long as the test runs.
+// callers is how many goroutines call the portal for as long as the test runs.
 const callers = 3
 
 // call is a call that has ended.
@@ -24,7 +24,7 @@ type call struct {
 	answer string
 }
 
-// stream is calls without a pause.
+// stream is a stream of calls without pauses.
 type stream struct {
 	step  atomic.Int64
 	calls chan call
@@ -51,8 +51,8 @@ func startCalls(t *testing.T, do func() (status int, answer string)) *stream {
 	return c
 }
 
-// expect waits until each caller has ended three calls that began after it was called. A call meanwhile that has another status fails the
-// test, one that began before included.
+// expect waits until each caller has finished three calls that began after expect. It fails the
+// test if a call that ends meanwhile has another status, even one that began before.
 func (c *stream) expect(t *testing.T, what string, status int) {
 	t.Helper()
 	step := c.step.Add(1)
@@ -70,7 +70,7 @@ func (c *stream) expect(t *testing.T, what string, status int) {
 	}
 }
 
-// settle waits until each caller has ended a call that began after it was called, whatever the answers.
+// settle waits until each caller has finished a call that began after settle, whatever the answers.
 func (c *stream) settle() {
 	step := c.step.Add(1)
 	var ended [callers]bool
@@ -81,7 +81,7 @@ func (c *stream) settle() {
 	}
 }
 
-// The steps of the documentation, with requests under way all the time.
+// TestRotation follows the steps of the documentation with requests in flight all the time.
 func TestRotation(t *testing.T) {
 	t.Parallel()
 	p := startPortal(t, []string{"DemoX"}, "old")
@@ -103,7 +103,7 @@ func TestRotation(t *testing.T) {
 	p.knows(t, "new")
 	calls.expect(t, "the portal knows the new one", 200)
 
-	// In another order calls are refused: what was expected above could have failed.
+	// In another order calls are refused, which shows that the expectations above can fail.
 	p.knows(t, "newer")
 	calls.settle()
 	calls.expect(t, "the portal knows another one", 401)

@@ -19,14 +19,15 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness"
 )
 
-// mac signs as the scheme standard does, with whatever key, id and timestamp.
+// mac signs like the scheme standard, with any key, id and timestamp.
 func mac(key, id, timestamp, body string) string {
 	h := hmac.New(sha256.New, []byte(key))
 	h.Write([]byte(id + "." + timestamp + "." + body))
 	return "v1," + base64.StdEncoding.EncodeToString(h.Sum(nil))
 }
 
-// forged returns what somebody sends who has guessed the key of a receiver whose secrets are of no use: it has to fail.
+// forged returns a request of an attacker who has guessed the key of a receiver with useless
+// secrets. The receiver must fail.
 func forged(t *testing.T, name, key string, secrets ...string) request {
 	t.Helper()
 	const body = `{"forged": 1}`
@@ -40,7 +41,7 @@ func forged(t *testing.T, name, key string, secrets ...string) request {
 	}
 }
 
-// badSecrets returns forgeries for receivers that do not have the secrets that they should.
+// badSecrets returns forgeries for receivers with missing, weak or malformed secrets.
 func badSecrets(t *testing.T) []request {
 	t.Helper()
 	whsec := func(key string) string { return "whsec_" + base64.StdEncoding.EncodeToString([]byte(key)) }
@@ -67,8 +68,9 @@ func badSecrets(t *testing.T) []request {
 	}
 }
 
-// attacks returns requests that are signed with the receiver's secret, and yet none that the dispatcher can have sent; and such as
-// make careless code fail. All have to be refused: whoever gets a 500 for them has found a way to fill the log.
+// attacks returns requests that are signed with the receiver's secret but cannot come from the
+// dispatcher, and requests that make careless code fail. All must be refused: an attacker who gets
+// a 500 can fill the log.
 func attacks(t *testing.T) []request {
 	t.Helper()
 	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(newSecret, "whsec_"))
@@ -92,7 +94,7 @@ func attacks(t *testing.T) []request {
 	} {
 		add(name, "msg_1", timestamp, "{}", mac(string(key), "msg_1", timestamp, "{}"))
 	}
-	// The same bytes are signed as for the id msg_1 with a body that begins with a time.
+	// The signed bytes are the same as for the id msg_1 and a body that begins with a time.
 	add("bytes that wander from the body into the id", "msg_1."+now, now, "{}", mac(string(key), "msg_1", now, now+".{}"))
 	good := mac(string(key), "msg_1", now, "{}")
 	for name, sign := range map[string]string{
@@ -105,7 +107,7 @@ func attacks(t *testing.T) []request {
 	return list
 }
 
-// ofBody returns requests for receivers of a scheme that signs the body alone.
+// ofBody returns requests for receivers of a scheme that signs only the body.
 func ofBody(t *testing.T, scheme signature.HMAC) []request {
 	t.Helper()
 	header := strings.ToLower(scheme.Header)
@@ -153,8 +155,8 @@ func ofBody(t *testing.T, scheme signature.HMAC) []request {
 	return list
 }
 
-// Headers as some frameworks hand them over, lists of values and text that is none, do not make a receiver fail. A list of one value is
-// that value.
+// TestOddHeaders passes headers as some frameworks do: lists of values, and text that is not valid.
+// They must not make a receiver fail. A list of one value counts as the value.
 func TestOddHeaders(t *testing.T) {
 	t.Parallel()
 	good := signed(t, "good", true, 0, "{}", nil, []string{newSecret}, newSecret)
@@ -182,7 +184,7 @@ func TestOddHeaders(t *testing.T) {
 			}
 			if strings.HasPrefix(block, "python") {
 				args = []string{python, "check.py", snippet(t, block, "r.py")}
-				// Half of a surrogate pair: what Python makes of bytes that are not UTF-8.
+				// Half a surrogate pair is what Python makes of bytes that are not UTF-8.
 				forms = map[bool]func(value string) any{
 					false: func(value string) any { return json.RawMessage(`"` + value + ` \udce9"`) },
 				}

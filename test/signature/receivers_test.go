@@ -19,8 +19,9 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness"
 )
 
-// The receivers of the documentation accept what they should and nothing else; those that use the published packages stand for the
-// packages, which are laxer about how a timestamp is written.
+// TestReceivers runs the receivers of the documentation: they accept what they should and nothing
+// else. Those with published packages get fewer attacks, because the packages are laxer about the
+// form of timestamps.
 func TestReceivers(t *testing.T) {
 	t.Parallel()
 	folder, env := packages(t)
@@ -48,7 +49,8 @@ func TestReceivers(t *testing.T) {
 	}
 }
 
-// linked writes the receiver that uses the package of JavaScript to where it finds it.
+// linked writes the receiver that uses the JavaScript package to a folder from which it finds the
+// package.
 func linked(t *testing.T, folder string) string {
 	t.Helper()
 	path := snippet(t, "javascript-package", "r.mjs")
@@ -104,7 +106,7 @@ func TestReceiverInGo(t *testing.T) {
 	inGo(t, "go", append(list, attacks(t)...))
 }
 
-// inGo compiles a receiver in Go as a program of its own, against this module, and compares what it makes of the requests.
+// inGo compiles a Go receiver with this module and compares what it makes of the requests.
 func inGo(t *testing.T, block string, list []request) {
 	t.Helper()
 	path := snippet(t, block, "receiver.go")
@@ -155,7 +157,7 @@ func main() {
 	compare(t, list, got)
 }
 
-// The PHP receiver is served by PHP's own web server.
+// TestReceiverInPHP serves the PHP receiver with PHP's built-in web server.
 func TestReceiverInPHP(t *testing.T) {
 	t.Parallel()
 	list := append(requests(t), attacks(t)...)
@@ -166,7 +168,7 @@ func TestReceiverInPHP(t *testing.T) {
 		got[i] = askPHP(t, base, &list[i])
 	}
 	compare(t, list, got)
-	// One after the other, for each has a server of its own, and its port must not be taken by the next meanwhile.
+	// One after the other, because each has its own server, whose port the next must not take.
 	for _, r := range badSecrets(t) {
 		t.Run(r.name, func(t *testing.T) {
 			compare(t, []request{r}, []string{askPHP(t, servePHP(t, path, "WEBHOOK_SECRETS="+strings.Join(r.Secrets, ",")), &r)})
@@ -178,7 +180,7 @@ func TestReceiverInPHP(t *testing.T) {
 	})
 }
 
-// askPHP sends a request to a receiver and tells what it made of it.
+// askPHP sends a request to a receiver and returns what it made of it.
 func askPHP(t *testing.T, base string, r *request) string {
 	t.Helper()
 	client := &http.Client{Timeout: time.Minute}
@@ -211,7 +213,8 @@ func askPHP(t *testing.T, base string, r *request) string {
 	return resp.Status
 }
 
-// servePHP serves a script until the test ends. Its output says when it listens.
+// servePHP serves a script until the test ends and returns its URL. PHP's output says when it
+// listens.
 func servePHP(t *testing.T, path string, env ...string) string {
 	t.Helper()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")

@@ -1,7 +1,7 @@
 //go:build e2e
 
-// Package signature holds pkg/signature to what others make of the same scheme: the published packages of Standard Webhooks, and
-// the code that the documentation gives to those who write receivers. It needs Python 3.12, Node, npm, PHP and openssl.
+// Package signature tests pkg/signature against the published packages of Standard Webhooks and
+// against the receivers in the documentation. It needs Python 3.12, Node, npm, PHP and openssl.
 package signature
 
 import (
@@ -30,14 +30,15 @@ const (
 	otherKey   = "whsk_VEVTVFNJR05JTkdLRVlET05PVFVTRVRISVNGT1JBTlk="
 )
 
-// What a receiver makes of a request: it takes it, answers 401, or fails, for which its server answers 500.
+// What a receiver makes of a request: it accepts it, answers 401, or fails, for which its server
+// answers 500.
 const (
 	accepted = "accepted"
 	refused  = "refused"
 	failed   = "failed"
 )
 
-// request is one that a receiver gets; names of headers are in lower case.
+// request is a request to a receiver. Names of headers are in lower case.
 type request struct {
 	Secrets []string          `json:"secrets"`
 	Headers map[string]string `json:"headers"`
@@ -47,7 +48,7 @@ type request struct {
 	want string
 }
 
-// bodies are some whose bytes somebody could come to change.
+// bodies are request bodies that careless code might change.
 var bodies = map[string]string{
 	"json":    `{"openedx_events.learning.data.CourseEnrollmentData": {"user": {"id": 1.50}}, "event_metadata": {"id": "1"}}`,
 	"unicode": "{\"name\": \"Zoë 中 \U0001F393 \\u00e9\",\r\n \"b\": 12345678901234567890}\n",
@@ -56,7 +57,7 @@ var bodies = map[string]string{
 	"large":   `{"a": "` + strings.Repeat("é ", 1<<19) + `"}`,
 }
 
-// requests returns what a receiver that knows newSecret and oldSecret accepts, and what it does not.
+// requests returns requests that a receiver with newSecret and oldSecret must accept or refuse.
 func requests(t *testing.T) []request {
 	t.Helper()
 	known := []string{newSecret, oldSecret}
@@ -93,7 +94,7 @@ func requests(t *testing.T) []request {
 	return list
 }
 
-// signed makes a request with this module's signer, and changes it.
+// signed makes a request with this module's signer and then changes it.
 func signed(
 	t *testing.T, name string, want bool, at time.Duration, body string, change func(*request), known []string, secrets ...string,
 ) request {
@@ -119,7 +120,7 @@ func signed(
 	return r
 }
 
-// compare tells which requests a receiver took for something else than they are.
+// compare fails the test for each request that a receiver got wrong.
 func compare(t *testing.T, list []request, got []string) {
 	t.Helper()
 	if len(got) != len(list) {
@@ -132,7 +133,7 @@ func compare(t *testing.T, list []request, got []string) {
 	}
 }
 
-// run runs a program that reads JSON and prints JSON.
+// run runs a program that reads in as JSON and prints out as JSON.
 func run(t *testing.T, in, out any, env []string, name string, args ...string) {
 	t.Helper()
 	input, err := json.Marshal(in)
@@ -167,14 +168,16 @@ func snippet(t *testing.T, block, file string) string {
 	return path
 }
 
-// packages returns the folder with the published packages, and how Python finds its one.
+// packages returns the folder with the published packages, and the environment in which Python
+// finds its own.
 func packages(t *testing.T) (folder string, env []string) {
 	t.Helper()
 	folder = harness.Output(t, "", "./packages")
 	return folder, []string{"PYTHONPATH=" + filepath.Join(folder, "python"), "PYTHONDONTWRITEBYTECODE=1"}
 }
 
-// What the published packages sign is what we sign, and our verifier accepts it.
+// TestTheirSignatures checks that the published packages sign as we do, and that our verifier
+// accepts it.
 func TestTheirSignatures(t *testing.T) {
 	t.Parallel()
 	folder, env := packages(t)
@@ -210,7 +213,7 @@ func TestTheirSignatures(t *testing.T) {
 	}
 }
 
-// The keys that the documentation's commands make are keys.
+// TestMakingKeys checks that the documentation's commands make valid keys.
 func TestMakingKeys(t *testing.T) {
 	t.Parallel()
 	secret := harness.Output(t, t.TempDir(), "bash", snippet(t, "shell-secret", "secret.sh"))

@@ -12,16 +12,16 @@ import (
 	"unicode/utf16"
 )
 
-// bodies are what endpoints answer where JSON is wanted.
+// bodies are answers of endpoints that should be JSON objects.
 var bodies = []string{
-	// Not JSON, or no object.
+	// Not JSON, or not an object.
 	``, ` `, `<html>no</html>`, `[1]`, `null`, `true`, `"text"`, `5`, `NaN`, `{`, `{}}`, `{} {}`, `{"data": {"url": "x"}} trailing`,
 	`{'data': {}}`,
 	`{"data": {"url": "x"},}`, "\ufeff{\"data\": {\"url\": \"x\"}}", "\u00a0{\"data\": {\"url\": \"x\"}}", "\v{}", `{"data": {"url": 01}}`,
 	`{"data": {"url": 1.}}`, `{"data": {"url": .5}}`, `{"data": {"url": +1}}`, `{"data": {"url": -}}`, `{"data": {"url": 0x10}}`,
 	`{"data": {"url": nan}}`, `{"data": {"url": "a` + "\t" + `b"}}`, `{"data": {"url": "\x41"}}`, `{"data": {"url": "\u12"}}`,
 	`{"data": {url: 1}}`, `{1: 2}`, `{"data" {"url": 1}}`, `{"data": {"url": undefined}}`, `{"data": {"url": Infini}}`, `// {}`,
-	// JSON that is read.
+	// Valid JSON objects.
 	`{}`, `  {"data" : {"url":"x"} }` + "\r\n\t ", `{"data": {}}`, `{"data": null, "exception": null}`, `{"data": [1], "exception": "x"}`,
 	`{"data": "x", "exception": [{}]}`, `{"data": 1, "exception": {}}`, `{"DATA": {"url": 1}, "Data": {"url": 2}}`, `{"url": "not in data"}`,
 	`{"data": {"url": 1}, "data": {"url": 2, "org": 3}}`, `{"data": {"url": 1, "org": 2, "url": 3}}`, `{"data": {"url": 1}, "data": null}`,
@@ -35,7 +35,8 @@ var bodies = []string{
 	`{"data": {"url": ` + strings.Repeat("[", 450) + strings.Repeat("]", 450) + `}}`,
 }
 
-// charsets are headers that say how the body is to be read, each with a body, and why it is read otherwise, "" where it is not.
+// charsets are Content-Type headers with a body, and the reason if the dispatcher reads it
+// differently.
 var charsets = []struct{ header, body, differs string }{
 	{"", `{"data": {"url": "x"}}`, ""},
 	{"", `{"data": {"url": "Zoë 😀 größer, mit genug Text zum Raten für alle"}}`, ""},
@@ -79,7 +80,7 @@ var charsets = []struct{ header, body, differs string }{
 	{"Content-Type: application/vnd.api+json; charset=utf-8; profile=x", "{\"data\": {\"url\": \"ü\"}}", ""},
 }
 
-// asBrowsers is why some charsets are read otherwise.
+// asBrowsers is why some charsets are read differently.
 const asBrowsers = "the names and tables of charsets are those of browsers, not of Python; UTF-8 and ISO-8859-1 are Python's"
 
 // littleEndian returns a text in little-endian UTF-16.
@@ -91,7 +92,7 @@ func littleEndian(text string) string {
 	return string(b)
 }
 
-// statuses are codes with their phrases, common ones and such as only old or broken servers send.
+// statuses are codes with phrases: common ones, and some that only old or broken servers send.
 var statuses = []string{
 	"200 ", "200", "201 Created", "202 Accepted", "203 x", "226 IM Used", "299 Odd", "300 Multiple Choices", "301 Moved", "304 Not Modified",
 	"307 Temporary Redirect", "399 x", "400 Bad Request", "401 Unauthorized", "404 Not Found at  all", "408 Request Timeout",
@@ -100,7 +101,7 @@ var statuses = []string{
 	"503 Service Unavailable", "504 Gateway Timeout", "599 last", "600 beyond", "999 x",
 }
 
-// failures are answers that are none.
+// failures are requests without a proper answer.
 var failures = map[string]answer{
 	"refused": {fault: refused}, "hangup": {fault: hangup}, "reset": {fault: reset},
 	"no-http":       {raw: "garbage\r\n\r\n"},
@@ -111,7 +112,7 @@ var failures = map[string]answer{
 	"cut-forbidden": {raw: "HTTP/1.1 403 Forbidden\r\nContent-Length: 50\r\n\r\n{}"},
 }
 
-// wires are answers that are good, and look unusual.
+// wires are good answers that look unusual.
 var wires = map[string]answer{
 	"until-the-end": {raw: "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{\"data\": {\"url\": 1}}"},
 	"http-1.0":      {raw: "HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n{\"data\": {\"url\": 1}}"},
@@ -124,7 +125,8 @@ var wires = map[string]answer{
 	"lower-case": {header: []string{"content-type:application/json;charset=utf-8", "x-odd: \xfc"}, body: `{"data": {"url": "ü"}}`},
 }
 
-// answerCases are what endpoints may answer, with and without every halt, at a filter that applies any data and one that halts.
+// answerCases are what endpoints may answer, with and without each halt switch, at a filter that
+// applies any data and at one that halts.
 func answerCases() []testCase {
 	var list []testCase
 	add := func(name string, a answer, differs string) {
@@ -163,7 +165,7 @@ func answerCases() []testCase {
 	return append(list, silentCases()...)
 }
 
-// silentCases wait until the plugin gives up, after 10 s; the dispatcher's row does so earlier.
+// silentCases wait until the plugin gives up, after 10 s. The dispatcher's rows give up earlier.
 func silentCases() []testCase {
 	quiet := row{answer: answer{fault: silent}, onFailure: on("/x")}
 	unheeded := row{answer: answer{fault: silent}, form: true}

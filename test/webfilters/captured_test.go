@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// captured is a case that was recorded with the plugin.
+// captured is a case recorded with the plugin.
 type captured struct {
 	Filter string
 	Hooks  []struct {
@@ -31,7 +31,7 @@ type captured struct {
 	Raised    struct{ Class string }
 }
 
-// capturedCases are those of testdata, each in JSON and form.
+// capturedCases are the cases of testdata, each as JSON and as form.
 func capturedCases(t *testing.T) []testCase {
 	t.Helper()
 	text, err := os.ReadFile("testdata/filter_semantics.json")
@@ -77,5 +77,5 @@ func capturedAnswer(t *testing.T, text json.RawMessage) answer {
 	return a
 }
 
-// phrases are those of the captured statuses.
+// phrases are the reason phrases of the captured statuses.
 var phrases = map[int]string{200: "OK", 403: "Forbidden", 404: "Not Found", 500: "Internal Server Error", 503: "Service Unavailable"}

@@ -11,24 +11,26 @@ import (
 	"time"
 )
 
-// testCase is a call of a filter with rows that it has.
+// testCase is a call of a filter that has rows.
 type testCase struct {
 	name   string
 	filter string
-	// arguments are JSON objects by the name of the argument that they are merged into, or values that stand for it.
+	// arguments has, by argument name, JSON objects to merge into the default or values to replace
+	// it.
 	arguments json.RawMessage
 	rows      []row
-	// form is whether the plugin's one row at the dispatcher is form-encoded; then all rows are.
+	// form says that the plugin's row at the dispatcher is form-encoded; then all rows are.
 	form bool
-	// timeout is what the rows at the dispatcher have in their options; zero: they have none.
+	// timeout is in the options of the dispatcher's rows, unless zero.
 	timeout time.Duration
-	// differs says why the outcome differs, for what is known and documented; "": it must not.
+	// differs says why the outcome differs, if that is known and documented; "": it must not.
 	differs string
-	// raises is the class of the exception that the plugin was once recorded to raise, without its module, "-" for none; "": not known.
+	// raises is the class, without module, of the exception that the plugin raised when the case
+	// was recorded, "-" for none; "": not recorded.
 	raises string
 }
 
-// silences counts rows whose endpoint does not answer before the plugin gives up.
+// silences counts the rows whose endpoint never answers.
 func (c *testCase) silences() int {
 	n := 0
 	for i := range c.rows {
@@ -39,7 +41,7 @@ func (c *testCase) silences() int {
 	return n
 }
 
-// String shows the case to somebody who has to find out why it fails.
+// String shows the case for debugging.
 func (c *testCase) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "form %t, arguments %s", c.form, c.arguments)
@@ -58,11 +60,11 @@ type row struct {
 	on4xx      halt   // halt_on_4xx with its redirect
 	on5xx      halt   // halt_on_5xx
 	onFailure  halt   // halt_on_request_exception
-	after      string // what follows in the URL behind the row's own path
+	after      string // appended to the URL
 	credential string // user and password in the URL
 }
 
-// halt is a switch with its redirect.
+// halt is a halt switch with its redirect.
 type halt struct {
 	on       bool
 	redirect string
@@ -76,7 +78,7 @@ func (r *row) String() string {
 // columns are the columns of a row by name, as Django has them.
 type columns map[string]any
 
-// columns returns the row's, with the URL of its endpoint.
+// columns returns the row's columns, with the URL of its endpoint.
 func (r *row) columns(url string) columns {
 	return columns{
 		"webhook_url": url, "use_www_form_encoding": r.form, "disable_filtering": r.noData, "disable_halt": r.noHalt,
@@ -85,14 +87,14 @@ func (r *row) columns(url string) columns {
 	}
 }
 
-// fault is how an endpoint fails to answer.
+// fault is a way in which an endpoint fails to answer.
 type fault string
 
 const (
 	none    fault = ""
-	refused fault = "refused" // nobody listens
+	refused fault = "refused" // nothing listens
 	hangup  fault = "hangup"  // closes the connection instead of answering
-	reset   fault = "reset"   // the same, and the network says so
+	reset   fault = "reset"   // the same, with a RST
 	silent  fault = "silent"  // takes the request and never answers
 )
 
@@ -102,8 +104,8 @@ type answer struct {
 	status string   // code and reason phrase; "": 200 OK
 	header []string // whole lines; nil: JSON
 	body   string
-	gzip   bool   // where the request says that it may be
-	raw    string // instead of all of that
+	gzip   bool   // if the request accepts it
+	raw    string // instead of an answer
 }
 
 // wire returns the bytes of the answer.
@@ -129,7 +131,7 @@ func (a *answer) wire(mayZip bool) []byte {
 	if a.gzip && mayZip {
 		var zipped bytes.Buffer
 		w := gzip.NewWriter(&zipped)
-		_, _ = w.Write(body) // a buffer takes all
+		_, _ = w.Write(body) // writes to a buffer do not fail
 		_ = w.Close()
 		body = zipped.Bytes()
 		b.WriteString("Content-Encoding: gzip\r\n")
@@ -139,18 +141,18 @@ func (a *answer) wire(mayZip bool) []byte {
 	return b.Bytes()
 }
 
-// says is an answer of 200 with this JSON.
+// says returns an answer of 200 with this JSON.
 func says(body string) answer { return answer{body: body} }
 
-// data is an answer with this data.
+// data returns an answer with this data.
 func data(object string) answer { return says(`{"data": ` + object + `}`) }
 
-// raises is an answer that asks for an exception.
+// raises returns an answer that asks for an exception.
 func raises(class, settings string) answer {
 	return says(fmt.Sprintf(`{"data": {}, "exception": {%q: %s}}`, class, settings))
 }
 
-// with is an answer with another status.
+// with returns the answer with another status.
 func (a answer) with(status string) answer {
 	a.status = status
 	return a

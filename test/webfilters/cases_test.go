@@ -8,16 +8,17 @@ import (
 	"slices"
 )
 
-// on is a halt with a redirect, here one without.
+// on is a halt without a redirect.
 func on(redirect string) halt { return halt{on: true, redirect: redirect} }
 
-// settingsOfAnyKind are settings of exceptions that say less, more or something else than what a class takes.
+// settingsOfAnyKind are settings of exceptions with missing, extra or wrong fields.
 var settingsOfAnyKind = []string{
 	`"a reason, \u201cquoted\u201d"`, `""`, `{}`, `{"message": null}`, `{"redirect_to": "/x"}`, `{"foo": 1}`, `null`, `7`, `["x"]`, `true`,
 	`{"content": 5, "status": "x"}`, plain,
 }
 
-// filterCases are cases for each filter: its data, its exceptions, the switches of a row, and several rows.
+// filterCases are cases for each filter: its data, its exceptions, the switches of a row, and
+// several rows.
 func filterCases() []testCase {
 	var list []testCase
 	for i := range filters {
@@ -58,7 +59,7 @@ func filterCases() []testCase {
 	return list
 }
 
-// haltCases are those in which a status or a request exception halts, or could.
+// haltCases are cases in which a status or a request exception halts, or could.
 func (f *filter) haltCases(n int) []testCase {
 	var list []testCase
 	add := func(name string, rows ...row) { list = append(list, f.encoded("halt-"+name, n+len(list), rows)) }
@@ -83,8 +84,8 @@ func (f *filter) haltCases(n int) []testCase {
 	return list
 }
 
-// encoded returns a case with the n-th way of encoding it, so that neighbouring cases differ: one row in JSON with rows of both
-// kinds, and all in forms.
+// encoded returns a case in the n-th encoding, so that neighbouring cases differ: the plugin's row
+// in JSON with rows of both kinds, or everything as forms.
 func (f *filter) encoded(name string, n int, rows []row) testCase {
 	c := testCase{name: f.name + "/" + name, filter: f.name, rows: slices.Clone(rows), form: n%3 == 2}
 	for i := range c.rows {
@@ -93,7 +94,7 @@ func (f *filter) encoded(name string, n int, rows []row) testCase {
 	return c
 }
 
-// everyEncoding returns a case in every way of encoding it.
+// everyEncoding returns a case in every encoding.
 func (f *filter) everyEncoding(name string, r row) []testCase {
 	list := make([]testCase, 3)
 	for n, suffix := range []string{"json", "json-to-form", "form"} {

@@ -18,10 +18,10 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
 
-// token is what the plugin's row has in its URL.
+// token is in the URL of the plugin's row.
 const token = "0123456789abcdef~t"
 
-// dispatcher is the filter endpoint of a dispatcher whose rows are those of the case.
+// dispatcher is a dispatcher's filter endpoint that has the rows of a case.
 type dispatcher struct {
 	t        *testing.T
 	compiler *rule.Compiler
@@ -32,7 +32,7 @@ type dispatcher struct {
 	filter  string
 	rules   []*rule.Webfilter
 	answers []string // status and body of each answer
-	wrong   []string // what went wrong before an answer
+	wrong   []string // errors before an answer
 }
 
 func startDispatcher(t *testing.T) *dispatcher {
@@ -51,14 +51,14 @@ func startDispatcher(t *testing.T) *dispatcher {
 		t.Fatal(err)
 	}
 	d.server = httptest.NewServer(d.watch(endpoint))
-	t.Cleanup(d.server.Close) // and then the sender, for whose connections the receiver waits
+	t.Cleanup(d.server.Close) // before the sender, whose connections the receiver waits for
 	return d
 }
 
-// deadline bounds a chain of calls: more than the row timeouts of any case together.
+// deadline bounds a chain of calls. It is more than the sum of the row timeouts of any case.
 const deadline = 8 * time.Second
 
-// watch remembers what the endpoint answers.
+// watch records what the endpoint answers.
 func (d *dispatcher) watch(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		kept := httptest.NewRecorder()
@@ -68,16 +68,16 @@ func (d *dispatcher) watch(next http.Handler) http.Handler {
 		d.mu.Unlock()
 		maps.Copy(w.Header(), kept.Header())
 		w.WriteHeader(kept.Code)
-		_, _ = w.Write(kept.Body.Bytes()) // the plugin is still there, or its outcome says so
+		_, _ = w.Write(kept.Body.Bytes()) // if the plugin is gone, its outcome says so
 	})
 }
 
-// url is what the plugin's row has.
+// url is the URL of the plugin's row.
 func (d *dispatcher) url(filter string) string {
 	return fmt.Sprintf("http://dispatcher:%s@%s%s%s", token, d.server.Listener.Addr(), rule.FilterPath, filter)
 }
 
-// serve gives the dispatcher rows, instead of those that it had.
+// serve replaces the dispatcher's rows.
 func (d *dispatcher) serve(filter string, rows []columns, timeout time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -107,7 +107,7 @@ func (d *dispatcher) serve(filter string, rows []columns, timeout time.Duration)
 	}
 }
 
-// Filters is how the engine asks for the rows.
+// Webfilters implements webfilter.Rules.
 func (d *dispatcher) Webfilters(name string) []*rule.Webfilter {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -118,7 +118,8 @@ func (d *dispatcher) Webfilters(name string) []*rule.Webfilter {
 	return d.rules
 }
 
-// problems tells what is wrong however equal the outcomes are: the endpoint must have been asked once, and have answered well.
+// problems returns what is wrong even if the outcomes are equal: the endpoint must have been called
+// once and have answered 200.
 func (d *dispatcher) problems() []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -2,28 +2,28 @@
 
 package webfilters
 
-// filter is what the cases know of a filter of the plugin.
+// filter is what the cases know about a filter of the plugin.
 type filter struct {
 	name string
-	// halt is the class that halting statuses raise, "" where the plugin has none and they are not heeded.
+	// halt is the class that halting statuses raise, "" if the plugin ignores them.
 	halt string
-	// exceptions are the classes that an endpoint can ask for, with settings that they take.
+	// exceptions are the classes that an endpoint can ask for, with valid settings.
 	exceptions []exception
-	// data are values of data: such as are applied, and such as make the plugin fail.
+	// data are values of data: some that are applied and some that make the plugin fail.
 	data []string
-	// variants are other arguments than those of python/arguments.py.
+	// variants are arguments other than those in python/arguments.py.
 	variants []string
 }
 
 type exception struct{ class, settings string }
 
-// plain are settings that the base class of exceptions takes.
+// plain are settings for the base class of exceptions.
 const plain = `{"message": "no ünrolment", "redirect_to": "https://r.example.edu/x?a=b", "status_code": 451, "foo": {"a": [1, null]}}`
 
-// custom are settings of django.http.HttpResponse.
+// custom are settings for django.http.HttpResponse.
 const custom = `{"content": "h\u00ed <b>", "status": 202, "content_type": "text/plain", "headers": {"X-One": "1"}}`
 
-// redirectTo are settings of exceptions that take no more than these.
+// redirectTo are settings of exceptions that only redirect.
 const redirectTo = `{"message": "go", "redirect_to": "/elsewhere"}`
 
 // template returns settings of exceptions that name a template.
@@ -31,7 +31,7 @@ func template(name, context string) string {
 	return `{"message": "", "` + name + `": "invalid.html", "` + context + `": {"a": 1.50, "b": {"c": null}}}`
 }
 
-// contexts are data for filters that have a template's context.
+// contexts are data for filters of a template's context.
 var contexts = []string{
 	`{"context": {"a": 2, "n": {"w": [{}]}, "new": "ü"}, "template_name": "other.html", "more": 1}`,
 	`{"context": {"z": 1, "course": "changed", "title": null}, "template_name": ""}`,
@@ -41,7 +41,7 @@ var contexts = []string{
 	`{"context": "text"}`,
 }
 
-// people are data for filters that change a user and the profile in the database.
+// people are data for filters that change a user and their profile in the database.
 var people = []string{
 	`{"user": {"first_name": "Zoë", "email": "z@example.edu", "id": 9, "is_superuser": false, "password": "x", "username": "andres2"}}`,
 	`{"profile": {"name": "N", "year_of_birth": 1990, "meta": "{}", "user_id": 9, "allow_certificate": false}, "mode": "verified"}`,
@@ -57,12 +57,12 @@ var queries = []string{
 	`{"filter": null}`, `{"filter": {"id": "x"}}`, `{"filter": {"id__lt": 8.0}}`,
 }
 
-// links are data for filters whose arguments an endpoint may replace at will.
+// links are data for filters whose arguments an endpoint may replace freely.
 var links = []string{
 	`{"url": "https://other.example.edu/é?x=\u0026"}`, `{"url": null, "org": ["a"]}`, `{"org": {"a": {"b": 1}}, "more": true}`, `{}`,
 }
 
-// The filters of the plugin, in its order; that these are all is checked.
+// The filters of the plugin in its order. A test checks that none is missing.
 var filters = []filter{
 	{
 		name: "StudentLoginRequested", halt: "PreventLogin", data: people, variants: []string{`{"user": null}`},

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// addresses are URLs as people write them: what is called, and what messages say of it.
+// addresses are URLs as people write them: what is called, and how messages show it.
 var addresses = []struct {
 	credential, after string
 	differs           string
@@ -45,7 +45,7 @@ func addressCases() []testCase {
 	return list
 }
 
-// known are answers that the dispatcher takes otherwise than the plugin, and why.
+// known are answers that the dispatcher treats differently from the plugin, and why.
 var known = map[string]struct {
 	answer answer
 	reason string

@@ -1,12 +1,15 @@
 //go:build e2e
 
-// Package webfilters proves that one row of the plugin at the dispatcher does what the plugin would do with the dispatcher's rows
-// themselves: the real plugin, in a Django process, calls the real filters of openedx-filters twice for each case, once with all rows
-// straight at a receiver, once with one row at the dispatcher that has those rows. What the filter's caller gets, what became of what it
-// gave, and what the receiver saw must be the same. The one exception is the message of a request exception, which is Python's own text.
+// Package webfilters shows that one row of the plugin, pointing at the dispatcher, does what the
+// plugin would do with the dispatcher's rows. The real plugin, in a Django process, calls the real
+// filters of openedx-filters twice for each case: once with all rows pointing straight at a
+// receiver, once with one row pointing at a dispatcher that has those rows. The filter's result,
+// its changes to the arguments and the receiver's requests must be the same. The only exception is
+// the message of a request exception, which is Python's own text.
 //
-// Cases are made of filters_test.go for each filter of the plugin and of answers_test.go for what endpoints answer; some are captured ones,
-// in testdata, and others random mixtures of all. What differs and is known to is in known_test.go, with the reason. To run some of them:
+// The cases come from filters_test.go for each filter of the plugin, from answers_test.go for what
+// endpoints answer, from testdata, and from random mixtures. Known differences are in known_test.go
+// with their reasons. To run some cases:
 //
 //	go test -tags e2e -v ./test/webfilters -case 'DashboardRenderStarted.*halt'
 package webfilters
@@ -34,7 +37,7 @@ func TestOneRowDoesWhatTheRowsWouldDo(t *testing.T) {
 	if fits := regexp.MustCompile(*only); *only != "" {
 		cases = slices.DeleteFunc(cases, func(c testCase) bool { return !fits.MatchString(c.name) })
 	}
-	// Those that wait for the plugin's own timeout begin first.
+	// Cases that wait for the plugin's timeout start first.
 	slices.SortStableFunc(cases, func(a, b testCase) int { return b.silences() - a.silences() })
 
 	waiting := make(chan testCase, len(cases))
@@ -63,10 +66,11 @@ func TestOneRowDoesWhatTheRowsWouldDo(t *testing.T) {
 	}
 }
 
-// benches is how many cases run at a time: most of the time goes into the plugin, which has a process for each.
+// benches is how many cases run at a time. Most of the time goes into the plugin, which has one
+// process per bench.
 const benches = 3
 
-// bench is what one case at a time runs on.
+// bench runs one case at a time.
 type bench struct {
 	plugin     *plugin
 	receiver   *receiver
@@ -78,14 +82,14 @@ func newBench(t *testing.T) *bench {
 	return &bench{plugin: startPlugin(t), receiver: startReceiver(t), dispatcher: startDispatcher(t)}
 }
 
-// result is a case's outcome, with what is different through the dispatcher.
+// result is a case's outcome, and how it differs through the dispatcher.
 type result struct {
 	straight    outcome
 	calls       []call
 	differences []string
 }
 
-// compare runs a case straight and through the dispatcher.
+// compare runs a case without and with the dispatcher.
 func (b *bench) compare(c *testCase) result {
 	b.receiver.expect(c.rows)
 	straight := b.plugin.call(c.filter, b.receiver.columns(c.rows), c.arguments)
@@ -131,7 +135,7 @@ func differ(straight, through *outcome) []string {
 	return list
 }
 
-// apart shows where two texts, which may be long, begin to differ.
+// apart shows where two texts begin to differ.
 func apart(straight, through string) string {
 	at := 0
 	for at < min(len(straight), len(through)) && straight[at] == through[at] {
@@ -141,7 +145,7 @@ func apart(straight, through string) string {
 	return fmt.Sprintf("at byte %d\n\t\tstraight …%.300q\n\t\tthrough  …%.300q", at, straight[begin:], through[begin:])
 }
 
-// differentCalls compares what the receiver saw.
+// differentCalls compares the receiver's requests.
 func differentCalls(c *testCase, straight, through []call) []string {
 	var list []string
 	for i := range max(len(straight), len(through)) {
@@ -164,7 +168,7 @@ func differentCalls(c *testCase, straight, through []call) []string {
 	return list
 }
 
-// summary counts what cases of each filter came to.
+// summary counts the outcomes of the cases by filter.
 type summary struct {
 	mu      sync.Mutex
 	filters map[string]*tally
@@ -205,7 +209,8 @@ func (s *summary) add(t *testing.T, c *testCase, unchanged outcome, r result) {
 	}
 }
 
-// check sees to it that every filter of the plugin was changed and, where it has an exception, stopped.
+// check fails the test unless the cases changed something for every filter and raised its
+// exceptions.
 func (s *summary) check(t *testing.T) {
 	t.Helper()
 	for _, f := range filters {

@@ -22,17 +22,17 @@ type plugin struct {
 	django *harness.Dialogue
 }
 
-// outcome is what came of a call of a filter, in words of Python.
+// outcome is the result of calling a filter, in Python's spelling.
 type outcome struct {
 	Returned  string
-	Pipeline  string // what the plugin gave back to the filter
+	Pipeline  string // what the plugin returned to the filter
 	Raised    *raised
 	Arguments map[string]string // by name, after the call
-	// RequestException is set where the exception was raised because a request failed.
+	// RequestException says that the exception was raised because a request failed.
 	RequestException bool `json:"request_exception"`
 }
 
-// raised is an exception that the filter's caller got.
+// raised is the exception that the filter's caller got.
 type raised struct {
 	Class, Message string
 	Attributes     map[string]string
@@ -50,7 +50,7 @@ func (r *raised) String() string {
 	return b.String()
 }
 
-// class returns the class without its module, "-" for nothing raised.
+// class returns the class without its module, "-" if nothing was raised.
 func (r *raised) class() string {
 	if r == nil {
 		return "-"
@@ -92,7 +92,7 @@ func (p *plugin) call(filter string, rows []columns, arguments json.RawMessage) 
 	if err != nil {
 		panic(err)
 	}
-	// The arguments are not marshalled: Python takes numbers that encoding/json does not let pass.
+	// The arguments are not marshalled, because Python accepts numbers that encoding/json does not.
 	oneLine := bytes.Map(func(r rune) rune {
 		if r == '\n' || r == '\r' {
 			return ' '
@@ -105,7 +105,8 @@ func (p *plugin) call(filter string, rows []columns, arguments json.RawMessage) 
 	return o
 }
 
-// parse reads an answer. It panics if there is none: the cases that are left cannot run without the plugin.
+// parse parses an answer. It panics if there is none, because other cases cannot run without the
+// plugin.
 func parse(answer []byte, err error, into any) {
 	if err == nil {
 		err = json.Unmarshal(answer, into)

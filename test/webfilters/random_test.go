@@ -9,7 +9,8 @@ import (
 	"strings"
 )
 
-// randomCases mix filters, arguments, switches, answers and numbers of rows. The n-th case of a seed is always the same.
+// randomCases returns random mixtures of filters, arguments, switches, answers and numbers of rows.
+// The n-th case of a seed is always the same.
 func randomCases(seed uint64, count int) []testCase {
 	list := make([]testCase, count)
 	for n := range list {
@@ -21,7 +22,7 @@ func randomCases(seed uint64, count int) []testCase {
 
 type generator struct{ *rand.Rand }
 
-// oneIn says yes once in n times.
+// oneIn returns true once in n times.
 func (g *generator) oneIn(n int) bool { return g.IntN(n) == 0 }
 
 func pick[T any](g *generator, list []T) T { return list[g.IntN(len(list))] }
@@ -67,7 +68,7 @@ func (g *generator) answer(f *filter) answer {
 	return a
 }
 
-// body is an answer of the right kind, mostly.
+// body returns an answer that is mostly of the right kind.
 func (g *generator) body(f *filter) string {
 	var members []string
 	if !g.oneIn(4) {
@@ -130,7 +131,7 @@ func (g *generator) spoilt(body string) string {
 		}
 	}
 	if strings.Contains(string(b), `\ud`) {
-		return body // half of a pair has no UTF-8; the dispatcher says so in its documentation
+		return body // half a surrogate pair has no UTF-8, as documented
 	}
 	return string(b)
 }
@@ -172,7 +173,7 @@ func (g *generator) value(depth int) string {
 	}
 }
 
-// str is a string that is also a key now and then met, so that keys repeat.
+// str returns one of a few strings, so that keys repeat.
 func (g *generator) str() string {
 	return pick(g, []string{
 		`"a"`, `"b"`, `"a_b"`, `"url"`, `"mode"`, `"context"`, `"user"`, `""`, `"ü"`, `"\u00fc"`, `"it's"`, `"\"q\" it's"`, `"\n\t\u0000"`, `"😀"`,

@@ -16,8 +16,8 @@ import (
 	"testing"
 )
 
-// receiver is the endpoint of every row of a case. It answers in raw bytes, because servers that are libraries mend what they send, and
-// remembers what it was sent.
+// receiver is the endpoint of all rows of a case and records its requests. It answers in raw bytes,
+// because HTTP libraries correct what they send.
 type receiver struct {
 	address string
 
@@ -60,14 +60,14 @@ func startReceiver(t *testing.T) *receiver {
 	return r
 }
 
-// expect says which rows are going to be called, and forgets former calls.
+// expect sets the rows that will be called and forgets earlier calls.
 func (r *receiver) expect(rows []row) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.rows, r.calls = rows, nil
 }
 
-// take returns the calls since the last time.
+// take returns the calls since the last take.
 func (r *receiver) take() []call {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -76,13 +76,14 @@ func (r *receiver) take() []call {
 	return calls
 }
 
-// columns returns the rows as Django has them, with the URLs of their endpoints: the first segment of the path is the row's number.
+// columns returns the rows as Django has them. The first path segment of their URLs is the row's
+// index.
 func (r *receiver) columns(rows []row) []columns {
 	list := make([]columns, len(rows))
 	for i := range rows {
 		address := r.address
 		if rows[i].answer.fault == refused {
-			address = "127.0.0.1:1" // a port that nobody gets by chance
+			address = "127.0.0.1:1" // a port that no process is given by chance
 		}
 		if rows[i].credential != "" {
 			address = rows[i].credential + "@" + address
@@ -96,7 +97,7 @@ func (r *receiver) columns(rows []row) []columns {
 func (r *receiver) answer(conn net.Conn) error {
 	reader := bufio.NewReader(conn)
 	req, err := http.ReadRequest(reader)
-	if err == io.EOF { //nolint:errorlint // a client that has opened a connection and not used it; a cut request is another error
+	if err == io.EOF { //nolint:errorlint // a connection that was not used; a cut request is another error
 		return nil
 	}
 	if err != nil {
@@ -117,7 +118,7 @@ func (r *receiver) answer(conn net.Conn) error {
 	case reset:
 		return conn.(*net.TCPConn).SetLinger(0)
 	default:
-		// The client may have gone: it gives up where an answer is wrong.
+		// The client may have gone: it gives up if an answer is wrong.
 		_, _ = conn.Write(a.wire(strings.Contains(req.Header.Get("Accept-Encoding"), "gzip")))
 	}
 	return nil
@@ -139,10 +140,11 @@ func (r *receiver) record(req *http.Request, body string) (*answer, error) {
 	return nil, fmt.Errorf("a request for %s, which no row has", req.RequestURI)
 }
 
-// moment is how Python's isoformat writes a moment in UTC.
+// moment matches a time in UTC as Python's isoformat writes it.
 var moment = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?\+00:00$`)
 
-// timeless returns the call without the one thing that two calls never have in common, and what is wrong with that, "" for nothing.
+// timeless returns the call without the event's time, in which two calls always differ, and what is
+// wrong with that time, "" for nothing.
 func (c call) timeless(filter string) (same call, problem string) {
 	before, until := fmt.Sprintf(`"event_metadata": {"event_type": %q, "time": "`, filter), `"`
 	if strings.HasPrefix(c.ContentType, "application/x-www-form-urlencoded") {

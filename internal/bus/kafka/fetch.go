@@ -1,14 +1,17 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"time"
 
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
+	"github.com/segmentio/kafka-go/protocol/fetch"
 	"github.com/segmentio/kafka-go/protocol/listoffsets"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
@@ -20,14 +23,10 @@ const fetchWait = time.Second
 // errCorrupt says that a batch could not be decoded. The partition waits at it: passing over it would lose events.
 var errCorrupt = errors.New("record batch cannot be decoded")
 
-// reader fetches one partition. It uses kafka.Client.Fetch and not kafka.Reader, because the Reader
-//   - hands out control records as if they were records, without a mark;
-//   - resets an offset that is out of range by its own rules, without telling how much was lost;
+// reader fetches one partition. kafka.Reader is not used because it
+//   - returns control records as if they were records, without a mark;
+//   - resets an offset that is out of range by its own rules, and does not say how much was lost;
 //   - keeps goroutines and a queue of its own, which a generation's end would have to wait for.
-//
-// Fetch gives the batches as they are: control batches are a type of their own, and the base offset of an empty batch is known.
-// What it does not give is a batch's last offset, so next has to look for the end of a batch whose last records were compacted
-// away; see batchEnd.
 type reader struct {
 	client    *kafka.Client
 	topic     string
@@ -36,16 +35,7 @@ type reader struct {
 	position int64 // the next offset to read
 	end      int64 // of the log, as of the last answer; 0 before the first
 	grown    int64 // bytes to ask for, after an answer that held no whole batch
-	tail     batchEnd
-	usual    int // records that an answer is expected to hold
-}
-
-// batchEnd is the search for the end of a batch that holds nothing at or above the position. The broker sends a batch for
-// every offset that it covers, so the batch with the same base, sent for a later offset, proves that nothing lies between.
-// The steps double while that holds and halve when it does not: a batch that lost thousands of records costs a few fetches.
-type batchEnd struct {
-	base  int64
-	ahead int64 // how far beyond the position the next fetch looks; 0 when nothing is searched
+	usual    int   // records that an answer is expected to hold
 }
 
 // What a record costs in memory on top of its bytes, as read and after Shrink, and what each of its headers does.
@@ -64,52 +54,62 @@ func sizeOf(rec *bus.Record) (bytes, memory int64) {
 	return bytes, bytes + recordOverhead + headerOverhead*int64(len(rec.Headers))
 }
 
-// fetch asks for about size bytes and returns the records from the position on, which it moves beyond them. An answer without
+// fetch asks for about size bytes and returns the records from the position on, which it moves behind them. An answer without
 // records may have moved it as well.
 func (r *reader) fetch(ctx context.Context, size int64) ([]*bus.Record, error) {
 	ctx, cancel := context.WithTimeout(ctx, fetchWait+requestTimeout)
 	defer cancel()
-	at := r.position + r.tail.ahead
-	resp, err := r.client.Fetch(ctx, &kafka.FetchRequest{
-		Topic: r.topic, Partition: r.partition, Offset: at, MinBytes: 1, MaxBytes: max(size, r.grown), MaxWait: fetchWait,
-	})
+	most := int32(min(max(size, r.grown), math.MaxInt32))
+	req := &fetchRequest{Request: &fetch.Request{
+		ReplicaID: -1, MaxWaitTime: int32(fetchWait.Milliseconds()), MinBytes: 1, MaxBytes: most, SessionID: -1, SessionEpoch: -1,
+		Topics: []fetch.RequestTopic{{Topic: r.topic, Partitions: []fetch.RequestPartition{{
+			Partition: int32(r.partition), CurrentLeaderEpoch: -1, FetchOffset: r.position, LogStartOffset: -1, PartitionMaxBytes: most,
+		}}}},
+	}}
+	msg, err := r.client.Transport.RoundTrip(ctx, r.client.Addr, req)
 	if err != nil {
 		return nil, fmt.Errorf("fetch: %w", err)
 	}
-	if resp.Error != nil {
-		if errors.Is(resp.Error, kafka.OffsetOutOfRange) && r.tail.ahead > 0 {
-			r.tail.ahead /= 2 // looked beyond the log's end
-			return nil, nil
-		}
-		return nil, fmt.Errorf("fetch: %w", resp.Error)
+	resp := msg.(*fetch.Response)
+	if len(resp.Topics) == 0 || len(resp.Topics[0].Partitions) == 0 {
+		return nil, fmt.Errorf("fetch: %w", cmp.Or[error](codeOf(resp.ErrorCode), protocol.ErrNoPartition))
 	}
-	r.end = resp.HighWatermark
-	stream, _ := resp.Records.(*protocol.RecordStream)
+	answer := &resp.Topics[0].Partitions[0]
+	if err := cmp.Or(codeOf(answer.ErrorCode), codeOf(resp.ErrorCode)); err != nil {
+		return nil, fmt.Errorf("fetch: %w", err)
+	}
+	r.end = answer.HighWatermark
+	stream, _ := answer.RecordSet.Records.(*protocol.RecordStream)
 	if stream == nil || len(stream.Records) == 0 {
-		if r.tail.ahead > 0 {
-			r.tail.ahead /= 2
-		} else if r.end > r.position {
+		if r.end > r.position {
 			// Not one whole batch. Brokers since 0.10.1 send the first one whole whatever was asked for; for others, ask for more.
 			r.grown = min(max(2*r.grown, 2*size), 128<<20)
 		}
 		return nil, nil
 	}
-	return r.take(stream.Records, at)
+	return r.take(stream.Records, req.heads)
 }
 
-// take reads the batches of an answer to a fetch at the offset at.
-func (r *reader) take(batches []protocol.RecordReader, at int64) ([]*bus.Record, error) {
-	if r.tail.ahead > 0 && baseOf(batches[0]) != r.tail.base {
-		r.tail.ahead /= 2 // another batch: what lies before it has not been seen
-		return nil, nil
+func codeOf(code int16) error {
+	if code == 0 {
+		return nil
 	}
-	next := at
+	return kafka.Error(code)
+}
+
+// take reads the batches of an answer.
+func (r *reader) take(batches []protocol.RecordReader, heads []batchHead) ([]*bus.Record, error) {
+	next := r.position
 	records := make([]*bus.Record, 0, r.usual)
-	for _, batch := range batches {
-		if base := baseOf(batch); base > next {
-			next = base
+	for i, batch := range batches {
+		base := baseOf(batch)
+		next = max(next, base)
+		var head *batchHead
+		if i < len(heads) && heads[i].base == base {
+			head = &heads[i]
 		}
 		_, control := batch.(*protocol.ControlBatch)
+		n := int32(0)
 		for {
 			rec, err := batch.ReadRecord()
 			if errors.Is(err, io.EOF) {
@@ -118,6 +118,7 @@ func (r *reader) take(batches []protocol.RecordReader, at int64) ([]*bus.Record,
 			if err != nil {
 				return nil, fmt.Errorf("%w: at offset %d: %w", errCorrupt, next, err)
 			}
+			n++
 			taken, err := r.copy(rec, control || rec.Offset < next)
 			if err != nil {
 				return nil, fmt.Errorf("%w: at offset %d: %w", errCorrupt, rec.Offset, err)
@@ -126,21 +127,22 @@ func (r *reader) take(batches []protocol.RecordReader, at int64) ([]*bus.Record,
 				continue // the batch begins before the position
 			}
 			next = rec.Offset + 1
-			if !control {
-				records = append(records, taken)
+			if control {
+				continue
 			}
+			if head != nil && !head.appended.IsZero() {
+				taken.Time = head.appended
+			}
+			records = append(records, taken)
+		}
+		if head != nil {
+			if n != head.records {
+				return nil, fmt.Errorf("%w: the batch at offset %d has %d of its %d records", errCorrupt, base, n, head.records)
+			}
+			next = max(next, head.last+1) // compaction may have taken its last records
 		}
 	}
 	r.usual = len(records) + len(records)/8
-	last := baseOf(batches[len(batches)-1])
-	switch {
-	case next > at:
-		r.tail = batchEnd{}
-	case last >= 0:
-		// The batch covers this offset and has no record for it.
-		next = at + 1
-		r.tail = batchEnd{base: last, ahead: 2*r.tail.ahead + 1}
-	}
 	if next > r.position {
 		r.position, r.grown = next, 0
 	}

@@ -1,20 +1,23 @@
 package kafka
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"net"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
-	"github.com/segmentio/kafka-go/protocol/fetch"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/fakes"
@@ -28,38 +31,77 @@ type logBatch struct {
 	control bool
 }
 
+const (
+	produced = 1_700_000_000_000 // milliseconds
+	appended = produced + 7200_000
+)
+
 // fakeLog answers fetches from batches, as a broker does: from the batch that covers the offset or the first after it.
 type fakeLog struct {
 	batches []logBatch
 	end     int64
 	atMost  int // batches in one answer
-	fetches int
+	version int16
+	// appendTime says that the topic has message.timestamp.type=LogAppendTime.
+	appendTime bool
+	fetches    int
 }
 
 func (l *fakeLog) RoundTrip(_ context.Context, _ net.Addr, req kafka.Request) (kafka.Response, error) {
 	l.fetches++
-	at := req.(*fetch.Request).Topics[0].Partitions[0].FetchOffset
-	part := fetch.ResponsePartition{HighWatermark: l.end}
+	ours := req.(*fetchRequest)
+	at := ours.Topics[0].Partitions[0].FetchOffset
+	code := uint16(0)
 	if at > l.end {
-		part.ErrorCode = int16(kafka.OffsetOutOfRange)
+		code = uint16(kafka.OffsetOutOfRange)
 	}
 	var raw []byte
 	n := 0
 	for _, b := range l.batches {
 		if b.base+int64(b.span) >= at && n < l.atMost {
-			raw = append(raw, b.encode()...)
+			raw = append(raw, b.encode(l.appendTime)...)
 			n++
 		}
 	}
-	framed := binary.BigEndian.AppendUint32(nil, uint32(len(raw)))
-	if _, err := part.RecordSet.ReadFrom(strings.NewReader(string(append(framed, raw...)))); err != nil {
-		return nil, err
+	if !ours.Required(map[protocol.ApiKey]int16{protocol.Fetch: l.version}) {
+		return nil, errors.New("the old format is asked for")
 	}
-	return &fetch.Response{Topics: []fetch.ResponseTopic{{Topic: "t", Partitions: []fetch.ResponsePartition{part}}}}, nil
+	return ours.RawExchange(struct {
+		io.Reader
+		io.Writer
+	}{iotest.OneByteReader(bytes.NewReader(l.answer(ours.Topics[0].Topic, code, raw))), io.Discard})
+}
+
+// answer is a response in the version that was asked for (https://kafka.apache.org/protocol#The_Messages_Fetch).
+func (l *fakeLog) answer(topic string, code uint16, records []byte) []byte {
+	be := binary.BigEndian
+	body := be.AppendUint32(nil, correlation)
+	body = be.AppendUint32(body, 0) // throttle
+	if l.version >= 7 {
+		body = append(body, 0, 0, 0, 0, 0, 0) // error, session
+	}
+	body = be.AppendUint32(body, 1)
+	body = append(be.AppendUint16(body, uint16(len(topic))), topic...)
+	body = be.AppendUint32(body, 1)
+	body = be.AppendUint32(body, 0) // partition
+	body = be.AppendUint16(body, code)
+	body = be.AppendUint64(body, uint64(l.end))
+	body = be.AppendUint64(body, uint64(l.end)) // last stable
+	if l.version >= 5 {
+		body = be.AppendUint64(body, 0) // log start
+	}
+	body = be.AppendUint32(body, 2) // aborted transactions
+	body = append(body, make([]byte, 2*16)...)
+	if l.version >= 11 {
+		body = be.AppendUint32(body, 0) // preferred replica
+	}
+	body = be.AppendUint32(body, uint32(len(records)))
+	body = append(body, records...)
+	return append(be.AppendUint32(nil, uint32(len(body))), body...)
 }
 
 // encode writes the batch in the format of version 2 (https://kafka.apache.org/documentation/#recordbatch).
-func (b logBatch) encode() []byte {
+func (b logBatch) encode(appendTime bool) []byte {
 	var records []byte
 	for _, offset := range b.records {
 		value := fmt.Sprint(offset)
@@ -77,10 +119,13 @@ func (b logBatch) encode() []byte {
 	if b.control {
 		attributes = 1 << 5
 	}
+	if appendTime {
+		attributes |= 1 << 3
+	}
 	checked := binary.BigEndian.AppendUint16(nil, attributes)
 	checked = binary.BigEndian.AppendUint32(checked, uint32(b.span))
-	checked = binary.BigEndian.AppendUint64(checked, 1_700_000_000_000)
-	checked = binary.BigEndian.AppendUint64(checked, 1_700_000_000_000)
+	checked = binary.BigEndian.AppendUint64(checked, produced)
+	checked = binary.BigEndian.AppendUint64(checked, appended)
 	checked = binary.BigEndian.AppendUint64(checked, ^uint64(0)) // producer
 	checked = binary.BigEndian.AppendUint16(checked, ^uint16(0))
 	checked = binary.BigEndian.AppendUint32(checked, ^uint32(0))
@@ -161,7 +206,7 @@ func TestGapsInTheLog(t *testing.T) {
 			t.Run(fmt.Sprint(name, "/", atMost), func(t *testing.T) {
 				t.Parallel()
 				log := tt.log
-				log.atMost = atMost
+				log.atMost, log.version = atMost, []int16{4, 5, 11}[atMost%3]
 				var want []int64
 				for _, b := range log.batches {
 					for _, offset := range b.records {
@@ -183,6 +228,26 @@ func TestGapsInTheLog(t *testing.T) {
 	}
 }
 
+// The broker keeps the producer's time in each record of such a topic; the append's is only in the head of the batch.
+func TestLogAppendTime(t *testing.T) {
+	t.Parallel()
+	for appendTime, want := range map[bool]int64{false: produced, true: appended} {
+		log := &fakeLog{
+			batches: []logBatch{{0, 1, []int64{0, 1}, false}, {2, 0, []int64{2}, false}}, end: 3, atMost: 2, version: 11, appendTime: appendTime,
+		}
+		r := &reader{client: &kafka.Client{Addr: kafka.TCP("x:1"), Transport: log}, topic: "t"}
+		records, err := r.fetch(t.Context(), 1<<20)
+		if err != nil || len(records) != 3 {
+			t.Fatalf("%d records, %v", len(records), err)
+		}
+		for _, rec := range records {
+			if rec.Time.UnixMilli() != want {
+				t.Errorf("LogAppendTime %v: the record at %d has the time %s", appendTime, rec.Position, rec.Time)
+			}
+		}
+	}
+}
+
 // FuzzGaps builds a log from the bytes and reads it from every offset with every size of answer.
 func FuzzGaps(f *testing.F) {
 	f.Add([]byte{5, 0b10101, 0, 3, 0, 200, 1}, uint8(1), uint8(0))
@@ -191,7 +256,7 @@ func FuzzGaps(f *testing.F) {
 		if len(program) > 60 {
 			return
 		}
-		log := &fakeLog{atMost: int(atMost%4) + 1}
+		log := &fakeLog{atMost: int(atMost%4) + 1, version: 11}
 		var want []int64
 		for i := 0; i+2 < len(program); i += 3 {
 			span := program[i] % 40

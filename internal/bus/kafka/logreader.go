@@ -194,7 +194,7 @@ func (h *LogReader) skip(ctx context.Context, rd *reader) (int64, error) {
 		return 0, ErrRecreated
 	}
 	skipped := start - rd.position
-	rd.position, rd.tail = start, batchEnd{}
+	rd.position = start
 	return skipped, nil
 }
 

@@ -41,7 +41,7 @@ type partition struct {
 
 // begin sets the position to start at. Committed is what the group has for it.
 func (p *partition) begin(position, committed int64) {
-	p.reader.position, p.reader.tail = position, batchEnd{}
+	p.reader.position = position
 	p.tracker.Store(checkpoint.New(position, committed))
 }
 
@@ -216,7 +216,7 @@ func (p *partition) outOfRange(ctx context.Context) bool {
 		p.metrics.lost.Add(float64(start - position))
 		log.Error("bus: records were deleted by the topic's retention before they were read; they are lost",
 			"lost", start-position, "hint", "lengthen the topic's retention or find what held up this consumer")
-		p.reader.position, p.reader.tail = start, batchEnd{}
+		p.reader.position = start
 		p.tracker.Load().Skip(start)
 		return true
 	case position > end:
