@@ -121,7 +121,7 @@ var table = []row{
 		others: []string{prometheus, xtime},
 	},
 
-	// What an operator does, for the command line and whatever else faces people. It knows no flags and no HTTP.
+	// The operations of an operator, for the command line, the API and the console. It knows no flags and no HTTP.
 	{
 		pkg: "internal/admin",
 		ours: []string{
@@ -147,7 +147,8 @@ var table = []row{
 		pkg: "internal/app",
 		ours: []string{
 			"internal/bus", "internal/config", "internal/decode", "internal/delivery", "internal/dispatch", "internal/egress", "internal/intake",
-			"internal/webfilter/stage", "internal/payload", "internal/plan", "internal/queue", "internal/webfilter", "internal/replay", "internal/rule", "internal/secret",
+			"internal/webfilter/stage", "internal/payload", "internal/plan", "internal/queue", "internal/webfilter", "internal/rule",
+			"internal/secret",
 			"internal/sender", "internal/server", "internal/store", "schema",
 		},
 		others: []string{prometheus}, guarded: []string{"net/http"},
@@ -155,10 +156,9 @@ var table = []row{
 	{
 		pkg: "internal/cli",
 		ours: []string{
-			"internal/admin", "internal/app", "internal/config", "internal/decode", "internal/delivery", "internal/payload",
-			"internal/plan", "internal/recipe",
-			"internal/replay",
-			"internal/rule", "internal/sender", "internal/suggest", "internal/store", "internal/webfilter", "pkg/event", "schema",
+			"internal/admin", "internal/app", "internal/config", "internal/delivery", "internal/payload", "internal/plan",
+			"internal/recipe", "internal/rule", "internal/sender", "internal/suggest", "internal/store", "internal/webfilter",
+			"schema",
 		},
 		others: []string{kong}, guarded: []string{"net/http"},
 	},
