@@ -8,6 +8,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
@@ -45,7 +46,7 @@ func (s *Store) addRule(
 	option func(id int32, created time.Time) (*rule.Option, error),
 ) (id int32, err error) {
 	if n := utf8.RuneCountInString(row.Event); n > rule.MaxEvent || !utf8.ValidString(row.Event) {
-		return 0, fmt.Errorf("%s: the event %q has %d characters, the column takes %d", what, valid(shorten(row.Event, 60)), n, rule.MaxEvent)
+		return 0, fmt.Errorf("%s: the event %q has %d characters, the column takes %d", what, valid(delivery.Cut(row.Event, 60)), n, rule.MaxEvent)
 	}
 	if err := fitsURL("URL", row.URL); err != nil {
 		return 0, fmt.Errorf("%s: %w", what, err)

@@ -75,7 +75,7 @@ var table = []row{
 
 	// One side of the world each.
 	{pkg: "internal/config", ours: []string{"internal/delivery", "internal/dsn", "internal/secret", "internal/suggest", "pkg/signature"}, others: []string{kong, yaml}},
-	{pkg: "internal/bus/kafka", ours: []string{"internal/bus"}, others: []string{kafka, prometheus, xsync}},
+	{pkg: "internal/bus/kafka", ours: []string{"internal/bus"}, others: []string{kafka, prometheus}},
 	{
 		pkg: "internal/decode", ours: []string{"internal/bus", "internal/payload", "pkg/event", "schema"}, others: []string{avro},
 	},
@@ -107,7 +107,6 @@ var table = []row{
 		pkg: "internal/replay",
 		ours: []string{
 			"internal/bus", "internal/decode", "internal/delivery", "internal/payload", "internal/plan", "internal/rule", "internal/store",
-			"schema",
 		},
 	},
 	{pkg: "internal/queue", ours: []string{"internal/delivery"}, others: []string{prometheus, xsync}},
