@@ -32,7 +32,7 @@ const (
 	TripAfter = 8
 	// TripTime is the minimum length of such a streak: a short restart must not open it.
 	TripTime = 5 * time.Second
-	OpenFor = 10 * time.Second // until a probe
+	OpenFor  = 10 * time.Second // until a probe
 )
 
 // The results that gobreaker is given.
