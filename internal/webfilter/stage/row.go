@@ -18,15 +18,15 @@ const againAfter = 10 * time.Second
 func (s *Stage) runRow(ctx context.Context, row *delivery.Row, until time.Time) {
 	m, err := payload.ParseMessage(row.Body)
 	if err != nil { // its text may hold parts of the event
-		s.Logger.Error("an event that waited for its filters is dead: its row cannot be read", "webhook_id", row.ID.String())
+		s.Logger.Error("event dead-lettered before its webfilters: its row cannot be read", "webhook_id", row.ID.String())
 		s.Queue.Settle(delivery.Settle(row, delivery.Decision{
 			State: delivery.Dead, Attempts: row.Attempts + 1, Counted: true, Reason: delivery.ReasonUnsendable,
 		}, 0))
 		return
 	}
 	m.Event.Traceparent = row.Traceparent
-	// The row of an event has the time of its record as its event's time: see eventOf. A rule asks for
-	// both (rule.Rule.Takes).
+	// The row of an event has the time of its record as its event's time: see eventOf. A rule asks
+	// for both (rule.Rule.Takes).
 	if m.Recorded = row.EventTime; m.Recorded.IsZero() {
 		m.Recorded = row.CreatedAt
 	}
@@ -48,7 +48,8 @@ func (s *Stage) finish(row *delivery.Row, m *payload.Message, outcome *webfilter
 		halt := delivery.Settle(row, delivery.Decision{
 			State: delivery.Halted, Attempts: row.Attempts + 1, Counted: true, Reason: delivery.ReasonHalted,
 		}, status(outcome))
-		// The row's next owner may be told something else, so only what was written is logged and counted.
+		// The row's next owner may be told something else, so only what was written is logged and
+		// counted.
 		if s.write(row, until, func(ctx context.Context) (bool, error) { return s.Ends.End(ctx, halt) }) {
 			s.halted(row.Delivery, outcome, row.Attempts+1)
 			s.pool.Recovered(row.RuleID)
@@ -58,8 +59,8 @@ func (s *Stage) finish(row *delivery.Row, m *payload.Message, outcome *webfilter
 	}
 }
 
-// replace makes rows of an event's deliveries in place of the event's own. The queue limit of each rule
-// holds for them, but not the limits on all rows: see Options.LaneFull.
+// replace makes rows of an event's deliveries in place of the event's own. The queue limit of each
+// rule holds for them, but not the limits on all rows: see Options.LaneFull.
 func (s *Stage) replace(row *delivery.Row, planned []delivery.Delivery, until time.Time) {
 	rows := make([]delivery.Insert, len(planned))
 	for i := range planned {
@@ -85,8 +86,9 @@ func (s *Stage) replace(row *delivery.Row, planned []delivery.Delivery, until ti
 	}
 }
 
-// write reports whether what the webfilters said of an event was written. If the database is away it
-// tries again until the lease is about to run out; then the row's next claim calls the webfilters again.
+// write reports whether what the webfilters said of an event was written. If the database is away
+// it tries again until the lease is about to run out; then the row's next claim calls the
+// webfilters again.
 func (s *Stage) write(row *delivery.Row, until time.Time, try func(ctx context.Context) (bool, error)) bool {
 	parent := s.pool.Context()
 	for tries := new(backoff.Backoff); time.Until(until) > inflight.LeaseMargin; {
@@ -101,12 +103,12 @@ func (s *Stage) write(row *delivery.Row, until time.Time, try func(ctx context.C
 			return false
 		}
 	}
-	s.Logger.Warn("what filters said of an event could not be written; they will be called again", "webhook_id", row.ID.String())
+	s.Logger.Warn("webfilter results of an event could not be written; the webfilters will be called again", "webhook_id", row.ID.String())
 	return false
 }
 
-// halted notes that webfilters stopped an event. An event that ended in memory has no row, so the text
-// names it. The text is ours and holds no URL, unlike the plugin's, which is for people.
+// halted notes that webfilters stopped an event. An event that ended in memory has no row, so the
+// text names it. The text is ours and holds no URL, unlike the plugin's, which is for people.
 func (s *Stage) halted(event delivery.Delivery, outcome *webfilter.Outcome, attempt int) {
 	s.metrics.halted.Inc()
 	a := delivery.Attempt{
