@@ -31,7 +31,8 @@ type EventView struct {
 	Plugin    bool   `json:"plugin"` // whether the plugin inside the LMS knows it, too
 }
 
-// Events returns the signals of the catalogue and then the filters of the plugin, each sorted by name.
+// Events returns the signals of the catalogue and then the filters of the plugin, each sorted by
+// name.
 func (a *Admin) Events() []EventView {
 	var views []EventView
 	for _, s := range a.o.Catalogue.Signals() {
@@ -54,9 +55,9 @@ func (a *Admin) Sample(name string) (*payload.Message, error) {
 	return a.sampleMessage(signal)
 }
 
-// ReadEvent reads an event of a type from a document that has what a JSON webhook sends:
-// {"<class path>": {…}, "event_metadata": {…}}. Missing metadata is taken from a sample. What cannot
-// be such an event is a *Problem, with a Fix where a sample would help.
+// ReadEvent reads an event of a type from a document that has what a JSON webhook sends: an object
+// with the data under its class path, and "event_metadata". Missing metadata is taken from a
+// sample. What cannot be such an event is a *Problem, with a Fix where a sample would help.
 func (a *Admin) ReadEvent(document []byte, eventType string) (*payload.Message, error) {
 	message, err := payload.ReadMessage(document, a.sampleEvent(eventType))
 	if err != nil {
@@ -68,8 +69,9 @@ func (a *Admin) ReadEvent(document []byte, eventType string) (*payload.Message, 
 	return message, nil
 }
 
-// notOf says why an event is not one that a rule for the type can get: it is of another type, or lacks
-// the data that all of its type have. A rule would make a request of it that looks real, and send it.
+// notOf says why an event is not one that a rule for the type can get: it is of another type, or
+// lacks the data that all of its type have. A rule would make a request of it that looks real, and
+// send it.
 func (a *Admin) notOf(message *payload.Message, eventType string) string {
 	if message.Event.Type != eventType {
 		return fmt.Sprintf("it is an event of the type %s, and the rule is for %s", safe(message.Event.Type), eventType)
@@ -84,10 +86,10 @@ func (a *Admin) notOf(message *payload.Message, eventType string) string {
 	return ""
 }
 
-// EventType returns the type of an event that is named by its constant or its type, to select by. An
-// unknown constant is a *Problem. An unknown type may be of an earlier release or somebody's own, so
-// it is returned as it is, with a note that says so: a typing error would look like an event that
-// never came. An empty name has an empty type.
+// EventType returns the type of an event that is named by its constant or its type, to select by.
+// An unknown constant is a *Problem. An unknown type may be of an earlier release or somebody's
+// own, so it is returned as it is, with a note that says so: a typing error would look like an
+// event that never came. An empty name has an empty type.
 func (a *Admin) EventType(name string) (eventType, note string, err error) {
 	if signal, ok := a.signal(name); ok || name == "" {
 		return signal.Type, "", nil
@@ -127,8 +129,8 @@ func unknownEvent(name string) string {
 	return fmt.Sprintf("unknown event %q", suggest.Clip(name, maxWord))
 }
 
-// safe returns an event type for use in a message: shortened, and quoted if it could break the line or
-// control a terminal.
+// safe returns an event type for use in a message: shortened, and quoted if it could break the line
+// or control a terminal.
 func safe(eventType string) string {
 	text := suggest.Clip(eventType, delivery.MaxText)
 	switch {

@@ -11,18 +11,18 @@ import (
 // Problem is something in a request that its sender can correct. The operation has changed nothing.
 //
 // A caller finds one with errors.AsType[*Problem](err), and all of them with Problems. The command
-// line renders a Problem as "--field: reason: fix" and an API as an entry of problem+json, with Field
-// as the pointer and Reason and Fix as the detail.
+// line renders a Problem as "--field: reason: fix" and an API as an entry of problem+json, with
+// Field as the pointer and Reason and Fix as the detail.
 type Problem struct {
-	// Field names the option as the command line does, without its dashes: "auth-token". It is empty
-	// where no single option is wrong.
+	// Field names the option as the command line does, without its dashes: "auth-token". It is
+	// empty where no single option is wrong.
 	Field string
 	// Reason says what is wrong. It holds no secret.
 	Reason string
 	// Fix says what to write instead, or is empty where Reason leaves no doubt.
 	//
-	// Other options that Reason or Fix name are in backquotes, as in "add `new-id`", so that Spell can
-	// write them as each face does. A single word in backquotes is always an option.
+	// Other options that Reason or Fix name are in backquotes, as in "add `new-id`", so that Spell
+	// can write them as each face does. A single word in backquotes is always an option.
 	Fix string
 	// See is the list in which valid values can be looked up, or empty.
 	See List
@@ -34,6 +34,7 @@ type List string
 // The lists to which hints refer.
 const (
 	SeeEvents      List = "events"
+	SeeRules       List = "rules"
 	SeeUndecodable List = "undecodable"
 )
 
@@ -94,7 +95,8 @@ type RuleStateError struct {
 	Fault  string      // what is wrong with a faulty rule
 }
 
-// Error implements error. It leaves out how to change the rule, which each face does in its own way.
+// Error implements error. It leaves out how to change the rule, which each face does in its own
+// way.
 func (e *RuleStateError) Error() string {
 	if e.Status == rule.Faulty {
 		return fmt.Sprintf("rule %d cannot be used: %s", e.ID, e.Fault)

@@ -47,8 +47,8 @@ func (a *Admin) sampleMessage(signal schema.Signal) (*payload.Message, error) {
 	}, nil
 }
 
-// sampler makes a value for each type of a schema. It keeps records by name, because a schema defines
-// a record once and then refers to its name.
+// sampler makes a value for each type of a schema. It keeps records by name, because a schema
+// defines a record once and then refers to its name.
 type sampler struct {
 	named     map[string]map[string]any
 	datetimes []string

@@ -10,8 +10,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
 
-// Every event with a schema has a sample, with its datetimes spelled as the plugin spells them, the same each time; and
-// its body can be read back.
+// Every event with a schema has a sample, with its datetimes spelled as the plugin spells them, the
+// same each time; and its body can be read back.
 func TestEveryEventHasASample(t *testing.T) {
 	t.Parallel()
 	catalogue, err := schema.LoadCatalogue()

@@ -222,6 +222,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 	if err := a.startEndpoint(ctx); err != nil {
 		return err
 	}
+	a.dispatcher.Start()
 	// Refreshing goes on while the bus drains, and ends before the lanes are closed. Claiming ends at once: what draining makes rows is
 	// for those who stay, or for the next start.
 	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
@@ -268,7 +269,7 @@ func (a *App) stopHealth(ctx context.Context) error {
 func (a *App) closeDispatcher(ctx context.Context) error {
 	ctx, cancel := within(ctx, stopTime, closeTime)
 	defer cancel()
-	return a.dispatcher.Close(ctx)
+	return a.dispatcher.Stop(ctx)
 }
 
 // ignoreEnd returns err, unless ctx has ended: what was cut short by that is no failure.

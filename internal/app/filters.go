@@ -27,7 +27,7 @@ func (a *App) buildFilters(send *sender.Sender, registerer prometheus.Registerer
 	}
 	a.filters, err = stage.New(stage.Options{
 		Filters: engine, Chains: chains{a.rules}, Queue: a.writer, Ends: a.writer, Plan: a.plan, HandOff: a.cfg.HandOffAfter,
-		Deadline: a.cfg.FilterDeadline, Places: webfilter.MaxCalls, // so that no event finds a row of the bus busy
+		Deadline: a.cfg.FilterDeadline, Concurrency: webfilter.MaxCalls, // so that no event finds a row of the bus busy
 		Full: a.gauge.Full, LaneFull: a.gauge.LaneFull, DeadLetterOverflow: a.cfg.QueueOverflow == "dead", Wake: func() { a.claimer.Wake() },
 		Logger: a.logger.With("component", "filtering"), Registerer: registerer,
 	})
@@ -81,7 +81,7 @@ func (a *App) stopEndpoint(ctx context.Context) error {
 func (a *App) closeFilters(ctx context.Context) error {
 	ctx, cancel := within(ctx, a.cfg.FilterDeadline+closeTime, 2*closeTime)
 	defer cancel()
-	return a.filters.Close(ctx)
+	return a.filters.Stop(ctx)
 }
 
 // within returns ctx, bounded: it ends after most, and early enough to leave some of its time to what follows.
@@ -124,8 +124,7 @@ type lanes struct {
 // Room implements queue.Lanes.
 func (l lanes) Room(lane delivery.Lane) (room int, lease time.Duration, known bool) {
 	if lane.Kind == delivery.KindEvent {
-		room, lease = l.filters.Room(lane)
-		return room, lease, true
+		return l.filters.Room(lane)
 	}
 	return l.Dispatcher.Room(lane)
 }
@@ -133,7 +132,7 @@ func (l lanes) Room(lane delivery.Lane) (room int, lease time.Duration, known bo
 // Resend implements queue.Lanes. Rows come of one lane at a time.
 func (l lanes) Resend(rows []delivery.Row, until time.Time) {
 	if len(rows) > 0 && rows[0].Kind == delivery.KindEvent {
-		l.filters.Resume(rows, until)
+		l.filters.Resend(rows, until)
 		return
 	}
 	l.Dispatcher.Resend(rows, until)

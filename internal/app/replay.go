@@ -8,46 +8,47 @@ import (
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus/kafka"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode/confluent"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/replay"
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
 
-// NewReplayer builds what replays from the topics and the registry that the settings describe, which are the daemon's. o brings what is no
-// setting: rows, records, run and whether to apply. The second result closes connections.
-func NewReplayer(cfg *config.Bus, o replay.Options) (_ *replay.Replayer, closeAll func(), err error) {
-	catalogue, err := schema.LoadCatalogue()
-	if err != nil {
-		return nil, nil, err
-	}
+// Topics are what replays read events from. Nothing is connected to before the first question.
+type Topics struct {
+	Log       *kafka.LogReader
+	registry  *confluent.Client
+	catalogue *schema.Catalogue
+}
+
+// NewTopics returns the topics and the registry that the daemon's settings describe.
+func NewTopics(cfg *config.Bus, catalogue *schema.Catalogue) (*Topics, error) {
 	kafkaTLS, sasl, err := kafkaSecurity(cfg)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	registry, err := newRegistryClient(cfg, nil, nil) // what goes wrong is an error here, not a line in a log
 	if err != nil {
-		return nil, nil, err
-	}
-	decoder, err := confluent.New(confluent.Impatient(registry), catalogue)
-	if err != nil {
-		registry.Close()
-		return nil, nil, err
+		return nil, err
 	}
 	log, err := kafka.NewLogReader(kafka.LogReaderOptions{
 		Brokers: cfg.BootstrapServers, TopicPrefix: cfg.TopicPrefix, Topics: cfg.Topics, TLS: kafkaTLS, SASL: sasl,
 	})
 	if err != nil {
 		registry.Close()
-		return nil, nil, err
+		return nil, err
 	}
-	closeAll = func() { log.Close(); registry.Close() }
-	o.Log, o.Decoder, o.Everything = log, decoder, cfg.AllTopics()
-	r, err := replay.New(o)
-	if err != nil {
-		closeAll()
-		return nil, nil, err
-	}
-	return r, closeAll, nil
+	return &Topics{log, registry, catalogue}, nil
+}
+
+// Decoder returns a decoder for one replay, which does not wait long for the registry.
+func (t *Topics) Decoder() (decode.Decoder, error) {
+	return confluent.New(confluent.Impatient(t.registry), t.catalogue)
+}
+
+// Close closes the connections.
+func (t *Topics) Close() {
+	t.Log.Close()
+	t.registry.Close()
 }
 
 // newRegistryClient builds the client of the schema registry. It connects to nothing yet.

@@ -1,7 +1,9 @@
-// Package cli is the command line: the grammar of the commands, and what each prints. It turns settings into calls of the packages that do
-// the work, and errors into exit codes: 0 good, 1 failed, 2 wrong usage or settings.
+// Package cli is the command line: the grammar of the commands, and what each prints. It turns
+// settings into dependencies of the packages that do the work, mostly of package admin, and errors
+// into exit codes: 0 good, 1 failed, 2 wrong usage or settings.
 //
-// It knows no signals and no process: main gives it a context, an environment and somewhere to write.
+// It does not touch signals or the process: main gives it a context, an environment and somewhere
+// to write.
 package cli
 
 import (
@@ -25,21 +27,21 @@ const (
 	ExitUsage  = 2 // wrong usage or settings
 )
 
-// Process is what a command has of the world outside.
+// Process is the environment that a command runs in.
 type Process struct {
 	// Environ is the environment, as os.Environ returns it.
 	Environ []string
-	// Stdin is where a flag with the value "-" reads from; nil where there is nothing to read.
+	// Stdin is read for a flag with the value "-". It may be nil.
 	Stdin  io.Reader
 	Stdout io.Writer
 	Stderr io.Writer
-	// Version is that of a release, "" for a build from source.
+	// Version is the release, empty for a build from source.
 	Version string
-	// Serve runs the daemon until ctx ends. Nil is the daemon itself; tests put their own here.
+	// Serve runs the daemon until ctx ends. Nil stands for the daemon itself; tests set their own.
 	Serve func(ctx context.Context, cfg *config.Config, log *slog.Logger) error
 }
 
-// grammar is the command line. Settings stand beside the commands that use them.
+// grammar is the command line. Settings are in the commands that use them.
 type grammar struct {
 	config.File
 	config.Log
@@ -49,7 +51,7 @@ type grammar struct {
 	Rules       rulesCommand       `cmd:"" help:"List, show, add, change, adopt, release and test rules."`
 	Deliveries  deliveriesCommand  `cmd:"" help:"List and show deliveries that did not end at their first try, and replay deliveries."`
 	Undecodable undecodableCommand `cmd:"" help:"List, show and replay records of the bus that could not be read."`
-	Secrets     secretsCommand     `cmd:"" help:"Seal the secrets of rules anew."`
+	Secrets     secretsCommand     `cmd:"" help:"Rotate the keys that seal the secrets of rules."`
 	Events      eventsCommand      `cmd:"" help:"List the events and filters that rules can be for, and show samples of events."`
 	Version     versionCommand     `cmd:"" help:"Print the version."`
 }
@@ -93,7 +95,7 @@ func (e usageError) Unwrap() error { return e.error }
 
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
-// session is what a command runs with once its settings have been read.
+// session is what a command runs with after its settings have been read.
 type session struct {
 	*Process
 	log    *slog.Logger
@@ -135,8 +137,8 @@ func Run(ctx context.Context, args []string, p *Process) int {
 	return p.report(parsed.Run(&session{Process: p, loader: loader, level: &cli.Log}))
 }
 
-// commandOf returns the command that a parse had come to when it failed, such as "webhook-dispatcher rules add", and the names of the
-// commands below it.
+// commandOf returns the command at which parsing failed, such as "webhook-dispatcher rules add",
+// and the names of its subcommands.
 func commandOf(err error) (path string, below []string) {
 	path = "webhook-dispatcher"
 	parse, ok := errors.AsType[*kong.ParseError](err)
@@ -156,11 +158,12 @@ func commandOf(err error) (path string, below []string) {
 	return path, below
 }
 
-// maxWord is how many characters of a word are repeated that was written where a command was expected.
+// maxWord is how many characters of an unknown word an error quotes.
 const maxWord = 40
 
-// faultOf says what is wrong with a command line. below are the commands of which one was expected. An argument that is too many is not
-// quoted: it is often the end of a secret or of a header whose quotes are missing.
+// faultOf says what is wrong with a command line. below are the commands of which one was expected.
+// It does not quote an unexpected argument, which is often the end of a secret or of a header whose
+// quotes are missing.
 func faultOf(err error, below []string) string {
 	text := err.Error()
 	word, unexpected := strings.CutPrefix(text, "unexpected argument ")
@@ -170,14 +173,14 @@ func faultOf(err error, below []string) string {
 		return fmt.Sprintf("unknown command %q: expected one of %s%s",
 			suggest.Clip(word, maxWord), strings.Join(below, ", "), suggest.DidYouMean(word, below))
 	case unexpected:
-		return "an argument is too many: write values with spaces in quotes"
+		return "unexpected argument: quote values that contain spaces"
 	case len(below) > 0 && strings.HasPrefix(text, "expected "):
 		return "a command is missing: expected one of " + strings.Join(below, ", ")
 	}
 	return text
 }
 
-// readable writes durations as 10s: JSON would have them as numbers without a unit.
+// readable writes durations as 10s, where JSON would have a number without a unit.
 func readable(_ []string, a slog.Attr) slog.Attr {
 	if a.Value.Kind() == slog.KindDuration {
 		a.Value = slog.StringValue(a.Value.Duration().String())
@@ -185,7 +188,8 @@ func readable(_ []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// settings completes and checks the groups that the command uses, sets the logger up and logs what deserves a warning.
+// settings completes and checks the groups that a command uses, sets up the logger and logs
+// warnings.
 func (s *session) settings(ctx context.Context, groups ...config.Group) error {
 	if err := s.loader.Finish(append([]config.Group{s.level}, groups...)...); err != nil {
 		return err
@@ -205,7 +209,7 @@ func (s *session) settings(ctx context.Context, groups ...config.Group) error {
 	return nil
 }
 
-// report prints an error and returns the exit code that it means.
+// report prints an error and returns its exit code.
 func (p *Process) report(err error) int {
 	if err == nil {
 		return ExitGood

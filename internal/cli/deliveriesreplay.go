@@ -2,24 +2,20 @@ package cli
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/app"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/admin"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/replay"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 )
 
 type deliveriesReplayCommand struct {
 	ruleSettings
 	config.Bus // of the daemon; asked for with --from-topic and --new-id only
-	choiceFlags
+	selectionFlags
 
-	IDs   []deliveryArg `arg:"" optional:"" name:"id" help:"Webhook-ids (msg_…) or ids of deliveries list."`
-	State stateFlag     `placeholder:"dead" help:"All dead deliveries that the other flags leave; delivered ones with --new-id."`
+	IDs   []admin.DeliveryRef `arg:"" optional:"" name:"id" help:"Webhook-ids (msg_…) or ids of deliveries list."`
+	State stateFlag           `placeholder:"dead" help:"All dead deliveries that the other flags leave; delivered ones with --new-id."`
 
 	FromTopic bool `name:"from-topic" help:"All events for --rule that came to the topics from --since on, by the records' times."`
 	NewID     bool `name:"new-id" help:"Under a new webhook-id. Where a row has no body any more, its event is read from the topics."`
@@ -27,7 +23,7 @@ type deliveriesReplayCommand struct {
 	JSON      bool `help:"Print one JSON document." name:"json"`
 }
 
-// check refuses what is ambiguous, and what cannot be done.
+// check refuses ambiguous and impossible combinations of flags.
 func (c *deliveriesReplayCommand) check() error {
 	byState := len(c.State.states) > 0
 	switch {
@@ -37,16 +33,14 @@ func (c *deliveriesReplayCommand) check() error {
 		return usagef("--from-topic: write --rule ID, whose deliveries to make, and --since TIME, from when on")
 	case c.FromTopic:
 		return nil
-	case len(c.IDs) > 0 && (byState || c.given()):
-		return usagef("write either ids or --state dead with --rule, --event, --since and --until, not both")
 	case len(c.IDs) == 0 && !byState:
 		return usagef("write the ids of the deliveries to replay, --state dead for all that are dead, or --from-topic for all events of a rule")
-	case byState && c.State.states[0] == delivery.Delivered && !c.NewID:
-		return usagef("--state delivered: a receiver drops a webhook-id that it has taken; add --new-id to send them under new ones")
-	case byState && c.State.states[0] != delivery.Dead && c.State.states[0] != delivery.Delivered:
-		return usagef("--state %s: only dead deliveries can be replayed, and delivered ones with --new-id", c.State.states[0])
 	}
-	return nil
+	return c.request().Check()
+}
+
+func (c *deliveriesReplayCommand) request() *admin.Replay {
+	return &admin.Replay{IDs: c.IDs, Selection: c.selection(c.State), NewID: c.NewID, Apply: c.Yes}
 }
 
 // Run says how many deliveries would be replayed, and replays them if asked to.
@@ -58,162 +52,102 @@ func (c *deliveriesReplayCommand) Run(ctx context.Context, s *session) error {
 	if err := errors.Join(c.check(), s.settings(ctx, groups...)); err != nil {
 		return err
 	}
-	return s.withStore(&c.Database, func(st *store.Store) error {
-		switch {
-		case c.FromTopic:
-			return c.fromTopic(ctx, s, st)
-		case c.NewID:
-			return c.anew(ctx, s, st)
-		case len(c.IDs) > 0:
-			return c.replayIDs(ctx, s, st)
-		}
-		return c.replayDead(ctx, s, st)
-	})
-}
-
-// withReplayer runs use with a replayer of its own run.
-func withReplayer(bus *config.Bus, st *store.Store, apply bool, use func(*replay.Replayer) error) error {
-	o := replay.Options{Rows: st, Records: st, Apply: apply}
-	if _, err := rand.Read(o.Run[:]); err != nil {
-		return err
-	}
-	r, closeAll, err := app.NewReplayer(bus, o)
-	if err != nil {
-		return usageError{err} // nothing has been connected to: what fails is a setting
-	}
-	defer closeAll()
-	return use(r)
-}
-
-// replayView is the result of a replay as JSON.
-type replayView struct {
-	Applied      bool          `json:"applied"`       // false: --yes was not given, and nothing was done
-	Replayable   int           `json:"replayable"`    // deliveries that can be replayed
-	Replayed     int           `json:"replayed"`      // deliveries that are pending now
-	RefusedCount int           `json:"refused_count"` // deliveries that cannot be
-	Refused      []refusedView `json:"refused"`       // they, or some of them
-}
-
-type refusedView struct {
-	Delivery string `json:"delivery"` // as it was written, else its webhook-id
-	Reason   string `json:"reason"`
-}
-
-func (v *replayView) refuse(delivery, why string) {
-	v.RefusedCount++
-	v.Refused = append(v.Refused, refusedView{delivery, why})
-}
-
-// failure is how a command ends that was given deliveries which cannot be replayed.
-func (v *replayView) failure() error {
-	if v.RefusedCount == 0 {
-		return nil
-	}
-	return fmt.Errorf("%s cannot be replayed", counted(v.RefusedCount, "delivery", "deliveries"))
-}
-
-func bodyGone(reason delivery.Reason) string {
-	return fmt.Sprintf("its body was not kept (%s)", reason)
-}
-
-// replayIDs replays those of the named deliveries that can be. Each other is named; the exit code tells that there was one.
-func (c *deliveriesReplayCommand) replayIDs(ctx context.Context, s *session, st *store.Store) error {
-	var rows []uint64
-	view := &replayView{Applied: c.Yes, Refused: []refusedView{}}
-	seen := make(map[uint64]bool)
-	for _, arg := range c.IDs {
-		row, found, err := arg.find(ctx, st)
-		if err != nil {
-			return err
-		}
-		switch {
-		case !found:
-			view.refuse(arg.String(), "there is no such row")
-		case row.State == delivery.Delivered:
-			view.refuse(arg.String(), "it is delivered; add --new-id to send it again under a new webhook-id")
-		case row.State != delivery.Dead:
-			view.refuse(arg.String(), fmt.Sprintf("it is %s", row.State))
-		case row.BodySize == 0:
-			view.refuse(arg.String(), bodyGone(row.Reason))
-		case !seen[row.RowID]:
-			seen[row.RowID] = true
-			rows = append(rows, row.RowID)
-		}
-	}
-	view.Replayable = len(rows)
-	err := c.do(s, view, "", func() (int, error) { return st.Replay(ctx, rows) })
-	if err != nil {
-		return err
-	}
-	return view.failure()
-}
-
-// replayDead replays all that the flags choose. Those without a body are a part of every such choice, and no failure.
-func (c *deliveriesReplayCommand) replayDead(ctx context.Context, s *session, st *store.Store) error {
-	f, err := c.ended(ctx, s, st)
-	if err != nil {
-		return err
-	}
-	dead, err := st.CountDead(ctx, f)
-	if err != nil {
-		return err
-	}
-	view := &replayView{Applied: c.Yes, Replayable: dead.Replayable, Refused: []refusedView{}}
-	for _, id := range dead.Examples {
-		row, found, err := st.Summary(ctx, id)
-		if err != nil {
-			return err
-		}
-		if found {
-			view.refuse(id.String(), bodyGone(row.Reason))
-		}
-	}
-	view.RefusedCount = dead.Bodyless
-	more := ""
-	if dead.Bodyless > 0 {
-		more = counted(dead.Bodyless, "dead delivery has", "dead deliveries have") + " no body to send"
-	}
-	return c.do(s, view, more, func() (int, error) { return st.ReplayDead(ctx, f) })
-}
-
-// ended returns the filter of the flags. What ends from now on, such as what is replayed and fails again, is not meant.
-func (c *deliveriesReplayCommand) ended(ctx context.Context, s *session, st *store.Store) (store.Filter, error) {
-	f, now, err := c.filter(ctx, st)
-	c.noteEvent(s.Process)
-	if f.Until.IsZero() || f.Until.After(now) {
-		f.Until = now
-	}
-	return f, err
-}
-
-// do prints the count first, then what is refused and more, and then runs replay if that was asked for and there is something to do.
-func (c *deliveriesReplayCommand) do(s *session, view *replayView, more string, replay func() (int, error)) (err error) {
-	apply := c.Yes && view.Replayable > 0
-	if c.JSON {
-		if apply {
-			view.Replayed, err = replay()
-		}
-		return errors.Join(s.printJSON(view), err)
-	}
-	fmt.Fprintf(s.Stdout, "%s can be replayed\n", counted(view.Replayable, "dead delivery", "dead deliveries"))
-	s.printRefused(view)
-	if more != "" {
-		fmt.Fprintln(s.Stdout, more)
-	}
 	switch {
-	case apply:
-		view.Replayed, err = replay()
+	case c.FromTopic:
+		return s.withTopics(&c.ruleSettings, &c.Bus, func(a *admin.Admin) error { return c.fromTopic(ctx, s, a) })
+	case c.NewID:
+		return s.withTopics(&c.ruleSettings, &c.Bus, func(a *admin.Admin) error { return s.renew(ctx, a, c.request(), c.JSON) })
+	}
+	return s.withAdmin(&c.Database, admin.Options{}, func(a *admin.Admin) error { return s.replay(ctx, a, c.request(), c.JSON) })
+}
+
+// replay replays rows as they are and prints the result, the counts first.
+func (s *session) replay(ctx context.Context, a *admin.Admin, r *admin.Replay, asJSON bool) error {
+	if !asJSON {
+		r.Counted = func(view *admin.ReplayView) {
+			s.note(view.Note)
+			fmt.Fprintf(s.Stdout, "%s can be replayed\n", counted(view.Replayable, "dead delivery", "dead deliveries"))
+			s.printRefused(view)
+			if len(r.IDs) == 0 && view.RefusedCount > 0 {
+				fmt.Fprintf(s.Stdout, "%s no body to send\n", counted(view.RefusedCount, "dead delivery has", "dead deliveries have"))
+			}
+		}
+	}
+	view, err := a.Replay(ctx, r)
+	switch {
+	case view == nil:
+		return err
+	case asJSON:
+		s.note(view.Note)
+		err = errors.Join(s.printReplay(view), err)
+	case r.Apply && view.Replayable > 0:
 		fmt.Fprintf(s.Stdout, "%s pending again\n", counted(view.Replayed, "delivery is", "deliveries are"))
 	case view.Replayable > 0:
 		fmt.Fprintln(s.Stdout, notDone)
 	}
-	return err
+	if err != nil || len(r.IDs) == 0 { // a selection is of what can be replayed, so leaving some out is not a failure
+		return err
+	}
+	return refusedError(view)
+}
+
+// renew replays deliveries under new ids and prints the result.
+func (s *session) renew(ctx context.Context, a *admin.Admin, r *admin.Replay, asJSON bool) error {
+	r.Searching = func(events int) {
+		fmt.Fprintf(s.Stderr, "webhook-dispatcher: searching the topics for %s\n", counted(events, "event", "events"))
+	}
+	view, err := a.Replay(ctx, r)
+	if view == nil {
+		return err
+	}
+	s.note(view.Note)
+	if asJSON {
+		if err = errors.Join(err, s.printReplay(view)); err != nil {
+			return err
+		}
+		return refusedError(view)
+	}
+	one, many := "delivery under a new id can be made", "deliveries under new ids can be made"
+	if r.Apply {
+		one, many = "delivery under a new id is pending", "deliveries under new ids are pending"
+	}
+	fmt.Fprintln(s.Stdout, counted(view.Replayable, one, many))
+	s.printRefused(view)
+	if more := view.RefusedCount - len(view.Refused); more > 0 {
+		fmt.Fprintf(s.Stdout, "%d more cannot be replayed\n", more)
+	}
+	if !r.Apply && view.Replayable > 0 {
+		fmt.Fprintln(s.Stdout, notDone)
+	}
+	if err != nil {
+		return err
+	}
+	return refusedError(view)
 }
 
 const notDone = "nothing was done; add --yes to replay"
 
-func (p *Process) printRefused(view *replayView) {
-	for _, r := range view.Refused {
-		fmt.Fprintf(p.Stdout, "%s cannot be replayed: %s\n", r.Delivery, r.Reason)
+// refusedError is how a command ends that was given deliveries which cannot be replayed.
+func refusedError(view *admin.ReplayView) error {
+	if view.RefusedCount == 0 {
+		return nil
 	}
+	return fmt.Errorf("%s cannot be replayed", counted(view.RefusedCount, "delivery", "deliveries"))
+}
+
+// refusal says why a delivery cannot be replayed.
+func refusal(r *admin.Refused) string { return spell(explain(r.Cause)) }
+
+func (p *Process) printRefused(view *admin.ReplayView) {
+	for i := range view.Refused {
+		r := &view.Refused[i]
+		fmt.Fprintf(p.Stdout, "%s cannot be replayed: %s\n", r.Delivery, refusal(r))
+	}
+}
+
+func (p *Process) printReplay(view *admin.ReplayView) error {
+	for i := range view.Refused {
+		view.Refused[i].Reason = refusal(&view.Refused[i])
+	}
+	return p.printJSON(view)
 }

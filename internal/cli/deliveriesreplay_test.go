@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/admin"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/fakes"
 )
@@ -62,7 +63,7 @@ func TestReplayFromTopic(t *testing.T) {
 	}
 
 	stdout, _ = s.run(ExitGood, append(command, "--yes", "--new-id", "--until", "2026-03-01T10:03:00Z", "--json")...)
-	var view topicReplayView
+	var view admin.TopicReplayView
 	s.must(json.Unmarshal([]byte(stdout), &view))
 	if !view.Applied || !view.Complete || view.Inserted != 2 || view.Events != 2 || view.RuleRowsWaiting != 7 || len(view.Partitions) != 3 ||
 		view.Partitions[0].Next != 4 || !slices.Equal(view.AbsentTopics, []string{"dev-missing"}) || view.Until == nil {
@@ -148,7 +149,7 @@ func TestReplayUnderNewIDs(t *testing.T) {
 	s.compare("stderr", stderr, "webhook-dispatcher: searching the topics for 3 events", "webhook-dispatcher: 3 deliveries cannot be replayed")
 	s.wantRows("reason = 'replay'")
 	stdout, _ = s.run(ExitFailed, append(command, "--yes", "--json")...)
-	var view replayView
+	var view admin.ReplayView
 	s.must(json.Unmarshal([]byte(stdout), &view))
 	if !view.Applied || view.Replayable != 3 || view.Replayed != 3 || view.RefusedCount != 3 || len(view.Refused) != 3 {
 		t.Errorf("got %s", stdout)

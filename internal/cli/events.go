@@ -35,7 +35,8 @@ func (c *eventsListCommand) Run(s *session) error {
 	return table.Flush()
 }
 
-// Run prints a sample of an event, which rules test --event takes as a file. It reads no settings either.
+// Run prints a sample of an event, which rules test --event takes as a file. It reads no settings
+// either.
 func (c *eventsShowCommand) Run(s *session) error {
 	a, err := newAdmin(admin.Options{})
 	if err != nil {

@@ -2,13 +2,14 @@ package cli
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"regexp"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/admin"
 )
 
 // maxInput is how many bytes of a file or of standard input are read. A rule's secrets have to fit a column of 64 KiB.
@@ -142,5 +143,4 @@ func put(headers *map[string]string, name, value string) {
 }
 
 // errNoKey says how to make secrets possible.
-var errNoKey = fmt.Errorf("WEBHOOK_DISPATCHER_SECRETS_KEY is not set: make a key with `echo k1:$(openssl rand -base64 32)`, " +
-	"and give it to this command and to every daemon")
+var errNoKey = errors.New(admin.NeedKey)

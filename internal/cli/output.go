@@ -10,8 +10,8 @@ import (
 	"unicode/utf8"
 )
 
-// cell makes text from the database safe for one cell of a table on a terminal: "-" for nothing, and quoted if it holds what
-// could break the line or drive the terminal.
+// cell makes text from the database safe for one cell of a table: "-" for an empty text, and quoted
+// if it could break the line or control a terminal.
 func cell(text string) string {
 	if text == "" {
 		return "-"
@@ -29,7 +29,7 @@ func yesNo(b bool) string {
 	return "no"
 }
 
-// moment writes a time as lists do: UTC, with the milliseconds that the tables have; "" for none.
+// moment writes a time as lists do: UTC with the milliseconds that the tables have, empty for none.
 func moment(t time.Time) string {
 	if t.IsZero() {
 		return ""
@@ -37,7 +37,7 @@ func moment(t time.Time) string {
 	return t.UTC().Format("2006-01-02T15:04:05.000Z07:00")
 }
 
-// counted returns a number with what is counted.
+// counted returns a number followed by the singular or the plural.
 func counted(n int, one, many string) string {
 	if n == 1 {
 		return "1 " + one

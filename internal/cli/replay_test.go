@@ -128,7 +128,8 @@ func (s *site) put(n int, state delivery.State, body string) {
 	}
 }
 
-// run runs a command and returns what it printed. Neither stdout nor stderr may show who an event is about.
+// run runs a command and returns what it printed. Neither stdout nor stderr may name the learner of
+// an event.
 func (s *site) run(code int, args ...string) (stdout, stderr string) {
 	s.t.Helper()
 	return s.runIn(s.t.Context(), code, args...)

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/admin"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 )
@@ -166,6 +168,10 @@ func (c *setCommand) resume(ctx context.Context, s *session, st *store.Store, e 
 
 // replayDead does what deliveries replay does with the rule's dead deliveries.
 func (c *setCommand) replayDead(ctx context.Context, s *session, st *store.Store, _ *ruleEntry) error {
-	replay := deliveriesReplayCommand{choiceFlags: choiceFlags{Rule: &c.ID}, Yes: c.Yes}
-	return replay.replayDead(ctx, s, st)
+	a, err := newAdmin(admin.Options{Store: st})
+	if err != nil {
+		return err
+	}
+	dead := admin.Selection{States: []delivery.State{delivery.Dead}, Rule: &c.ID}
+	return s.replay(ctx, a, &admin.Replay{Selection: dead, Apply: c.Yes}, false)
 }

@@ -176,3 +176,10 @@ func (v *ruleView) wrong() string {
 	}
 	return v.Hold
 }
+
+func orNull(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}

@@ -12,8 +12,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
 
-// testMessage returns the event that name means: a sample of a signal constant or event type, or the event in a file; an empty
-// name means a sample of the rule's own.
+// testMessage returns the event that name means: a sample of a signal constant or event type, or
+// the event in a file; an empty name means a sample of the rule's own.
 func testMessage(name string, r *rule.Rule, catalogue *schema.Catalogue) (*payload.Message, error) {
 	if name == "" {
 		name = r.EventType

@@ -4,9 +4,9 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/admin"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/app"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 )
 
 type rotateCommand struct {
@@ -23,17 +23,17 @@ func (c *rotateCommand) Run(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	if keys.ID() == "" {
-		return usagef("there is no key to seal with: %w", errNoKey)
-	}
-	return s.withStore(&c.Database, func(st *store.Store) error {
-		n, err := st.Reseal(ctx, keys.Reseal)
-		fmt.Fprintf(s.Stdout, "the secrets of %s sealed anew, with the key %s\n", counted(n, "rule were", "rules were"), keys.ID())
+	return s.withAdmin(&c.Database, admin.Options{Keys: keys}, func(a *admin.Admin) error {
+		view, err := a.RotateKeys(ctx)
+		if view == nil {
+			return err
+		}
+		fmt.Fprintf(s.Stdout, "the secrets of %s sealed again, with the key %s\n", counted(view.Rules, "rule were", "rules were"), view.KeyID)
 		if err != nil {
 			return fmt.Errorf("some secrets cannot be opened and stay as they are: keep their key then, wherever it is set: %w", err)
 		}
 		_, err = fmt.Fprintf(s.Stdout, "all secrets are sealed with the key %s: other keys can be removed from WEBHOOK_DISPATCHER_SECRETS_KEY "+
-			"wherever it is set\n", keys.ID())
+			"wherever it is set\n", view.KeyID)
 		return err
 	})
 }

@@ -3,18 +3,12 @@ package cli
 import (
 	"context"
 	"encoding/base64"
-	"errors"
 	"fmt"
-	"slices"
 	"strconv"
-	"strings"
 	"text/tabwriter"
-	"time"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/admin"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/suggest"
 )
 
 type undecodableListCommand struct {
@@ -25,21 +19,9 @@ type undecodableListCommand struct {
 	JSON bool `help:"Print one JSON document." name:"json"`
 }
 
-// reasonFlag chooses records.
+// reasonFlag selects records.
 type reasonFlag struct {
 	Reason string `placeholder:"REASON" help:"Only records kept for this reason, such as unknown_schema."`
-}
-
-// check refuses a reason that no record can have: the answer would look as if there were none.
-func (f reasonFlag) check() error {
-	known := make([]string, 0, len(decode.Reasons()))
-	for _, reason := range decode.Reasons() {
-		known = append(known, string(reason))
-	}
-	if f.Reason == "" || slices.Contains(known, f.Reason) {
-		return nil
-	}
-	return usagef("--reason: unknown reason %q: write one of %s", suggest.Clip(f.Reason, maxWord), strings.Join(known, ", "))
 }
 
 type undecodableShowCommand struct {
@@ -50,71 +32,31 @@ type undecodableShowCommand struct {
 	JSON  bool   `help:"Print one JSON document." name:"json"`
 }
 
-// recordView is an undecodable record as lists show it.
-type recordView struct {
-	ID        uint64    `json:"id"`
-	Topic     string    `json:"topic"`
-	Partition int32     `json:"partition"`
-	Offset    int64     `json:"offset"`
-	Time      time.Time `json:"time"`
-	Reason    string    `json:"reason"`
-	ValueSize int64     `json:"value_size"` // bytes on the bus
-	CreatedAt time.Time `json:"created_at"`
-}
-
-func viewRecord(r *store.KeptRecord) recordView {
-	return recordView{
-		ID: r.RowID, Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Time: r.Time, Reason: r.Reason, ValueSize: r.ValueSize,
-		CreatedAt: r.CreatedAt,
-	}
-}
-
 // Run lists records.
 func (c *undecodableListCommand) Run(ctx context.Context, s *session) error {
-	if err := errors.Join(c.limitFlag.check(), c.reasonFlag.check(), s.settings(ctx, &c.Database)); err != nil {
+	if err := s.settings(ctx, &c.Database); err != nil {
 		return err
 	}
-	var found []store.KeptRecord
-	var more bool
-	err := s.withStore(&c.Database, func(st *store.Store) error {
-		var err error
-		found, more, err = st.ListUndecodable(ctx, c.Reason, c.Limit)
+	var list *admin.UndecodableList
+	err := s.withAdmin(&c.Database, admin.Options{}, func(a *admin.Admin) (err error) {
+		list, err = a.Undecodable(ctx, c.Reason, c.Limit)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	views := make([]recordView, len(found))
-	for i := range found {
-		views[i] = viewRecord(&found[i])
-	}
-	c.noteMore(s.Process, more, "--reason")
+	c.noteMore(s.Process, list.More, "--reason")
 	if c.JSON {
-		return s.printJSON(views)
+		return s.printJSON(list.Records)
 	}
 	table := tabwriter.NewWriter(s.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "ID\tTOPIC\tPARTITION\tOFFSET\tTIME\tREASON\tVALUE SIZE\tKEPT")
-	for _, v := range views {
+	for i := range list.Records {
+		v := &list.Records[i]
 		fmt.Fprintf(table, "%d\t%s\t%d\t%d\t%s\t%s\t%d\t%s\n", v.ID, cell(v.Topic), v.Partition, v.Offset, moment(v.Time), cell(v.Reason),
 			v.ValueSize, moment(v.CreatedAt))
 	}
 	return table.Flush()
-}
-
-// shownRecord is a record with its headers.
-type shownRecord struct {
-	recordView
-
-	KeySize   int                  `json:"key_size"`   // bytes kept
-	ValueKept int                  `json:"value_kept"` // bytes; less than value_size where the value was cut
-	Headers   []store.RecordHeader `json:"headers"`    // values as base64
-	*recordContent
-}
-
-// recordContent is shown only if asked for. Null stands for a record without a key, or a tombstone.
-type recordContent struct {
-	Key   []byte `json:"key"`
-	Value []byte `json:"value"`
 }
 
 // Run shows one record.
@@ -122,31 +64,21 @@ func (c *undecodableShowCommand) Run(ctx context.Context, s *session) error {
 	if err := s.settings(ctx, &c.Database); err != nil {
 		return err
 	}
-	var record store.KeptRecord
-	err := s.withStore(&c.Database, func(st *store.Store) error {
-		found, ok, err := st.UndecodableRow(ctx, c.ID)
-		if err == nil && !ok {
-			err = fmt.Errorf("there is no undecodable record %d; see undecodable list", c.ID)
-		}
-		record = found
+	var detail *admin.RecordDetail
+	err := s.withAdmin(&c.Database, admin.Options{}, func(a *admin.Admin) (err error) {
+		detail, err = a.UndecodableRecord(ctx, c.ID, c.Value)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	shown := shownRecord{
-		recordView: viewRecord(&record), KeySize: len(record.Key), ValueKept: len(record.Value), Headers: record.Headers,
-	}
-	if c.Value {
-		shown.recordContent = &recordContent{Key: record.Key, Value: record.Value}
-	}
 	if c.JSON {
-		return s.printJSON(shown)
+		return s.printJSON(detail)
 	}
-	return s.printRecord(&shown)
+	return s.printRecord(detail)
 }
 
-func (p *Process) printRecord(v *shownRecord) error {
+func (p *Process) printRecord(v *admin.RecordDetail) error {
 	pairs := [][2]string{
 		{"id", strconv.FormatUint(v.ID, 10)},
 		{"topic", v.Topic},
@@ -162,7 +94,7 @@ func (p *Process) printRecord(v *shownRecord) error {
 	for _, h := range v.Headers {
 		pairs = append(pairs, [2]string{"header " + h.Key, string(h.Value)})
 	}
-	if v.recordContent != nil {
+	if v.RecordContent != nil {
 		pairs = append(pairs,
 			[2]string{"key as base64", base64.StdEncoding.EncodeToString(v.Key)},
 			[2]string{"value as base64", base64.StdEncoding.EncodeToString(v.Value)})

@@ -6,22 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/admin"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 )
-
-// A reason that is refused could not be chosen by; one that package decode does not have would choose nothing.
-func TestKeptReasons(t *testing.T) {
-	t.Parallel()
-	for _, reason := range decode.Reasons() {
-		if err := (reasonFlag{Reason: string(reason)}).check(); err != nil {
-			t.Error(err)
-		}
-	}
-	if err := (reasonFlag{Reason: "nope"}).check(); err == nil {
-		t.Error("a reason was taken that is none")
-	}
-}
 
 func TestUndecodableReplay(t *testing.T) {
 	t.Parallel()
@@ -69,7 +56,7 @@ func TestUndecodableReplay(t *testing.T) {
 		"of these, 1 is wanted by no rule: removed without a delivery")
 	s.wantRows("due_at IS NOT NULL", "event-0 0 replay 1", "event-1 0 replay 1")
 	stdout, _ = s.run(ExitFailed, "undecodable", "replay", "1", "5", "--yes", "--json")
-	var view repairView
+	var view admin.UndecodableReplayView
 	s.must(json.Unmarshal([]byte(stdout), &view))
 	if view.Records != 0 || view.Gone != 1 || view.StayCount != 1 || len(view.Stay) != 1 || view.Stay[0].ID != 5 || !view.Applied {
 		t.Errorf("got %s", stdout)

@@ -19,6 +19,7 @@
 package delivery
 
 import (
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -185,8 +186,26 @@ func (id ID) String() string {
 // MaxText is how many characters the text columns of our tables hold, such as those of event types and ids.
 const MaxText = 191
 
+// Cut returns the first characters of s, all of it if there are no more.
+func Cut(s string, characters int) string {
+	for i := range s {
+		if characters == 0 {
+			return s[:i]
+		}
+		characters--
+	}
+	return s
+}
+
 // Token proves who holds a lease. The zero Token holds none.
 type Token [16]byte
+
+// NewToken returns a random token.
+func NewToken() Token {
+	var t Token
+	_, _ = rand.Read(t[:]) // never fails, as documented
+	return t
+}
 
 // Delivery is one body that is due to one rule's endpoint. URL, headers and limits are not here: they are the rule's, read
 // at each attempt.

@@ -12,11 +12,12 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
-// send makes one attempt of a delivery. One that has the event itself is built first, by the rule of this moment; what is built is sent
-// and not kept, so that the next attempt builds it anew. What is said of an attempt that could not be built counts for its class alone.
+// send makes one attempt of a delivery. One that holds the event itself is rendered first, by the rule of
+// this moment; the result is sent and not kept, so that the next attempt renders it again. The render
+// failure returned counts only for attempts of the class expression.
 func (d *Dispatcher) send(r *rule.Rule, out *delivery.Delivery, number int) (delivery.Attempt, delivery.RenderFailure) {
 	if out.Format != delivery.FormatEvent {
-		return d.Sender.Send(d.ctx, r, out, number), delivery.RenderFailure{}
+		return d.Sender.Send(d.workers.Context, r, out, number), delivery.RenderFailure{}
 	}
 	begin := time.Now()
 	ended := func(class delivery.ErrorClass, text string) delivery.Attempt {
@@ -42,5 +43,5 @@ func (d *Dispatcher) send(r *rule.Rule, out *delivery.Delivery, number int) (del
 	}
 	built := *out
 	built.Body, built.Format = body, format
-	return d.Sender.Send(d.ctx, r, &built, number), delivery.RenderFailure{}
+	return d.Sender.Send(d.workers.Context, r, &built, number), delivery.RenderFailure{}
 }

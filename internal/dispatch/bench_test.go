@@ -46,7 +46,8 @@ func BenchmarkDispatch(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			defer func() { _ = d.Close(context.Background()) }()
+			d.Start()
+			defer func() { _ = d.Stop(context.Background()) }()
 			b.ReportAllocs()
 			b.ResetTimer()
 			partitions := make(chan int, 4)

@@ -239,11 +239,12 @@ func run(t *testing.T, test func(t *testing.T, w *world, d *dispatch.Dispatcher)
 		if err != nil {
 			t.Fatal(err)
 		}
+		d.Start()
 		test(t, w, d)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
-		if err := d.Close(ctx); err != nil {
-			t.Errorf("close: %v", err)
+		if err := d.Stop(ctx); err != nil {
+			t.Errorf("stop: %v", err)
 		}
 	})
 }
@@ -438,8 +439,8 @@ func TestCloseGivesUpOnRequestsInTheEnd(t *testing.T) {
 		pass(time.Second)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if err := d.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("close: %v, want the deadline", err)
+		if err := d.Stop(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("stop: %v, want the deadline", err)
 		}
 		ups := w.settled()
 		if len(ups) != 1 || ups[0].State != delivery.Pending || ups[0].Attempts != 0 {

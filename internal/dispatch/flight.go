@@ -1,94 +1,69 @@
 package dispatch
 
 import (
-	"crypto/rand"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/breaker"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/inflight"
 )
 
-// phase is where a first try stands. It only ever moves down this list.
-type phase uint8
-
-const (
-	trying  phase = iota // queued or being sent; no row
-	handing              // being sent, while its row is on the way into the database
-	handed               // being sent under the lease of its row
-	ended
-)
-
-// flight is one delivery on its way: a first try (origin set) or a claimed row (row set, origin nil). A first try gets a row
-// when it is handed off.
+// flight is one delivery in flight: a first try (origin set) or a claimed row (row set). A first try
+// gets a row when it is handed off; its cell knows that one.
 type flight struct {
+	turn     inflight.Turn[*flight] // guarded by lane.mu
 	delivery *delivery.Delivery
 	lane     *lane // set before anybody else sees the flight
 	origin   *origin
-	until    time.Time // when a claimed row's lease runs out
+	row      *delivery.Row
 
 	started time.Time       // guarded by lane.mu
 	place   int             // in lane.trying; guarded by lane.mu
 	request breaker.Request // for the lane's breaker; guarded by lane.mu
 
-	mu    sync.Mutex
-	phase phase
-	// timeout is what the request under way may take: the rule may have been changed since the lane last looked at it.
-	timeout time.Duration
-	row     *delivery.Row
-	result  *delivery.Attempt // came while the row was on its way
+	cell inflight.Cell[delivery.Attempt] // of a first try
 }
 
-// leaseMargin is what must be left of a lease beyond the request's timeout to begin a request under it: time to write the result.
-const leaseMargin = 5 * time.Second
-
-// run sends the flight once and sees to its outcome.
+// run sends the flight once and acts on the outcome.
 func (f *flight) run() {
 	if f.origin == nil {
 		f.runClaimed()
 		return
 	}
-	if f.origin.epoch.dropped.Load() {
-		return // the partition is somebody else's by now, who reads the record again
+	if f.origin.epoch.Dropped() {
+		return // the partition has another owner, who reads the record again
 	}
 	d, l := f.lane.d, f.lane
 	a := delivery.Attempt{Class: delivery.ClassCancelled}
 	r := d.Rules.Active(l.key)
 	paused := r == nil && d.Rules.Paused(l.key)
-	// A rule that was paused, disabled or deleted since it was matched is not called: the row waits for what becomes of it.
+	// A rule that was paused, disabled or deleted since it was matched is not called: the row waits for
+	// what becomes of it.
 	if r != nil {
-		f.mu.Lock()
-		f.timeout = d.limits(r).Timeout
-		f.mu.Unlock()
+		f.cell.Begin(d.limits(r).Timeout) // the lane may not have looked at the rule since it was changed
 		var what delivery.RenderFailure
 		a, what = d.send(r, f.delivery, 1)
 		l.note(f, &a, what)
 	}
-	f.mu.Lock()
-	switch f.phase {
-	case handing:
-		f.result = &a
-		f.mu.Unlock()
-	case handed:
-		f.phase = ended
-		f.mu.Unlock()
-		d.settle(f.row, &a, l)
-	default:
-		f.phase = ended
-		f.mu.Unlock()
+	switch f.cell.Finish(&a, false) {
+	case inflight.Leased:
+		row, _ := f.cell.Row()
+		d.settle(row, &a, l)
+	case inflight.Yours:
 		if paused {
-			f.park(delivery.Queue(f.delivery, 0, delivery.ReasonPaused))
+			f.enqueue(delivery.Queue(f.delivery, 0, delivery.ReasonPaused))
 			return
 		}
 		f.firstResult(&a)
+	case inflight.Later:
 	}
 }
 
 func (f *flight) runClaimed() {
 	d, l := f.lane.d, f.lane
 	r := d.Rules.Active(l.key)
-	if r == nil || time.Until(f.until) < d.limits(r).Timeout+leaseMargin {
+	if r == nil || time.Until(f.turn.Until) < d.limits(r).Timeout+inflight.LeaseMargin {
 		d.Queue.Settle(delivery.Return(f.row, 0))
 		return
 	}
@@ -99,25 +74,25 @@ func (f *flight) runClaimed() {
 
 // settle writes the result of a row that was sent under a lease.
 func (d *Dispatcher) settle(row *delivery.Row, a *delivery.Attempt, l *lane) {
-	v := l.judge(row.Attempts, a)
+	v := l.decide(row.Attempts, a)
 	if a.Class != delivery.ClassCancelled {
 		d.Queue.Log(*a)
 	}
 	d.Queue.Settle(delivery.Settle(row, v, a.Status))
-	d.metrics.judged(l.series, v, true)
+	d.metrics.decided(l.series, v, true)
 	if v.State == delivery.Dead {
 		l.died(&row.Delivery, v, a.Status)
 	}
 }
 
-// firstResult sees to the outcome of a first try that has no row.
+// firstResult acts on the outcome of a first try that has no row.
 func (f *flight) firstResult(a *delivery.Attempt) {
 	d := f.lane.d
-	v := f.lane.judge(0, a)
+	v := f.lane.decide(0, a)
 	if a.Class != delivery.ClassCancelled && (v.State != delivery.Delivered || d.LogAll) {
 		d.Queue.Log(*a)
 	}
-	d.metrics.judged(f.lane.series, v, false)
+	d.metrics.decided(f.lane.series, v, false)
 	switch v.State {
 	case delivery.Delivered, delivery.Halted: // nothing is left to do, and nothing to keep
 		f.origin.landed()
@@ -126,91 +101,67 @@ func (f *flight) firstResult(a *delivery.Attempt) {
 		f.lane.died(f.delivery, v, a.Status)
 	default:
 	}
-	f.park(delivery.Enqueue(f.delivery, v, a.Status))
+	f.enqueue(delivery.Enqueue(f.delivery, v, a.Status))
 }
 
-// handOff makes a row of a first try while its request goes on. A body that does not fit a row is not handed off: its
-// request ends within the timeout. The park limit is the caller's business.
+// handOff makes a row of a first try while its request goes on. A body that does not fit a row is not
+// handed off: its request ends within the timeout. The caller has looked at the queue limit.
 //
-// An event that is read a second time may have its row already, from the first. Then this insert changes nothing, the row does not know the
-// token, and the result is discarded: a delivery that was taken now is sent once more from its row. At least once is what is promised.
+// An event that is read a second time may already have its row from the first time. Then this insert
+// changes nothing, the row does not know the token, and the result is discarded: a delivery that was
+// taken now is sent once more from its row. At least once is what is promised.
 func (f *flight) handOff(reason delivery.Reason) {
 	d := f.lane.d
 	if len(f.delivery.Body) > d.Queue.MaxBody() {
 		return
 	}
-	lease := f.lane.lease()
-	f.mu.Lock()
-	if f.phase != trying {
-		f.mu.Unlock()
-		return
+	if in, ok := f.cell.Lease(f.delivery, f.lane.requestTimeout(), reason); ok {
+		d.metrics.handOffs.Inc()
+		d.Queue.Enqueue(in, f.wanted, f.stored)
 	}
-	lease = max(lease, delivery.Lease(f.timeout))
-	f.phase = handing
-	f.row = &delivery.Row{Delivery: *f.delivery, State: delivery.Leased, Claims: 1, Reason: reason}
-	_, _ = rand.Read(f.row.Token[:]) // never fails, as documented
-	token := f.row.Token
-	f.mu.Unlock()
-	d.metrics.handOffs.Inc()
-	d.Queue.Enqueue(delivery.HandOff(f.delivery, token, lease, reason), f.stillHanding, f.handedOff)
 }
 
-// stillHanding is asked right before the row of a hand-off is written. A result that has come meanwhile makes the leased row
-// pointless: what the result calls for is done instead, once however often this is asked, or its event would be released early.
-func (f *flight) stillHanding() bool {
-	f.mu.Lock()
-	if f.phase == ended {
-		f.mu.Unlock()
-		return false
-	}
-	if f.result == nil {
-		f.mu.Unlock()
-		return f.origin.wanted()
-	}
-	a := f.result
-	f.phase = ended
-	f.mu.Unlock()
-	if f.origin.wanted() {
+// wanted is asked right before the row of a hand-off is written.
+func (f *flight) wanted() bool {
+	wanted, a, _ := f.cell.Wanted(f.origin.epoch.Dropped())
+	if a != nil {
 		f.firstResult(a)
 	}
-	return false
+	return wanted
 }
 
-// handedOff is called when the row of a hand-off is stored.
-func (f *flight) handedOff() {
-	f.mu.Lock()
-	f.phase = handed
-	a := f.result
-	if a != nil {
-		f.phase = ended
-	}
-	f.mu.Unlock()
+// stored is called when the row of a hand-off is stored.
+func (f *flight) stored() {
+	a := f.cell.Stored()
 	f.origin.landed()
 	if a != nil {
-		f.lane.d.settle(f.row, a, f.lane)
+		row, _ := f.cell.Row()
+		f.lane.d.settle(row, a, f.lane)
 	}
 }
 
-// origin is an event whose deliveries are on their way.
+// origin is an event whose deliveries are in flight.
 type origin struct {
 	src     *source
-	epoch   *epoch
+	epoch   *inflight.Epoch
 	left    atomic.Int32 // deliveries that are neither taken nor rows
 	givenUp atomic.Bool  // one of them is neither and will not be
 	release func()
 }
 
-// landed counts one delivery as taken or stored, and releases the event with the last. After a drain that gave up nothing
-// is released any more: the record is read again.
+// landed counts one delivery as taken or stored, and releases the event with the last. After a drain
+// that gave up nothing is released any more: the record is read again.
 func (o *origin) landed() {
-	if o.left.Add(-1) > 0 {
-		return
+	switch {
+	case o.left.Add(-1) > 0:
+	case o.givenUp.Load():
+		o.epoch.GiveUp()
+	default:
+		if !o.epoch.Dropped() {
+			o.release()
+		}
+		o.epoch.Release()
 	}
-	given := o.givenUp.Load()
-	if !given && !o.epoch.dropped.Load() {
-		o.release()
-	}
-	o.epoch.landed(given)
 }
 
 // giveUp counts one delivery as neither taken nor stored: its event is not released, and is read again.
@@ -219,5 +170,5 @@ func (o *origin) giveUp() {
 	o.landed()
 }
 
-// wanted tells whether a row for the event is still this process's business.
-func (o *origin) wanted() bool { return !o.epoch.dropped.Load() }
+// wanted reports whether a row for the event is still this process's business.
+func (o *origin) wanted() bool { return !o.epoch.Dropped() }

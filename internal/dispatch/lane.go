@@ -5,69 +5,74 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/breaker"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/inflight"
 )
 
-// lane is the queue of one rule: what waits to be sent to its endpoint, and how many requests are under way.
+// lane is the queue of one rule in memory: the deliveries that wait for its endpoint, and the requests
+// under way.
 type lane struct {
 	d      *Dispatcher
 	key    delivery.Lane
-	series *ruleSeries // nil without per-rule metrics
+	series *ruleSeries               // nil without per-rule metrics
+	logs   [logTopics]rate.Sometimes // they have locks of their own
 
-	mu            sync.Mutex
-	fresh         fifo      // first tries that wait
-	claimed       fifo      // claimed rows that wait; they go first
-	held          []parking // failed first tries that may not become rows; see hold.go
-	trying        []*flight // first tries under way; a flight knows its place
-	active        int       // requests under way, claimed ones included
-	activeClaimed int
-	pace          pace
-	bucket        bucket
-	breaker       *breaker.Breaker
-	closedUntil   time.Time       // the endpoint asked for patience
-	paused        bool            // the rule was, when last looked at
-	url           string          // the rule's, when last looked at
-	timeout       time.Duration   // of one request
-	schedule      []time.Duration // of retries, where the rule has one; not to be changed
-	policy        *delivery.Policy
-	fullSince     time.Time // every place has been taken since; zero where one is free
-	used          time.Time // when something last came or began
-	health        delivery.LaneHealth
-	logged        [logTopics]time.Time // when the lane last stood in the log
-	hungry        bool                 // the claimer wants to know when there is room
-	atLimit       bool                 // something waits because as many rows wait as may
-	listed        bool                 // in the sweeper's list
-	gone          bool                 // taken out of the dispatcher: another lane has its key, or will have
+	mu          sync.Mutex
+	line        inflight.Line[*flight]
+	blocked     []blocked // failed first tries that may not become rows; see queuelimit.go
+	trying      []*flight // first tries under way; a flight knows its place
+	limit       limit
+	bucket      bucket
+	breaker     *breaker.Breaker
+	closedUntil time.Time       // the endpoint asked for patience
+	paused      bool            // the rule was, when last looked at
+	url         string          // the rule's, when last looked at
+	timeout     time.Duration   // of one request
+	schedule    []time.Duration // of retries, if the rule has one; not to be changed
+	policy      *delivery.Policy
+	fullSince   time.Time // since when as many requests as may be are under way; zero if there are fewer
+	used        time.Time // when something last came or began
+	health      delivery.LaneHealth
+	wantsRoom   bool // the claimer wants to know when there is room
+	atLimit     bool // deliveries wait because of the queue limit
+	listed      bool // in the sweeper's list
+	gone        bool // taken out of the dispatcher: another lane has its key, or will have
 
 	inFew, inMany bool // waits for a slot; guarded by slots.mu
 }
 
 func newLane(d *Dispatcher, key delivery.Lane) *lane {
-	l := &lane{d: d, key: key, used: time.Now(), pace: newPace(d.EndpointConcurrency), health: delivery.LaneHealth{Lane: key}}
+	l := &lane{d: d, key: key, used: time.Now(), limit: newLimit(d.EndpointConcurrency), health: delivery.LaneHealth{Lane: key}}
+	for topic := range l.logs {
+		l.logs[topic].Interval = logEvery
+	}
 	l.series = d.metrics.series(key)
 	l.breaker = breaker.New(func(from, to breaker.State) {
 		d.metrics.turned(l.series, from, to)
 		if to == breaker.Closed {
-			l.pace.restart()
+			l.limit.restart()
 		}
 	})
 	l.bucket.set(d.EndpointRate)
 	l.timeout, l.policy = d.Timeout, d.Policy
-	l.adopt()
+	l.readRule()
 	return l
 }
 
-// adopt takes over what the rule says by now of its limits and of being paused. The caller holds mu, or has the only pointer to l.
-// A rule that is not active leaves its limits as they are: nothing is sent. adopt tells whether the rule is active or paused.
-func (l *lane) adopt() bool {
+// readRule reads the rule's limits and whether it is paused, and reports whether the rule is active or
+// paused. A rule that is not active leaves the limits as they are: nothing is sent. The caller holds mu,
+// or has the only pointer to l.
+func (l *lane) readRule() bool {
 	if r := l.d.Rules.Active(l.key); r != nil {
-		if l.url != "" && l.url != r.URL { // what the old endpoint asked for and answered is not the new one's
+		if l.url != "" && l.url != r.URL { // the old endpoint's answers and wishes are not the new one's
 			l.closedUntil, l.health.Gone = time.Time{}, 0
 		}
 		l.url = r.URL
 		limits := l.d.limits(r)
-		l.pace.limit, l.timeout = limits.Concurrency, limits.Timeout
+		l.limit.most, l.timeout = limits.Concurrency, limits.Timeout
 		l.bucket.set(limits.Rate)
 		if !slices.Equal(l.schedule, limits.RetrySchedule) {
 			l.schedule, l.policy = limits.RetrySchedule, l.d.Policy.With(limits.RetrySchedule)
@@ -79,7 +84,7 @@ func (l *lane) adopt() bool {
 	return l.paused
 }
 
-// live locks the lane and returns it: where it has been taken out meanwhile, the one that has its key now.
+// live locks the lane and returns it; if it has been taken out meanwhile, the one that has its key now.
 func (l *lane) live() *lane {
 	for {
 		l.mu.Lock()
@@ -91,7 +96,8 @@ func (l *lane) live() *lane {
 	}
 }
 
-// push queues a first try. Where nothing may be sent it becomes a row at once: waiting in memory could hold up the partition for hours.
+// push puts a first try in line. If the lane may not send it becomes a row at once: in memory it could
+// hold the partition for hours.
 func (l *lane) push(f *flight, now time.Time) {
 	l = l.live()
 	f.lane, l.used = l, now
@@ -104,7 +110,7 @@ func (l *lane) push(f *flight, now time.Time) {
 		f.shelve(wait, reason)
 		return
 	}
-	l.enqueue(f)
+	l.join(f)
 	l.mu.Unlock()
 	l.pump(now)
 }
@@ -113,23 +119,20 @@ func (l *lane) pushClaimed(f *flight, now time.Time) {
 	l = l.live()
 	f.lane, l.used = l, now
 	reason, wait := l.barrier(now)
-	if reason != delivery.ReasonNone || l.d.closing.Load() {
+	if reason != delivery.ReasonNone || l.d.stopping.Load() {
 		l.mu.Unlock()
 		l.d.Queue.Settle(delivery.Return(f.row, wait))
 		return
 	}
-	l.enqueue(f)
+	l.join(f)
 	l.mu.Unlock()
 	l.pump(now)
 }
 
-// enqueue: the caller holds mu.
-func (l *lane) enqueue(f *flight) {
-	if f.origin == nil { // f.row says the same, but is guarded by f.mu
-		l.claimed.push(f)
-	} else {
-		l.fresh.push(f)
-	}
+// join puts a flight in line. The caller holds mu.
+func (l *lane) join(f *flight) {
+	f.turn.Item = f
+	l.line.Push(&f.turn)
 	l.d.metrics.queued.Inc()
 	if !l.listed {
 		l.listed = true
@@ -137,10 +140,20 @@ func (l *lane) enqueue(f *flight) {
 	}
 }
 
-// waiting: the caller holds mu.
-func (l *lane) waiting() int { return l.fresh.len() + l.claimed.len() }
+// waiting returns how many deliveries are in line. The caller holds mu.
+func (l *lane) waiting() int {
+	first, rows := l.line.Waiting()
+	return first + rows
+}
 
-// pump starts workers while the lane has work and room and the process has slots. It tells whether it started any.
+// firstTries returns how many first tries are in line. The caller holds mu.
+func (l *lane) firstTries() int {
+	first, _ := l.line.Waiting()
+	return first
+}
+
+// pump starts workers while the lane has work and room and the process has slots. It reports whether it
+// started any.
 func (l *lane) pump(now time.Time) (started bool) {
 	for {
 		l.mu.Lock()
@@ -149,13 +162,13 @@ func (l *lane) pump(now time.Time) (started bool) {
 			return started
 		}
 		f := l.start(now)
-		l.d.workers.Go(func() { l.work(f) }) // with mu held: Close looks at every lane before it waits for the workers
+		l.d.workers.Go(func() { l.work(f) }) // with mu held: Stop looks at every lane before it waits for the workers
 		l.mu.Unlock()
 		started = true
 	}
 }
 
-// work sends f and then what else waits in the lane, on one slot.
+// work sends f and then the lane's next deliveries, on one slot.
 func (l *lane) work(f *flight) {
 	l.d.metrics.inFlight.Inc()
 	defer l.d.metrics.inFlight.Dec()
@@ -166,27 +179,24 @@ func (l *lane) work(f *flight) {
 	}
 }
 
-// next ends f's place and returns the flight that takes its slot. With none, or with other lanes waiting for a slot, the slot
-// is given back and next returns nil.
+// next ends f's request and returns the flight that takes its slot. With none, or with other lanes
+// waiting for a slot, the slot is given back and next returns nil.
 func (l *lane) next(f *flight) *flight {
 	l.mu.Lock()
 	now := time.Now()
-	l.active--
-	if f.origin == nil {
-		l.activeClaimed--
-	}
+	l.line.End(&f.turn)
 	l.forget(f)
 	l.breaker.End(&f.request)
-	wake := l.hungry && l.claimed.len()+l.activeClaimed <= l.claimCap(now)/2
+	wake := l.wantsRoom && l.line.Rows() <= l.rowLimit(now)/2
 	if wake {
-		l.hungry = false
+		l.wantsRoom = false
 	}
 	var following *flight
-	if !l.d.slots.contended(l.active) && l.canStart(now) {
+	if !l.d.slots.contended(l.line.Active()) && l.canStart(now) {
 		following = l.start(now)
 	}
-	more := following != nil && l.canStart(now) // the lane has got more places than it had
-	if l.active < l.pace.places() {
+	more := following != nil && l.canStart(now) // the limit has risen
+	if l.line.Active() < l.limit.now() {
 		l.fullSince = time.Time{}
 	} else if l.fullSince.IsZero() {
 		l.fullSince = now
@@ -199,26 +209,26 @@ func (l *lane) next(f *flight) *flight {
 		l.d.slots.release(now)
 	}
 	if following == nil || more {
-		l.pump(now) // where others waited for a slot they went first, and now this lane may wait in turn
+		l.pump(now) // lanes that waited for a slot went first, and now this one may wait in turn
 	}
 	return following
 }
 
-// canStart tells whether a request may begin. Where only a token is missing it sees to it that the lane is pumped again when there is
-// one: a lane without a token holds no slot. The caller holds mu.
+// canStart reports whether a request may begin. If only a token is missing it has the lane pumped again
+// when there is one: a lane without a token holds no slot. The caller holds mu.
 func (l *lane) canStart(now time.Time) bool {
-	if l.waiting() == 0 || l.d.closing.Load() {
+	if l.waiting() == 0 || l.d.stopping.Load() {
 		return false
 	}
 	if reason, _ := l.barrier(now); reason != delivery.ReasonNone {
 		return false
 	}
 	if l.breaker.State() == breaker.HalfOpen {
-		// Requests begun before it opened may hang yet and have all places. The probe waits for none of them.
+		// Requests begun before it opened may still hang and use up the limit. The probe waits for none.
 		if l.breaker.Probing() {
 			return false
 		}
-	} else if l.active >= l.pace.places() {
+	} else if l.line.Active() >= l.limit.now() {
 		return false
 	}
 	if !l.bucket.ready(now) {
@@ -236,18 +246,15 @@ func (l *lane) refilled() {
 	l.pump(time.Now())
 }
 
-// start takes the next flight off the queues. The caller holds mu and a slot, and canStart.
+// start takes the next flight out of the line. The caller holds mu and a slot, and canStart.
 func (l *lane) start(now time.Time) *flight {
 	l.used = now
 	l.bucket.take(now)
-	if l.active++; l.active >= l.pace.places() && l.fullSince.IsZero() {
+	f := l.line.Begin().Item
+	if l.line.Active() >= l.limit.now() && l.fullSince.IsZero() {
 		l.fullSince = now
 	}
-	f := l.claimed.pop()
-	if f != nil {
-		l.activeClaimed++
-	} else {
-		f = l.fresh.pop()
+	if f.origin != nil {
 		f.started = now
 		f.place = len(l.trying)
 		l.trying = append(l.trying, f)
@@ -268,8 +275,8 @@ func (l *lane) forget(f *flight) {
 	l.trying = l.trying[:last]
 }
 
-// note takes down what an attempt says of the endpoint, right when it has ended: its row may take its time. One of the class expression
-// says something of the rule instead: what failed.
+// note learns what an attempt says of the endpoint, right when it has ended: writing its row may take a
+// while. An attempt of the class expression says something of the rule instead: what failed.
 func (l *lane) note(f *flight, a *delivery.Attempt, what delivery.RenderFailure) {
 	if a.Class == delivery.ClassCancelled {
 		return
@@ -283,9 +290,9 @@ func (l *lane) note(f *flight, a *delivery.Attempt, what delivery.RenderFailure)
 	}
 	switch {
 	case a.OK():
-		l.pace.taken()
+		l.limit.raise()
 	case a.Class == delivery.ClassTimeout:
-		l.pace.hung()
+		l.limit.lower()
 	}
 	wait := a.PutOff()
 	if until := now.Add(wait); wait > 0 && until.After(l.closedUntil) { // a longer wait stays
@@ -296,34 +303,35 @@ func (l *lane) note(f *flight, a *delivery.Attempt, what delivery.RenderFailure)
 	after := l.breaker.State()
 	l.mu.Unlock()
 	if before != after {
-		l.switched(before, after, now)
+		l.switched(before, after)
 	}
 	if wait > 0 || after == breaker.Open && before != after {
 		l.clear(now)
 	}
 }
 
-// judge returns what follows an attempt of a delivery that had `before` counted attempts.
-func (l *lane) judge(before int, a *delivery.Attempt) delivery.Decision {
+// decide returns what follows an attempt of a delivery that had `before` counted attempts.
+func (l *lane) decide(before int, a *delivery.Attempt) delivery.Decision {
 	l.mu.Lock()
 	policy := l.policy
 	l.mu.Unlock()
 	return policy.Decide(before, a)
 }
 
-// lease returns how long the row of a delivery is invisible to others while it is sent.
-func (l *lane) lease() time.Duration {
+// requestTimeout returns the longest that one request takes, as last read from the rule.
+func (l *lane) requestTimeout() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return delivery.Lease(l.timeout)
+	return l.timeout
 }
 
-// room returns how many claimed rows the lane can take and for how long, and asks to be told when it can take more. The rule is read again
-// here: rows that were claimed for a shorter timeout than it has by now would be given back unused.
+// room returns how many claimed rows the lane can take and for how long, and asks to be told when it can
+// take more. The rule is read again here: rows claimed for a shorter timeout than the rule has by now
+// would be given back unused.
 func (l *lane) room(now time.Time) (rows int, lease time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.adopt()
+	l.readRule()
 	return l.space(now), delivery.Lease(l.timeout)
 }
 
@@ -332,39 +340,39 @@ func (l *lane) space(now time.Time) int {
 	if reason, _ := l.barrier(now); reason != delivery.ReasonNone {
 		return 0
 	}
-	l.hungry = true
+	l.wantsRoom = true
 	if l.breaker.State() == breaker.HalfOpen {
 		if l.breaker.Probing() || l.waiting() > 0 {
 			return 0
 		}
 		return 1
 	}
-	return max(0, l.claimCap(now)-l.claimed.len()-l.activeClaimed)
+	return max(0, l.rowLimit(now)-l.line.Rows())
 }
 
-// claimCap is how many claimed rows the lane may hold. The caller holds mu.
-func (l *lane) claimCap(now time.Time) int {
-	places := 2 * l.pace.places()
-	if l.fresh.len() > 0 {
-		places = max(1, l.pace.places()/4)
+// rowLimit is how many claimed rows the lane may hold. The caller holds mu.
+func (l *lane) rowLimit(now time.Time) int {
+	most := 2 * l.limit.now()
+	if l.firstTries() > 0 {
+		most = max(1, l.limit.now()/4)
 	}
-	// What waits for a token must get it long before its lease has run out.
-	return min(places, l.bucket.within(now, delivery.Lease(l.timeout)/4))
+	// A row that waits for a token must get it long before its lease has run out.
+	return min(most, l.bucket.within(now, delivery.Lease(l.timeout)/4))
 }
 
-// takeFresh takes the first tries that wait and that pick picks out of the lane.
-func (l *lane) takeFresh(pick func(*flight) bool) []*flight {
+// takeFirst takes the first tries out of the lane that wait and that pick picks.
+func (l *lane) takeFirst(pick func(*flight) bool) []*flight {
 	l.mu.Lock()
-	taken := l.fresh.take(pick)
+	taken := l.line.TakeFirst(pick)
 	l.mu.Unlock()
 	l.d.metrics.queued.Sub(float64(len(taken)))
 	return taken
 }
 
-// end returns the claimed rows that wait. Nothing begins any more: the dispatcher is closing.
+// end returns the claimed rows that wait. Nothing begins any more: the dispatcher is stopping.
 func (l *lane) end() []*flight {
 	l.mu.Lock()
-	taken := l.claimed.take(func(*flight) bool { return true })
+	taken := l.line.TakeRows()
 	l.bucket.stop()
 	l.mu.Unlock()
 	l.d.metrics.queued.Sub(float64(len(taken)))

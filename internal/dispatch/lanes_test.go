@@ -338,7 +338,7 @@ func TestClaimedRows(t *testing.T) {
 			w.endpoints[1] = answers(200, 5*time.Second)
 			d.Resend(claimed(8, 1), lease())
 			pass(time.Second)
-			if err := d.Close(t.Context()); err != nil {
+			if err := d.Stop(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			got := map[delivery.State]int{}

@@ -25,15 +25,15 @@ var breakerStates = map[breaker.State]string{
 }
 
 type metrics struct {
-	judgements [results][2]prometheus.Counter // from memory, from a row
-	inFlight   prometheus.Gauge
-	queued     prometheus.Gauge
-	handOffs   prometheus.Counter
-	spilled    prometheus.Counter
-	breakers   map[breaker.State]prometheus.Gauge
-	openings   prometheus.Counter
-	limited    prometheus.Gauge
-	overflow   prometheus.Counter
+	decisions [results][2]prometheus.Counter // from memory, from a row
+	inFlight  prometheus.Gauge
+	queued    prometheus.Gauge
+	handOffs  prometheus.Counter
+	spilled   prometheus.Counter
+	breakers  map[breaker.State]prometheus.Gauge
+	openings  prometheus.Counter
+	limited   prometheus.Gauge
+	overflow  prometheus.Counter
 
 	ruleResults  *prometheus.CounterVec // nil without per-rule metrics
 	ruleBreakers *prometheus.GaugeVec
@@ -46,10 +46,11 @@ type ruleSeries struct {
 	breaker prometheus.Gauge
 }
 
-func newMetrics(reg prometheus.Registerer, perRule bool) *metrics {
-	judged := prometheus.NewCounterVec(prometheus.CounterOpts{
+// newMetrics registers the metrics with reg, unless that is nil.
+func newMetrics(reg prometheus.Registerer, perRule bool) (*metrics, error) {
+	attempts := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "webhook_dispatcher_delivery_attempts_total",
-		Help: "Attempts judged, by what became of the delivery and whether it was a first try or a row.",
+		Help: "Attempts by what became of the delivery, and whether it was a first try or a row.",
 	}, []string{"result", "from"})
 	breakers := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "webhook_dispatcher_breakers",
@@ -75,16 +76,16 @@ func newMetrics(reg prometheus.Registerer, perRule bool) *metrics {
 		}),
 		limited: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "webhook_dispatcher_rules_at_queue_limit",
-			Help: "Rules at their park limit with deliveries that wait in memory for it; the partitions that feed them wait, too.",
+			Help: "Rules at their queue limit whose deliveries wait in memory; the partitions that feed them wait, too.",
 		}),
 		overflow: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "webhook_dispatcher_deliveries_overflowed_total",
-			Help: "Deliveries made dead rows without a body because as many rows of their rule waited as may.",
+			Help: "Deliveries made dead rows without a body because their rule was at its queue limit.",
 		}),
 		breakers: make(map[breaker.State]prometheus.Gauge, len(breakerStates)),
 	}
 	for i, result := range resultNames {
-		m.judgements[i] = [2]prometheus.Counter{judged.WithLabelValues(result, "memory"), judged.WithLabelValues(result, "row")}
+		m.decisions[i] = [2]prometheus.Counter{attempts.WithLabelValues(result, "memory"), attempts.WithLabelValues(result, "row")}
 	}
 	for state, name := range breakerStates {
 		m.breakers[state] = breakers.WithLabelValues(name)
@@ -92,20 +93,26 @@ func newMetrics(reg prometheus.Registerer, perRule bool) *metrics {
 	if perRule {
 		m.ruleResults = prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "webhook_dispatcher_rule_deliveries_total",
-			Help: "Attempts judged, by rule and by what became of the delivery.",
+			Help: "Attempts by rule and by what became of the delivery.",
 		}, []string{"rule_id", "result"})
 		m.ruleBreakers = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "webhook_dispatcher_breaker_state",
 			Help: "State of the circuit breaker of each rule that had work: 0 closed, 1 half-open, 2 open.",
 		}, []string{"rule_id"})
 	}
-	if reg != nil {
-		reg.MustRegister(judged, m.inFlight, m.queued, m.handOffs, m.spilled, breakers, m.openings, m.limited, m.overflow)
-		if perRule {
-			reg.MustRegister(m.ruleResults, m.ruleBreakers)
+	all := []prometheus.Collector{attempts, m.inFlight, m.queued, m.handOffs, m.spilled, breakers, m.openings, m.limited, m.overflow}
+	if perRule {
+		all = append(all, m.ruleResults, m.ruleBreakers)
+	}
+	if reg == nil {
+		return m, nil
+	}
+	for _, c := range all {
+		if err := reg.Register(c); err != nil {
+			return nil, err
 		}
 	}
-	return m
+	return m, nil
 }
 
 // series counts a new lane, and returns its own metrics, nil without per-rule metrics.
@@ -144,7 +151,7 @@ func (m *metrics) turned(s *ruleSeries, from, to breaker.State) {
 	}
 }
 
-func (m *metrics) judged(s *ruleSeries, v delivery.Decision, row bool) {
+func (m *metrics) decided(s *ruleSeries, v delivery.Decision, row bool) {
 	result, from := resultRetry, 0
 	switch v.State {
 	case delivery.Delivered:
@@ -158,7 +165,7 @@ func (m *metrics) judged(s *ruleSeries, v delivery.Decision, row bool) {
 	if row {
 		from = 1
 	}
-	m.judgements[result][from].Inc()
+	m.decisions[result][from].Inc()
 	if s != nil {
 		s.results[result].Inc()
 	}

@@ -14,7 +14,7 @@ import (
 )
 
 // TestEverythingIsAccountedFor throws all that can happen at a few lanes at random: every way to answer, claims, pressure of two
-// partitions, drains, pauses, rules that go for long and come back, limits, rates and the park limit. Each event is released exactly
+// partitions, drains, pauses, rules that go for long and come back, limits, rates and the queue limit. Each event is released exactly
 // once, or not at all where a drain gave it up; each claimed row gets one result; and each delivery of a released event was taken or
 // is a row.
 func TestEverythingIsAccountedFor(t *testing.T) {
@@ -22,9 +22,9 @@ func TestEverythingIsAccountedFor(t *testing.T) {
 	for seed := range uint64(6) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
-			bury := seed%2 == 1
+			deadLetter := seed%2 == 1
 			run(t, func(t *testing.T, w *world, d *dispatch.Dispatcher) { chaos(t, w, d, seed) }, func(o *dispatch.Options) {
-				o.DeadLetterOverflow = bury
+				o.DeadLetterOverflow = deadLetter
 				o.Concurrency = 12
 				o.PerRule = true
 			})

@@ -4,32 +4,33 @@ import (
 	"time"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/inflight"
 )
 
 const (
-	lookEvery  = time.Second      // at all lanes
-	pruneEvery = time.Minute      // what partitions fed
-	unusedFor  = 10 * time.Minute // before the lane of a rule that is gone goes, too
+	checkEvery = time.Second      // all lanes
+	pruneEvery = time.Minute      // the lanes that partitions feed
+	unusedFor  = 10 * time.Minute // until the lane of a rule that is gone is removed
 )
 
-// sweep sees to everything that is not begun by an event, a result or a claim.
+// sweep does everything that no event, result or claim begins, until Stop.
 func (d *Dispatcher) sweep() {
 	tick := time.NewTicker(min(max(d.HandOff/5, 10*time.Millisecond), 100*time.Millisecond))
 	defer tick.Stop()
-	looked, pruned := time.Now(), time.Now()
+	checked, pruned := time.Now(), time.Now()
 	for {
 		select {
-		case <-d.stop:
+		case <-d.sweeping:
 			return
 		case <-tick.C:
 		}
 		now := time.Now()
-		d.hurry(now)
-		if now.Sub(looked) < lookEvery {
+		d.handOffSlow(now)
+		if now.Sub(checked) < checkEvery {
 			continue
 		}
-		looked = now
-		gone := d.look(now)
+		checked = now
+		gone := d.checkLanes(now)
 		if len(gone) > 0 || now.Sub(pruned) >= pruneEvery {
 			pruned = now
 			for _, s := range d.allSources() {
@@ -39,17 +40,18 @@ func (d *Dispatcher) sweep() {
 	}
 }
 
-// enlist has the sweeper look at a lane in which something is on its way. The caller holds l.mu.
+// enlist has the sweeper look at a lane that has deliveries in flight. The caller holds l.mu.
 func (d *Dispatcher) enlist(l *lane) {
 	d.listMu.Lock()
 	d.list = append(d.list, l)
 	d.listMu.Unlock()
 }
 
-// hurry hands off the first tries that take too long, and gives claimed rows back that have waited too long for a slot: the
-// cap of the process may keep them from one for longer than their lease. Given back only when their turn comes they would have
-// been claimed again by then, and after a few rounds be taken for a crash loop.
-func (d *Dispatcher) hurry(now time.Time) {
+// handOffSlow hands off the first tries that take too long, and gives claimed rows back that have waited
+// too long for a slot: the cap of the process may keep them from one for longer than their lease. Given
+// back only when their turn comes, they would have been claimed again by then, and after a few rounds be
+// taken for a crash loop.
+func (d *Dispatcher) handOffSlow(now time.Time) {
 	d.listMu.Lock()
 	lanes := d.list
 	d.list = nil
@@ -74,38 +76,36 @@ func (d *Dispatcher) hurry(now time.Time) {
 	d.listMu.Unlock()
 }
 
-// overdue returns the first tries under way for handOff or longer, and takes out the claimed rows that wait and whose leases are too short
-// for a request by now. listed is false where nothing is on its way in the lane: it leaves the sweeper's list.
+// overdue returns the first tries under way for handOff or longer, and takes out the claimed rows that
+// wait under a lease too short for a request by now. listed is false if the lane has nothing in flight:
+// it leaves the sweeper's list.
 func (l *lane) overdue(now time.Time, handOff time.Duration) (slow, stale []*flight, listed bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	began, ends := now.Add(-handOff), now.Add(l.timeout+leaseMargin)
+	began := now.Add(-handOff)
 	for _, f := range l.trying {
 		if !f.started.After(began) {
 			slow = append(slow, f)
 		}
 	}
-	// Claims come in order, so the first lease to run out is that of the head.
-	for l.claimed.len() > 0 && l.claimed.items[l.claimed.head].until.Before(ends) {
-		stale = append(stale, l.claimed.pop())
-	}
+	stale = l.line.TakeExpiring(now.Add(l.timeout + inflight.LeaseMargin))
 	if len(stale) > 0 {
 		l.d.metrics.queued.Sub(float64(len(stale)))
 	}
-	l.listed = l.waiting()+l.active > 0
+	l.listed = !l.line.Empty()
 	return slow, stale, l.listed
 }
 
-// look goes over all lanes: rules change, limits pass, breakers become half-open, and lanes whose rules are gone go as well. Those
-// are returned.
-func (d *Dispatcher) look(now time.Time) (gone map[*lane]bool) {
+// checkLanes goes over all lanes: rules change, waits end, breakers become half-open, and lanes whose
+// rules are gone are removed. It returns those.
+func (d *Dispatcher) checkLanes(now time.Time) (gone map[*lane]bool) {
 	limited := 0
 	for _, l := range d.allLanes() {
-		ruled, waits, atLimit := l.refresh(now)
+		ruled, inFlight, atLimit := l.refresh(now)
 		if atLimit && l.recheck(now) {
 			limited++
 		}
-		if waits {
+		if inFlight {
 			l.clear(now)
 			l.pump(now)
 		} else if !ruled && d.remove(l, now) {
@@ -119,24 +119,27 @@ func (d *Dispatcher) look(now time.Time) (gone map[*lane]bool) {
 	return gone
 }
 
-// refresh reads the lane's rule again. It tells whether there is one, whether anything is on its way in the lane, and whether
-// something waits because of the park limit.
-func (l *lane) refresh(now time.Time) (ruled, waits, atLimit bool) {
+// refresh reads the lane's rule again. It reports whether there is one, whether the lane has deliveries in
+// flight, and whether some of them wait because of the queue limit.
+func (l *lane) refresh(now time.Time) (ruled, inFlight, atLimit bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	ruled = l.adopt()
+	ruled = l.readRule()
 	l.barrier(now) // makes an open breaker half-open
-	return ruled, l.waiting()+l.active+len(l.held) > 0, l.atLimit
+	return ruled, l.inFlight(), l.atLimit
 }
 
-// remove takes a lane out that has been unused for a while and whose rule is gone. Whoever still has a pointer to it sees that
-// it is gone as soon as he has its lock.
+// inFlight reports whether deliveries wait or are under way. The caller holds mu.
+func (l *lane) inFlight() bool { return !l.line.Empty() || len(l.blocked) > 0 }
+
+// remove takes a lane out that has been unused for a while and whose rule is gone. Holders of a stale
+// pointer see `gone` once they lock it.
 func (d *Dispatcher) remove(l *lane, now time.Time) bool {
 	d.lanesMu.Lock()
 	defer d.lanesMu.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.waiting()+l.active+len(l.held) > 0 || now.Sub(l.used) < unusedFor {
+	if l.inFlight() || now.Sub(l.used) < unusedFor {
 		return false
 	}
 	l.gone = true

@@ -44,7 +44,8 @@ func newDispatcher(t *testing.T, e *ends) *Dispatcher {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = d.Close(t.Context()) })
+	d.Start()
+	t.Cleanup(func() { _ = d.Stop(t.Context()) })
 	return d
 }
 
@@ -65,10 +66,10 @@ func TestPushIntoALaneThatIsGone(t *testing.T) {
 		released := 0
 		o := &origin{src: &source{}, epoch: d.epoch.Load(), release: func() { released++ }}
 		o.left.Store(2)
-		o.epoch.left.Add(1)
+		o.epoch.Add()
 		old.push(&flight{delivery: &delivery.Delivery{Kind: key.Kind, RuleID: 1}, origin: o, lane: old}, time.Now())
 		f := &flight{delivery: &delivery.Delivery{Kind: key.Kind, RuleID: 1}, origin: o, lane: old}
-		old.hold(f, &delivery.Insert{})
+		old.block(f, &delivery.Insert{})
 		<-time.After(5 * time.Second)
 		if now := d.lane(key); released != 1 || now.health.LastTaken.IsZero() || !old.health.LastTaken.IsZero() {
 			t.Errorf("released %d times; the lane that is there now took %v, the old one %v", released, now.health, old.health)

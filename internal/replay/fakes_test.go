@@ -163,7 +163,7 @@ func (w *world) decoder(registry confluent.Waiting) decode.Decoder {
 func (w *world) replayer(apply, everything bool) *Replayer {
 	w.t.Helper()
 	r, err := New(Options{
-		Log: w, Decoder: w.decoder(w.registry), Rows: w, Records: w, Everything: everything, Run: delivery.Run{1}, Apply: apply,
+		Log: w, Decoder: w.decoder(w.registry), Rows: w, Records: w, AllTopics: everything, Run: delivery.Run{1}, Apply: apply,
 	})
 	if err != nil {
 		w.t.Fatal(err)

@@ -15,20 +15,22 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 )
 
-// Outcome is what came, or without Apply would come, of a record that could not be read.
+// Outcome is what happened to an undecodable record, or would happen with Apply.
 type Outcome struct {
-	// Gone says that there is no such record (any more).
+	// Gone says that the record does not exist, or no longer.
 	Gone bool
-	// Stays says why the record stays, "" where it does not. Reason is that of decoding, "" where something else keeps it.
+	// Stays says why the record stays, empty where it does not. Reason is the decoder's, empty
+	// where something else keeps the record.
 	Stays  string
 	Reason decode.Reason
-	// Deliveries counts those that the record makes; none where no rule wants its event.
+	// Deliveries counts the deliveries that the record makes, none where no rule wants its event.
 	Deliveries int
 }
 
-// Redeliver reads a kept record again. If that succeeds now, its row is removed and the deliveries that the rules want of it get rows, in
-// one transaction; an event that no rule wants is released like any other, so its row is removed, too. An error is not about the record
-// alone: the registry or the database is away.
+// Redeliver decodes a kept record again. If that succeeds now, it removes the record's row and
+// makes rows of the deliveries that rules want of it, in one transaction. The row of an event that
+// no rule wants is removed, too. An error is not about the record: the registry or the database
+// failed.
 func (r *Replayer) Redeliver(ctx context.Context, row uint64, rules *rule.Snapshot) (Outcome, error) {
 	kept, found, err := r.options.Records.UndecodableRow(ctx, row)
 	if err != nil {
@@ -79,8 +81,8 @@ func (r *Replayer) decode(ctx context.Context, rec *bus.Record) (*payload.Messag
 	return r.decoder.Message(ctx, rec, ev)
 }
 
-// rebuild makes the record of its row. One whose value did not fit the row is read from its topic; why says what keeps that from
-// succeeding.
+// rebuild makes the record from its row. If the value did not fit the row, it reads the record from
+// its topic; why says what prevented that.
 func (r *Replayer) rebuild(ctx context.Context, kept *store.KeptRecord) (rec *bus.Record, why string) {
 	if kept.ValueSize > int64(len(kept.Value)) {
 		cut := fmt.Sprintf("only %d of the %d bytes of its value were kept", len(kept.Value), kept.ValueSize)
@@ -88,7 +90,7 @@ func (r *Replayer) rebuild(ctx context.Context, kept *store.KeptRecord) (rec *bu
 		switch {
 		case err != nil:
 			return nil, cut + ", and its topic cannot be read: " + err.Error()
-		case whole == nil || !whole.Time.Equal(kept.Time): // another time: the topic was made anew
+		case whole == nil || !whole.Time.Equal(kept.Time): // another time: the topic was deleted and created again
 			return nil, cut + ", and its topic does not have the record any more"
 		}
 		return whole, ""

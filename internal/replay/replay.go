@@ -1,9 +1,11 @@
-// Package replay makes rows of what was delivered, given up or could not be read before: from the topics, which hold events longer than the
-// queue does, from rows of the queue, and from records that were kept because they could not be read.
+// Package replay makes deliveries due again that were delivered, dead-lettered or could not be
+// decoded. It takes them from the topics, which hold events longer than the queue does, from rows
+// of the queue, and from kept undecodable records.
 //
-// It never sends. What it makes are rows that are due at once, under the ID that the delivery had or under one that is derived from it, so
-// that doing it again, after a fault or beside a daemon, makes no second row. It belongs to no consumer group and moves no position.
-// How rows are stored and how brokers are asked is not known here.
+// It never sends. It makes rows that are due at once, under the ID that the delivery had or under
+// one derived from it, so that repeating a replay, after an error or while a daemon runs, makes no
+// second row. It belongs to no consumer group and moves no position. It reaches the database and
+// the brokers through interfaces, whose types are those of packages store and bus.
 package replay
 
 import (
@@ -18,14 +20,15 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 )
 
-// LogReader is what topics still hold; *kafka.LogReader is one.
+// LogReader reads what topics still hold; *kafka.LogReader is one.
 type LogReader interface {
 	Ranges(ctx context.Context, since time.Time) (ranges []bus.Range, absent []string, err error)
 	Read(ctx context.Context, r bus.Range, take func(*bus.Record) error) (lost int64, err error)
 	Record(ctx context.Context, topic string, partition int, at bus.Position) (*bus.Record, error)
 }
 
-// Rows are those of deliveries; *store.Store has them. All methods can be called again after an error.
+// Rows are the rows of deliveries; *store.Store has them. All methods can be called again after an
+// error.
 type Rows interface {
 	Standings(ctx context.Context, ids []delivery.ID) (map[delivery.ID]store.Standing, error)
 	Insert(ctx context.Context, rows []delivery.Insert) error
@@ -33,33 +36,33 @@ type Rows interface {
 	Replay(ctx context.Context, rows []uint64) (replayed int, err error)
 }
 
-// Records are those that could not be read; *store.Store has them.
+// Records are the kept undecodable records; *store.Store has them.
 type Records interface {
 	UndecodableRow(ctx context.Context, row uint64) (store.KeptRecord, bool, error)
 	Redeliver(ctx context.Context, row uint64, rows []delivery.Insert) (done bool, err error)
 }
 
-// Options are what a Replayer needs; all but Everything and Apply.
+// Options are what a Replayer needs. All but AllTopics and Apply are required.
 type Options struct {
 	Log     LogReader
 	Decoder decode.Decoder
 	Rows    Rows
 	Records Records
-	// Everything says that all topics are read, so that records that are no events are expected.
-	Everything bool
-	// Run is random and tells this run from all others.
+	// AllTopics says that all topics are read, so that records which are not events are expected.
+	AllTopics bool
+	// Run is random and distinguishes this run from all others.
 	Run delivery.Run
-	// Apply makes rows. Without, everything is looked at and nothing is changed.
+	// Apply makes rows. Without it, deliveries are counted and nothing is changed.
 	Apply bool
 }
 
-// Replayer does one run. It is not for use from several goroutines.
+// Replayer does one run. It is not safe for concurrent use.
 type Replayer struct {
 	options Options
 	decoder decode.Decoder
 }
 
-// New returns a Replayer. It asks nobody anything yet.
+// New returns a Replayer. It connects to nothing.
 func New(o Options) (*Replayer, error) {
 	if o.Log == nil || o.Decoder == nil || o.Rows == nil || o.Records == nil || o.Run == (delivery.Run{}) {
 		return nil, errors.New("new replayer: log reader, decoder, rows, records and a run are needed")
@@ -67,15 +70,15 @@ func New(o Options) (*Replayer, error) {
 	return &Replayer{options: o, decoder: o.Decoder}, nil
 }
 
-// Counts say what became, or without Apply would become, of deliveries.
+// Counts say what happened to deliveries, or would happen with Apply.
 type Counts struct {
 	Inserted  int // got a row
 	Revived   int // had a dead row, which is pending again
-	Waiting   int // had a row that is sent anyway: left
-	Delivered int // had a row that is delivered: left, unless another ID is asked for
-	Halted    int // had a row that a filter stopped: left
-	Unfit     int // do not fit a row: left out
-	// UnfitIDs are some of those, 10 at most.
+	Waiting   int // had a row that will be sent anyway, and is left as it is
+	Delivered int // had a row that is delivered; it is left as it is unless new IDs are asked for
+	Halted    int // had a row that a webfilter stopped, and is left as it is
+	Unfit     int // do not fit a row and are left out
+	// UnfitIDs are up to 10 of the unfit.
 	UnfitIDs []delivery.ID
 }
 
@@ -85,11 +88,11 @@ func (c *Counts) Total() int {
 }
 
 const (
-	// A batch is written when it has that many rows or bytes of bodies.
+	// A batch is written when it has this many rows or bytes of bodies.
 	batchRows  = 500
 	batchBytes = 4 << 20
 	maxUnfit   = 10
-	// A database that is away is asked that often again, over about 10 s.
+	// A failing database is asked this many times, over about 10 s.
 	maxTries = 7
 )
 
@@ -97,7 +100,7 @@ const (
 type batch struct {
 	rows  Rows
 	apply bool
-	// fresh says that the IDs are new ones, which have no rows unless this run has made them.
+	// fresh says that the IDs are new and have no rows unless this run has made them.
 	fresh   bool
 	counts  Counts
 	waiting []delivery.Delivery
@@ -109,7 +112,7 @@ func (r *Replayer) newBatch(fresh bool) *batch {
 	return &batch{rows: r.options.Rows, apply: r.options.Apply, fresh: fresh, ids: map[delivery.ID]bool{}}
 }
 
-// add takes a delivery. An ID that is in the batch already counts as one that waits.
+// add adds a delivery. An ID that is already in the batch counts as waiting.
 func (b *batch) add(ctx context.Context, d *delivery.Delivery) error {
 	if b.ids[d.ID] {
 		b.counts.Waiting++
@@ -123,8 +126,8 @@ func (b *batch) add(ctx context.Context, d *delivery.Delivery) error {
 	return b.flush(ctx)
 }
 
-// flush makes rows of what was added since the last flush. The counts are right after an error, too, but for rows of a statement whose
-// answer was lost.
+// flush makes rows of the deliveries added since the last flush. The counts are right after an
+// error, too, except for rows of a statement whose answer was lost.
 func (b *batch) flush(ctx context.Context) error {
 	all := b.waiting
 	b.waiting, b.bytes = nil, 0
@@ -214,7 +217,8 @@ func (b *batch) replay(ctx context.Context, rows []uint64) error {
 	})
 }
 
-// unfit counts the rows that an error says do not fit, and returns what else the error says.
+// unfit counts the rows that an error says do not fit, and returns their number and any other
+// error.
 func (b *batch) unfit(err error) (int, error) {
 	var rejected *delivery.RejectedError
 	if !errors.As(err, &rejected) {
@@ -229,8 +233,8 @@ func (b *batch) unfit(err error) (int, error) {
 	return len(rejected.Rows), nil
 }
 
-// persist does something again when it fails: a replay of an hour must not end at a connection that breaks. Rows that do not fit are no
-// failure that another try could mend.
+// persist retries what fails: a broken connection must not end a replay that has run for an hour.
+// Rows that do not fit are not retried, since that cannot help.
 func persist(ctx context.Context, do func() error) error {
 	var wait backoff.Backoff
 	for try := 1; ; try++ {

@@ -16,34 +16,37 @@ import (
 // Choice says which events of the topics are sent again, and to whom.
 type Choice struct {
 	Rule *rule.Rule
-	// Since is the first moment that counts and Until the first that no longer does, both by the records' times: when an event came to
-	// its topic. That is what a receiver saw; the event's own time may be earlier. A zero Until stands for the end.
+	// Since is the first moment to replay and Until the first that no longer counts, both by the
+	// times at which records came to their topics. That is what a receiver saw; the event's own
+	// time may be earlier. A zero Until stands for the end.
 	Since, Until time.Time
-	// Renew gives every delivery an ID of its own, so that a receiver that remembers the old ones takes it.
+	// Renew gives every delivery a new ID, so that a receiver that remembers the old one takes it.
 	Renew bool
-	// Progress, where set, is called now and then with what has been done so far.
+	// Progress, where set, is called now and then with the report so far.
 	Progress func(*Report)
 }
 
 // Part is what was read of a partition.
 type Part struct {
 	bus.Range
-	// Oldest is the time of the first record, where older ones are no longer in the topic; zero else.
+	// Oldest is the time of the first record if the topic has lost older ones, else zero.
 	Oldest time.Time
-	// Next is the offset to go on at; To when all was read.
+	// Next is the position to go on at, To when all was read.
 	Next bus.Position
-	// Lost is how many offsets the topic's retention removed while they were to be read.
+	// Lost is how many offsets the topic's retention removed before they were read.
 	Lost int64
 }
 
-// Report is what came of a replay from the topics, complete or not.
+// Report is the result of a replay from the topics, complete or not.
 type Report struct {
 	Counts
 	Parts  []Part
-	Absent []string // topics that are named and do not exist
-	// Records counts those of the time range, Matched those of them that have the rule's event type.
+	Absent []string // topics that are named in the settings and do not exist
+	// Records counts the records in the time range, Matched those of them with the rule's event
+	// type.
 	Records, Matched int
-	// Undecodable counts records of the time range that cannot be read, by reason; they are left out.
+	// Undecodable counts the records in the time range that cannot be decoded, by reason; they are
+	// left out.
 	Undecodable map[decode.Reason]int
 }
 
@@ -59,8 +62,9 @@ func (r *Report) Offsets() (all, read int64) {
 // progressEvery is the number of records between two calls of Choice.Progress.
 const progressEvery = 1000
 
-// FromTopics reads the topics from Since on to their ends as they are at the start and makes the rule's delivery of each event. The report
-// tells what was done; after an error, too. What is in rows then stays, and doing it all again is right.
+// FromTopics reads the topics from Since to the ends that they have at the start, and makes the
+// rule's delivery of each event. The report says what was done, after an error, too. Rows that were
+// made by then stay, and it is right to do it all again.
 func (r *Replayer) FromTopics(ctx context.Context, c Choice) (*Report, error) {
 	report := &Report{Undecodable: map[decode.Reason]int{}}
 	ranges, absent, err := r.options.Log.Ranges(ctx, c.Since)
@@ -71,7 +75,7 @@ func (r *Replayer) FromTopics(ctx context.Context, c Choice) (*Report, error) {
 	for _, one := range ranges {
 		report.Parts = append(report.Parts, Part{Range: one, Next: one.From})
 	}
-	c.Rule = c.Rule.Always() // events of a time in which it was not the dispatcher's are asked for as well
+	c.Rule = c.Rule.Always() // also events of a time in which the plugin had the rule
 	rows := r.newBatch(c.Renew)
 	for i := range report.Parts {
 		if err := r.readPart(ctx, &c, rows, report, i); err != nil {
@@ -92,7 +96,7 @@ func (r *Replayer) readPart(ctx context.Context, c *Choice, rows *batch, report 
 		if err := r.take(ctx, c, rows, report, rec); err != nil {
 			return fmt.Errorf("%s, partition %d, offset %d: %w", rec.Topic, rec.Partition, rec.Position, err)
 		}
-		if len(rows.waiting) == 0 { // all up to here has been written
+		if len(rows.waiting) == 0 { // all records up to here have been written
 			part.Next = rec.Position + 1
 		}
 		if seen++; seen%progressEvery == 0 && c.Progress != nil {
@@ -126,7 +130,7 @@ func (r *Replayer) take(ctx context.Context, c *Choice, rows *batch, report *Rep
 		message, err = r.decoder.Message(ctx, rec, ev)
 	}
 	if bad, ok := decode.AsUndecodable(err); ok {
-		if !r.options.Everything || bad.Reason != decode.ReasonNoType {
+		if !r.options.AllTopics || bad.Reason != decode.ReasonNoType {
 			report.Undecodable[bad.Reason]++
 		}
 		return nil

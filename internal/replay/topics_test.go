@@ -28,8 +28,8 @@ func counts(c *Counts) string {
 	return fmt.Sprint(c.Inserted, c.Revived, c.Waiting, c.Delivered, c.Halted, c.Unfit)
 }
 
-// full is a world with a row in each state, events of two types in two topics, records that cannot be read, and events before and after the
-// range of choice.
+// full is a world with a row in each state, events of two types in two topics, records that cannot
+// be decoded, and events before and after the range of choice.
 func full(t *testing.T) *world {
 	w := newWorld(t)
 	w.partition("a", 40, w.record(0), w.record(10), w.record(11), setHeader(w.record(12), "ce_type", enrolled), w.record(13),
@@ -94,7 +94,8 @@ func TestFromTopics(t *testing.T) {
 		if !strings.Contains(string(w.rows[idOf(20)].body), `"event_metadata"`) || string(w.rows[idOf(14)].body) != "x" {
 			t.Error("the bodies of dead rows are wrong")
 		}
-		// The oldest record of a partition is told where it has lost older ones and none before the range is left.
+		// The oldest record of a partition is reported if older ones are lost and none before the
+		// range is left.
 		want(t, "oldest", report.Parts[0].Oldest.IsZero() && report.Parts[1].Oldest.IsZero(), true)
 		want(t, "oldest of b", report.Parts[2].Oldest, began.Add(22*time.Minute))
 		// Doing it again makes nothing new.
@@ -106,7 +107,8 @@ func TestFromTopics(t *testing.T) {
 	}
 }
 
-// Under * a record without a type is no event; new ids take no notice of the rows that there are, and are the same within a run.
+// With * a record without a type is not an event. New ids ignore existing rows and are the same
+// within a run.
 func TestFromTopicsUnderNewIDs(t *testing.T) {
 	t.Parallel()
 	w := full(t)
@@ -150,7 +152,8 @@ func TestFromTopicsRepeatedEvents(t *testing.T) {
 	want(t, "counts", counts(&report.Counts), fmt.Sprintf("3 0 %d 0 0 0", 1+2*batchRows))
 }
 
-// A database that is away for some seconds costs nothing; what was half written is not counted twice.
+// A database that fails for some seconds loses nothing, and what was half written is not counted
+// twice.
 func TestFromTopicsSurvivesTheDatabase(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -230,7 +233,8 @@ func TestFromTopicsTooLarge(t *testing.T) {
 	want(t, "total", report.Total(), 9)
 }
 
-// A registry that is away ends the run soon, with what to do; a schema that it does not have is one reason among others.
+// A registry that does not answer ends the run soon and says what to do. A schema that it lacks is
+// one reason among others.
 func TestFromTopicsRegistry(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

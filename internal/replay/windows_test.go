@@ -18,7 +18,8 @@ func (w *world) since(adopted time.Time, document string) *rule.Snapshot {
 	return rule.NewSnapshot(rule.Table{Webhooks: rows, Options: options}, &rule.Compiler{Catalogue: w.catalogue, Adopted: true})
 }
 
-// Whoever asks for events of a time gets them, also those from before the rule's adoption: the plugin may have failed to send them.
+// A replay of a time also makes events from before the rule's adoption: the plugin may have failed
+// to send them.
 func TestReplayFromBeforeTheAdoption(t *testing.T) {
 	t.Parallel()
 	w := full(t)
@@ -31,7 +32,7 @@ func TestReplayFromBeforeTheAdoption(t *testing.T) {
 	}
 	want(t, "counts", counts(&report.Counts), "3 2 2 1 1 0")
 
-	a := w.replayer(true, false).Anew()
+	a := w.replayer(true, false).Renewal()
 	a.Search(summary(22, idOf(22)), adopted)
 	counted, failures, err := a.Finish(t.Context())
 	if err != nil || len(failures) > 0 {
@@ -40,7 +41,8 @@ func TestReplayFromBeforeTheAdoption(t *testing.T) {
 	want(t, "counts under new ids", counts(&counted), "1 0 0 0 0 0")
 }
 
-// A record that could not be read is treated as if it could have been: it was the plugin's, or the dispatcher's, by its event's time.
+// An undecodable record belongs to the plugin or the dispatcher by its event's time, as if it had
+// been decoded at once.
 func TestRedeliverKeepsToTheWindows(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -57,12 +59,12 @@ func TestRedeliverKeepsToTheWindows(t *testing.T) {
 }
 
 // An event that the rule's filter leaves out by now is not passed over in silence.
-func TestAnewSaysWhatTheFilterLeavesOut(t *testing.T) {
+func TestRenewalSaysWhatTheFilterLeavesOut(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.partition("a", 0, w.record(1), w.record(2))
 	filtered := w.since(began, `{"filter":"$data.id == 2"}`).Match(registered)[0]
-	a := w.replayer(true, false).Anew()
+	a := w.replayer(true, false).Renewal()
 	a.Search(summary(1, idOf(1)), filtered)
 	a.Search(summary(2, idOf(2)), filtered)
 	counted, failures, err := a.Finish(t.Context())

@@ -1,11 +1,12 @@
-// Package suggest is for messages about what somebody has written: which of some names was probably meant, and no more of the text than
-// a message has room for.
+// Package suggest helps with messages about wrong input: it finds the name that was probably meant,
+// and shortens a text to what a message has room for.
 package suggest
 
 import "strings"
 
-// Nearest returns the one of names that name was probably meant to be, "" where none is near: a third of its letters may be wrong, three at
-// most. Case does not count. Of several that are as near it returns the first in alphabetical order.
+// Nearest returns the one of names that name was probably meant to be, or an empty text if none is
+// near: at most a third of its letters may be wrong, and no more than three. Case does not count.
+// Of several equally near ones it returns the first in alphabetical order.
 func Nearest(name string, names []string) string {
 	name = strings.ToLower(name)
 	best, at := "", 1+min(3, len(name)/3)
@@ -38,7 +39,7 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
-// Clip cuts what somebody has written to so many characters.
+// Clip shortens a text to at most so many characters, followed by an ellipsis if it was longer.
 func Clip(text string, runes int) string {
 	for i := range text {
 		if runes == 0 {
@@ -49,7 +50,8 @@ func Clip(text string, runes int) string {
 	return text
 }
 
-// DidYouMean returns "; did you mean NAME?" for the end of a sentence, with the nearest of names, or "" where none is near.
+// DidYouMean returns "; did you mean NAME?" for the end of a sentence, with the nearest of names,
+// or an empty text if none is near.
 func DidYouMean(name string, names []string) string {
 	if near := Nearest(name, names); near != "" {
 		return "; did you mean " + near + "?"

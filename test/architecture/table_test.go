@@ -67,6 +67,7 @@ var table = []row{
 		},
 		others: []string{prometheus, xnet},
 	},
+	{pkg: "internal/inflight", ours: []string{"internal/delivery"}},
 	{pkg: "internal/plan", ours: []string{"internal/delivery", "internal/expression", "internal/payload", "internal/rule"}},
 	{pkg: "internal/recipe", ours: []string{"internal/rule"}},
 	{pkg: "internal/secret"},
@@ -97,7 +98,8 @@ var table = []row{
 	{
 		pkg: "internal/dispatch",
 		ours: []string{
-			"internal/breaker", "internal/delivery", "internal/expression", "internal/payload", "internal/plan", "internal/rule",
+			"internal/breaker", "internal/delivery", "internal/expression", "internal/inflight", "internal/payload", "internal/plan",
+			"internal/rule",
 		},
 		others: []string{prometheus, xsync},
 	},
@@ -114,11 +116,11 @@ var table = []row{
 		others: []string{prometheus, xtext},
 	},
 	{
-		pkg: "internal/webfilter/stage", ours: []string{"internal/delivery", "internal/payload", "internal/webfilter"},
-		others: []string{prometheus},
+		pkg: "internal/webfilter/stage", ours: []string{"internal/delivery", "internal/inflight", "internal/payload", "internal/webfilter"},
+		others: []string{prometheus, xtime},
 	},
 
-	// What an operator does, for the command line and whatever else faces people. It knows no flags and no HTTP.
+	// The operations of an operator, for the command line, the API and the console. It knows no flags and no HTTP.
 	{
 		pkg: "internal/admin",
 		ours: []string{
@@ -144,7 +146,8 @@ var table = []row{
 		pkg: "internal/app",
 		ours: []string{
 			"internal/bus", "internal/config", "internal/decode", "internal/delivery", "internal/dispatch", "internal/egress", "internal/intake",
-			"internal/webfilter/stage", "internal/payload", "internal/plan", "internal/queue", "internal/webfilter", "internal/replay", "internal/rule", "internal/secret",
+			"internal/webfilter/stage", "internal/payload", "internal/plan", "internal/queue", "internal/webfilter", "internal/rule",
+			"internal/secret",
 			"internal/sender", "internal/server", "internal/store", "schema",
 		},
 		others: []string{prometheus}, guarded: []string{"net/http"},
@@ -152,10 +155,9 @@ var table = []row{
 	{
 		pkg: "internal/cli",
 		ours: []string{
-			"internal/admin", "internal/app", "internal/config", "internal/decode", "internal/delivery", "internal/payload",
-			"internal/plan", "internal/recipe",
-			"internal/replay",
-			"internal/rule", "internal/sender", "internal/suggest", "internal/store", "internal/webfilter", "pkg/event", "schema",
+			"internal/admin", "internal/app", "internal/config", "internal/delivery", "internal/payload", "internal/plan",
+			"internal/recipe", "internal/rule", "internal/sender", "internal/suggest", "internal/store", "internal/webfilter",
+			"schema",
 		},
 		others: []string{kong}, guarded: []string{"net/http"},
 	},

@@ -15,6 +15,8 @@ import (
 	"github.com/segmentio/kafka-go/protocol/joingroup"
 	"github.com/segmentio/kafka-go/protocol/leavegroup"
 	"github.com/segmentio/kafka-go/protocol/syncgroup"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/backoff"
 )
 
 // member is this process's membership in the consumer group:
@@ -129,7 +131,7 @@ func (m *member) topics() []string {
 func (m *member) run(ctx context.Context) {
 	defer m.metrics.subscribed.Set(0)
 	defer m.leave()
-	var failing backoff
+	var failing backoff.Backoff
 	var since time.Time // the first of the failures in a row
 	for ctx.Err() == nil {
 		topics := m.topics()
@@ -144,7 +146,7 @@ func (m *member) run(ctx context.Context) {
 		}
 		g, err := m.join(ctx, topics)
 		if err == nil {
-			failing, since = backoff{}, time.Time{}
+			failing, since = backoff.Backoff{}, time.Time{}
 			m.conditions.clear(partGroup, "")
 			err = m.serve(ctx, g)
 			if after(err) < renew {
@@ -157,7 +159,7 @@ func (m *member) run(ctx context.Context) {
 		if since.IsZero() {
 			since = time.Now()
 		}
-		pause := failing.next()
+		pause := failing.Next()
 		switch after(err) {
 		case renew:
 			m.id = ""
@@ -169,7 +171,7 @@ func (m *member) run(ctx context.Context) {
 		if after(err) >= fenced && !moving(err) || time.Since(since) > joinTimeout {
 			m.conditions.report(partGroup, "", fmt.Errorf("join group %s: %w", m.options.GroupID, err))
 		}
-		sleep(ctx, pause)
+		_ = backoff.Sleep(ctx, pause) // the loop looks at ctx
 	}
 }
 
@@ -307,7 +309,7 @@ func (m *member) serve(ctx context.Context, g *generation) error {
 func (m *member) beat(ctx context.Context, g *generation, end context.CancelFunc) error {
 	var why error
 	answered := time.Now()
-	for sleep(ctx, m.options.SessionTimeout/5) {
+	for backoff.Sleep(ctx, m.options.SessionTimeout/5) == nil {
 		err := m.code(ctx, m.options.SessionTimeout/2, &heartbeat.Request{
 			GroupID: m.options.GroupID, GenerationID: int32(g.id), MemberID: m.id, GroupInstanceID: m.options.GroupInstanceID,
 		}, 3)

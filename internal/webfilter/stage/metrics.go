@@ -8,7 +8,8 @@ type metrics struct {
 	returned           prometheus.Counter
 }
 
-func newMetrics(registerer prometheus.Registerer) *metrics {
+// newMetrics registers the metrics, unless registerer is nil.
+func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 	events := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "webhook_dispatcher_filtered_events_total",
 		Help: "Events of the bus that went through webfilters, by result: passed or halted.",
@@ -16,19 +17,24 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 	m := &metrics{
 		passed: events.WithLabelValues("passed"), halted: events.WithLabelValues("halted"),
 		handOffs: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "webhook_dispatcher_filtered_events_handed_off_total", Help: "Events that became rows before their webfilters had spoken.",
+			Name: "webhook_dispatcher_filtered_events_handed_off_total", Help: "Events that became rows before their webfilters had answered.",
 		}),
 		returned: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "webhook_dispatcher_filtered_events_returned_total",
-			Help: "Times that the row of an event went back after its webfilters, because a rule has as many rows waiting as may.",
+			Help: "Times that the row of an event went back after its webfilters, because a rule is at its queue limit.",
 		}),
 		failures: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "webhook_dispatcher_filtered_events_write_failures_total",
 			Help: "Failed tries to write what webfilters said of the row of an event; each is made again.",
 		}),
 	}
-	if registerer != nil {
-		registerer.MustRegister(events, m.handOffs, m.returned, m.failures)
+	if registerer == nil {
+		return m, nil
 	}
-	return m
+	for _, c := range []prometheus.Collector{events, m.handOffs, m.returned, m.failures} {
+		if err := registerer.Register(c); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
 }

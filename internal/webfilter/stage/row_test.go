@@ -1,6 +1,10 @@
 package stage
 
 import (
+	"context"
+	"errors"
+	"runtime"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -8,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/inflight"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/webfilter"
 )
 
@@ -23,7 +28,7 @@ func (w *world) claimed(n int) delivery.Row {
 	return row
 }
 
-func (w *world) resume(rows ...delivery.Row) { w.stage.Resume(rows, time.Now().Add(time.Minute)) }
+func (w *world) resume(rows ...delivery.Row) { w.stage.Resend(rows, time.Now().Add(time.Minute)) }
 
 // settledAs checks how rows were settled since it was last asked.
 func (w *world) settledAs(what string, want ...delivery.Update) {
@@ -110,7 +115,7 @@ func TestRuleAtItsQueueLimit(t *testing.T) {
 		if n := testutil.ToFloat64(w.stage.metrics.returned); n != 1 || testutil.ToFloat64(w.stage.metrics.passed) != 0 {
 			t.Errorf("%v counted as returned", n)
 		}
-		if room, _ := w.stage.Room(eventLane); room != 0 {
+		if room := w.room(eventLane); room != 0 {
 			t.Errorf("room for %d rows", room)
 		}
 		<-time.After(4 * time.Second)
@@ -120,19 +125,19 @@ func TestRuleAtItsQueueLimit(t *testing.T) {
 			t.Errorf("the filters were called %d times", w.calls)
 		}
 		<-time.After(6 * time.Second)
-		if room, _ := w.stage.Room(eventLane); room != 1 {
+		if room := w.room(eventLane); room != 1 {
 			t.Errorf("room for %d rows, want one to try with", room)
 		}
 		w.set(func() { w.takes = time.Second })
 		w.resume(first)
 		synctest.Wait()
-		if room, _ := w.stage.Room(eventLane); room != 0 {
+		if room := w.room(eventLane); room != 0 {
 			t.Errorf("room for %d rows beside one that tries", room)
 		}
 		w.set(func() { w.limited = false })
 		<-time.After(2 * time.Second)
 		w.is("below the limit", 0, 0, 1, 1)
-		if room, _ := w.stage.Room(eventLane); room != 10 {
+		if room := w.room(eventLane); room != 10 {
 			t.Errorf("room for %d rows", room)
 		}
 	})
@@ -159,7 +164,7 @@ func TestRowsOfFiltersThatAreGone(t *testing.T) {
 		w := newWorld(t, 4)
 		w.set(func() { w.takes = time.Second })
 		for _, lane := range []delivery.Lane{{Kind: delivery.KindEvent}, {Kind: delivery.KindEvent, RuleID: 99}} {
-			if room, _ := w.stage.Room(lane); room != 4 {
+			if room := w.room(lane); room != 4 {
 				t.Errorf("room for %d rows", room)
 			}
 			var rows []delivery.Row
@@ -169,17 +174,19 @@ func TestRowsOfFiltersThatAreGone(t *testing.T) {
 				rows = append(rows, row)
 			}
 			w.resume(rows...)
-			if room, _ := w.stage.Room(lane); room != 1 {
+			if room := w.room(lane); room != 1 {
 				t.Errorf("room for %d more rows", room)
 			}
 		}
-		if room, _ := w.stage.Room(eventLane); room != 0 {
+		if room := w.room(eventLane); room != 0 {
 			t.Errorf("room for %d rows of a filter whose places they have", room)
 		}
 		<-time.After(3 * time.Second)
 		w.is("run", 0, 0, 0, 6)
-		if len(w.stage.pools)+len(w.stage.claimed) != 0 {
-			t.Errorf("pools %v, claimed %v", w.stage.pools, w.stage.claimed)
+		for _, lane := range []delivery.Lane{{Kind: delivery.KindEvent}, {Kind: delivery.KindEvent, RuleID: 99}, eventLane} {
+			if room := w.room(lane); room != 4 {
+				t.Errorf("room for %d rows of lane %d in the end", room, lane.RuleID)
+			}
 		}
 	})
 }
@@ -190,17 +197,15 @@ func TestRowsThatWaitTooLong(t *testing.T) {
 		w := newWorld(t, 1)
 		w.set(func() { w.takes = 100 * time.Second })
 		w.resume(w.claimed(1), w.claimed(2))
-		<-time.After(time.Minute - deadline - leaseMargin - time.Millisecond)
+		<-time.After(time.Minute - deadline - inflight.LeaseMargin - time.Millisecond)
 		w.settledAs("in time")
 		<-time.After(time.Second)
 		w.settledAs("too late", delivery.Update{State: delivery.Pending})
 		w.resume(w.claimed(3))
 		synctest.Wait()
-		go func() {
-			<-time.After(time.Second)
-			w.stage.cancel()
-		}()
-		if err := w.stage.Close(t.Context()); err != nil {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := w.stage.Stop(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)
 		}
 		w.settledAs("closed", delivery.Update{State: delivery.Pending}, delivery.Update{State: delivery.Pending})
@@ -220,24 +225,26 @@ func TestRowsBesideEvents(t *testing.T) {
 		for n := range 20 {
 			w.submit(n, "x")
 		}
-		if room, _ := w.stage.Room(eventLane); room != 2 {
+		if room := w.room(eventLane); room != 2 {
 			t.Errorf("room for %d rows", room)
 		}
 		w.resume(w.claimed(20), w.claimed(21))
-		if room, _ := w.stage.Room(eventLane); room != 0 {
+		if room := w.room(eventLane); room != 0 {
 			t.Errorf("room for %d more rows", room)
 		}
 		<-time.After(450 * time.Millisecond)
 		w.is("the first", 8, 0, 2, 0)
-		w.stage.mu.Lock()
-		if p := w.stage.pools[testType]; w.calls != 16 || p.rows.Len() != 0 || p.events.Len() != 6 {
-			t.Errorf("%d calls; %d rows and %d events are in line", w.calls, p.rows.Len(), p.events.Len())
+		w.mu.Lock()
+		if w.calls != 16 {
+			t.Errorf("%d calls; 6 are in line", w.calls)
 		}
-		w.stage.mu.Unlock()
-		<-time.After(400 * time.Millisecond)
+		w.mu.Unlock()
+		<-time.After(400 * time.Millisecond) // so both rows and six events were called before
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		if len(w.finished) < 2 || w.woken == 0 {
+		_, first := w.finished[eventOf(message(20, ""), 0).ID]
+		_, second := w.finished[eventOf(message(21, ""), 0).ID]
+		if len(w.finished) < 2 || !first || !second || w.woken == 0 {
 			t.Errorf("%d rows finished, woken %d times: there is room again", len(w.finished), w.woken)
 		}
 	})
@@ -253,7 +260,7 @@ func TestRoomAgain(t *testing.T) {
 				w.submit(n, "x")
 			}
 			if asked > 0 {
-				if room, _ := w.stage.Room(eventLane); room != 0 {
+				if room := w.room(eventLane); room != 0 {
 					t.Errorf("room for %d rows", room)
 				}
 			}
@@ -284,13 +291,13 @@ func TestTypesDoNotShare(t *testing.T) {
 				t.Errorf("a row in the lane of %d", row.RuleID)
 			}
 		}
-		if room, _ := w.stage.Room(delivery.Lane{Kind: delivery.KindEvent, RuleID: 6}); room != 0 {
+		if room := w.room(delivery.Lane{Kind: delivery.KindEvent, RuleID: 6}); room != 0 {
 			t.Errorf("room for %d rows of a filter that hangs", room)
 		}
-		if room, _ := w.stage.Room(eventLane); room != 2 {
+		if room := w.room(eventLane); room != 2 {
 			t.Errorf("room for %d rows of the other", room)
 		}
-		w.stage.cancel()
+		w.stop()
 	})
 }
 
@@ -304,14 +311,18 @@ func TestHandedOffEventsLeaveTheLine(t *testing.T) {
 		}
 		<-time.After(time.Second)
 		w.is("handed off", 0, 50, 50, 0)
+		// With events in line there would be room for a row: a quarter of the places.
+		stacks := make([]byte, 1<<20)
+		goroutines := strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "inflight.(*Pool).pump.func1(")
+		if room := w.room(eventLane); room != 0 || goroutines != 2 || w.calls != 2 {
+			t.Errorf("room for %d rows, %d with their filters, %d goroutines", room, w.calls, goroutines)
+		}
 		w.stage.mu.Lock()
-		p := w.stage.pools[testType]
-		if p.events.Len() != 0 || p.busy != 2 || w.stage.working != 2 || len(w.stage.passes) != 0 {
-			t.Errorf("%d events are in line, %d with their filters, %d goroutines, %d passes", p.events.Len(), p.busy, w.stage.working,
-				len(w.stage.passes))
+		if len(w.stage.passes) != 0 {
+			t.Errorf("%d passes", len(w.stage.passes))
 		}
 		w.stage.mu.Unlock()
-		w.stage.cancel()
+		w.stop()
 	})
 }
 
@@ -326,7 +337,7 @@ func TestCloseGivesLeasesBack(t *testing.T) {
 		w.submit(2, "x")
 		<-time.After(time.Second)
 		w.is("handed off", 0, 1, 2, 0)
-		w.stage.cancel()
+		w.stop()
 		back := delivery.Update{State: delivery.Pending, Reason: delivery.ReasonHandOff}
 		w.settledAs("closed", back, back)
 	})

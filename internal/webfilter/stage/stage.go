@@ -1,11 +1,13 @@
-// Package stage is the stage between the bus and the lanes: it runs the webfilters of an event before its webhooks.
+// Package stage is the stage between the bus and the dispatcher: it runs the webfilters of an event
+// before its webhooks.
 //
-// It promises that an event with filters is neither delivered nor released before they have spoken, unless it is a row by then, that a
-// filter which is slow delays the events that it filters and no others, that no event goes past a filter which waits for its secrets, and
-// that the deliveries of a row are made exactly when the row goes. It leaves out how filters are called (package webfilter) and what
-// becomes of deliveries (package dispatch).
+// It promises that an event with webfilters is neither delivered nor released before they have spoken,
+// unless it is a row by then; that a slow webfilter delays only the events that it filters; that no
+// event goes past a webfilter which waits for its secrets; and that the deliveries of a row are made
+// exactly when the row goes. How webfilters are called is package webfilter's, what becomes of
+// deliveries package dispatch's.
 //
-// The way of an event:
+// How an event goes through it (hand-off and claims: see package inflight):
 //
 //	                halted ─────────────────────────────────────► released
 //	               ╱
@@ -13,17 +15,18 @@
 //	   │           ╲
 //	   │            hand-off ──► row: leased, kind event ───────► released
 //	   │                               │ spoken
-//	   │ hand-off, or a filter         ├───────────► halted
+//	   │ hand-off, or a webfilter      ├───────────► halted
 //	   │ waits for its secrets         │ one transaction
-//	   │                               ├───────────► its deliveries are rows, it is none any more
-//	   ▼                               │ a rule of its has as many rows waiting as may, or a filter waits
+//	   │                               ├───────────► its deliveries are rows, and its own row is gone
+//	   ▼                               │ one of its rules is at its queue limit, or a webfilter waits
 //	  row: pending ──► released        └───────────► pending
 //	   │
 //	   └─ claimed ──► in line
 //
-// Each type of events has a pool of places, as many as a filter row takes calls at a time, and a line for each pool. The row of an event is
-// in the lane of the first filter of its type, so that each filter has its own queue and its own park limit. A row whose process has died
-// is claimed like any other when its lease has run out, and its filters are called again.
+// Each type of events has places of its own, as many as a webfilter row takes calls at a time, and a
+// line for them. The row of an event is in the lane of the first webfilter of its type, so that each
+// webfilter has its own queue and its own queue limit. If its process dies, the row is claimed like any
+// other once its lease has run out, and its webfilters are called again.
 package stage
 
 import (
@@ -35,13 +38,15 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/inflight"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/webfilter"
 )
 
-// Filters runs the filters of an event.
+// Filters runs the webfilters of an event.
 type Filters interface {
 	// Run returns an error only when ctx ends.
 	Run(ctx context.Context, q *webfilter.Request) (*webfilter.Outcome, error)
@@ -59,8 +64,8 @@ type Queue interface {
 	MaxBody() int
 }
 
-// Ends ends rows of events. Its methods make one try; they return false, and have done nothing, where the row does not have the token (any
-// more).
+// Ends ends rows of events. Its methods make one try; they return false, and have done nothing, if the
+// row does not have the token (any more).
 type Ends interface {
 	// FinishEvent removes the row of an event and makes those of its deliveries, in one transaction.
 	FinishEvent(ctx context.Context, id delivery.ID, token delivery.Token, rows []delivery.Insert) (done bool, err error)
@@ -68,16 +73,18 @@ type Ends interface {
 	End(ctx context.Context, u delivery.Update) (done bool, err error)
 }
 
-// Chains are the filters of events as they are now. Its methods neither block nor call back.
+// Chains are the webfilters of events as they are now. Its methods neither block nor call back.
 type Chains interface {
-	// Chain returns the first filter row that is called for events of a type, 0 where there is none, and whether one of them waits for its
-	// secrets: such events wait as rows.
-	Chain(eventType string) (first int32, held bool)
-	// TypeOf returns the type of the events that a filter row is for, called or not; "" where there is no such row.
+	// Chain returns the first webfilter row that is called for events of a type, 0 if there is none, and
+	// whether one of them waits for its secrets: such events wait as rows.
+	Chain(eventType string) (first int32, sealed bool)
+	// TypeOf returns the type of the events that a webfilter row is for, called or not; "" if there is no
+	// such row.
 	TypeOf(row int32) string
 }
 
-// Options configure a Stage. All but DeadLetterOverflow, Full, LaneFull, Logger and Registerer are required.
+// Options configure a Stage. All but DeadLetterOverflow, Full, LaneFull, Logger and Registerer are
+// required.
 type Options struct {
 	Filters Filters
 	Chains  Chains
@@ -85,18 +92,21 @@ type Options struct {
 	Ends    Ends
 	// Plan returns the deliveries of an event by the rules of the moment.
 	Plan func(m *payload.Message) []delivery.Delivery
-	// HandOff is how long an event may wait for its filters in memory.
+	// HandOff is how long an event may wait for its webfilters in memory.
 	HandOff time.Duration
-	// Deadline is the longest that the filters of one event take; leases are made to last longer.
+	// Deadline is the longest that the webfilters of one event take; leases are made to last longer.
 	Deadline time.Duration
-	// Places is how many events of one type may be with their filters: no more than a filter takes at a time, or events go past it.
-	Places int
-	// Full tells whether as many rows of a lane wait as may, or as many in all; LaneFull leaves those in all out. nil: never. They must not
-	// block.
+	// Concurrency is how many events of one type may be with their webfilters: no more than a webfilter
+	// takes at a time, or events go past it.
+	Concurrency int
+	// Full reports whether a lane, or all lanes together, are at the queue limit; LaneFull leaves the
+	// limits on all out. nil: never. They must not block.
 	Full, LaneFull func(delivery.Lane) bool
-	// DeadLetterOverflow makes a dead row without a body of a delivery that would be one row too many of its rule; else the event waits as a row.
+	// DeadLetterOverflow makes a dead row without a body of a delivery beyond the queue limit of its rule;
+	// otherwise the event waits as a row.
 	DeadLetterOverflow bool
-	// Wake is called when rows may be claimed: deliveries were made, or there are places again. It must not block.
+	// Wake is called when rows may be claimed: deliveries were made, or there are places again. It must
+	// not block.
 	Wake       func()
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
@@ -105,45 +115,31 @@ type Options struct {
 func (o *Options) validate() error {
 	switch {
 	case o.Filters == nil || o.Chains == nil || o.Queue == nil || o.Ends == nil || o.Plan == nil || o.Wake == nil:
-		return errors.New("filtering: filters, chains, queue, ends, Plan and Wake are required")
+		return errors.New("filters, chains, queue, ends, Plan and Wake are required")
 	case o.HandOff <= 0 || o.Deadline <= 0:
-		return fmt.Errorf("filtering: hand-off time %s and deadline %s must be above 0", o.HandOff, o.Deadline)
-	case o.Places <= 0:
-		return fmt.Errorf("filtering: %d places for events of a type: with less than 1 no filter is called", o.Places)
+		return fmt.Errorf("hand-off time %s and deadline %s must be above 0", o.HandOff, o.Deadline)
+	case o.Concurrency <= 0:
+		return fmt.Errorf("a concurrency of %d for events of a type: with less than 1 no webfilter is called", o.Concurrency)
 	}
 	return nil
 }
 
-// Stage runs filters. It is safe for concurrent use.
+// Stage runs the webfilters of events. It is safe for concurrent use, and a queue.Consumer.
 type Stage struct {
 	Options
-	metrics *metrics
+	metrics  *metrics
+	pool     *inflight.Pool
+	limitLog rate.Sometimes
 
-	ctx     context.Context // of calls; ends with Close
-	cancel  context.CancelFunc
-	workers sync.WaitGroup
-
-	mu      sync.Mutex
-	epoch   *epoch
-	passes  map[*pass]struct{}  // guarded by mu; those that are neither rows nor ended
-	pools   map[string]*pool    // guarded by mu, by event type; only those in use
-	claimed map[int32]int       // guarded by mu: rows of a lane in memory, in line or with their filters
-	resting map[int32]time.Time // guarded by mu: until when lanes are left alone whose events find a rule at its park limit
-	logged  time.Time           // guarded by mu: when the park limit last stood in the log
-	working int                 // guarded by mu: goroutines of workers
-	closed  bool                // guarded by mu
+	mu     sync.Mutex         // before those of the pool and of cells
+	epoch  *inflight.Epoch    // guarded by mu
+	passes map[*pass]struct{} // guarded by mu; those that are neither rows nor ended
 }
 
-// epoch is the time between two drains.
-type epoch struct {
-	dropped bool          // guarded by Stage.mu: what is not settled by now belongs to somebody else
-	idle    chan struct{} // closed when no pass is left during a drain; guarded by Stage.mu, nil without one
-}
-
-// New returns a stage. Close must be called.
+// New returns a stage. It starts nothing; Stop ends what Submit and Resend began.
 func New(o Options) (*Stage, error) {
 	if err := o.validate(); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("webfilter stage: %w", err)
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -155,29 +151,50 @@ func New(o Options) (*Stage, error) {
 	if o.LaneFull == nil {
 		o.LaneFull = never
 	}
-	s := &Stage{
-		Options: o, metrics: newMetrics(o.Registerer), epoch: &epoch{}, passes: make(map[*pass]struct{}),
-		pools: make(map[string]*pool), claimed: make(map[int32]int), resting: make(map[int32]time.Time),
+	m, err := newMetrics(o.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("webfilter stage: %w", err)
 	}
-	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s := &Stage{
+		Options: o, metrics: m, limitLog: rate.Sometimes{Interval: time.Minute},
+		epoch: inflight.NewEpoch(), passes: make(map[*pass]struct{}),
+	}
+	s.pool = inflight.NewPool(inflight.PoolOptions{
+		Concurrency: o.Concurrency, Longest: o.Deadline, Key: func(row *delivery.Row) string { return row.EventType },
+		Run: s.runRow, Settle: o.Queue.Settle, Wake: o.Wake,
+	})
 	return s, nil
 }
 
-// Drain makes rows of all events that wait for their filters, and returns when none is left. What waits in memory for a lane that is at its
-// park limit is given up, as is the rest when ctx ends first: it is neither delivered nor released, and read again. The stage goes on
-// afterwards.
+// Room implements queue.Consumer for rows of events: how many of a lane may be claimed now. A lane whose
+// webfilter waits for its secrets has none, nor has one whose events find a rule at its queue limit;
+// some time later, one row at a time shows whether it still is. The rows of a webfilter that is gone may
+// be of any type.
+func (s *Stage) Room(lane delivery.Lane) (room int, lease time.Duration, known bool) {
+	eventType := s.Chains.TypeOf(lane.RuleID)
+	if eventType != "" {
+		if _, sealed := s.Chains.Chain(eventType); sealed {
+			return 0, delivery.Lease(s.Deadline), true
+		}
+	}
+	room, lease = s.pool.Room(lane.RuleID, eventType)
+	return room, lease, true
+}
+
+// Resend implements queue.Consumer: it takes claimed rows of events through their webfilters. Their
+// leases run out at until.
+func (s *Stage) Resend(rows []delivery.Row, until time.Time) { s.pool.Resend(rows, until) }
+
+// Drain makes rows of all events that wait for their webfilters, and returns when none is left. Events
+// that wait in memory for a lane at its queue limit are given up, as is the rest when ctx ends first:
+// they are neither delivered nor released, and are read again. The stage goes on afterwards.
 func (s *Stage) Drain(ctx context.Context) error {
 	s.mu.Lock()
 	e := s.epoch
-	idle := make(chan struct{})
+	e.Drain()
 	var left []*pass
 	for p := range s.passes {
 		left = append(left, p)
-	}
-	if len(left) == 0 {
-		close(idle)
-	} else {
-		e.idle = idle
 	}
 	s.mu.Unlock()
 	for _, p := range left {
@@ -185,20 +202,15 @@ func (s *Stage) Drain(ctx context.Context) error {
 			p.handOff(delivery.ReasonDrain)
 		}
 	}
-	var err error
-	select {
-	case <-idle:
-	case <-ctx.Done():
-		err = ctx.Err()
-	}
+	err := e.Wait(ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := len(s.passes)
-	e.dropped, e.idle = true, nil
-	s.epoch = &epoch{}
+	e.Drop()
+	s.epoch = inflight.NewEpoch()
 	for p := range s.passes {
 		p.timer.Stop()
-		s.quit(&p.turn)
+		s.pool.Remove(p.entry)
 	}
 	clear(s.passes)
 	if n > 0 && err != nil {
@@ -207,76 +219,18 @@ func (s *Stage) Drain(ctx context.Context) error {
 	return nil
 }
 
-// Close gives rows that are in line back, and waits for the calls under way, or gives them up once ctx has ended. Drain comes first.
-func (s *Stage) Close(ctx context.Context) error {
-	s.mu.Lock()
-	s.closed = true
-	var back []*claim
-	for _, p := range s.pools {
-		for e := p.rows.Front(); e != nil; e = p.rows.Front() {
-			t := e.Value.(*turn)
-			s.quit(t)
-			back = append(back, t.claim)
-		}
-	}
-	working := s.working
-	s.mu.Unlock()
-	for _, c := range back {
-		c.giveBack(0)
-	}
-	defer s.cancel()
-	if working == 0 {
-		return nil
-	}
-	ended := make(chan struct{})
-	go func() {
-		s.workers.Wait()
-		close(ended)
-	}()
-	select {
-	case <-ended:
-		return nil
-	case <-ctx.Done():
-		s.cancel()
-		<-ended
-		return fmt.Errorf("waiting for filters under way: %w", ctx.Err())
-	}
-}
+// Stop gives rows that are in line back, and waits for the calls under way; when ctx ends it cancels
+// them and returns its error. Drain comes first.
+func (s *Stage) Stop(ctx context.Context) error { return s.pool.Stop(ctx) }
 
-// work runs do in a goroutine that Close waits for, and tells whether it does: not when the stage is closed. It is called with mu held.
-func (s *Stage) work(do func()) bool {
-	if s.closed {
-		return false
-	}
-	s.working++
-	s.workers.Go(func() {
-		do()
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.working--
-	})
-	return true
-}
-
-// limitEvery is how often the park limit is logged at most.
-const limitEvery = time.Minute
-
-// limited logs what the park limit of a lane does to events.
-func (s *Stage) limited(what string, lane delivery.Lane) {
-	s.mu.Lock()
-	now := time.Now()
-	quiet := !s.logged.IsZero() && now.Sub(s.logged) < limitEvery
-	if !quiet {
-		s.logged = now
-	}
-	s.mu.Unlock()
-	if quiet {
-		return
-	}
+// limited logs, once a minute at most, what the queue limit of a lane does to events.
+func (s *Stage) limited(effect string, lane delivery.Lane) {
 	whose := "rule_id"
 	if lane.Kind == delivery.KindEvent {
 		whose = "webfilter"
 	}
-	s.Logger.Error("park limit reached on the way through webfilters: get the endpoint to work, or raise "+
-		"WEBHOOK_DISPATCHER_QUEUE_LIMIT_RULE_ROWS, _ROWS or _BYTES", "effect", what, whose, lane.RuleID)
+	s.limitLog.Do(func() {
+		s.Logger.Error("queue limit reached on the way through webfilters: get the endpoint to work, or raise "+
+			"WEBHOOK_DISPATCHER_QUEUE_LIMIT_RULE_ROWS, _ROWS or _BYTES", "effect", effect, whose, lane.RuleID)
+	})
 }

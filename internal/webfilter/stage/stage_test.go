@@ -133,14 +133,14 @@ func TestMoreEventsThanSlots(t *testing.T) {
 		if w.calls != 2 {
 			t.Errorf("filters were called %d times", w.calls)
 		}
-		if room, lease := w.stage.Room(eventLane); room != 1 || lease < deadline {
+		if room, lease, _ := w.stage.Room(eventLane); room != 1 || lease < deadline {
 			t.Errorf("room for %d rows under a lease of %s", room, lease)
 		}
 		// A claimed row.
 		for _, row := range w.stored() {
 			row.Token = delivery.Token{9}
 			w.set(func() { w.rows[row.ID] = row })
-			w.stage.Resume([]delivery.Row{{Delivery: row.Delivery, Token: row.Token, Claims: 1}}, time.Now().Add(time.Minute))
+			w.stage.Resend([]delivery.Row{{Delivery: row.Delivery, Token: row.Token, Claims: 1}}, time.Now().Add(time.Minute))
 		}
 		<-time.After(time.Second)
 		w.is("resumed", 1, 2, 0, 2)
@@ -150,7 +150,7 @@ func TestMoreEventsThanSlots(t *testing.T) {
 func TestRowThatCannotBeRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1)
-		w.stage.Resume([]delivery.Row{{Delivery: delivery.Delivery{ID: delivery.ID{5}, Body: []byte("{")}, Token: delivery.Token{9}, Claims: 1}},
+		w.stage.Resend([]delivery.Row{{Delivery: delivery.Delivery{ID: delivery.ID{5}, Body: []byte("{")}, Token: delivery.Token{9}, Claims: 1}},
 			time.Now().Add(time.Minute))
 		synctest.Wait()
 		if len(w.settled) != 1 || w.settled[0].State != delivery.Dead {

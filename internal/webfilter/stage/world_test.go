@@ -48,8 +48,8 @@ type world struct {
 	away      bool          // the database is
 	storing   time.Duration // how long it takes to store a row
 	full      bool
-	held      bool        // a filter waits for its secrets
-	limited   bool        // the rule of the deliveries has as many rows waiting as may
+	sealed    bool        // a filter waits for its secrets
+	limited   bool        // the rule of the deliveries is at its queue limit
 	planned   []time.Time // the records' times of what was planned
 	rows      map[delivery.ID]delivery.Insert
 	settled   []delivery.Update
@@ -63,7 +63,7 @@ type world struct {
 func newWorld(t *testing.T, places int) *world {
 	w := &world{t: t, rows: map[delivery.ID]delivery.Insert{}, finished: map[delivery.ID][]delivery.Insert{}}
 	stage, err := New(Options{
-		Filters: w, Chains: w, Queue: w, Ends: w, Plan: w.plan, HandOff: handOff, Deadline: deadline, Places: places,
+		Filters: w, Chains: w, Queue: w, Ends: w, Plan: w.plan, HandOff: handOff, Deadline: deadline, Concurrency: places,
 		Full:     func(l delivery.Lane) bool { w.mu.Lock(); defer w.mu.Unlock(); return w.full && l == eventLane },
 		LaneFull: func(l delivery.Lane) bool { w.mu.Lock(); defer w.mu.Unlock(); return w.limited && l == hookLane },
 		Wake:     func() { w.mu.Lock(); w.woken++; w.mu.Unlock() },
@@ -73,7 +73,7 @@ func newWorld(t *testing.T, places int) *world {
 	}
 	w.stage = stage
 	t.Cleanup(func() {
-		if err := stage.Close(t.Context()); err != nil && !errors.Is(err, context.Canceled) {
+		if err := stage.Stop(t.Context()); err != nil && !errors.Is(err, context.Canceled) {
 			t.Error(err)
 		}
 	})
@@ -88,7 +88,7 @@ func (w *world) Run(ctx context.Context, q *webfilter.Request) (*webfilter.Outco
 	if q.Filter == hanging {
 		takes = time.Hour
 	}
-	if q.Filter != hanging && w.held {
+	if q.Filter != hanging && w.sealed {
 		takes, outcome = 0, webfilter.Outcome{Wait: true}
 	}
 	w.mu.Unlock()
@@ -149,7 +149,7 @@ func (w *world) Chain(eventType string) (int32, bool) {
 	if eventType == hanging {
 		return 6, false
 	}
-	return eventLane.RuleID, w.held
+	return eventLane.RuleID, w.sealed
 }
 
 // TypeOf implements Chains.
@@ -196,6 +196,25 @@ func message(n int, text string) *payload.Message {
 	return &payload.Message{
 		Event: event.Event{Type: testType, ID: fmt.Sprint(n), Source: "lms", Time: time.Unix(1700000000, 0).UTC()},
 		Data:  payload.ObjectValue([]string{class}, []payload.Value{data}), Recorded: time.Unix(1700000100, 0).UTC(),
+	}
+}
+
+// room is how many rows of a lane may be claimed.
+func (w *world) room(lane delivery.Lane) int {
+	w.t.Helper()
+	room, _, known := w.stage.Room(lane)
+	if !known {
+		w.t.Error("a lane of events is not known")
+	}
+	return room
+}
+
+// stop stops the stage, whose calls have no time left.
+func (w *world) stop() {
+	ctx, cancel := context.WithCancel(w.t.Context())
+	cancel()
+	if err := w.stage.Stop(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		w.t.Error(err)
 	}
 }
 

@@ -7,65 +7,65 @@ import (
 	"time"
 )
 
-func TestPace(t *testing.T) {
+func TestLimit(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name   string
 		limit  int
 		events string // t: taken, h: hung, r: restarted
-		want   []int  // places after each, the beginning first
+		want   []int  // the limit after each, the beginning first
 	}{
-		{"begins with few, and grows to its limit", 10, "tttt", []int{8, 9, 10, 10, 10}},
+		{"begins low, and rises to the rule's", 10, "tttt", []int{8, 9, 10, 10, 10}},
 		{"half for each that hangs, to the least", 64, "hhh", []int{8, 4, 4, 4}},
 		{"half of many", 64, "tthht", []int{8, 9, 10, 5, 4, 5}},
-		{"a limit below the first places", 3, "thhtr", []int{3, 3, 3, 3, 3, 3}},
+		{"a rule's limit below the first", 3, "thhtr", []int{3, 3, 3, 3, 3, 3}},
 		{"a limit of one", 1, "hthr", []int{1, 1, 1, 1, 1}},
 		{"after the breaker has closed", 64, "ttrt", []int{8, 9, 10, 4, 5}},
 	} {
-		p := newPace(tc.limit)
-		got := []int{p.places()}
+		p := newLimit(tc.limit)
+		got := []int{p.now()}
 		for _, e := range tc.events {
 			switch e {
 			case 't':
-				p.taken()
+				p.raise()
 			case 'h':
-				p.hung()
+				p.lower()
 			case 'r':
 				p.restart()
 			}
-			got = append(got, p.places())
+			got = append(got, p.now())
 		}
 		for i := range got {
 			if got[i] != tc.want[i] {
-				t.Errorf("%s: places %v, want %v", tc.name, got, tc.want)
+				t.Errorf("%s: limits %v, want %v", tc.name, got, tc.want)
 				break
 			}
 		}
 	}
 }
 
-func TestPaceFollowsTheLimit(t *testing.T) {
+func TestLimitFollowsTheRule(t *testing.T) {
 	t.Parallel()
-	p := newPace(64)
+	p := newLimit(64)
 	for range 100 {
-		p.taken()
+		p.raise()
 	}
-	if got := p.places(); got != 64 {
-		t.Errorf("%d places after 100 deliveries, want the limit", got)
+	if got := p.now(); got != 64 {
+		t.Errorf("a limit of %d after 100 deliveries, want the rule's", got)
 	}
-	p.limit = 10
-	if got := p.places(); got != 10 {
-		t.Errorf("%d places with the limit lowered to 10", got)
+	p.most = 10
+	if got := p.now(); got != 10 {
+		t.Errorf("a limit of %d with the rule's lowered to 10", got)
 	}
-	p.hung()
-	if got := p.places(); got != 5 {
-		t.Errorf("%d places, want half of those that the limit leaves", got)
+	p.lower()
+	if got := p.now(); got != 5 {
+		t.Errorf("a limit of %d, want half of what the rule's leaves", got)
 	}
-	p.limit = 6
-	p.taken()
-	p.taken()
-	if got := p.places(); got != 6 {
-		t.Errorf("%d places, want the limit", got)
+	p.most = 6
+	p.raise()
+	p.raise()
+	if got := p.now(); got != 6 {
+		t.Errorf("a limit of %d, want the rule's", got)
 	}
 }
 

@@ -16,9 +16,9 @@ import (
 
 func (w *world) setFull(full bool) { w.set(func() { w.full[1] = full }) }
 
-func buries(o *dispatch.Options) { o.DeadLetterOverflow = true }
+func deadLetters(o *dispatch.Options) { o.DeadLetterOverflow = true }
 
-// Every way into a row, at the park limit: with hold nothing is written, and all goes on below the limit; with dead there is a dead
+// Every way into a row, at the queue limit: with hold nothing is written, and all goes on below the limit; with dead there is a dead
 // row without a body.
 func TestQueueLimit(t *testing.T) {
 	t.Parallel()
@@ -138,12 +138,12 @@ func TestQueueLimit(t *testing.T) {
 				if got := gauge(t, registry, "webhook_dispatcher_rules_at_queue_limit", "", ""); got != 1 {
 					t.Errorf("%v lanes held, want 1", got)
 				}
-				if text := log.String(); strings.Count(text, "park limit reached") != 1 || !strings.Contains(text, "rule_id=1") ||
+				if text := log.String(); strings.Count(text, "queue limit reached") != 1 || !strings.Contains(text, "rule_id=1") ||
 					!strings.Contains(text, "QUEUE_LIMIT_RULE_ROWS") {
 					t.Errorf("log:\n%s", text)
 				}
 				if tc.reason == delivery.ReasonSpill {
-					pressedBelow(w, d)
+					pressBelow(w, d)
 				}
 				w.setFull(false)
 				if tc.reason == delivery.ReasonSpill {
@@ -203,11 +203,11 @@ func TestQueueLimit(t *testing.T) {
 				if n := gauge(t, registry, "webhook_dispatcher_deliveries_overflowed_total", "", ""); int(n) != tc.events {
 					t.Errorf("%v counted, want %d", n, tc.events)
 				}
-				if text := log.String(); strings.Count(text, "park limit reached") != 1 || !strings.Contains(text, "rule_id=1") {
+				if text := log.String(); strings.Count(text, "queue limit reached") != 1 || !strings.Contains(text, "rule_id=1") {
 					t.Errorf("log:\n%s", text)
 				}
 				pass(time.Minute)
-			}, buries, func(o *dispatch.Options) {
+			}, deadLetters, func(o *dispatch.Options) {
 				o.Registerer, o.Logger = registry, slog.New(slog.NewTextHandler(&log, nil))
 			})
 		})
@@ -218,8 +218,8 @@ func changingTo(a delivery.Attempt) endpoint {
 	return func(context.Context, *delivery.Delivery, int) delivery.Attempt { return a }
 }
 
-// pressedBelow presses a partition at its park limit again and again: that is what the bus does.
-func pressedBelow(w *world, d *dispatch.Dispatcher) {
+// pressBelow presses a partition at its queue limit again and again: that is what the bus does.
+func pressBelow(w *world, d *dispatch.Dispatcher) {
 	rows := len(w.stored())
 	for range 10 {
 		d.Backpressure(dispatch.Source{Topic: "t"})
@@ -368,7 +368,7 @@ func TestDrainDropsWhatIsHeld(t *testing.T) {
 		began := time.Now()
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
-		if err := d.Drain(ctx); err == nil || !strings.Contains(err.Error(), "4 events wait at a park limit") {
+		if err := d.Drain(ctx); err == nil || !strings.Contains(err.Error(), "4 events wait at a queue limit") {
 			t.Errorf("drain: %v, want to hear of four events", err)
 		}
 		if took := time.Since(began); took > 100*time.Millisecond {
@@ -399,7 +399,7 @@ func TestDrainDropsWhatIsHeld(t *testing.T) {
 }
 
 // A body that fits no row can wait in memory for a lane to open, but not for a drain.
-func TestDrainBuriesWhatFitsNoRowInAShutLane(t *testing.T) {
+func TestDrainDeadLettersWhatFitsNoRowInAShutLane(t *testing.T) {
 	t.Parallel()
 	run(t, func(t *testing.T, w *world, d *dispatch.Dispatcher) {
 		w.maxBody = 1
@@ -442,8 +442,8 @@ func TestDisabledRuleAtTheQueueLimitFreesItsPartitions(t *testing.T) {
 	})
 }
 
-// A drain of an endpoint that works buries nothing that was not even tried: it is read again.
-func TestDrainAtTheQueueLimitBuriesNothing(t *testing.T) {
+// A drain of an endpoint that works dead-letters nothing that was not even tried: it is read again.
+func TestDrainAtTheQueueLimitDeadLettersNothing(t *testing.T) {
 	t.Parallel()
 	run(t, func(t *testing.T, w *world, d *dispatch.Dispatcher) {
 		w.endpoints[1] = answers(200, 400*time.Millisecond)

@@ -10,23 +10,23 @@ import (
 )
 
 // A filter that waits for its secrets may be there to take something out: events wait for it as rows, at once, and nothing is called.
-func TestFilterThatIsHeld(t *testing.T) {
+func TestFilterThatIsSealed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 10)
-		w.set(func() { w.held = true })
+		w.set(func() { w.sealed = true })
 		w.submit(1, "x")
 		<-time.After(10 * time.Millisecond)
-		w.is("held", 0, 1, 1, 0)
+		w.is("sealed", 0, 1, 1, 0)
 		for _, row := range w.stored() {
 			if row.State != delivery.Pending || row.Reason != delivery.ReasonPaused || row.Lane() != eventLane || row.Delay != 0 {
 				t.Errorf("the row is %+v", row)
 			}
 		}
-		if room, _ := w.stage.Room(eventLane); room != 0 || w.calls != 0 {
+		if room := w.room(eventLane); room != 0 || w.calls != 0 {
 			t.Errorf("room for %d rows, %d calls", room, w.calls)
 		}
-		w.set(func() { w.held = false })
-		if room, _ := w.stage.Room(eventLane); room != 10 {
+		w.set(func() { w.sealed = false })
+		if room := w.room(eventLane); room != 10 {
 			t.Errorf("room for %d rows", room)
 		}
 		w.resume(w.claimed(1))
@@ -34,33 +34,33 @@ func TestFilterThatIsHeld(t *testing.T) {
 	})
 }
 
-// A row in the lane of a filter that is gone is claimed all the same. While another filter of its type is held it goes back, and its lane
+// A row in the lane of a filter that is gone is claimed all the same. While another filter of its type is sealed it goes back, and its lane
 // rests: all its rows would else be claimed and given back without end.
 func TestRowThatAnotherFilterHolds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 10)
-		w.set(func() { w.held = true })
+		w.set(func() { w.sealed = true })
 		gone := delivery.Lane{Kind: delivery.KindEvent, RuleID: 99}
-		if room, _ := w.stage.Room(gone); room != 10 {
+		if room := w.room(gone); room != 10 {
 			t.Fatalf("room for %d rows", room)
 		}
 		row := w.claimed(1)
 		row.RuleID = gone.RuleID
 		w.resume(row)
 		w.settledAs("resumed", delivery.Update{State: delivery.Pending, Reason: delivery.ReasonPaused, Delay: againAfter})
-		if room, _ := w.stage.Room(gone); room != 0 {
+		if room := w.room(gone); room != 0 {
 			t.Errorf("room for %d rows", room)
 		}
 		<-time.After(againAfter)
-		if room, _ := w.stage.Room(gone); room != 1 {
+		if room := w.room(gone); room != 1 {
 			t.Errorf("room for %d rows after its rest, want one to try", room)
 		}
-		w.set(func() { w.held = false })
+		w.set(func() { w.sealed = false })
 		again := w.claimed(2)
 		again.RuleID = gone.RuleID
 		w.resume(again)
 		synctest.Wait()
-		if room, _ := w.stage.Room(gone); room != 10 {
+		if room := w.room(gone); room != 10 {
 			t.Errorf("room for %d rows with the secrets there", room)
 		}
 	})
@@ -75,9 +75,9 @@ func TestLargeEventAtTheQueueLimit(t *testing.T) {
 		w.submit(1, "x")
 		w.submit(2, strings.Repeat("x", 2000))
 		<-time.After(time.Second)
-		w.set(func() { w.held, w.full = true, true })
+		w.set(func() { w.sealed, w.full = true, true })
 		<-time.After(2 * time.Second)
-		w.set(func() { w.held, w.full, w.takes = false, false, 0 })
+		w.set(func() { w.sealed, w.full, w.takes = false, false, 0 })
 		<-time.After(time.Minute)
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -88,7 +88,7 @@ func TestLargeEventAtTheQueueLimit(t *testing.T) {
 }
 
 // It waits for its secrets from the moment on at which it is asked, whatever was known before.
-func TestFilterThatIsHeldWhenItIsCalled(t *testing.T) {
+func TestFilterThatIsSealedWhenItIsCalled(t *testing.T) {
 	for name, phase := range map[string]time.Duration{"in memory": 0, "handed off": handOff + 10*time.Millisecond} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -97,7 +97,7 @@ func TestFilterThatIsHeldWhenItIsCalled(t *testing.T) {
 				w.submit(1, "x") // takes the place
 				w.submit(2, "x")
 				synctest.Wait()
-				w.set(func() { w.held = true })
+				w.set(func() { w.sealed = true })
 				<-time.After(w.takes + 10*time.Millisecond)
 				w.mu.Lock()
 				defer w.mu.Unlock()
@@ -131,11 +131,11 @@ func TestFilterThatWaitsDuringTheHandOff(t *testing.T) {
 	})
 }
 
-// At the park limit events wait in memory for a filter that is held, and are given up when their partition goes.
-func TestFilterThatIsHeldAtTheQueueLimit(t *testing.T) {
+// At the queue limit events wait in memory for a filter that is sealed, and are given up when their partition goes.
+func TestFilterThatIsSealedAtTheQueueLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1)
-		w.set(func() { w.held, w.full = true, true })
+		w.set(func() { w.sealed, w.full = true, true })
 		w.submit(1, "x")
 		w.submit(2, "x")
 		<-time.After(10 * handOff)
@@ -147,11 +147,11 @@ func TestFilterThatIsHeldAtTheQueueLimit(t *testing.T) {
 		w.set(func() { w.full = true })
 		w.submit(3, "x")
 		<-time.After(2 * handOff)
-		w.set(func() { w.held = false })
+		w.set(func() { w.sealed = false })
 		<-time.After(handOff)
 		w.is("with its secrets", 1, 2, 2, 0)
 
-		w.set(func() { w.held = true })
+		w.set(func() { w.sealed = true })
 		w.submit(4, "x")
 		if err := w.stage.Drain(t.Context()); err != nil {
 			t.Error(err)
@@ -162,13 +162,13 @@ func TestFilterThatIsHeldAtTheQueueLimit(t *testing.T) {
 }
 
 // What can neither wait as a row nor go past its filter is dead.
-func TestLargeEventOfAFilterThatIsHeld(t *testing.T) {
+func TestLargeEventOfAFilterThatIsSealed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1)
-		w.set(func() { w.held = true })
+		w.set(func() { w.sealed = true })
 		w.submit(1, strings.Repeat("x", 2000))
 		<-time.After(10 * time.Millisecond)
-		w.is("held", 0, 1, 1, 0)
+		w.is("sealed", 0, 1, 1, 0)
 		for _, row := range w.stored() {
 			if row.State != delivery.Dead || row.Reason != delivery.ReasonTooLarge || row.Body != nil || row.EventID != "1" {
 				t.Errorf("the row is %+v", row)

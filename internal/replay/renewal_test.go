@@ -19,7 +19,7 @@ func summary(n int, id delivery.ID) *store.Summary {
 	return s
 }
 
-func TestAnew(t *testing.T) {
+func TestRenewal(t *testing.T) {
 	t.Parallel()
 	for _, apply := range []bool{false, true} {
 		w := newWorld(t)
@@ -28,7 +28,7 @@ func TestAnew(t *testing.T) {
 		nameless := setHeader(w.record(104), "ce_id", "")
 		w.partition("a", 0, setHeader(w.record(100), "ce_type", enrolled), w.record(101), nameless)
 		w.partition("b", 0, w.record(102), w.record(101), corrupt)
-		a := w.replayer(apply, false).Anew()
+		a := w.replayer(apply, false).Renewal()
 		copied := delivery.Row{Delivery: delivery.Delivery{
 			ID: idOf(1), Kind: delivery.KindWebhook, RuleID: 9, EventType: "t", EventID: "i", EventTime: began, Format: delivery.FormatForm,
 			Body: []byte("frozen"), Traceparent: "tp",
@@ -74,13 +74,14 @@ func TestAnew(t *testing.T) {
 	}
 }
 
-// The search ends at the last event that it needs, and begins at the log's start where an event has no time.
-func TestAnewSearchesNoFurther(t *testing.T) {
+// The search ends at the last event that it needs, and begins at the log's start where an event has
+// no time.
+func TestRenewalSearchesNoFurther(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.partition("a", 0, w.record(1))
 	w.readError = errors.New("read on")
-	a := w.replayer(true, false).Anew()
+	a := w.replayer(true, false).Renewal()
 	a.Search(summary(5, idOf(5)), w.rule())
 	untimed := summary(1, idOf(1))
 	untimed.EventTime = time.Time{}
@@ -90,13 +91,13 @@ func TestAnewSearchesNoFurther(t *testing.T) {
 	}
 	want(t, "since", w.asked[0].IsZero(), true)
 
-	a = w.replayer(true, false).Anew()
+	a = w.replayer(true, false).Renewal()
 	a.Search(summary(1, idOf(1)), w.rule())
 	if counted, failures, err := a.Finish(t.Context()); err != nil || len(failures) > 0 || counted.Inserted+counted.Waiting != 1 {
 		t.Errorf("%+v %v %v", counted, failures, err)
 	}
 
-	a = w.replayer(true, false).Anew()
+	a = w.replayer(true, false).Renewal()
 	asked := len(w.asked)
 	if _, _, err := a.Finish(t.Context()); err != nil || len(w.asked) != asked {
 		t.Errorf("with nothing to search: %v, %d questions", err, len(w.asked)-asked)

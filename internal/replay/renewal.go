@@ -14,49 +14,50 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 )
 
-// Anew sends deliveries again under new IDs. Those whose body is still in a row are copied; the events of the others are searched for in
-// the topics. It is filled by Copy and Search and ended by Finish.
-type Anew struct {
+// Renewal makes deliveries due again under new IDs. It copies those whose body is still in a row
+// and searches the topics for the events of the others. Copy and Search fill it, and Finish ends
+// it.
+type Renewal struct {
 	r      *Replayer
 	rows   *batch
 	wanted map[eventKey][]wanted
 	search int
-	since  time.Time // of the earliest event; zero where one has none
+	since  time.Time // of the earliest event, zero if one has no time
 	failed []Failure
 }
 
-// eventKey is what a row knows of its event. Ids of events are UUIDs.
+// eventKey identifies an event by what its row has. Ids of events are UUIDs.
 type eventKey struct{ eventType, id string }
 
-// wanted is a delivery whose event is searched for.
+// wanted is a delivery of which the event is searched for.
 type wanted struct {
-	id   delivery.ID // of its row
+	id   delivery.ID // of the row
 	rule *rule.Rule
 }
 
-// Failure is a delivery that could not be sent again, with why.
+// Failure is a delivery that could not be renewed, and why.
 type Failure struct {
 	ID  delivery.ID
 	Why string
 }
 
-// Anew returns an Anew without deliveries.
-func (r *Replayer) Anew() *Anew {
-	return &Anew{r: r, rows: r.newBatch(true), wanted: map[eventKey][]wanted{}}
+// Renewal returns a Renewal without deliveries.
+func (r *Replayer) Renewal() *Renewal {
+	return &Renewal{r: r, rows: r.newBatch(true), wanted: map[eventKey][]wanted{}}
 }
 
 // Searched returns how many deliveries have been given to Search.
-func (a *Anew) Searched() int { return a.search }
+func (a *Renewal) Searched() int { return a.search }
 
-// Copy takes a row that has its body.
-func (a *Anew) Copy(ctx context.Context, row *delivery.Row) error {
+// Copy adds a row that has its body.
+func (a *Renewal) Copy(ctx context.Context, row *delivery.Row) error {
 	d := row.Delivery
 	d.ID = delivery.Renew(row.ID, a.r.options.Run)
 	return a.rows.add(ctx, &d)
 }
 
-// Search takes a row that has no body (any more), with its rule as it is now.
-func (a *Anew) Search(row *store.Summary, to *rule.Rule) {
+// Search adds a row that has no body, or no longer, with its rule as it is now.
+func (a *Renewal) Search(row *store.Summary, to *rule.Rule) {
 	if a.search == 0 || row.EventTime.Before(a.since) {
 		a.since = row.EventTime
 	}
@@ -65,15 +66,17 @@ func (a *Anew) Search(row *store.Summary, to *rule.Rule) {
 	a.wanted[key] = append(a.wanted[key], wanted{row.ID, to.Always()})
 }
 
-// skew is how much older than its event a record may be: their times are of two clocks, and brokers may write their own.
+// skew is how much older than its event a record may be: their times come from two clocks, and
+// brokers may write their own.
 const skew = time.Hour
 
 // errFound ends a Read when there is nothing left to find.
 var errFound = errors.New("all events are found")
 
-// Finish searches, from an hour before the earliest event to the ends of the topics as they are now or until all are found, and writes
-// what has not been written. It returns what came of all, also after an error; failures hold those that were not found.
-func (a *Anew) Finish(ctx context.Context) (Counts, []Failure, error) {
+// Finish searches the topics from an hour before the earliest event, until all events are found or
+// to the present ends, and writes what has not been written. It returns the counts, after an error,
+// too, and the deliveries that could not be renewed.
+func (a *Renewal) Finish(ctx context.Context) (Counts, []Failure, error) {
 	err := a.find(ctx)
 	if err == nil {
 		err = a.rows.flush(ctx)
@@ -89,7 +92,7 @@ func (a *Anew) Finish(ctx context.Context) (Counts, []Failure, error) {
 	return a.rows.counts, a.failed, nil
 }
 
-func (a *Anew) find(ctx context.Context) error {
+func (a *Renewal) find(ctx context.Context) error {
 	if len(a.wanted) == 0 {
 		return nil
 	}
@@ -113,11 +116,11 @@ func (a *Anew) find(ctx context.Context) error {
 	return nil
 }
 
-// look makes the deliveries that are wanted of a record.
-func (a *Anew) look(ctx context.Context, rec *bus.Record) error {
+// look makes the wanted deliveries of a record.
+func (a *Renewal) look(ctx context.Context, rec *bus.Record) error {
 	ev, err := a.r.decoder.Envelope(rec)
 	if err != nil {
-		return nil //nolint:nilerr // a record without a readable id is none that was delivered
+		return nil //nolint:nilerr // a record without a readable id was never delivered
 	}
 	key := eventKey{ev.Type, ev.ID}
 	found := a.wanted[key]

@@ -11,35 +11,40 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
-// The places of a lane, where its limit is not below.
+// The adaptive limit of a lane, unless the rule's own is lower.
 const (
-	// To begin with: no fewer than failures that open a breaker, so that an endpoint that hangs is known after one timeout.
-	firstPlaces = breaker.TripAfter
-	leastPlaces = 4 // however little its endpoint answers
+	// At first: no lower than the failures that open a breaker, so that an endpoint that hangs is known
+	// after one timeout.
+	firstLimit = breaker.TripAfter
+	leastLimit = 4 // however badly its endpoint answers
 )
 
-// pace is how many requests a lane may have under way. Nobody knows how an endpoint answers before it has, and one that hangs keeps
-// each place for a whole timeout: so a lane begins with few places, gets one more for each delivery taken, and loses half of them
-// for each request that got no answer in time. The lane's mu guards it.
-type pace struct {
-	limit int // the rule's; at least 1
-	grown int // what the endpoint has earned; it may be above a limit that was lowered
+// limit is an adaptive concurrency limit: how many requests a lane may have under way. Nobody knows how
+// an endpoint answers before it has, and one that hangs keeps each request for a whole timeout. So the
+// limit begins low, rises by one with each delivery taken, and is halved by each request that got no
+// answer in time (additive increase, multiplicative decrease). The lane's mu guards it.
+type limit struct {
+	most     int // the rule's; at least 1
+	adaptive int // it may be above a most that was lowered
 }
 
-func newPace(limit int) pace { return pace{limit: limit, grown: firstPlaces} }
+func newLimit(most int) limit { return limit{most: most, adaptive: firstLimit} }
 
-func (p *pace) places() int { return min(p.grown, p.limit) }
+// now returns how many requests may be under way.
+func (l *limit) now() int { return min(l.adaptive, l.most) }
 
-func (p *pace) taken() {
-	if p.grown < p.limit {
-		p.grown++
+// raise notes a delivery that was taken.
+func (l *limit) raise() {
+	if l.adaptive < l.most {
+		l.adaptive++
 	}
 }
 
-func (p *pace) hung() { p.grown = max(p.places()/2, leastPlaces) }
+// lower notes a request that got no answer in time.
+func (l *limit) lower() { l.adaptive = max(l.now()/2, leastLimit) }
 
 // restart begins again with the least: the breaker has closed after a single success.
-func (p *pace) restart() { p.grown = leastPlaces }
+func (l *limit) restart() { l.adaptive = leastLimit }
 
 // leastRefill keeps a very fast bucket from timers that fire without end.
 const leastRefill = time.Millisecond
@@ -51,7 +56,7 @@ type bucket struct {
 	armed  bool
 }
 
-// set makes perSecond the rate, 0 for none. A bucket of another rate begins full: with as much as one second gives.
+// set makes perSecond the rate, 0 for none. A bucket of another rate begins full: with the tokens of one second.
 func (b *bucket) set(perSecond float64) {
 	if perSecond == b.rate() {
 		return
@@ -70,7 +75,7 @@ func (b *bucket) rate() float64 {
 	return float64(b.tokens.Limit())
 }
 
-// ready tells whether a request may begin now.
+// ready reports whether a request may begin now.
 func (b *bucket) ready(now time.Time) bool { return b.tokens == nil || b.tokens.TokensAt(now) >= 1 }
 
 // take uses the token that ready has seen.
@@ -106,7 +111,8 @@ func (b *bucket) within(now time.Time, d time.Duration) int {
 	return int(min(max(b.tokens.TokensAt(now), 0)+b.rate()*d.Seconds(), math.MaxInt32))
 }
 
-// limits returns the limits of a rule, with the settings' in place of those that it leaves open. A schedule that it leaves open stays so.
+// limits returns the limits of a rule, with the settings in place of those that it leaves open. A retry
+// schedule that it leaves open stays so.
 func (o *Options) limits(r *rule.Rule) rule.Limits {
 	own := r.Limits
 	own.Concurrency = cmp.Or(own.Concurrency, o.EndpointConcurrency)

@@ -15,17 +15,17 @@ const (
 	recently = time.Minute
 	// seenEvery is how exactly that is known.
 	seenEvery = 5 * time.Second
-	// patience is how long a full lane may make its events wait without its endpoint taking anything.
-	patience = 5 * time.Second
-	// looksPerSecond bounds the work that one partition under pressure makes, however many rules it feeds.
+	// hangsAfter is how long a full lane may make its events wait without its endpoint taking anything.
+	hangsAfter = 5 * time.Second
+	// looksPerSecond bounds the lanes looked at for one partition under backpressure, however many it feeds.
 	looksPerSecond = 10_000
 )
 
-// source is what is known of one partition: the lanes that its events went to.
+// source is a partition: the lanes that its events went to.
 type source struct {
 	mu     sync.Mutex
 	fed    map[delivery.Lane]*feed
-	looked time.Time // when pressure last made somebody look at the lanes
+	looked time.Time // when backpressure last had its lanes looked at
 }
 
 // feed is a lane that had work from a partition.
@@ -46,11 +46,11 @@ func (s *source) lane(d *Dispatcher, key delivery.Lane, now time.Time) *lane {
 	return f.lane
 }
 
-// lanes returns the lanes that had work recently; none where it was asked for too often.
+// lanes returns the lanes that had work recently; none if it was asked too often.
 func (s *source) lanes(now time.Time) []*lane {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	// Few lanes may be looked at as often as anybody likes: every 100 ms, that is.
+	// Few lanes may be looked at each time, which is every 100 ms.
 	if rest := time.Second * time.Duration(len(s.fed)) / looksPerSecond; rest > 100*time.Millisecond && now.Sub(s.looked) < rest {
 		return nil
 	}
@@ -105,17 +105,17 @@ type load uint8
 const (
 	idle    load = iota // it could send more than it has
 	busy                // it has as much as it can send at the moment, or may not send
-	hanging             // all its places have been taken for a while without the endpoint taking anything
+	hanging             // it has been at its limit for a while without its endpoint taking anything
 )
 
 // load: a slow endpoint that works is not hanging, and neither is a lane that waits for a token.
 func (l *lane) load(now time.Time) load {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.fullSince.IsZero() && now.Sub(l.fullSince) >= patience && now.Sub(l.health.LastTaken) >= patience {
+	if !l.fullSince.IsZero() && now.Sub(l.fullSince) >= hangsAfter && now.Sub(l.health.LastTaken) >= hangsAfter {
 		return hanging
 	}
-	if l.fresh.len() > 0 || l.active >= l.pace.places() || !l.bucket.ready(now) {
+	if l.firstTries() > 0 || l.line.Active() >= l.limit.now() || !l.bucket.ready(now) {
 		return busy
 	}
 	if reason, _ := l.barrier(now); reason != delivery.ReasonNone || l.breaker.State() != breaker.Closed {
@@ -124,11 +124,12 @@ func (l *lane) load(now time.Time) load {
 	return idle
 }
 
-// Backpressure says that the window of a partition is full. Kafka is the queue: lanes that are full make their events wait, and that
-// is right as long as nobody else suffers. Only when another lane that this partition feeds has nothing to do are the waiting
-// deliveries of the full lanes made rows, which lets the window move on. Those of a lane whose endpoint hangs are made rows in any
-// case: who else the partition feeds may stand behind them and not be known yet. Nothing is made a row beyond the park limit, unless
-// the overflow is to be buried.
+// Backpressure says that the window of a partition is full. Kafka is the queue: lanes that are full make
+// their events wait, and that is right as long as nobody else suffers. Only when another lane that this
+// partition feeds has nothing to do are the waiting deliveries of the full lanes made rows, which lets the
+// window move on. Those of a lane whose endpoint hangs are made rows in any case: lanes behind it may
+// not be known yet. Nothing is made a row beyond the queue limit, unless overflow is dead-lettered. It
+// does not block.
 func (d *Dispatcher) Backpressure(from Source) {
 	src := d.source(from)
 	now := time.Now()
@@ -145,30 +146,31 @@ func (d *Dispatcher) Backpressure(from Source) {
 		}
 	}
 	for _, l := range full {
-		// An endpoint that works is waited for at the park limit, also where the overflow is to be buried.
+		// An endpoint that works is waited for at the queue limit, even if overflow is dead-lettered.
 		if starving && !(d.DeadLetterOverflow && d.full(l)) {
 			spill = append(spill, l)
 		}
 	}
 	for _, l := range spill {
-		d.spill(l, src, now)
+		d.spill(l, src)
 	}
 }
 
-// spill makes rows of what waits in a lane and came from src. Flights whose bodies fit no row stay: for them memory is the only place.
-func (d *Dispatcher) spill(l *lane, src *source, now time.Time) {
+// spill makes rows of the first tries that wait in a lane and came from src. Those whose bodies fit no row
+// stay: they can only be in memory.
+func (d *Dispatcher) spill(l *lane, src *source) {
 	l.mu.Lock()
-	waits := l.fresh.len() > 0
+	waits := l.firstTries() > 0
 	l.mu.Unlock()
 	if !waits {
 		return
 	}
-	if d.holds(l) {
-		l.limited(now)
+	if d.blocks(l) {
+		l.limited()
 		return
 	}
 	maxBody := d.Queue.MaxBody()
-	taken := l.takeFresh(func(f *flight) bool { return f.origin.src == src && len(f.delivery.Body) <= maxBody })
+	taken := l.takeFirst(func(f *flight) bool { return f.origin.src == src && len(f.delivery.Body) <= maxBody })
 	for _, f := range taken {
 		f.shelve(0, delivery.ReasonSpill)
 	}

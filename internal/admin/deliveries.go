@@ -1,0 +1,171 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
+)
+
+// DeliveryView is a delivery in a list.
+type DeliveryView struct {
+	ID         uint64     `json:"id"` // the row's number
+	WebhookID  string     `json:"webhook_id"`
+	RuleID     int32      `json:"rule_id"`
+	Kind       string     `json:"kind"`
+	State      string     `json:"state"`
+	Reason     string     `json:"reason"`
+	Attempts   int        `json:"attempts"`
+	LastStatus int        `json:"last_status"` // 0 where no answer came
+	EventType  string     `json:"event_type"`
+	EventID    string     `json:"event_id"`
+	EventTime  *time.Time `json:"event_time"` // null where it is not known
+	DueAt      *time.Time `json:"due_at"`     // null for a delivery that has ended
+	BodySize   int64      `json:"body_size"`  // bytes; 0 where the body was not kept
+	CreatedAt  time.Time  `json:"created_at"`
+	UpdatedAt  time.Time  `json:"updated_at"`
+}
+
+// DeliveryDetail is a delivery with its attempts.
+type DeliveryDetail struct {
+	DeliveryView
+
+	Claims     int           `json:"claims"`
+	Format     string        `json:"format"`
+	Body       *string       `json:"body,omitempty"` // if asked for; what is not UTF-8 becomes U+FFFD
+	AttemptLog []AttemptView `json:"attempt_log"`
+}
+
+// LoggedDelivery is a delivery without a row, as far as the attempt log knows it.
+type LoggedDelivery struct {
+	ID         *uint64       `json:"id"` // null: there is no row
+	WebhookID  string        `json:"webhook_id"`
+	RuleID     int32         `json:"rule_id"`
+	Kind       string        `json:"kind"`
+	State      *string       `json:"state"` // null: only rows have one
+	EventType  string        `json:"event_type"`
+	AttemptLog []AttemptView `json:"attempt_log"`
+}
+
+// AttemptView is one attempt of a delivery.
+type AttemptView struct {
+	Number     int       `json:"number"` // counts from 1 again after a replay
+	At         time.Time `json:"at"`
+	Status     int       `json:"status"` // 0 where no answer came
+	Error      string    `json:"error"`  // why no answer came, or only a part of it; else empty
+	DurationMS int64     `json:"duration_ms"`
+	Response   *string   `json:"response,omitempty"` // if asked for; the beginning of the answer's body
+}
+
+// DeliveryList is a part of the list of deliveries.
+type DeliveryList struct {
+	Deliveries []DeliveryView
+	More       bool   // the list goes on after the limit
+	Note       string // what to know about the selected event, or empty
+}
+
+// Deliveries lists up to limit deliveries, the last changed first. The limit is from 1 to 10,000.
+func (a *Admin) Deliveries(ctx context.Context, s Selection, limit int) (*DeliveryList, error) {
+	if err := checkLimit(limit); err != nil {
+		return nil, err
+	}
+	r, err := a.resolve(ctx, &s)
+	if err != nil {
+		return nil, err
+	}
+	found, more, err := a.o.Store.List(ctx, r.Filter, limit)
+	if err != nil {
+		return nil, err
+	}
+	list := &DeliveryList{Deliveries: make([]DeliveryView, len(found)), More: more, Note: r.note}
+	for i := range found {
+		list.Deliveries[i] = viewDelivery(&found[i])
+	}
+	return list, nil
+}
+
+func viewDelivery(row *store.Summary) DeliveryView {
+	return DeliveryView{
+		ID: row.RowID, WebhookID: row.ID.String(), RuleID: row.RuleID, Kind: row.Kind.String(), State: row.State.String(),
+		Reason: string(row.Reason), Attempts: row.Attempts, LastStatus: row.LastStatus, EventType: row.EventType,
+		EventID: row.EventID, EventTime: orNull(row.EventTime), DueAt: orNull(row.DueAt), BodySize: row.BodySize,
+		CreatedAt: row.CreatedAt, UpdatedAt: row.UpdatedAt,
+	}
+}
+
+// Delivery returns one delivery with its attempts: detail where it has a row, else logged, with
+// what the attempt log knows. Bodies and responses hold learners' data and are only in it with
+// bodies. A delivery with neither row nor attempts is a *NotFoundError.
+func (a *Admin) Delivery(ctx context.Context, ref DeliveryRef, bodies bool) (detail *DeliveryDetail, logged *LoggedDelivery, err error) {
+	row, found, err := a.find(ctx, ref)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !found {
+		logged, err = a.loggedDelivery(ctx, ref, bodies)
+		return nil, logged, err
+	}
+	detail = &DeliveryDetail{DeliveryView: viewDelivery(&row), Claims: row.Claims, Format: row.Format.String()}
+	if bodies {
+		whole, _, err := a.o.Store.Get(ctx, row.ID) // if it is gone by now, there is no body to show
+		if err != nil {
+			return nil, nil, err
+		}
+		detail.Body = validText(whole.Body)
+	}
+	attempts, err := a.o.Store.Attempts(ctx, row.ID)
+	if err != nil {
+		return nil, nil, err
+	}
+	detail.AttemptLog = viewAttempts(attempts, bodies)
+	return detail, nil, nil
+}
+
+// loggedDelivery looks for the attempts of a delivery without a row. They know only its webhook-id.
+func (a *Admin) loggedDelivery(ctx context.Context, ref DeliveryRef, bodies bool) (*LoggedDelivery, error) {
+	var attempts []delivery.Attempt
+	if ref.Row == 0 {
+		var err error
+		if attempts, err = a.o.Store.Attempts(ctx, ref.ID); err != nil {
+			return nil, err
+		}
+	}
+	if len(attempts) == 0 {
+		return nil, &NotFoundError{Reason: fmt.Sprintf("there is no row of delivery %s, and no attempt is logged: "+
+			"rows are only of deliveries that did not end at their first try, and are removed some time after their end; "+
+			"attempts without a row are logged with WEBHOOK_DISPATCHER_ATTEMPT_LOG=all, and where they failed or a webfilter "+
+			"stopped the event", ref)}
+	}
+	first := &attempts[0]
+	return &LoggedDelivery{
+		WebhookID: ref.ID.String(), RuleID: first.RuleID, Kind: first.Kind.String(), EventType: first.EventType,
+		AttemptLog: viewAttempts(attempts, bodies),
+	}, nil
+}
+
+func viewAttempts(attempts []delivery.Attempt, responses bool) []AttemptView {
+	views := make([]AttemptView, len(attempts))
+	for i := range attempts {
+		a := &attempts[i]
+		views[i] = AttemptView{Number: a.Number, At: a.At, Status: a.Status, Error: string(a.Class), DurationMS: a.Duration.Milliseconds()}
+		if responses {
+			views[i].Response = validText(a.Response)
+		}
+	}
+	return views
+}
+
+func validText(raw []byte) *string {
+	text := strings.ToValidUTF8(string(raw), "\uFFFD")
+	return &text
+}
+
+func orNull(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}

@@ -1,0 +1,186 @@
+package admin
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/replay"
+)
+
+// Replay asks for deliveries to be sent again: either those of IDs, or all that Selection selects,
+// of which States must be dead.
+type Replay struct {
+	IDs []DeliveryRef
+	Selection
+
+	// NewID sends them under new webhook-ids, which receivers take even where they have taken the
+	// old ones; so delivered ones can be selected as well. Where a row has no body any more, its
+	// event is read from the topics.
+	NewID bool
+	// Apply does it. Without, the deliveries are counted and nothing is changed.
+	Apply bool
+
+	// Counted, where set, is called with the counts before rows are changed. It is not called with
+	// NewID, where counting takes as long as doing it.
+	Counted func(*ReplayView)
+	// Searching, where set, is called with the number of events that are about to be searched for
+	// in the topics, which takes long.
+	Searching func(events int)
+}
+
+// ReplayView is the result of a replay.
+type ReplayView struct {
+	Applied      bool      `json:"applied"`       // false: the deliveries were only counted
+	Replayable   int       `json:"replayable"`    // deliveries that can be replayed
+	Replayed     int       `json:"replayed"`      // deliveries that are pending now
+	RefusedCount int       `json:"refused_count"` // deliveries that cannot be replayed
+	Refused      []Refused `json:"refused"`       // these, or some of them
+
+	Note string `json:"-"` // what to know about the selected event, or empty
+}
+
+// Refused is a delivery that cannot be replayed.
+type Refused struct {
+	Delivery string `json:"delivery"` // as it was asked for, else its webhook-id
+	Reason   string `json:"reason"`   // the text of Cause; it may name options as a Problem does
+	Cause    error  `json:"-"`        // may be a *RuleStateError or a *NotFoundError
+}
+
+func (v *ReplayView) refuse(delivery string, cause error) {
+	v.RefusedCount++
+	v.Refused = append(v.Refused, Refused{Delivery: delivery, Reason: cause.Error(), Cause: cause})
+}
+
+// Check returns what is wrong with the request, without a look at the database. Replay does so,
+// too.
+func (r *Replay) Check() error {
+	bySelection := len(r.States) > 0
+	switch {
+	case len(r.IDs) > 0 && (bySelection || r.Rule != nil || r.Event != "" || r.Since != (Moment{}) || r.Until != (Moment{})):
+		return &Problem{Reason: "write either ids or `state` dead with `rule`, `event`, `since` and `until`, not both"}
+	case len(r.IDs) > 0:
+		return nil
+	case len(r.States) != 1:
+		return &Problem{Reason: "write the ids of the deliveries to replay, or `state` dead for all that are dead"}
+	case r.States[0] == delivery.Delivered && !r.NewID:
+		return &Problem{
+			Field: "state", Reason: "a receiver drops a webhook-id that it has taken", Fix: "add `new-id` to send them under new ones",
+		}
+	case r.States[0] != delivery.Dead && r.States[0] != delivery.Delivered:
+		return &Problem{Field: "state", Reason: "only dead deliveries can be replayed, and delivered ones with `new-id`"}
+	}
+	return nil
+}
+
+// Replay counts the deliveries, and with Apply makes them pending. Deliveries that cannot be
+// replayed are in the view and do not keep the others from it. After an error the view, where there
+// is one, holds what was done before.
+func (a *Admin) Replay(ctx context.Context, r *Replay) (*ReplayView, error) {
+	if err := r.Check(); err != nil {
+		return nil, err
+	}
+	view := &ReplayView{Applied: r.Apply, Refused: []Refused{}}
+	var count func(context.Context, *Replay, *ReplayView) (func() (int, error), error)
+	switch {
+	case r.NewID:
+		return a.renew(ctx, r, view)
+	case len(r.IDs) > 0:
+		count = a.countIDs
+	default:
+		count = a.countDead
+	}
+	apply, err := count(ctx, r, view)
+	if err != nil {
+		return nil, err
+	}
+	if r.Counted != nil {
+		r.Counted(view)
+	}
+	if r.Apply && view.Replayable > 0 {
+		view.Replayed, err = apply()
+	}
+	return view, err
+}
+
+// countIDs counts the named deliveries that can be replayed and returns what replays them.
+func (a *Admin) countIDs(ctx context.Context, r *Replay, view *ReplayView) (apply func() (int, error), err error) {
+	var rows []uint64
+	seen := make(map[uint64]bool)
+	for _, ref := range r.IDs {
+		row, found, err := a.find(ctx, ref)
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case !found:
+			view.refuse(ref.String(), errNoRow)
+		case row.State == delivery.Delivered:
+			view.refuse(ref.String(), errors.New("it is delivered; add `new-id` to send it again under a new webhook-id"))
+		case row.State != delivery.Dead:
+			view.refuse(ref.String(), fmt.Errorf("it is %s", row.State))
+		case row.BodySize == 0:
+			view.refuse(ref.String(), bodyGone(row.Reason))
+		case !seen[row.RowID]:
+			seen[row.RowID] = true
+			rows = append(rows, row.RowID)
+		}
+	}
+	view.Replayable = len(rows)
+	return func() (int, error) { return a.o.Store.Replay(ctx, rows) }, nil
+}
+
+// countDead counts the selected deliveries that can be replayed and returns what replays them.
+func (a *Admin) countDead(ctx context.Context, r *Replay, view *ReplayView) (apply func() (int, error), err error) {
+	selected, err := a.ended(ctx, &r.Selection)
+	if err != nil {
+		return nil, err
+	}
+	view.Note = selected.note
+	dead, err := a.o.Store.CountDead(ctx, selected.Filter)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range dead.Examples {
+		row, found, err := a.o.Store.Summary(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		if found {
+			view.refuse(id.String(), bodyGone(row.Reason))
+		}
+	}
+	view.Replayable, view.RefusedCount = dead.Replayable, dead.Bodyless
+	return func() (int, error) { return a.o.Store.ReplayDead(ctx, selected.Filter) }, nil
+}
+
+// ended resolves a selection of deliveries that have ended. One that ends from now on, such as one
+// that is replayed and fails again, is left out.
+func (a *Admin) ended(ctx context.Context, s *Selection) (resolved, error) {
+	r, err := a.resolve(ctx, s)
+	if r.Until.IsZero() || r.Until.After(r.now) {
+		r.Until = r.now
+	}
+	return r, err
+}
+
+var errNoRow = errors.New("there is no such row")
+
+func bodyGone(reason delivery.Reason) error {
+	return fmt.Errorf("its body was not kept (%s)", reason)
+}
+
+// newReplayer returns a replayer of its own run.
+func (a *Admin) newReplayer(apply bool) (*replay.Replayer, error) {
+	decoder, err := a.o.Decoder()
+	if err != nil {
+		return nil, err
+	}
+	o := replay.Options{
+		Log: a.o.Log, Decoder: decoder, Rows: a.o.Store, Records: a.o.Store, AllTopics: a.o.AllTopics, Apply: apply,
+	}
+	_, _ = rand.Read(o.Run[:]) // it never fails
+	return replay.New(o)
+}
