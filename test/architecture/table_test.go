@@ -63,7 +63,7 @@ var table = []row{
 	{
 		pkg: "internal/rule",
 		ours: []string{
-			"internal/delivery", "internal/expression", "internal/payload", "internal/suggest", "pkg/event", "pkg/signature", "schema",
+			"internal/delivery", "internal/expression", "internal/payload", "internal/secret", "internal/suggest", "pkg/event", "pkg/signature", "schema",
 		},
 		others: []string{prometheus, xnet},
 	},
@@ -86,11 +86,11 @@ var table = []row{
 	},
 	{pkg: "internal/egress", others: []string{xnet}, guarded: []string{"net/http"}},
 	{
-		pkg: "internal/sender", ours: []string{"internal/delivery", "internal/egress", "internal/payload", "internal/rule", "pkg/signature"},
+		pkg: "internal/sender", ours: []string{"internal/delivery", "internal/egress", "internal/payload", "internal/rule", "pkg/event", "pkg/signature"},
 		others: []string{resty, prometheus, xnet, oauth2}, guarded: []string{"net/http"},
 	},
 	{
-		pkg: "internal/store", ours: []string{"internal/delivery", "internal/dsn", "internal/rule", "schema"},
+		pkg: "internal/store", ours: []string{"internal/delivery", "internal/dsn", "internal/rule", "pkg/event", "schema"},
 		others: []string{gorm, driver, goose, prometheus}, guarded: []string{"database/sql"},
 	},
 
@@ -117,7 +117,15 @@ var table = []row{
 	},
 	{
 		pkg: "internal/webfilter/stage", ours: []string{"internal/delivery", "internal/inflight", "internal/payload", "internal/webfilter"},
-		others: []string{prometheus, xtime},
+		others: []string{prometheus},
+	},
+	{
+		pkg: "internal/intake",
+		ours: []string{
+			"internal/bus", "internal/decode", "internal/delivery", "internal/dispatch", "internal/payload", "internal/plan", "internal/rule",
+			"internal/store",
+		},
+		others: []string{prometheus},
 	},
 
 	// The operations of an operator, for the command line, the API and the console. It knows no flags and no HTTP.
@@ -127,14 +135,6 @@ var table = []row{
 			"internal/decode", "internal/delivery", "internal/payload", "internal/replay", "internal/rule", "internal/store",
 			"internal/suggest", "internal/webfilter", "pkg/event", "schema",
 		},
-	},
-	{
-		pkg: "internal/intake",
-		ours: []string{
-			"internal/bus", "internal/decode", "internal/delivery", "internal/dispatch", "internal/payload", "internal/plan", "internal/rule",
-			"internal/store",
-		},
-		others: []string{prometheus, xtime},
 	},
 
 	// What puts it all together.
