@@ -46,11 +46,15 @@ func label(l delivery.Lane) string {
 
 // command returns a command for a rule, such as "rules set 7 --resume".
 func command(name string, l delivery.Lane, flags string) string {
-	text := fmt.Sprintf("rules %s %d", name, l.RuleID)
+	return fmt.Sprintf("rules %s %d", name, l.RuleID) + kindArgument(l) + flags
+}
+
+// kindArgument returns the flag that a command needs for a rule of this kind, with a space before it, or an empty text.
+func kindArgument(l delivery.Lane) string {
 	if l.Kind == delivery.KindEvent {
-		text += " --kind webfilter"
+		return " --kind webfilter"
 	}
-	return text + flags
+	return ""
 }
 
 // ruleEntry is a row of one of the plugin's tables with what became of it.

@@ -100,7 +100,7 @@ const (
 func withEarlier(document string, w rule.Window, now time.Time) (string, error) {
 	d, err := rule.ParseDocument(document)
 	if err != nil {
-		return "", fmt.Errorf("%w: write them anew with rules set", err)
+		return "", fmt.Errorf("%w: replace its options first", err)
 	}
 	d.Earlier = slices.DeleteFunc(append(d.Earlier, w), func(w rule.Window) bool { return now.Sub(w.Until) > keepEarlier })
 	slices.SortStableFunc(d.Earlier, func(a, b rule.Window) int { return a.From.Compare(b.From) })
@@ -116,8 +116,8 @@ func withEarlier(document string, w rule.Window, now time.Time) (string, error) 
 }
 
 // SetEnabled switches the rule of a lane on or off: in its option while it is adopted, else in the plugin's table, where its row's modified
-// moves on as Django does it. An adopted rule whose row somebody has enabled for the plugin has two switches, and is refused. A rule that
-// is not there makes a *NoRuleError. It needs an account that may UPDATE the plugin's tables.
+// moves on as Django does it. An adopted rule whose row somebody has enabled for the plugin has two switches, and makes a *ContestedError. A
+// rule that is not there makes a *NoRuleError. It needs an account that may UPDATE the plugin's tables.
 func (s *Store) SetEnabled(ctx context.Context, lane delivery.Lane, on bool) (Switched, error) {
 	to := switching{verb: "disable", stands: "already disabled"}
 	if on {
@@ -128,15 +128,22 @@ func (s *Store) SetEnabled(ctx context.Context, lane delivery.Lane, on bool) (Sw
 		case !o.Adopted():
 			row.Enabled = on
 		case row.Enabled:
-			kind := kindFlag(lane)
-			return fmt.Errorf("it is adopted, and somebody has enabled its row for the plugin, too: run rules adopt %d%s, or rules release %d%s, "+
-				"first", row.ID, kind, row.ID, kind)
+			return &ContestedError{lane}
 		default:
 			o.Enabled = on
 		}
 		return nil
 	}
 	return s.switchRule(ctx, lane, to)
+}
+
+// ContestedError says that both the dispatcher and the plugin have a rule: it is adopted, and somebody has enabled
+// its row since. It has to be adopted again, or released, before it is switched.
+type ContestedError struct{ Lane delivery.Lane }
+
+// Error implements error.
+func (e *ContestedError) Error() string {
+	return "it is adopted, and somebody has enabled its row for the plugin, too"
 }
 
 // switching is a change of a rule's switch and of whose the rule is.

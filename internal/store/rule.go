@@ -79,14 +79,6 @@ func named(lane delivery.Lane) string {
 	return fmt.Sprintf("%s rule %d", kind, lane.RuleID)
 }
 
-// kindFlag returns what commands need beside the id of a lane's rule.
-func kindFlag(lane delivery.Lane) string {
-	if lane.Kind == delivery.KindEvent {
-		return " --kind webfilter"
-	}
-	return ""
-}
-
 // ruleOf reads the row of a lane's rule. Without a lock clause it locks nothing, and the account need not be one that may write there.
 func ruleOf(ctx context.Context, tx *sql.Tx, lane delivery.Lane, lock string) (rule.Row, error) {
 	table, err := ruleTable(lane)
@@ -107,7 +99,7 @@ type NoRuleError struct{ Lane delivery.Lane }
 
 // Error implements error.
 func (e *NoRuleError) Error() string {
-	return fmt.Sprintf("there is no %s; see rules list%s", named(e.Lane), kindFlag(e.Lane))
+	return "there is no " + named(e.Lane)
 }
 
 func isNoRule(err error) bool {
