@@ -118,7 +118,7 @@ func TestStopWithoutDatabase(t *testing.T) {
 	w.waitCommitted(0, 1)
 	w.gate.setShut(true)
 	d.stop()
-	wait(t, "the end of the drain", func() (bool, string) { return w.log.find("bus: generation has ended") != "", "draining" })
+	wait(t, "the end of the drain", func() (bool, string) { return w.log.find("generation has ended") != "", "draining" })
 	rec.CloseClientConnections() // or the requests are waited for
 	d.end()
 	if at := w.committed(0); at != 1 {

@@ -1,6 +1,7 @@
 package bus
 
-// Range is a part of one partition's log: the records from From to before To. There need not be a record at each position in between.
+// Range is a part of one partition's log: the records from From to before To. There need not be a
+// record at each position in between.
 type Range struct {
 	Topic     string
 	Partition int

@@ -6,7 +6,7 @@ import (
 	"github.com/twmb/avro"
 )
 
-// dates is a tree of the paths at which datetimes stand. The nil tree has none.
+// dates is a tree of the paths of datetimes. The nil tree has none.
 type dates struct {
 	here  bool
 	below map[string]*dates
@@ -43,7 +43,8 @@ func (d *dates) at(part string) *dates {
 	return d.below[part]
 }
 
-// compiler turns a schema into nodes. A type that stands at several places becomes one node for each set of datetimes below it.
+// compiler turns a schema into nodes. A type used in several places becomes one node for each set
+// of datetimes below it.
 type compiler struct {
 	schema *Schema
 	done   map[compiled]*node
@@ -60,7 +61,7 @@ var simple = map[string]op{
 	"string": opString,
 }
 
-// node compiles n. Logical types are ignored: the platform writes none, and the value on the wire is what counts.
+// node compiles n. It ignores logical types: the platform writes none.
 func (c *compiler) node(n *avro.SchemaNode, namespace string, d *dates) (*node, error) {
 	def, err := c.schema.definition(n, namespace)
 	if err != nil {
@@ -125,11 +126,11 @@ func (c *compiler) add(parent *node, n *avro.SchemaNode, namespace string, d *da
 	return err
 }
 
-// manyBytes is where adding up ends, so that no sum overflows.
+// manyBytes caps sums so that none overflows.
 const manyBytes = 1 << 30
 
-// least works out how few bytes a value of n can take. A type within itself counts as none, which errs on the safe side:
-// the bound that follows only gets weaker.
+// least returns the least number of bytes that a value of n can take. A type within itself counts
+// as none, which is safe: it only weakens the bound.
 func (n *node) least() int {
 	if n.min >= 0 {
 		return n.min

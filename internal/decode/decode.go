@@ -1,12 +1,13 @@
-// Package decode turns records of the bus into events: the envelope from the headers, the data from an Avro value and the schema that its
-// writer used.
+// Package decode turns records of the bus into events: the envelope from the headers, the data from
+// an Avro value and the schema that its writer used.
 //
-// It holds what all buses have in common. Where the schema comes from differs, so each way has a package of its own that implements
-// Decoder, such as decode/confluent, which asks a registry for it.
+// It holds what all buses have in common. Where the schema comes from differs, so each way has a
+// package of its own that implements Decoder, such as decode/confluent, which asks a registry for
+// it.
 //
-// The order of fields and map entries, and the values, stay as they are on the wire. A record that can never be read gives an
-// *Undecodable. No input makes it panic, and memory stays in proportion to the record. The package does not know which events are wanted
-// or what happens to the others.
+// The order of fields and map entries, and the values, stay as they are on the wire. A record that
+// can never be read gives an *Undecodable. No input makes it panic, and memory stays in proportion
+// to the record. The package does not know which events are wanted or what happens to the others.
 package decode
 
 import (
@@ -23,8 +24,8 @@ import (
 type Decoder interface {
 	// Envelope reads the headers of rec and does not touch its value. The error is an *Undecodable.
 	Envelope(rec *bus.Record) (event.Event, error)
-	// Message reads the value of rec, whose envelope is ev. It waits while something that it needs cannot be reached. The error is an
-	// *Undecodable, or says that ctx ended meanwhile.
+	// Message reads the value of rec, whose envelope is ev. It waits while something that it needs
+	// cannot be reached. The error is an *Undecodable, or says that ctx ended meanwhile.
 	Message(ctx context.Context, rec *bus.Record, ev event.Event) (*payload.Message, error)
 }
 
@@ -43,7 +44,8 @@ func NewReader(catalogue *schema.Catalogue) (*Reader, error) {
 	return &Reader{catalogue: catalogue, version: catalogue.Version(), release: catalogue.Release()}, nil
 }
 
-// Data reads a bare Avro value of rec, written with the schema writer, whose envelope is ev. The error is an *Undecodable.
+// Data reads a bare Avro value of rec, written with the schema writer, whose envelope is ev. The
+// error is an *Undecodable.
 func (r *Reader) Data(writer *Schema, value []byte, rec *bus.Record, ev event.Event) (*payload.Message, error) {
 	p, err := writer.plan(r.catalogue, ev.Type)
 	if err != nil {

@@ -72,7 +72,8 @@ func agree(v payload.Value, other any) error {
 	return nil
 }
 
-// plainPlan reads with s as for an event that the catalogue does not know: field names are kept and datetimes are not respelled.
+// plainPlan reads with s as for an event that the catalogue does not know: field names are kept and
+// datetimes are not respelled.
 func plainPlan(t testing.TB, s *Schema) *plan {
 	t.Helper()
 	p, err := s.compile("", schema.Signal{})
@@ -182,7 +183,8 @@ var oddValues = map[string][]any{
 	},
 }
 
-// FuzzDecode feeds any bytes to all schemas: nothing panics, and what is decoded is what the library decodes.
+// FuzzDecode feeds any bytes to all schemas: nothing panics, and what is decoded is what the
+// library decodes.
 func FuzzDecode(f *testing.F) {
 	texts := []string{}
 	for _, name := range []string{"everything", "recursive", "scopes", "empty items", "reference behind"} {

@@ -28,17 +28,18 @@ var headerNames = [headerCount]string{
 	"ce_type", "ce_id", "ce_source", "ce_time", "ce_minorversion", "sourcehost", "sourcelib",
 }
 
-// headerTraceparent is not the platform's: a tracing library may add it.
+// headerTraceparent does not come from the platform, but a tracing library may add it.
 const headerTraceparent = "traceparent"
 
-// Bounds of the envelope's headers in bytes; the platform's are far shorter. Type and id have to fit their columns.
+// Bounds of the headers of the envelope, in bytes; those of the platform are far shorter. Type and
+// id must fit their columns.
 const (
 	maxHeader = 1024
 	maxKey    = 191
 )
 
-// Envelope reads the headers of rec without touching its value. Headers that are missing get defaults: the record's
-// time, minor version 0, empty source and host, the catalogue's version of openedx-events. The error is an *Undecodable.
+// Envelope implements Decoder. Missing headers get defaults: the record's time, minor version 0,
+// empty source and host, the catalogue's version of openedx-events.
 func (r *Reader) Envelope(rec *bus.Record) (event.Event, error) {
 	var texts [headerCount]string
 	var seen [headerCount]bool
@@ -57,7 +58,7 @@ func (r *Reader) Envelope(rec *bus.Record) (event.Event, error) {
 		}
 		name := headerNames[at]
 		if seen[at] {
-			return event.Event{}, NewUndecodable(ReasonRepeatedHeader, "header "+name+" stands more than once")
+			return event.Event{}, NewUndecodable(ReasonRepeatedHeader, "header "+name+" appears more than once")
 		}
 		seen[at] = true
 		limit := maxHeader
@@ -89,21 +90,21 @@ func (r *Reader) Envelope(rec *bus.Record) (event.Event, error) {
 	if text := texts[headerTime]; text != "" {
 		at, ok := parseTime(text)
 		if !ok {
-			return event.Event{}, NewUndecodable(ReasonBadHeader, "header ce_time is no ISO 8601 time with an offset")
+			return event.Event{}, NewUndecodable(ReasonBadHeader, "header ce_time is not an ISO 8601 time with an offset")
 		}
 		ev.Time = at
 	}
 	if text := texts[headerMinorVersion]; text != "" {
 		n, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
 		if err != nil {
-			return event.Event{}, NewUndecodable(ReasonBadHeader, "header ce_minorversion is no integer")
+			return event.Event{}, NewUndecodable(ReasonBadHeader, "header ce_minorversion is not an integer")
 		}
 		ev.MinorVersion = n
 	}
 	if text := texts[headerSourceLib]; text != "" {
 		lib, ok := r.sourceLib(text)
 		if !ok {
-			return event.Event{}, NewUndecodable(ReasonBadHeader, "header sourcelib is no version: want integers joined by dots")
+			return event.Event{}, NewUndecodable(ReasonBadHeader, "header sourcelib is not a version: want integers joined by dots")
 		}
 		ev.SourceLib = lib
 	}
@@ -113,7 +114,7 @@ func (r *Reader) Envelope(rec *bus.Record) (event.Event, error) {
 	return ev, nil
 }
 
-// sourceLib reads a dotted version. The catalogue's own, by far the most frequent, is shared.
+// sourceLib reads a dotted version. The one of the catalogue, by far the most frequent, is shared.
 func (r *Reader) sourceLib(text string) ([]int64, bool) {
 	if text == r.release {
 		return r.version, true
@@ -129,8 +130,8 @@ func (r *Reader) sourceLib(text string) ([]int64, bool) {
 	return numbers, true
 }
 
-// validTraceparent tells whether s is a traceparent of the W3C Trace Context: two digits of version, 32 of trace, 16 of
-// parent, two of flags. What a later version may add behind them is not known here.
+// validTraceparent reports whether s is a traceparent of the W3C Trace Context: two digits of
+// version, 32 of trace, 16 of parent, two of flags. Additions of later versions are not accepted.
 func validTraceparent(s string) bool {
 	if len(s) != 2+1+32+1+16+1+2 {
 		return false

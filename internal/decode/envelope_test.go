@@ -138,8 +138,8 @@ func TestEnvelopeUndecodable(t *testing.T) {
 	}
 }
 
-// The wanted moments are those that Python 3.12's datetime.fromisoformat gives, "" where it fails or gives no offset. What
-// it takes by oversight alone is refused, with a comment.
+// The wanted moments are those that Python 3.12's datetime.fromisoformat gives, "" where it fails
+// or gives no offset. What it takes by oversight alone is refused, with a comment.
 func TestParseTime(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{

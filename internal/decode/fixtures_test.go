@@ -22,7 +22,8 @@ type exchange struct {
 	Form struct{ Body string } `json:"form"`
 }
 
-// parityFixture is an event that the real plugin sent, with the record that the real producer wrote for it.
+// parityFixture is an event that the real plugin sent, with the record that the real producer wrote
+// for it.
 type parityFixture struct {
 	name      string
 	Event     string   `json:"event"`
@@ -126,7 +127,8 @@ func (f *wireFixture) record() *bus.Record {
 
 var recordTime = time.Date(2030, 1, 2, 3, 4, 5, 678_000_000, time.UTC)
 
-// prefixSize is what the records of the fixtures have in front of the Avro value; see decode/confluent.
+// prefixSize is what the records of the fixtures have in front of the Avro value; see
+// decode/confluent.
 const prefixSize = 5
 
 // oneSchema is a decoder with the same schema for every record.

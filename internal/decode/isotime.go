@@ -2,9 +2,10 @@ package decode
 
 import "time"
 
-// parseTime reads what Python's datetime.isoformat() writes for a moment with an offset, and what datetime.fromisoformat()
-// reads beside it in the extended format: any one character between date and time, minutes or seconds left out, a
-// comma for the point, fractions of any length (cut to microseconds), Z. The moment is returned in UTC.
+// parseTime reads what Python's datetime.isoformat() writes for a moment with an offset, and what
+// else datetime.fromisoformat() reads in the extended format: any one character between date and
+// time, no minutes or seconds, a comma as the decimal point, fractions of any length (cut to
+// microseconds), Z. It returns the moment in UTC.
 func parseTime(s string) (time.Time, bool) {
 	sc := isoScanner{text: s}
 	year := sc.digits(4)

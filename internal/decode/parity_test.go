@@ -10,19 +10,22 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
 
-// reordered are the fixtures whose body over the bus cannot have the bytes of the body in process: the producer writes the
-// keys of maps sorted, so the order that the sending code gave them is lost before the record exists. The value says which
-// maps those are; with them in the record's order everything is equal.
+// reordered are the fixtures whose body over the bus cannot have the bytes of the body in process:
+// the producer writes the keys of maps sorted, so the order that the sending code gave them is lost
+// before the record exists. The value says which maps those are; with them in the record's order
+// everything is equal.
 var reordered = map[string][]string{
 	"event_FORUM_RESPONSE_COMMENT_CREATED__full": {"discussion", "options"},
 	"event_FORUM_THREAD_CREATED__full":           {"discussion", "options"},
 	"event_USER_NOTIFICATION_REQUESTED__full":    {"context"},
 }
 
-// notOnBus are the events that never become records: one of their fields is a file, so the producer has no schema for them.
+// notOnBus are the events that never become records: one of their fields is a file, so the producer
+// has no schema for them.
 var notOnBus = []string{"COURSE_CERTIFICATE_CONFIG_CHANGED", "COURSE_CERTIFICATE_CONFIG_DELETED"}
 
-// Every captured event, decoded from its record, has the body that the plugin sent in process, byte for byte.
+// Every captured event, decoded from its record, has the body that the plugin sent in process, byte
+// for byte.
 func TestParity(t *testing.T) {
 	t.Parallel()
 	catalogue, err := schema.LoadCatalogue()
@@ -68,8 +71,8 @@ func TestParity(t *testing.T) {
 	}
 }
 
-// checkNotOnBus checks what can be: the catalogue knows that no record can come, and the encoders make the captured form
-// out of the captured JSON.
+// checkNotOnBus checks what can be: the catalogue knows that no record can come, and the encoders
+// make the captured form out of the captured JSON.
 func checkNotOnBus(t *testing.T, f *parityFixture, signal schema.Signal) {
 	t.Helper()
 	if signal.OnBus || f.Kafka != nil && len(f.Kafka.Value) > 0 {
@@ -103,7 +106,8 @@ func parsed(t *testing.T, text string) payload.Value {
 	return v
 }
 
-// sorted returns the payload v with the named maps, fields of the data class, in the order of their keys.
+// sorted returns the payload v with the named maps, fields of the data class, in the order of their
+// keys.
 func sorted(t *testing.T, v payload.Value, maps []string) payload.Value {
 	t.Helper()
 	found := 0

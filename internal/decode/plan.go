@@ -13,7 +13,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
 
-// Schema is a writer schema, compiled for each event type that is read with it. It is safe for concurrent use.
+// Schema is a writer schema, compiled for each event type that is read with it. It is safe for
+// concurrent use.
 type Schema struct {
 	root  *avro.SchemaNode
 	named map[string]*avro.SchemaNode // by full name
@@ -21,22 +22,23 @@ type Schema struct {
 	count atomic.Int64                // of plans
 }
 
-// maxPlans bounds the plans that are kept for one schema: event types come from headers, so anybody can make up more.
+// maxPlans bounds the plans kept for one schema: event types come from headers, so a producer can
+// make up any number.
 const maxPlans = 256
 
-// ParseSchema reads an Avro schema. Names need not keep to Avro's alphabet: one event type of the platform has a hyphen.
-// The error is an *Undecodable.
+// ParseSchema reads an Avro schema. Names may leave Avro's alphabet: one event type of the platform
+// has a hyphen. The error is an *Undecodable.
 func ParseSchema(text string) (*Schema, error) {
 	parsed, err := avro.Parse(text, avro.WithLaxNames(nil))
 	if err != nil {
-		return nil, NewUndecodable(ReasonBadSchema, "no Avro schema: "+err.Error())
+		return nil, NewUndecodable(ReasonBadSchema, "not an Avro schema: "+err.Error())
 	}
 	s := &Schema{root: parsed.Root(), named: make(map[string]*avro.SchemaNode)}
 	if !isRecord(s.root) {
-		return nil, NewUndecodable(ReasonBadSchema, "the schema is no record")
+		return nil, NewUndecodable(ReasonBadSchema, "the schema is not a record")
 	}
 	s.collect(s.root)
-	// Whatever cannot be compiled is found now, once, and not at every record.
+	// This finds what cannot be compiled once, now, rather than at every record.
 	if _, err := s.compile("", schema.Signal{}); err != nil {
 		return nil, err
 	}
@@ -45,9 +47,9 @@ func ParseSchema(text string) (*Schema, error) {
 
 func isRecord(n *avro.SchemaNode) bool { return n.Type == "record" || n.Type == "error" }
 
-// collect notes every definition below n by its full name.
+// collect stores every definition below n under its full name.
 func (s *Schema) collect(n *avro.SchemaNode) {
-	switch n.Type { // an attribute that its kind does not use may look like a definition, and is none
+	switch n.Type { // an unused attribute may look like a definition
 	case "enum", "fixed":
 		s.named[fullName(n)] = n
 	case "record", "error":
@@ -74,7 +76,7 @@ func fullName(n *avro.SchemaNode) string {
 	return n.Namespace + "." + name
 }
 
-// scope returns the namespace that holds for names within n.
+// scope returns the namespace of names within n.
 func scope(n *avro.SchemaNode, enclosing string) string {
 	if n.Name == "" {
 		return enclosing
@@ -85,7 +87,8 @@ func scope(n *avro.SchemaNode, enclosing string) string {
 	return n.Namespace
 }
 
-// definition returns what n refers to from within a namespace: n itself unless it is the name of another type.
+// definition returns what n refers to from within a namespace: n itself unless it is the name of
+// another type.
 func (s *Schema) definition(n *avro.SchemaNode, namespace string) (*avro.SchemaNode, error) {
 	switch n.Type {
 	case "null", "boolean", "int", "long", "float", "double", "bytes", "string", "record", "error", "enum", "fixed", "array", "map",
@@ -146,8 +149,9 @@ func (p *plan) read(value []byte) (payload.Value, error) {
 	return w.build.Object(p.classes, items), nil
 }
 
-// classPath names the class of a field's value as the plugin would: the catalogue's where it knows, otherwise by the custom of
-// openedx-events, openedx_events.<domain>.data.<record>. A field that is no record has only its own name.
+// classPath names the class of a field's value as the plugin would: as in the catalogue if it is
+// there, otherwise by the convention of openedx-events, openedx_events.<domain>.data.<record>. A
+// field that is not a record just has its own name.
 func (s *Schema) classPath(f *avro.SchemaField, namespace, eventType string, signal schema.Signal) string {
 	if signal.Kwarg == f.Name && signal.Class != "" {
 		return signal.Class
@@ -172,7 +176,7 @@ func (s *Schema) classPath(f *avro.SchemaField, namespace, eventType string, sig
 	return "openedx_events.data." + record
 }
 
-// compile makes the plan of an event type; the zero signal stands for one that the catalogue does not know.
+// compile makes the plan of an event type; the zero signal is one that the catalogue does not know.
 func (s *Schema) compile(eventType string, signal schema.Signal) (*plan, error) {
 	c := compiler{schema: s, done: make(map[compiled]*node)}
 	dates := datetimePaths(signal.Datetimes)

@@ -5,26 +5,26 @@ import (
 	"strings"
 )
 
-// Reason says, bounded, why a record can never be read; it is a metric label and a column.
+// Reason is why a record can never be read, from a bounded set: it is a metric label and a column.
 type Reason string
 
 // The reasons.
 const (
 	ReasonNoType         Reason = "no_type"         // no ce_type header, or an empty one
 	ReasonNoID           Reason = "no_id"           // no ce_id header, or an empty one
-	ReasonRepeatedHeader Reason = "repeated_header" // a header of the envelope stands more than once
+	ReasonRepeatedHeader Reason = "repeated_header" // a header of the envelope appears more than once
 	ReasonBadHeader      Reason = "bad_header"      // a header of the envelope cannot be read
 	ReasonNullValue      Reason = "null_value"      // the record has no value
 	ReasonBadMagic       Reason = "bad_magic"       // the value does not begin with a zero byte and a schema id
 	ReasonUnknownSchema  Reason = "unknown_schema"  // the registry says that the schema id does not exist
-	ReasonBadSchema      Reason = "bad_schema"      // the writer schema is no Avro record that can be used
+	ReasonBadSchema      Reason = "bad_schema"      // the writer schema is not a usable Avro record
 	ReasonCorrupt        Reason = "corrupt"         // the value does not fit its schema
-	ReasonTrailingBytes  Reason = "trailing_bytes"  // bytes are left over behind the value
+	ReasonTrailingBytes  Reason = "trailing_bytes"  // there are bytes after the value
 	ReasonInvalidUTF8    Reason = "invalid_utf8"    // a text in the value is not UTF-8
-	ReasonTooLarge       Reason = "too_large"       // the value stands for more than memory is spent on
+	ReasonTooLarge       Reason = "too_large"       // the value would take too much memory
 )
 
-// Reasons returns all reasons, for metrics that begin at zero.
+// Reasons returns all reasons, for metrics that start at zero.
 func Reasons() []Reason {
 	return []Reason{
 		ReasonNoType, ReasonNoID, ReasonRepeatedHeader, ReasonBadHeader, ReasonNullValue, ReasonBadMagic, ReasonUnknownSchema,
@@ -32,11 +32,12 @@ func Reasons() []Reason {
 	}
 }
 
-// Undecodable is the error of a record that can never be read, however often it is tried. Every other error of this package
-// means that the caller's context ended.
+// Undecodable is the error of a record that can never be read, however often it is tried. Every
+// other error of a Decoder means that the caller's context ended.
 type Undecodable struct {
 	Reason Reason
-	// Detail helps a person; it names headers, fields and offsets, holds nothing of the record's data, and is short.
+	// Detail is for people: short, with the names of headers, fields and offsets, and without the
+	// record's data.
 	Detail string
 }
 
@@ -55,10 +56,10 @@ func AsUndecodable(err error) (*Undecodable, bool) {
 	return u, ok
 }
 
-// maxDetail bounds a detail in bytes; names in it come from schemas, which anybody may have registered.
+// maxDetail bounds a detail in bytes: the names in it come from schemas, which may hold any text.
 const maxDetail = 200
 
-// NewUndecodable returns an error with a detail of at most 200 bytes; what is longer is cut.
+// NewUndecodable returns an error whose detail is cut to 200 bytes.
 func NewUndecodable(reason Reason, detail string) *Undecodable {
 	if len(detail) > maxDetail {
 		detail = strings.ToValidUTF8(detail[:maxDetail], "") + "…"

@@ -9,17 +9,17 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
 )
 
-// Limits against hostile values. None is near what the platform sends.
+// Limits against hostile values, all far above what the platform sends.
 const (
 	// maxDepth bounds nesting, as the Avro library does.
 	maxDepth = 1000
 	// maxEmptyItems bounds an array whose items may take no bytes at all, in items.
 	maxEmptyItems = 4096
-	// A value of n bytes may stand for valuesAnyway + valuesPerByte*n values: those beyond one a byte are nested records
-	// and nulls, which take none.
+	// A value of n bytes may hold valuesAnyway + valuesPerByte*n values. More than one per byte is
+	// possible because records and nulls take no bytes themselves.
 	valuesAnyway  = 4096
 	valuesPerByte = 8
-	// firstItems is how many items are made room for before any has been read.
+	// firstItems is how many items room is made for before any has been read.
 	firstItems = 16
 )
 
@@ -43,7 +43,8 @@ const (
 	opUnion
 )
 
-// node is one part of a compiled schema. Nodes refer to each other in circles where the schema is recursive.
+// node is one part of a compiled schema. Nodes of a recursive schema refer to each other in
+// circles.
 type node struct {
 	op       op
 	keys     []string // a record's field names, an enum's symbols
@@ -194,7 +195,7 @@ type fieldError struct {
 func (e *fieldError) Error() string { return e.path + ": " + e.err.Error() }
 func (e *fieldError) Unwrap() error { return e.err }
 
-// maxPath bounds a path in an error: a recursive schema has no longest one.
+// maxPath bounds a path in an error: in a recursive schema it could have any length.
 const maxPath = 100
 
 // inField puts the name of a field before the path in err.
@@ -271,7 +272,7 @@ func (w *walker) block() (int64, error) {
 	if err != nil || count >= 0 {
 		return count, err
 	}
-	if _, err := w.long(); err != nil { // the block's size in bytes, for those who skip it
+	if _, err := w.long(); err != nil { // the size of the block in bytes, not needed
 		return 0, err
 	}
 	if count = -count; count < 0 {
@@ -328,8 +329,8 @@ func (w *walker) str() (string, error) {
 	return s, err
 }
 
-// pythonDatetime turns what isoformat() wrote into what str() would have: a space for the T. What does not look like that
-// stays as it is.
+// pythonDatetime turns what isoformat() wrote into what str() would write: a space instead of the
+// T. Other texts stay as they are.
 func pythonDatetime(s string) string {
 	const pattern = "dddd-dd-ddTdd:dd:dd"
 	if len(s) < len(pattern) {

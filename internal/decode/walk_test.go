@@ -165,7 +165,8 @@ func TestUnknownEventTypes(t *testing.T) {
 	}
 }
 
-// A known event with a schema of another release: the class is the catalogue's, new fields stay where they are.
+// A known event with a schema of another release: the class is the catalogue's, new fields stay
+// where they are.
 func TestKnownEventWithAnotherSchema(t *testing.T) {
 	t.Parallel()
 	schemaText := `{"type":"record","name":"CloudEvent","namespace":"n","fields":[
@@ -228,7 +229,8 @@ func TestRepeatedMapKeys(t *testing.T) {
 	}
 }
 
-// Event types come from headers: a schema keeps no more plans than the limit, and still reads all of them.
+// Event types come from headers: a schema keeps no more plans than the limit, and still reads all
+// of them.
 func TestPlansAreBounded(t *testing.T) {
 	t.Parallel()
 	s := mustSchema(t, one(`"long"`))

@@ -37,8 +37,8 @@ func registered(t *testing.T, file string) map[uint32]string {
 	return schemas
 }
 
-// Every record that went through a real Kafka is decoded with the schema that a real registry gave, with all values, their
-// order and their size as another reader saw them.
+// Every record that went through a real Kafka is decoded with the schema that a real registry gave,
+// with all values, their order and their size as another reader saw them.
 func TestWire(t *testing.T) {
 	t.Parallel()
 	catalogue, err := schema.LoadCatalogue()

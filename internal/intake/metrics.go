@@ -4,6 +4,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/metric"
 )
 
 type metrics struct {
@@ -28,13 +29,5 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	for _, reason := range decode.Reasons() {
 		m.undecodable.WithLabelValues(string(reason))
 	}
-	if reg == nil {
-		return m, nil
-	}
-	for _, c := range []prometheus.Collector{events, m.undecodable} {
-		if err := reg.Register(c); err != nil {
-			return nil, err
-		}
-	}
-	return m, nil
+	return m, metric.Register(reg, events, m.undecodable)
 }

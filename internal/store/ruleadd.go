@@ -52,7 +52,7 @@ func (s *Store) addRule(
 	option func(id int32, created time.Time) (*rule.Option, error),
 ) (id int32, err error) {
 	if n := utf8.RuneCountInString(row.Event); n > maxEvent || !utf8.ValidString(row.Event) {
-		return 0, fmt.Errorf("%s: the event %q has %d characters, the column takes %d", what, valid(shorten(row.Event, 60)), n, maxEvent)
+		return 0, fmt.Errorf("%s: the event %q has %d characters, the column takes %d", what, valid(delivery.Cut(row.Event, 60)), n, maxEvent)
 	}
 	if err := fitsURL("URL", row.URL); err != nil {
 		return 0, fmt.Errorf("%s: %w", what, err)

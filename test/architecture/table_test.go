@@ -75,7 +75,7 @@ var table = []row{
 
 	// One side of the world each.
 	{pkg: "internal/config", ours: []string{"internal/delivery", "internal/dsn", "internal/secret", "internal/suggest", "pkg/signature"}, others: []string{kong, yaml}},
-	{pkg: "internal/bus/kafka", ours: []string{"internal/bus"}, others: []string{kafka, prometheus, xsync}},
+	{pkg: "internal/bus/kafka", ours: []string{"internal/bus"}, others: []string{kafka, prometheus}},
 	{
 		pkg: "internal/decode", ours: []string{"internal/bus", "internal/payload", "pkg/event", "schema"}, others: []string{avro},
 	},
@@ -107,7 +107,6 @@ var table = []row{
 		pkg: "internal/replay",
 		ours: []string{
 			"internal/bus", "internal/decode", "internal/delivery", "internal/payload", "internal/plan", "internal/rule", "internal/store",
-			"schema",
 		},
 	},
 	{pkg: "internal/queue", ours: []string{"internal/delivery"}, others: []string{prometheus, xsync}},
@@ -118,7 +117,15 @@ var table = []row{
 	},
 	{
 		pkg: "internal/webfilter/stage", ours: []string{"internal/delivery", "internal/inflight", "internal/payload", "internal/webfilter"},
-		others: []string{prometheus, xtime},
+		others: []string{prometheus},
+	},
+	{
+		pkg: "internal/intake",
+		ours: []string{
+			"internal/bus", "internal/decode", "internal/delivery", "internal/dispatch", "internal/payload", "internal/plan", "internal/rule",
+			"internal/store",
+		},
+		others: []string{prometheus},
 	},
 
 	// The operations of an operator, for the command line, the API and the console. It knows no flags and no HTTP.
@@ -128,14 +135,6 @@ var table = []row{
 			"internal/decode", "internal/delivery", "internal/payload", "internal/replay", "internal/rule", "internal/store",
 			"internal/suggest", "internal/webfilter", "pkg/event", "schema",
 		},
-	},
-	{
-		pkg: "internal/intake",
-		ours: []string{
-			"internal/bus", "internal/decode", "internal/delivery", "internal/dispatch", "internal/payload", "internal/plan", "internal/rule",
-			"internal/store",
-		},
-		others: []string{prometheus, xtime},
 	},
 
 	// What puts it all together.

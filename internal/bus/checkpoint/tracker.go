@@ -1,12 +1,12 @@
-// Package offset keeps the watermark of one partition: the position up to which everything has been settled, and which
-// may therefore be committed.
+// Package checkpoint keeps the watermark of a partition: the offset up to which everything has been
+// settled, and which may therefore be committed.
 //
-// The watermark is over the records that were fetched, in their order, and not over consecutive numbers: compaction and
-// transaction markers leave gaps, and a tracker that waited for a number that does not exist would never move again. A
-// record may be settled long after later ones; the watermark stays at the oldest that is not.
+// The watermark is over the records that were read, in their order, and not over consecutive
+// numbers: compaction and transaction markers leave gaps. A record may be settled long after later
+// ones; the watermark stays at the oldest that is not settled.
 //
-// The package knows nothing of Kafka, of what a record is, or of when a commit is made. It holds no goroutine and calls
-// nothing back.
+// The package knows nothing of Kafka, of what a record is, or of when a commit is made. It has no
+// goroutine and calls nothing back.
 package checkpoint
 
 import (
@@ -17,19 +17,21 @@ import (
 // Entry names one record that was added to a Tracker. It means nothing to any other Tracker.
 type Entry uint64
 
-// Tracker is the watermark of one partition during one ownership of it. A partition that comes back to the same process
-// gets a new one, so that what is settled late for the old ownership cannot move it.
+// Tracker is the watermark of one partition during one ownership of it. A partition that comes back
+// to the same process gets a new one, which records of the old ownership that are settled late
+// cannot move.
 //
-// Add, Skip and Committed belong to the one goroutine that fetches and the one that commits; Done may be called from any.
-// All methods are safe together.
+// Add, Skip and Committed belong to the one goroutine that fetches and the one that commits; Done
+// may be called from any. All methods are safe together.
 type Tracker struct {
 	mu sync.Mutex
-	// ring holds the entries first..next-1 at their number modulo its length, which is a power of two. The entry first is
-	// never done: Done moves first past everything that is.
+	// ring holds the entries first..next-1 at their number modulo its length, which is a power of
+	// two. The entry first is never done: Done moves first past everything that is.
 	ring        []slot
 	first, next Entry
 	undone      int
-	// position is where reading goes on: every offset below it was added, or holds no record for us.
+	// position is the next offset to read: every offset below it was added, or has no record for
+	// us.
 	position  int64
 	committed int64
 }
@@ -42,14 +44,15 @@ type slot struct {
 // None is the committed position of a partition that has none: no offset is negative.
 const None int64 = -1
 
-// New returns a tracker that reads from position on. Committed is the position that the group is known to have, None if
-// it has none: Watermark tells a change against it.
+// New returns a tracker that reads from position on. Committed is the position that the group is
+// known to have, None if it has none; Watermark reports changes against it.
 func New(position, committed int64) *Tracker {
 	return &Tracker{ring: make([]slot, 64), position: position, committed: committed}
 }
 
-// Add registers the record at offset as in flight. Records come in the order of their offsets; an offset below the
-// position is an error, because the watermark may have been committed beyond it already.
+// Add registers the record at offset as in flight. Records come in the order of their offsets; an
+// offset below the position is an error, because the watermark may have been committed beyond it
+// already.
 func (t *Tracker) Add(offset int64) (Entry, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -67,8 +70,8 @@ func (t *Tracker) Add(offset int64) (Entry, error) {
 	return entry, nil
 }
 
-// Done settles an entry and tells whether the watermark moved. Settling it again, or an entry that was never added,
-// changes nothing.
+// Done settles an entry and reports whether the watermark moved. Settling it again, or an entry that
+// was never added, changes nothing.
 func (t *Tracker) Done(e Entry) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -86,9 +89,9 @@ func (t *Tracker) Done(e Entry) bool {
 	return true
 }
 
-// Skip moves the position forward to next: what lies between holds no record for us (a gap, a marker, records that the
-// broker has deleted). A position that is not ahead changes nothing. It tells whether the watermark moved, which it does
-// only when nothing is in flight.
+// Skip moves the position forward to next if there is no record for us in between (a gap, a
+// marker, records that the broker has deleted). A position that is not ahead changes nothing. It
+// reports whether the watermark moved, which it does only if nothing is in flight.
 func (t *Tracker) Skip(next int64) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -107,22 +110,22 @@ func (t *Tracker) Watermark() (next int64, changed bool) {
 	return w, w != t.committed
 }
 
-// Committed says that next has been committed. The watermark itself is not touched.
+// Committed says that next has been committed. It does not change the watermark.
 func (t *Tracker) Committed(next int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.committed = next
 }
 
-// Position returns the offset from which reading goes on.
+// Position returns the next offset to read.
 func (t *Tracker) Position() int64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.position
 }
 
-// Span returns the number of records from the watermark to the head, settled ones included: what would be read again if
-// the process died now.
+// Span returns the number of records from the watermark to the last one added, including settled
+// ones: those that would be read again if the process died now.
 func (t *Tracker) Span() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -136,8 +139,8 @@ func (t *Tracker) InFlight() int {
 	return t.undone
 }
 
-// watermark is called with mu held. Below the oldest entry that is not done everything is settled or absent; with none,
-// that holds for everything below the position.
+// watermark is called with mu held. All offsets below the oldest unsettled entry are settled or
+// have no record; without such an entry, all offsets below the position.
 func (t *Tracker) watermark() int64 {
 	if t.first == t.next {
 		return t.position
@@ -147,7 +150,7 @@ func (t *Tracker) watermark() int64 {
 
 func (t *Tracker) at(e Entry) *slot { return &t.ring[int(e)&(len(t.ring)-1)] }
 
-// grow is called with mu held, when the ring is full.
+// grow is called with mu held if the ring is full.
 func (t *Tracker) grow() {
 	bigger := make([]slot, 2*len(t.ring))
 	for e := t.first; e < t.next; e++ {

@@ -220,7 +220,8 @@ func BenchmarkTrackerInOrder(b *testing.B) {
 	}
 }
 
-// BenchmarkTrackerWindow keeps 1,024 records in flight and settles each window backwards, the worst order.
+// BenchmarkTrackerWindow keeps 1,024 records in flight and settles each window backwards, the worst
+// order.
 func BenchmarkTrackerWindow(b *testing.B) {
 	tr := New(0, 0)
 	b.ReportAllocs()

@@ -9,14 +9,14 @@ import (
 	"github.com/segmentio/kafka-go"
 )
 
-// balancer is round robin over all partitions of all topics. kafka-go's begins anew with the first member for each topic, so
-// with many topics of one partition it gives all of them to the same process. The name is the protocol's standard one: only
-// the leader's arithmetic counts, so the members need not agree on it.
+// balancer is round robin over all partitions of all topics. kafka-go's starts with the first
+// member for each topic, so it would give many topics of one partition all to the same process. The
+// name is the protocol's standard one; only the leader's arithmetic counts.
 type balancer struct {
 	mu sync.Mutex
-	// counted is the number of partitions of each topic that this process saw when it assigned them as the leader, nil when it
-	// is not the leader. Comparing the cluster with this, and not with an earlier look, finds a partition that the leader's
-	// broker had not heard of yet.
+	// counted is the number of partitions of each topic that this process saw when it assigned them
+	// as the leader; nil if it is not the leader. Comparing the cluster with this, rather than with
+	// an earlier look, finds a partition that the broker did not know of yet.
 	counted map[string]int
 }
 
@@ -24,7 +24,7 @@ func (*balancer) ProtocolName() string { return "roundrobin" }
 
 func (*balancer) UserData() ([]byte, error) { return nil, nil }
 
-// AssignGroups is called in the member that is the group's leader.
+// AssignGroups assigns the partitions; the group's leader calls it.
 func (b *balancer) AssignGroups(members []kafka.GroupMember, partitions []kafka.Partition) kafka.GroupMemberAssignments {
 	members = slices.SortedFunc(slices.Values(members), func(x, y kafka.GroupMember) int { return strings.Compare(x.ID, y.ID) })
 	assigned := make(kafka.GroupMemberAssignments, len(members))
@@ -65,7 +65,8 @@ func (b *balancer) reset() {
 	b.counted = nil
 }
 
-// outdated tells whether this process assigned the partitions and the cluster has others by now.
+// outdated reports whether this process assigned the partitions and the cluster has a different
+// number of them by now.
 func (b *balancer) outdated(found *discovery) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -9,7 +9,8 @@ import (
 	"github.com/segmentio/kafka-go/protocol/fetch"
 )
 
-// fetchRequest is a fetch of one partition that also reads what kafka-go leaves out of the answer: the heads of the batches.
+// fetchRequest is a fetch of one partition that also reads what kafka-go leaves out of the answer:
+// the heads of the batches.
 type fetchRequest struct {
 	*fetch.Request
 	version int16
@@ -43,8 +44,9 @@ func (r *fetchRequest) RawExchange(rw io.ReadWriter) (protocol.Message, error) {
 	return resp, err
 }
 
-// beforeAborted returns how many bytes an answer has up to and with the number of aborted transactions, when it holds the one
-// partition that was asked for. See https://kafka.apache.org/protocol#The_Messages_Fetch.
+// beforeAborted returns how many bytes an answer has up to and with the number of aborted
+// transactions, when it holds the one partition that was asked for. See
+// https://kafka.apache.org/protocol#The_Messages_Fetch.
 func (r *fetchRequest) beforeAborted() int {
 	n := 4 + 4 + 4 + 4 + 2 + len(r.Topics[0].Topic) + 4 + 4 + 2 + 8 + 8 + 4
 	if r.version >= 5 {
@@ -90,7 +92,8 @@ func (t *tap) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// note is called with the bytes needed: first what comes before the aborted transactions, then one head after the other.
+// note is called with the bytes needed: first what comes before the aborted transactions, then one
+// head after the other.
 func (t *tap) note() {
 	if !t.inside {
 		aborted := int32(binary.BigEndian.Uint32(t.have[t.need-4:]))

@@ -7,16 +7,18 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
 )
 
-// budget is the number of bytes that the records of all partitions may hold: those that were fetched and not released,
-// and those that a running fetch may bring. Half of it is shared out evenly and is never lent, so a partition that
-// holds nothing can always fetch; the other half goes to whoever has a backlog.
+// budget is the number of bytes that the records of all partitions may take: those fetched and not
+// released, and those that a running fetch may bring. Half of it is divided evenly and never lent,
+// so a partition that holds nothing can always fetch; the other half goes to partitions with a
+// backlog.
 //
-// A broker sends a batch whole even if it is larger than what was asked for, a compressed one grows, and an event may become more
-// deliveries than its record had bytes. Such a partition is overdrawn: it neither fetches nor hands over until enough of it has
-// been released. What one batch and the deliveries of one event take is the most by which the budget is exceeded for each partition.
+// A broker sends a batch whole even if it is larger than what was asked for, a compressed batch
+// grows, and an event may become more bytes of deliveries than its record had. Such a partition is
+// overdrawn: it neither fetches nor hands over until enough has been released. Each partition
+// exceeds the budget by at most one batch and the deliveries of one event.
 type budget struct {
 	mu     sync.Mutex
-	common int64 // what is left to lend; below zero while somebody is overdrawn
+	common int64 // left to lend; negative while a partition is overdrawn
 	each   int64
 }
 
@@ -24,18 +26,19 @@ func newBudget(bytes int64, partitions int) *budget {
 	return &budget{common: bytes / 2, each: max(bytes/2/int64(max(partitions, 1)), fetchMin)}
 }
 
-// share is what one partition holds of the budget. Only give may be called from another goroutine than the partition's.
+// share is one partition's part of the budget. Only give may be called outside the partition's
+// goroutine.
 type share struct {
 	budget   *budget
 	held     atomic.Int64
 	borrowed int64 // guarded by budget.mu
-	// allowed is what may be held while records are handed over: all that was fetched, so that a batch larger than the budget passes.
-	// Only the partition's goroutine uses it.
+	// allowed is what may be held while records are handed over: all that was fetched, so that a
+	// batch larger than the budget passes. Only the partition's goroutine uses it.
 	allowed int64
 }
 
-// take reserves bytes for a fetch: with a backlog as much as fetchMax where that can be lent. It returns 0 when what is
-// held must first be released.
+// take reserves bytes for a fetch, with a backlog up to fetchMax if that much can be lent. It
+// returns 0 if some of what is held must be released first.
 func (s *share) take(backlog bool) int64 {
 	s.budget.mu.Lock()
 	defer s.budget.mu.Unlock()
@@ -55,8 +58,8 @@ func (s *share) take(backlog bool) int64 {
 	return 0
 }
 
-// overdrawn tells whether the records handed over have become more than was fetched and than the budget can give. Once they have
-// been released it no longer holds.
+// overdrawn reports whether the records handed over have become larger than what was fetched and
+// than the budget can give. It ends as records are released.
 func (s *share) overdrawn() bool {
 	if s.held.Load() <= s.allowed {
 		return false
@@ -72,7 +75,7 @@ func (s *share) overdrawn() bool {
 	return false
 }
 
-// spent replaces a reservation by the size of what came.
+// spent replaces a reservation by the size of the records that came.
 func (s *share) spent(reserved, bytes int64) {
 	s.budget.mu.Lock()
 	defer s.budget.mu.Unlock()
@@ -80,7 +83,7 @@ func (s *share) spent(reserved, bytes int64) {
 	s.settle()
 }
 
-// give returns the bytes of a released record. What was lent goes back at the partition's next take.
+// give returns the bytes of a released record. Borrowed bytes go back at the partition's next take.
 func (s *share) give(bytes int64) { s.held.Add(-bytes) }
 
 // track counts the memory of a record until it is released, and then calls released.
@@ -94,7 +97,7 @@ func (s *share) track(rec *bus.Record, memory int64, released func()) {
 	})
 }
 
-// settle is called with budget.mu held: what is held beyond the own part is borrowed.
+// settle is called with budget.mu held: bytes beyond the partition's own part are borrowed.
 func (s *share) settle() {
 	borrowed := max(s.held.Load()-s.budget.each, 0)
 	s.budget.common -= borrowed - s.borrowed

@@ -18,13 +18,13 @@ import (
 
 const (
 	dialTimeout = 5 * time.Second
-	// requestTimeout bounds a request to a broker that has stopped answering. A fetch of the largest size on a slow line
-	// has to fit in.
+	// requestTimeout bounds a request. The largest fetch on a slow line must fit in.
 	requestTimeout = 30 * time.Second
 	clientID       = "webhook-dispatcher"
 )
 
-// mechanism builds what kafka-go authenticates with. Its errors may hold the credentials, so they are not passed on.
+// mechanism returns what kafka-go authenticates with. Its errors may hold the credentials, so they
+// are not passed on.
 func mechanism(s *SASL) (sasl.Mechanism, error) {
 	if s == nil {
 		return nil, nil
@@ -50,8 +50,8 @@ func mechanism(s *SASL) (sasl.Mechanism, error) {
 	return m, nil
 }
 
-// cluster is this process's way to the brokers. close ends every connection, whatever is on its way over it: kafka-go
-// cannot interrupt a request, and a broker may have stopped answering.
+// cluster is the connections to the brokers. kafka-go cannot interrupt a request that is on its
+// way, and a broker may have stopped answering, so close ends the connections themselves.
 type cluster struct {
 	options    *Options
 	mechanism  sasl.Mechanism
@@ -69,7 +69,7 @@ func newCluster(o *Options, c *conditions) (*cluster, error) {
 	}
 	life, cut := context.WithCancel(context.Background())
 	k := &cluster{options: o, mechanism: m, conditions: c, life: life, cut: cut}
-	k.control = k.route([]string{}) // no topic at all: the transport polls the metadata of those that it is given
+	k.control = k.route([]string{}) // no topic: a transport polls the metadata of its topics
 	return k, nil
 }
 
@@ -106,14 +106,15 @@ func (c *connection) Close() error {
 	return c.Conn.Close()
 }
 
-// route is a client that finds the leaders of some topics' partitions.
+// route is a client that knows the leaders of the partitions of its topics.
 type route struct {
 	*kafka.Client
 	transport *kafka.Transport
 	topics    []string
 }
 
-// route returns a client for the topics, for all topics if topics is nil. It never asks the broker to create a topic.
+// route returns a client for the topics, for all topics if topics is nil. It never asks the broker
+// to create a topic.
 func (k *cluster) route(topics []string) *route {
 	t := &kafka.Transport{
 		Dial: k.dial, DialTimeout: dialTimeout, ClientID: clientID, MetadataTopics: topics, TLS: k.options.TLS, SASL: k.mechanism,
@@ -133,9 +134,10 @@ func (r *route) send(ctx context.Context, req kafka.Request) (kafka.Response, er
 	return resp, err
 }
 
-// steady sends a request again if its connection breaks. A broker closes a connection that has been idle for long, or whose
-// authentication has expired (connections.max.reauth.ms), and we notice at the next request. A new connection
-// authenticates anew. All requests that we send may be sent twice.
+// steady sends a request again on another connection if its connection breaks. A broker closes
+// connections that were idle for long, and those whose authentication has expired
+// (connections.max.reauth.ms) at the next request; a new connection authenticates again. All our
+// requests may be sent twice.
 type steady struct{ *kafka.Transport }
 
 // steadyTries is how often a request is sent: several idle connections may have expired together.
@@ -150,7 +152,8 @@ func (s steady) RoundTrip(ctx context.Context, addr net.Addr, req kafka.Request)
 	}
 }
 
-// connectionLost reports whether an error says that a connection broke, rather than that none could be opened.
+// connectionLost reports whether an error says that a connection broke, rather than that none could
+// be opened.
 func connectionLost(err error) bool {
 	for _, target := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE, net.ErrClosed} {
 		if errors.Is(err, target) {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"os"
 	"sync"
@@ -16,7 +15,7 @@ import (
 	"github.com/segmentio/kafka-go/protocol"
 )
 
-// The parts that can be in trouble. Readiness names them in this order.
+// The parts that can have a condition. Readiness names them in this order.
 const (
 	partTopics = "topics"
 	partMemory = "topic memory"
@@ -28,10 +27,11 @@ const (
 
 var parts = []string{partTopics, partMemory, partGroup, partStart, partFetch, partCommit}
 
-// repeatLog is the time between two log lines about the same trouble.
+// repeatLog is the time between two log lines about the same condition.
 const repeatLog = time.Minute
 
-// conditions holds what is wrong now, for readiness, and keeps a lasting failure from flooding the log.
+// conditions are the errors that hold now, for readiness. They also keep a lasting error from
+// flooding the log.
 type conditions struct {
 	log *slog.Logger
 
@@ -49,7 +49,7 @@ func newConditions(log *slog.Logger) *conditions {
 	return &conditions{log: log, now: map[string]map[string]error{}, logged: map[string]logLine{}}
 }
 
-// report says that a part is in trouble. Key tells apart what can be in trouble by itself, like two partitions.
+// report sets a condition. key separates those of one part, such as two partitions.
 func (t *conditions) report(part, key string, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -67,10 +67,10 @@ func (t *conditions) report(part, key string, err error) {
 		return
 	}
 	t.logged[part+key] = logLine{text: text, at: time.Now()}
-	t.log.Warn("bus: trouble, trying again", "part", part, "at", key, "error", err)
+	t.log.Warn("error; retrying", "part", part, "at", key, "error", err)
 }
 
-// clear says that a part works again.
+// clear ends a condition: the part works again.
 func (t *conditions) clear(part, key string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -79,10 +79,10 @@ func (t *conditions) clear(part, key string) {
 	}
 	delete(t.now[part], key)
 	delete(t.logged, part+key)
-	t.log.Info("bus: trouble is over", "part", part, "at", key)
+	t.log.Info("recovered", "part", part, "at", key)
 }
 
-// forget drops what is known of a part without saying that it works, because this process no longer looks at it.
+// forget drops a condition without saying that the part works: this process no longer uses it.
 func (t *conditions) forget(part, key string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -90,7 +90,7 @@ func (t *conditions) forget(part, key string) {
 	delete(t.logged, part+key)
 }
 
-// err returns the first trouble in the order of parts.
+// err returns the first condition in the order of parts.
 func (t *conditions) err() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -109,7 +109,7 @@ var errorClasses = []string{
 	"authorization", "connection", "corrupt", "not_leader", "other", "out_of_range", "timeout", "unknown_topic",
 }
 
-// class gives an error a name out of a bounded set.
+// class names an error, from a bounded set.
 func class(err error) string {
 	if code, ok := errors.AsType[kafka.Error](err); ok {
 		switch code {
@@ -144,30 +144,4 @@ func class(err error) string {
 		return "corrupt"
 	}
 	return "other"
-}
-
-// backoff returns growing delays, 100 ms to 5 s, each ±50 % so that replicas do not come at the same moment.
-type backoff struct{ failures int }
-
-func (b *backoff) next() time.Duration {
-	d := min(100*time.Millisecond<<min(b.failures, 6), 5*time.Second)
-	b.failures++
-	return d/2 + rand.N(d)
-}
-
-// pause waits for the next delay and tells whether ctx still holds.
-func (b *backoff) pause(ctx context.Context) bool { return sleep(ctx, b.next()) }
-
-func (b *backoff) reset() { b.failures = 0 }
-
-// sleep waits and tells whether ctx still holds.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return ctx.Err() == nil
-	}
 }

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/backoff"
 )
 
 // Consumer reads the topics of a group. New makes it, Run works.
@@ -21,7 +23,7 @@ type Consumer struct {
 	state      *topicState
 	current    current
 	looked     atomic.Bool // the cluster has answered once
-	joined     atomic.Bool // a generation knew where all its partitions start, or there was no topic yet to join for
+	joined     atomic.Bool // a generation knew where all its partitions start, or no topic existed yet
 	started    atomic.Bool
 }
 
@@ -48,9 +50,10 @@ func New(o Options) (*Consumer, error) {
 	return c, nil
 }
 
-// Ready returns nil when the brokers answer and nothing is in trouble, and otherwise what is. It needs no assignment: a
-// replica that got no partition is ready. But it needs to have joined the group once, the positions of the partitions that it
-// got then committed: what is published to a topic from then on is read, also by a new group that starts at the latest.
+// Ready returns nil if the brokers answer and no condition holds, and otherwise the first that
+// does. A replica that got no partition is ready. But it must have joined the group once, with the
+// positions of its partitions committed: events published from then on are read, even by a new
+// group that starts at the latest.
 func (c *Consumer) Ready() error {
 	if err := c.conditions.err(); err != nil {
 		return err
@@ -64,8 +67,8 @@ func (c *Consumer) Ready() error {
 	return nil
 }
 
-// Run reads until ctx ends, settles and commits what can be settled in 5 s, and leaves the group. Troubles with the brokers
-// do not end it; Ready tells them. It can be called once.
+// Run reads until ctx ends, then settles and commits what it can in 5 s and leaves the group.
+// Errors of the brokers do not end it; Ready reports them. It can be called once.
 func (c *Consumer) Run(ctx context.Context) error {
 	if !c.started.CompareAndSwap(false, true) {
 		return errors.New("bus: Run was called twice")
@@ -75,23 +78,24 @@ func (c *Consumer) Run(ctx context.Context) error {
 	running.Go(func() { m.run(ctx) })
 	defer c.cluster.close()
 	defer running.Wait()
-	var failing backoff
+	var failing backoff.Backoff
 	missing := map[string]bool{}
 	for {
 		delay := c.options.TopicPoll*4/5 + rand.N(c.options.TopicPoll*2/5)
 		if found, err := c.look(ctx); err == nil {
-			failing.reset()
+			failing.Reset()
 			c.follow(m, found, missing)
-		} else if delay = min(failing.next(), delay); ctx.Err() != nil {
+		} else if delay = min(failing.Next(), delay); ctx.Err() != nil {
 			return nil
 		}
-		if !sleep(ctx, delay) {
+		if backoff.Sleep(ctx, delay) != nil {
 			return nil
 		}
 	}
 }
 
-// look asks the cluster for topics and takes note of them. With "*" nothing may be subscribed before that is written.
+// look asks the cluster for topics and keeps track of them. With "*" no topic may be joined for
+// before that is written.
 func (c *Consumer) look(ctx context.Context) (*discovery, error) {
 	found, err := c.cluster.discover(ctx)
 	if err != nil {
@@ -114,17 +118,18 @@ func (c *Consumer) look(ctx context.Context) (*discovery, error) {
 		}
 	}
 	if len(found.absent) > 0 && !c.looked.Load() {
-		c.log.Warn("bus: topics do not exist; if their names are right, they will be read from their beginning", "topics", found.absent)
+		c.log.Warn("topics do not exist; if their names are right they will be read from their beginning", "topics", found.absent)
 	}
 	if len(found.partitions) == 0 && !c.looked.Load() {
-		c.log.Info("bus: no topic to read exists yet; waiting for one", "look_every", c.options.TopicPoll)
+		c.log.Info("no topic to read exists yet; waiting for one", "look_every", c.options.TopicPoll)
 	}
 	c.looked.Store(true)
 	return found, nil
 }
 
-// follow makes the member ask for what was found. A topic is given up only when two looks in a row do not find it: a broker
-// that has just started may not know all of them. Missing holds those that the last look did not find.
+// follow makes the member ask for the topics found. A topic is given up only when two looks in a
+// row do not find it: a broker that has just started may not know all of them. missing holds those
+// that the last look did not find.
 func (c *Consumer) follow(m *member, found *discovery, missing map[string]bool) {
 	topics := found.topics()
 	for _, t := range m.topics() {

@@ -59,7 +59,8 @@ func TestRecordsArriveAsTheyAre(t *testing.T) {
 	b.eventually("ready", func() bool { return c.Ready() == nil })
 }
 
-// The records of one fetch have its end as their time, however long the handler takes with those before; a later fetch has a later one.
+// The records of one fetch have its end as their time, however long the handler takes with those
+// before; a later fetch has a later one.
 func TestFetchedIsTheTimeOfTheFetch(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, topics("dev-a"))

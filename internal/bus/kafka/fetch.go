@@ -20,7 +20,8 @@ import (
 // fetchWait is how long a broker may hold a fetch when there is nothing to send.
 const fetchWait = time.Second
 
-// errCorrupt says that a batch could not be decoded. The partition waits at it: passing over it would lose events.
+// errCorrupt says that a batch could not be decoded. The partition waits there: skipping it would
+// lose events.
 var errCorrupt = errors.New("record batch cannot be decoded")
 
 // reader fetches one partition. kafka.Reader is not used because it
@@ -38,14 +39,16 @@ type reader struct {
 	usual    int   // records that an answer is expected to hold
 }
 
-// What a record costs in memory on top of its bytes, as read and after Shrink, and what each of its headers does.
+// What a record costs in memory on top of its bytes, as read and after Shrink, and what each of its
+// headers does.
 const (
 	recordOverhead = 512
 	shrunkOverhead = 256
 	headerOverhead = 48
 )
 
-// sizeOf returns the bytes of a record's key, value and headers, and the memory that it takes with them.
+// sizeOf returns the bytes of a record's key, value and headers, and the memory that it takes with
+// them.
 func sizeOf(rec *bus.Record) (bytes, memory int64) {
 	bytes = int64(len(rec.Key) + len(rec.Value))
 	for _, h := range rec.Headers {
@@ -54,8 +57,8 @@ func sizeOf(rec *bus.Record) (bytes, memory int64) {
 	return bytes, bytes + recordOverhead + headerOverhead*int64(len(rec.Headers))
 }
 
-// fetch asks for about size bytes and returns the records from the position on, which it moves behind them. An answer without
-// records may have moved it as well.
+// fetch asks for about size bytes and returns the records from the position on, which it moves
+// behind them. An answer without records may have moved it as well.
 func (r *reader) fetch(ctx context.Context, size int64) ([]*bus.Record, error) {
 	ctx, cancel := context.WithTimeout(ctx, fetchWait+requestTimeout)
 	defer cancel()
@@ -82,7 +85,8 @@ func (r *reader) fetch(ctx context.Context, size int64) ([]*bus.Record, error) {
 	stream, _ := answer.RecordSet.Records.(*protocol.RecordStream)
 	if stream == nil || len(stream.Records) == 0 {
 		if r.end > r.position {
-			// Not one whole batch. Brokers since 0.10.1 send the first one whole whatever was asked for; for others, ask for more.
+			// Not one whole batch. Brokers since 0.10.1 send the first one whole whatever was asked
+			// for; for others, ask for more.
 			r.grown = min(max(2*r.grown, 2*size), 128<<20)
 		}
 		return nil, nil
@@ -149,7 +153,8 @@ func (r *reader) take(batches []protocol.RecordReader, heads []batchHead) ([]*bu
 	return records, nil
 }
 
-// baseOf returns the base offset of a batch, -1 for the message sets of old brokers, which have none.
+// baseOf returns the base offset of a batch, -1 for the message sets of old brokers, which have
+// none.
 func baseOf(batch protocol.RecordReader) int64 {
 	switch b := batch.(type) {
 	case *protocol.RecordBatch:
@@ -160,7 +165,8 @@ func baseOf(batch protocol.RecordReader) int64 {
 	return -1
 }
 
-// copy takes a record out of the client's buffers and gives these back. With skip nothing is copied.
+// copy takes a record out of the client's buffers and gives these back. With skip nothing is
+// copied.
 func (r *reader) copy(rec *protocol.Record, skip bool) (*bus.Record, error) {
 	out := bus.NewRecord(r.topic, r.partition, bus.Position(rec.Offset))
 	out.Time = rec.Time
@@ -191,8 +197,8 @@ func (r *reader) copy(rec *protocol.Record, skip bool) (*bus.Record, error) {
 	return out, nil
 }
 
-// bounds asks for the log's start and end of partitions of one topic. All of them are answered, or it is an error: a position
-// that was guessed could pass over events.
+// bounds returns the starts or the ends of the logs of one topic's partitions. It returns all of
+// them or an error: a guessed position could skip events.
 func bounds(ctx context.Context, client *kafka.Client, topic string, partitions []int, which int64) (map[int]int64, error) {
 	found, err := offsetsAt(ctx, client, topic, partitions, which)
 	if err != nil {
@@ -206,8 +212,9 @@ func bounds(ctx context.Context, client *kafka.Client, topic string, partitions 
 	return found, nil
 }
 
-// offsetsAt asks for the first offset of a time, in milliseconds, or for what kafka.FirstOffset and kafka.LastOffset stand for. All
-// partitions are answered, those that have no such offset with -1, or it is an error.
+// offsetsAt returns the first offsets at or after a time in milliseconds, or those that
+// kafka.FirstOffset and kafka.LastOffset stand for: -1 for partitions without one. It returns all
+// of them or an error.
 func offsetsAt(ctx context.Context, client *kafka.Client, topic string, partitions []int, at int64) (map[int]int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()

@@ -23,7 +23,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/fakes"
 )
 
-// logBatch is a batch of a log: it covers base..base+span, and holds records for some of these offsets.
+// logBatch is a batch of a log: it covers base..base+span, and holds records for some of these
+// offsets.
 type logBatch struct {
 	base    int64
 	span    int32 // the last offset's distance
@@ -36,7 +37,8 @@ const (
 	appended = produced + 7200_000
 )
 
-// fakeLog answers fetches from batches, as a broker does: from the batch that covers the offset or the first after it.
+// fakeLog answers fetches from batches, as a broker does: from the batch that covers the offset or
+// the first after it.
 type fakeLog struct {
 	batches []logBatch
 	end     int64
@@ -72,7 +74,8 @@ func (l *fakeLog) RoundTrip(_ context.Context, _ net.Addr, req kafka.Request) (k
 	}{iotest.OneByteReader(bytes.NewReader(l.answer(ours.Topics[0].Topic, code, raw))), io.Discard})
 }
 
-// answer is a response in the version that was asked for (https://kafka.apache.org/protocol#The_Messages_Fetch).
+// answer is a response in the version that was asked for
+// (https://kafka.apache.org/protocol#The_Messages_Fetch).
 func (l *fakeLog) answer(topic string, code uint16, records []byte) []byte {
 	be := binary.BigEndian
 	body := be.AppendUint32(nil, correlation)
@@ -100,7 +103,8 @@ func (l *fakeLog) answer(topic string, code uint16, records []byte) []byte {
 	return append(be.AppendUint32(nil, uint32(len(body))), body...)
 }
 
-// encode writes the batch in the format of version 2 (https://kafka.apache.org/documentation/#recordbatch).
+// encode writes the batch in the format of version 2
+// (https://kafka.apache.org/documentation/#recordbatch).
 func (b logBatch) encode(appendTime bool) []byte {
 	var records []byte
 	for _, offset := range b.records {
@@ -228,7 +232,8 @@ func TestGapsInTheLog(t *testing.T) {
 	}
 }
 
-// The broker keeps the producer's time in each record of such a topic; the append's is only in the head of the batch.
+// The broker keeps the producer's time in each record of such a topic; the append's is only in the
+// head of the batch.
 func TestLogAppendTime(t *testing.T) {
 	t.Parallel()
 	for appendTime, want := range map[bool]int64{false: produced, true: appended} {
@@ -463,7 +468,8 @@ func TestOverdrawnByWhatRecordsBecame(t *testing.T) {
 	}
 }
 
-// An event for thousands of rules takes far more memory than its record. The partition must not hand over a whole fetch of those.
+// An event for thousands of rules takes far more memory than its record. The partition must not
+// hand over a whole fetch of those.
 func TestHandsOverNoMoreThanTheBudget(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, topics("dev-a"))

@@ -20,7 +20,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// deadline is how long a test waits for something that must happen. Nothing waits that long when it works.
+// deadline is how long a test waits for something that must happen. Nothing waits that long when it
+// works.
 const deadline = 30 * time.Second
 
 const group = "dev-webhook-dispatcher"

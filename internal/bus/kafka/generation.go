@@ -13,8 +13,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus/checkpoint"
 )
 
-// generation is what the group has given to this process until it gives anew. All that it does hangs on it: its partitions,
-// trackers and budget go with it, so nothing that is settled late can touch the next one.
+// generation is one assignment of partitions to this process. Its partitions, checkpoints and
+// budget end with it, so nothing that is settled late can touch the next one.
 type generation struct {
 	*member
 	memberID string
@@ -24,16 +24,16 @@ type generation struct {
 	count    int // of the partitions assigned
 	budget   *budget
 
-	// commits lets one commit at a time on its way, in the order in which they were made: a timer's commit that is delayed must
-	// not overtake the last one and put positions back.
+	// commits holds a token while a commit is on its way. They must not overtake each other: a
+	// delayed one would move positions back.
 	commits chan struct{}
-	rejoin  chan struct{} // closed to end the generation because it does not fit the cluster any more
+	rejoin  chan struct{} // closed to end the generation because other topics or partitions exist
 	once    sync.Once
-	// early holds a token when the next commit should not wait for the timer.
+	// early holds a token if the next commit should not wait for the timer.
 	early    chan struct{}
 	releases atomic.Int64
 	handing  sync.WaitGroup // partitions' goroutines
-	seeking  sync.WaitGroup // topics whose positions are looked for
+	seeking  sync.WaitGroup // searches for starting positions
 
 	mu         sync.Mutex // guards what follows
 	closed     bool
@@ -51,8 +51,8 @@ func (m *member) newGeneration(id int32, topics []string, assigned map[string][]
 	}
 }
 
-// run lives as long as the generation. The member joins the next one only after it has returned, so what it does after ctx
-// has ended happens before another member gets the partitions.
+// run lives as long as the generation. The member joins the next one only after it has returned, so
+// what it does after ctx has ended happens before another member gets the partitions.
 func (g *generation) run(ctx context.Context) {
 	work, stop := context.WithCancel(ctx)
 	defer stop()
@@ -67,8 +67,8 @@ func (g *generation) run(ctx context.Context) {
 			g.joined.Store(true)
 		}
 	})
-	g.log.Info("bus: generation begins", "generation", g.id, "partitions", g.count)
-	defer g.log.Info("bus: generation has ended", "generation", g.id)
+	g.log.Info("generation begins", "generation", g.id, "partitions", g.count)
+	defer g.log.Info("generation has ended", "generation", g.id)
 
 	g.commitOnTimer(ctx)
 	ended := time.Now()
@@ -77,10 +77,10 @@ func (g *generation) run(ctx context.Context) {
 	g.current.CompareAndSwap(g, nil)
 	g.metrics.partitions.Set(0)
 	g.balancer.reset()
-	joining.Wait() // and with it for seeking
+	joining.Wait() // which waits for seeking
 }
 
-// add starts a partition, unless the generation is over.
+// add starts a partition unless the generation is over.
 func (g *generation) add(ctx context.Context, topic string, id int, position, committed int64) {
 	p := &partition{
 		growth: firstGrowth, released: g.released,
@@ -98,7 +98,7 @@ func (g *generation) add(ctx context.Context, topic string, id int, position, co
 	g.handing.Go(func() { p.run(ctx) })
 }
 
-// leave ends the generation from inside, to have the partitions assigned anew.
+// leave ends the generation from this side, to have the partitions assigned again.
 func (g *generation) leave() { g.once.Do(func() { close(g.rejoin) }) }
 
 func (g *generation) lag() (sum int64) {
@@ -110,7 +110,7 @@ func (g *generation) lag() (sum int64) {
 	return sum
 }
 
-// released brings the next commit forward when there have been many releases.
+// released brings the next commit forward after many releases.
 func (g *generation) released() {
 	if g.releases.Add(1)%commitAfter != 0 {
 		return
@@ -142,7 +142,7 @@ func (g *generation) commitOnTimer(ctx context.Context) {
 	}
 }
 
-// end settles what can be settled in the time that is left before the group gives the partitions away.
+// end settles what can be settled before the partitions are given up.
 func (g *generation) end(since time.Time) {
 	g.mu.Lock()
 	g.closed = true
@@ -160,17 +160,18 @@ func (g *generation) end(since time.Time) {
 	select {
 	case <-returned:
 		if err := g.options.Handler.Drain(drain); err != nil {
-			g.log.Warn("bus: not everything could be settled at the end of a generation; the rest will be read again", "error", err)
+			g.log.Warn("not all records could be settled before the generation ended; the rest will be read again", "error", err)
 		}
 	case <-drain.Done():
-		g.log.Error("bus: the handler does not return though its context has ended; what it holds will be read again")
+		g.log.Error("the handler does not return although its context has ended; its records will be read again")
 	}
 	last, stop := context.WithDeadline(context.Background(), since.Add(endTime))
 	defer stop()
 	g.commitWatermarks(last, false)
 }
 
-// commitWatermarks commits the positions that have moved, or all, and tells whether they are committed.
+// commitWatermarks commits the positions that have moved, or all, and reports whether that
+// succeeded.
 func (g *generation) commitWatermarks(ctx context.Context, all bool) bool {
 	type mark struct {
 		tracker *checkpoint.Tracker
@@ -204,8 +205,8 @@ func (g *generation) commitWatermarks(ctx context.Context, all bool) bool {
 	return true
 }
 
-// commit commits in this generation or not at all. It returns at the end of ctx, also when the broker has not answered; the
-// request may then still be on its way, and the one that follows waits for it.
+// commit commits in this generation or not at all. It returns when ctx ends even if the broker has
+// not answered; the request may then still be on its way, and the next commit waits for it.
 func (g *generation) commit(ctx context.Context, offsets map[string]map[int]int64) error {
 	select {
 	case g.commits <- struct{}{}:
@@ -233,10 +234,10 @@ func (g *generation) commit(ctx context.Context, offsets map[string]map[int]int6
 		g.conditions.clear(partCommit, "")
 	case generationOver(err):
 		g.metrics.commitEnded.Inc()
-		g.log.Warn("bus: the generation is over; what was not committed will be read again", "generation", g.id, "error", err)
+		g.log.Warn("the generation is over; records that were not committed will be read again", "generation", g.id, "error", err)
 	case ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded):
-		// Cut short by the end of the generation, whose context says so by an error of its own. The last commit follows, which has a
-		// deadline, and tells if it fails.
+		// Cut short by the end of the generation. The last commit follows, which has a deadline and
+		// reports its error.
 	default:
 		g.metrics.commitFailed.Inc()
 		g.conditions.report(partCommit, "", err)
@@ -244,8 +245,8 @@ func (g *generation) commit(ctx context.Context, offsets map[string]map[int]int6
 	return err
 }
 
-// commitEach commits everything at once. If that fails for another reason than the generation's end, it commits topic by topic,
-// so that a topic that was deleted does not hold up the others.
+// commitEach commits everything at once. If that fails although the generation is not over, it
+// commits topic by topic, so that a deleted topic does not hold up the others.
 func (g *generation) commitEach(offsets map[string]map[int]int64) error {
 	err := g.send(offsets)
 	var code kafka.Error
@@ -266,7 +267,8 @@ func (g *generation) commitEach(offsets map[string]map[int]int64) error {
 	return failed
 }
 
-// send commits in one request, for as long as that takes: a commit that was given up might be applied after a later one.
+// send commits in one request, for as long as that takes: a commit that was given up might be
+// applied after a later one.
 func (g *generation) send(offsets map[string]map[int]int64) error {
 	req := &offsetcommit.Request{
 		GroupID: g.options.GroupID, GenerationID: g.id, MemberID: g.memberID, GroupInstanceID: g.options.GroupInstanceID, RetentionTimeMs: -1,
@@ -297,7 +299,8 @@ func (g *generation) send(offsets map[string]map[int]int64) error {
 	return err
 }
 
-// generationOver tells whether the broker has refused a commit because the partitions belong to another generation.
+// generationOver reports whether the broker has refused a commit because the partitions belong to
+// another generation.
 func generationOver(err error) bool {
 	return errors.Is(err, kafka.IllegalGeneration) || errors.Is(err, kafka.UnknownMemberId) ||
 		errors.Is(err, kafka.RebalanceInProgress) || errors.Is(err, kafka.FencedInstanceID)

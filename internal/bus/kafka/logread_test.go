@@ -169,7 +169,8 @@ func TestReadCompacted(t *testing.T) {
 	}
 }
 
-// The retention takes records away while they are to be read: what is there is read, and how much is not is told.
+// The retention takes records away while they are to be read: what is there is read, and how much
+// is not is told.
 func TestReadBehindRetention(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, topics("dev-a"))

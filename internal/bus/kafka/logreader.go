@@ -12,10 +12,12 @@ import (
 
 	"github.com/segmentio/kafka-go"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/backoff"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
 )
 
-// LogReaderOptions say where to look. Their fields mean what they mean in Options; Brokers and Topics are required.
+// LogReaderOptions say where to look. Their fields mean what they mean in Options; Brokers and
+// Topics are required.
 type LogReaderOptions struct {
 	Brokers     []string
 	TopicPrefix string
@@ -24,14 +26,14 @@ type LogReaderOptions struct {
 	SASL        *SASL
 }
 
-// LogReader reads again what the topics still hold. It belongs to no group and commits nothing: no consumer's position moves, and none
-// notices. It may be used from several goroutines.
+// LogReader reads the records again that topics still hold. It is not in the group and commits
+// nothing, so consumers do not notice. It is safe for concurrent use.
 type LogReader struct {
 	cluster *cluster
 	routes  *route
 }
 
-// readPatience is how long a partition is asked again that gives errors or nothing, before reading it is given up.
+// readPatience is how long a partition may give errors or nothing before Read gives up.
 const readPatience = 30 * time.Second
 
 // NewLogReader checks the options; it connects to nothing. The LogReader must be closed.
@@ -50,19 +52,20 @@ func NewLogReader(o LogReaderOptions) (*LogReader, error) {
 	return &LogReader{cluster: cluster, routes: cluster.route(nil)}, nil
 }
 
-// Close cuts the connections; what is under way ends with an error.
+// Close closes the connections; calls in progress end with an error.
 func (h *LogReader) Close() {
 	h.cluster.close()
 	h.routes.close()
 }
 
-// Ranges returns for each partition of the topics the range from the first record that was written at since or later to the end as it
-// is now, by topic and partition; all of the log where since is zero. Brokers find that first record by the records' times, which
-// need not rise: later records of the range may be older than since. Absent are the topics that were named and do not exist.
+// Ranges returns the range of each partition of the topics from the first record written at since
+// or later to the present end, by topic and partition; all of the log if since is zero. Brokers
+// find that record by the times of records, which need not rise: later records of the range may be
+// older than since. absent are topics that were named and do not exist.
 func (h *LogReader) Ranges(ctx context.Context, since time.Time) (ranges []bus.Range, absent []string, err error) {
 	found, err := h.cluster.discover(ctx)
 	if err == nil {
-		err = h.cluster.conditions.err() // a topic that must not be read is no topic that holds nothing
+		err = h.cluster.conditions.err() // a topic that must not be read is not an empty one
 	}
 	if err != nil {
 		return nil, nil, err
@@ -107,9 +110,10 @@ func (h *LogReader) rangesOf(ctx context.Context, topic string, partitions []int
 	return ranges, nil
 }
 
-// writtenSince asks for the first records that were written at a time or later. A partition that has none is not in the answer.
+// writtenSince returns the first offsets written at a time or later. Partitions without one are not
+// in the answer.
 func writtenSince(ctx context.Context, client *kafka.Client, topic string, partitions []int, since time.Time) (map[int]int64, error) {
-	found, err := offsetsAt(ctx, client, topic, partitions, max(since.UnixMilli(), 0)) // negative times have meanings of their own
+	found, err := offsetsAt(ctx, client, topic, partitions, max(since.UnixMilli(), 0)) // negative times mean something else
 	if err != nil {
 		return nil, fmt.Errorf("find the records since %s: %w", since.UTC().Format(time.RFC3339), err)
 	}
@@ -117,15 +121,15 @@ func writtenSince(ctx context.Context, client *kafka.Client, topic string, parti
 	return found, nil
 }
 
-// ErrRecreated says that a log ended before the range: the topic was deleted and made again.
-var ErrRecreated = errors.New("the log ends before what is to be read: the topic was made anew")
+// ErrRecreated says that a log ended before the range: the topic was deleted and created again.
+var ErrRecreated = errors.New("the log ends before the range: the topic was deleted and created again")
 
-// Read hands the records of a range to take, in order, until one call returns an error, which it returns. A record's bytes are take's
-// to keep. Errors of brokers are waited for, 30 s without any progress at most. Lost is how many offsets the topic's retention removed
-// before they were read.
+// Read passes the records of a range to take, in order, until take returns an error, which it
+// returns. take may keep a record. Errors of brokers are retried until there was no progress for 30
+// s. lost is how many offsets retention removed before they were read.
 func (h *LogReader) Read(ctx context.Context, r bus.Range, take func(*bus.Record) error) (lost int64, err error) {
 	rd := &reader{client: h.routes.Client, topic: r.Topic, partition: r.Partition, position: int64(r.From)}
-	var failing backoff
+	var failing backoff.Backoff
 	moved := time.Now()
 	for rd.position < int64(r.To) {
 		began, before := time.Now(), rd.position
@@ -153,7 +157,7 @@ func (h *LogReader) Read(ctx context.Context, r bus.Range, take func(*bus.Record
 		}
 		if rd.position > before {
 			moved = time.Now()
-			failing.reset()
+			failing.Reset()
 			continue
 		}
 		if err == nil {
@@ -165,25 +169,25 @@ func (h *LogReader) Read(ctx context.Context, r bus.Range, take func(*bus.Record
 		if time.Since(moved) >= h.patience(err) {
 			return lost, fmt.Errorf("read %s, partition %d, at offset %d: %w", r.Topic, r.Partition, rd.position, err)
 		}
-		if time.Since(began) < fetchWait/2 && !failing.pause(ctx) {
+		if time.Since(began) < fetchWait/2 && failing.Wait(ctx) != nil {
 			return lost, context.Cause(ctx)
 		}
 	}
 	return lost, nil
 }
 
-// patience is how long a partition may give the error again and again.
+// patience is how long a partition may keep giving the error.
 func (h *LogReader) patience(err error) time.Duration {
 	switch c := class(err); {
 	case c == "corrupt" || c == "authorization":
-		return 0 // asking again cannot help
+		return 0 // asking again does not help
 	case errors.Is(err, ErrRecreated):
 		return h.cluster.options.resetDelay // a leader that has just started may not know its end yet
 	}
 	return readPatience
 }
 
-// skip moves a reader that stands below the log's start to it, and returns by how much.
+// skip moves a reader from below the start of the log to it, and returns by how much.
 func (h *LogReader) skip(ctx context.Context, rd *reader) (int64, error) {
 	first, err := bounds(ctx, h.routes.Client, rd.topic, []int{rd.partition}, kafka.FirstOffset)
 	if err != nil {
@@ -198,10 +202,10 @@ func (h *LogReader) skip(ctx context.Context, rd *reader) (int64, error) {
 	return skipped, nil
 }
 
-// errTaken ends a Read that wanted one record.
+// errTaken ends a Read that wants one record.
 var errTaken = errors.New("taken")
 
-// Record returns the record at a position, nil where the topic has none there (any more).
+// Record returns the record at a position; nil if the topic has none there (any more).
 func (h *LogReader) Record(ctx context.Context, topic string, partition int, at bus.Position) (*bus.Record, error) {
 	found, err := h.rangesOf(ctx, topic, []int{partition}, time.Time{})
 	if errors.Is(err, kafka.UnknownTopicOrPartition) {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -16,20 +15,22 @@ import (
 	"github.com/segmentio/kafka-go/protocol/joingroup"
 	"github.com/segmentio/kafka-go/protocol/leavegroup"
 	"github.com/segmentio/kafka-go/protocol/syncgroup"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/backoff"
 )
 
-// member is this process's membership in the consumer group. It joins, lives through one generation after another, and leaves:
+// member is this process's membership in the consumer group:
 //
-//	    +---------------- pause, unless a generation ended <---------------+
-//	    v                                                                  |
-//	wanted topics --> JoinGroup --> SyncGroup --> generation: heartbeats --+
-//	    |                                           until after(error) says otherwise, other topics are wanted,
-//	    v                                           or the process stops; still sent while it drains
-//	 LeaveGroup
+//	topics wanted ──► JoinGroup ──► SyncGroup ──► generation, with heartbeats
+//	   ▲   ▲              │ error      │ error        │ the coordinator or this process ends it; it drains
+//	   │   └── pause ◄────┴────────────┘              │
+//	   └──────────────────────────────────────────────┘
+//	no topic wanted, or the process stops: LeaveGroup
 //
-// A member keeps its id as long as the coordinator knows it: joining again with other topics, with the partitions of a
-// topic changed, or after a coordinator was away, is no leaving. kafka-go's ConsumerGroup is not used because it takes
-// one set of topics, rejoins under a new id whenever a connection breaks, and cannot be stopped in a request.
+// A member keeps its id as long as the coordinator knows it. It does not leave to join again with
+// other topics or partitions, or after the coordinator was away. kafka-go's ConsumerGroup is not
+// used: it takes one set of topics for good, joins under a new id whenever a connection breaks, and
+// cannot be stopped during a request.
 type member struct {
 	*Consumer
 	balancer *balancer
@@ -63,10 +64,10 @@ const (
 	rejoin             // join again under the same id
 	renew              // the coordinator does not know the id (any more): join as a new member
 	fenced             // another process has the instance id: stay away for a while
-	retry              // the coordinator moves or cannot be reached: ask again
+	retry              // the coordinator moves, cannot be reached or refuses: ask again
 )
 
-// after says what an answer of the coordinator means, to whichever group request.
+// after says what to do after the answer of the coordinator to any group request.
 func after(err error) step {
 	switch {
 	case err == nil:
@@ -81,11 +82,18 @@ func after(err error) step {
 	return retry
 }
 
+// moving reports whether the group has no coordinator at the moment.
+func moving(err error) bool {
+	return errors.Is(err, kafka.NotCoordinatorForGroup) || errors.Is(err, kafka.GroupCoordinatorNotAvailable) ||
+		errors.Is(err, kafka.GroupLoadInProgress)
+}
+
 func newMember(c *Consumer) *member {
 	return &member{Consumer: c, balancer: &balancer{}, wake: make(chan struct{}, 1), first: map[string]*firstPositions{}}
 }
 
-// want sets the topics to ask the group for. A generation that has others, or whose assignment is outdated, ends.
+// want sets the topics to join for. It ends a generation that has other topics or whose assignment
+// is outdated.
 func (m *member) want(topics []string, found *discovery) {
 	m.mu.Lock()
 	changed := !slices.Equal(m.wanted, topics)
@@ -114,11 +122,11 @@ func (m *member) topics() []string {
 	return m.wanted
 }
 
-// run is a member until ctx ends.
+// run joins and joins again until ctx ends.
 func (m *member) run(ctx context.Context) {
 	defer m.metrics.subscribed.Set(0)
 	defer m.leave()
-	var failing backoff
+	var failing backoff.Backoff
 	var since time.Time // the first of the failures in a row
 	for ctx.Err() == nil {
 		topics := m.topics()
@@ -133,7 +141,7 @@ func (m *member) run(ctx context.Context) {
 		}
 		g, err := m.join(ctx, topics)
 		if err == nil {
-			failing, since = backoff{}, time.Time{}
+			failing, since = backoff.Backoff{}, time.Time{}
 			m.conditions.clear(partGroup, "")
 			err = m.serve(ctx, g)
 			if after(err) < renew {
@@ -146,22 +154,23 @@ func (m *member) run(ctx context.Context) {
 		if since.IsZero() {
 			since = time.Now()
 		}
-		pause := failing.next()
+		pause := failing.Next()
 		switch after(err) {
 		case renew:
 			m.id = ""
 		case fenced:
 			m.id, pause = "", fencedPause
 		}
-		// A rebalance that overtakes another, or the end of a session, is normal.
-		if after(err) >= fenced || time.Since(since) > joinTimeout {
+		// A rebalance that overtakes another, the end of a session and a coordinator that moves are
+		// normal.
+		if after(err) >= fenced && !moving(err) || time.Since(since) > joinTimeout {
 			m.conditions.report(partGroup, "", fmt.Errorf("join group %s: %w", m.options.GroupID, err))
 		}
-		sleep(ctx, pause)
+		_ = backoff.Sleep(ctx, pause) // the loop looks at ctx
 	}
 }
 
-// join joins the group and returns the generation that results. It is over at once when ctx ends.
+// join joins the group and returns the resulting generation. It returns at once when ctx ends.
 func (m *member) join(ctx context.Context, topics []string) (*generation, error) {
 	if m.routes == nil || !slices.Equal(m.routes.topics, topics) {
 		m.closeRoutes()
@@ -190,7 +199,7 @@ func (m *member) join(ctx context.Context, topics []string) (*generation, error)
 		return nil, fmt.Errorf("sync: %w", kafka.Error(synced.ErrorCode))
 	}
 	var mine consumer.Assignment
-	if len(synced.Assignments) > 0 { // none at all for a member that is left out
+	if len(synced.Assignments) > 0 { // empty for a member without partitions
 		if err := protocol.Unmarshal(synced.Assignments, 0, &mine); err != nil {
 			return nil, fmt.Errorf("read the assignment: %w", err)
 		}
@@ -204,8 +213,8 @@ func (m *member) join(ctx context.Context, topics []string) (*generation, error)
 	return m.newGeneration(joined.GenerationID, topics, assigned), nil
 }
 
-// joinGroup sends JoinGroup. The first answer to a new member is only its id: one that the coordinator gave no id before it
-// waits for the others could leave a member behind that nobody is (KIP-394).
+// joinGroup sends JoinGroup. A new member first gets only its id (KIP-394): a request that is lost
+// while it waits for the other members would otherwise leave a member behind that does not exist.
 func (m *member) joinGroup(ctx context.Context, topics []string) (*joingroup.Response, error) {
 	metadata, err := protocol.Marshal(0, consumer.Subscription{Topics: topics})
 	if err != nil {
@@ -233,7 +242,7 @@ func (m *member) joinGroup(ctx context.Context, topics []string) (*joingroup.Res
 	}
 }
 
-// assign is called in the member that leads the group.
+// assign plans the assignment of all members; the leader of the group calls it.
 func (m *member) assign(ctx context.Context, members []joingroup.ResponseMember) ([]syncgroup.RequestAssignment, error) {
 	all := make([]kafka.GroupMember, len(members))
 	var names []string
@@ -275,34 +284,27 @@ func (m *member) assign(ctx context.Context, members []joingroup.ResponseMember)
 	return plan, nil
 }
 
-// serve lives through a generation. It returns what ended it: nil if it was this process.
+// serve runs a generation. It returns the error that ended it; nil if this process ended it.
 func (m *member) serve(ctx context.Context, g *generation) error {
-	life, end := context.WithCancelCause(ctx)
+	life, end := context.WithCancel(ctx)
+	defer end()
 	beating, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var over error
 	var beats sync.WaitGroup
-	var over atomic.Pointer[error]
-	beats.Go(func() {
-		if err := m.beat(beating, g, end); err != nil {
-			over.Store(&err)
-		}
-	})
+	beats.Go(func() { over = m.beat(beating, g, end) })
 	g.run(life)
 	stop()
 	beats.Wait()
-	end(nil)
-	if err := over.Load(); err != nil {
-		return *err
-	}
-	return nil
+	return over
 }
 
-// beat sends heartbeats until ctx ends, also while the generation drains: its end must not cost the membership. It
-// ends the generation, and returns why, when the coordinator says so, or has not answered for so long that it may have
-// given the partitions to others.
-func (m *member) beat(ctx context.Context, g *generation, end context.CancelCauseFunc) error {
+// beat sends heartbeats until ctx ends, even while the generation drains, so that this does not
+// cost the membership. It ends the generation if the coordinator says so, or has not answered for
+// so long that it may have given the partitions to others, and returns why.
+func (m *member) beat(ctx context.Context, g *generation, end context.CancelFunc) error {
 	var why error
 	answered := time.Now()
-	for sleep(ctx, m.options.SessionTimeout/5) {
+	for backoff.Sleep(ctx, m.options.SessionTimeout/5) == nil {
 		err := m.code(ctx, m.options.SessionTimeout/3, &heartbeat.Request{
 			GroupID: m.options.GroupID, GenerationID: int32(g.id), MemberID: m.id, GroupInstanceID: m.options.GroupInstanceID,
 		}, 3)
@@ -322,16 +324,16 @@ func (m *member) beat(ctx context.Context, g *generation, end context.CancelCaus
 			m.log.Info("the generation is over", "generation", g.id, "reason", err)
 		}
 		why = err
-		end(err)
+		end()
 		if next == renew || next == fenced {
-			break // nobody to send heartbeats for
+			return why // there is no membership left
 		}
 	}
 	return why
 }
 
-// leave leaves the group, so that the others need not wait for the end of the session. A static member stays: that is what
-// its instance id is for.
+// leave leaves the group, so that the others need not wait for the end of the session. A static
+// member does not leave: the group keeps its partitions for it until the session ends.
 func (m *member) leave() {
 	m.closeRoutes()
 	m.conditions.forget(partGroup, "")

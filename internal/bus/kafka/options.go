@@ -17,8 +17,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
 )
 
-// Options say what to read and how. Brokers, Topics, GroupID, TopicState and Handler are required; for the rest the zero value
-// means the default.
+// Options say what to read and how. Brokers, Topics, GroupID, TopicState and Handler are required;
+// otherwise the zero value is the default.
 type Options struct {
 	// Brokers are the addresses to start from, host:port.
 	Brokers []string
@@ -27,8 +27,9 @@ type Options struct {
 	// Topics are names without the prefix, or "*" alone for every topic under the prefix.
 	Topics  []string
 	GroupID string
-	// GroupInstanceID makes this process a static member of the group: one that comes back within the session timeout gets its
-	// partitions back, and nobody else's move. It must be unique among the members. Empty, the default, for a dynamic member.
+	// GroupInstanceID makes this process a static member of the group: one that comes back within
+	// the session timeout gets its partitions back, and nobody else's move. It must be unique among
+	// the members. Empty, the default, for a dynamic member.
 	GroupInstanceID string
 	// StartOffset is Latest (the default) or Earliest; see the package comment for when it counts.
 	StartOffset string
@@ -36,20 +37,22 @@ type Options struct {
 	TLS  *tls.Config // nil for plain text
 	SASL *SASL       // nil for none
 
-	// MaxInFlight is the largest number of records of one partition between the watermark and the head; 1024.
+	// MaxInFlight is the largest number of records of one partition from its watermark to the last
+	// one read; 1024.
 	MaxInFlight int
-	// Budget is how many bytes of records all partitions together may hold; 32 MiB. Half of it is shared out evenly, so that no
-	// partition can be starved; a single record that is larger than all of it still passes.
+	// Budget is how many bytes of records all partitions together may hold; 32 MiB. Half of it is
+	// divided evenly, so that no partition starves. A single record that is larger still passes.
 	Budget int64
-	// SessionTimeout after which the group gives the partitions of a silent member to others; 10 s.
+	// SessionTimeout is how long a member may be silent before its partitions go to others; 10 s,
+	// at least 6 s.
 	SessionTimeout time.Duration
-	// CommitInterval is the time between two commits; 1 s. It bounds what is read again after a crash, at the cost of one
-	// small write to Kafka.
+	// CommitInterval is the time between two commits; 1 s. It bounds what is read again after a
+	// crash.
 	CommitInterval time.Duration
-	// RecommitInterval is the time after which positions are committed though they have not moved, so that Kafka does not let
-	// them expire; 1 h.
+	// RecommitInterval is the time after which positions are committed even if they have not moved,
+	// so that they do not expire; 1 h.
 	RecommitInterval time.Duration
-	// TopicPoll is the time between two looks at which topics and partitions exist; 10 s.
+	// TopicPoll is the time between two looks for new topics and partitions; 10 s.
 	TopicPoll time.Duration
 
 	Logger     *slog.Logger          // nil discards
@@ -58,7 +61,7 @@ type Options struct {
 	TopicState TopicState
 	Handler    bus.Handler
 
-	resetDelay time.Duration // how long a position must be above the log's end to be believed; tests shorten it
+	resetDelay time.Duration // how long a position must be above the end of the log to count; tests shorten it
 }
 
 // Latest and Earliest are the values of Options.StartOffset.
@@ -67,21 +70,23 @@ const (
 	Earliest = "earliest"
 )
 
-// AllTopics as the only one of Options.Topics takes every topic under the prefix; without a prefix, every topic that is not
-// one of the broker's own.
+// AllTopics, alone in Options.Topics, stands for every topic under the prefix; without a prefix,
+// for every topic that is not internal to Kafka.
 const AllTopics = "*"
 
-// SASL are the credentials for the brokers. Mechanism is PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512, in any case.
+// SASL are the credentials for the brokers. Mechanism is PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512, in
+// any case.
 type SASL struct{ Mechanism, Username, Password string }
 
-// TopicState remembers about topics what Kafka does not; the package comment says how it is used. Both methods may fail and
-// are then called again.
+// TopicState remembers what Kafka does not know about topics; see the package comment. A method
+// that fails is called again.
 type TopicState interface {
-	// Topics returns the rows of a group: for each topic whether its partitions without a committed position start at
-	// their beginning (it was seen absent, or its first positions have been committed).
+	// Topics returns the rows of a group: whether partitions of a topic without a committed
+	// position start at their beginning, because the topic was once seen absent or its first
+	// positions have been committed.
 	Topics(ctx context.Context, group string) (map[string]bool, error)
-	// RememberTopic inserts or replaces the row of a topic; absent is the value that Topics returns. A row that is true must
-	// not become false again. The name may be "*".
+	// RememberTopic inserts or replaces the row of a topic; absent is the value that Topics
+	// returns. A true row must not become false again. The name may be "*".
 	RememberTopic(ctx context.Context, group, topic string, absent bool) error
 }
 
@@ -89,15 +94,16 @@ const (
 	drainTime = 4 * time.Second // from the end of a generation to the end of Drain
 	endTime   = 5 * time.Second // to the end of the last commit
 	pressTime = 100 * time.Millisecond
-	// commitAfter is how many releases bring the next commit forward, so that a burst is not read again whole after a crash.
+	// commitAfter is how many releases bring the next commit forward, so that less of a burst is
+	// read again after a crash.
 	commitAfter = 2000
-	// fetchMax is the most that one fetch asks for. At a usual size of 1 KiB it fills a window.
+	// fetchMax is the most that one fetch asks for: 1024 records of a usual size.
 	fetchMax int64 = 1 << 20
 	// fetchMin keeps fetches worth their round trip when there are thousands of partitions.
 	fetchMin int64 = 16 << 10
 )
 
-// checkTopics names the first thing that cannot be right about the brokers and the topics.
+// checkTopics returns the first problem of brokers and topics.
 func (o *Options) checkTopics() error {
 	if len(o.Brokers) == 0 {
 		return errors.New("no broker is given")
@@ -111,7 +117,7 @@ func (o *Options) checkTopics() error {
 		return errors.New("no topic is given")
 	}
 	if len(o.Topics) > 1 && slices.Contains(o.Topics, AllTopics) {
-		return errors.New(`topic "*" takes every topic: name no other beside it`)
+		return errors.New(`topic "*" stands for every topic: name no other`)
 	}
 	seen := map[string]bool{}
 	for _, t := range o.Topics {
@@ -129,7 +135,7 @@ func (o *Options) checkTopics() error {
 	return nil
 }
 
-// check fills in the defaults and names the first setting that cannot work.
+// check fills in the defaults and returns the first problem.
 func (o *Options) check() error {
 	if err := o.checkTopics(); err != nil {
 		return err
@@ -143,7 +149,8 @@ func (o *Options) check() error {
 	if o.StartOffset != Latest && o.StartOffset != Earliest {
 		return fmt.Errorf("start offset %q is neither %q nor %q", o.StartOffset, Latest, Earliest)
 	}
-	// Without a memory a topic created while nothing runs would start at its end and lose its first events.
+	// Without it, a topic created while nothing runs would start at its end and lose its first
+	// events.
 	if o.TopicState == nil {
 		return errors.New("no topic memory is given")
 	}
@@ -170,8 +177,8 @@ func (o *Options) checkNumbers() error {
 		fallback time.Duration
 		least    time.Duration
 	}{
-		// A generation's end may take endTime, in which no heartbeat is sent: a shorter session would end in the middle.
-		{"session timeout", &o.SessionTimeout, 10 * time.Second, endTime + time.Second},
+		// Brokers refuse less unless group.min.session.timeout.ms is changed.
+		{"session timeout", &o.SessionTimeout, 10 * time.Second, 6 * time.Second},
 		// A ticker panics on zero, and tiny ones load the coordinator.
 		{"commit interval", &o.CommitInterval, time.Second, 10 * time.Millisecond},
 		{"recommit interval", &o.RecommitInterval, time.Hour, 10 * time.Millisecond},
@@ -201,7 +208,7 @@ func (o *Options) topic(base string) string {
 
 func (o *Options) all() bool { return o.Topics[0] == AllTopics }
 
-// wants tells whether "*" takes a topic.
+// wants reports whether "*" includes a topic.
 func (o *Options) wants(topic string) bool {
 	if o.TopicPrefix != "" {
 		return strings.HasPrefix(topic, o.TopicPrefix+"-")
@@ -209,7 +216,7 @@ func (o *Options) wants(topic string) bool {
 	return !strings.HasPrefix(topic, "__")
 }
 
-// checkTopic refuses what the broker would refuse with an error that stalls the whole group.
+// checkTopic refuses names that the broker refuses.
 func checkTopic(name string) error {
 	legal := func(r rune) bool {
 		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '_' || r == '-'

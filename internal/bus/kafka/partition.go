@@ -10,12 +10,13 @@ import (
 
 	"github.com/segmentio/kafka-go"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/backoff"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus/checkpoint"
 )
 
-// partition is one partition during one generation. Its goroutine fetches and hands over; records are released by anybody,
-// also after the generation has ended, when it no longer matters.
+// partition is one partition during one generation. Its goroutine fetches and hands over. Records
+// are released from any goroutine, even after the generation has ended; that has no effect.
 type partition struct {
 	topic  string
 	id     int
@@ -28,18 +29,19 @@ type partition struct {
 	conditions *conditions
 	log        *slog.Logger
 
-	// tracker is replaced when the log turns out to have been made anew: numbers begin again below the watermark.
+	// tracker is replaced if the topic turns out to have been created again: its offsets start
+	// again.
 	tracker atomic.Pointer[checkpoint.Tracker]
 	end     atomic.Int64  // of the log
-	wake    chan struct{} // a token when something was released
+	wake    chan struct{} // a token after a release
 	pressed time.Time
-	growth  float64   // of records over what was asked for
-	beyond  time.Time // since when the position has been above the log's end; zero if it is not
-	// released is told of each release.
+	growth  float64   // of records, compared with the bytes asked for
+	beyond  time.Time // since when the position has been above the end of the log; zero if it is not
+	// released is called at each release.
 	released func()
 }
 
-// begin sets the position to start at. Committed is what the group has for it.
+// begin sets the position to start at; committed is the one that the group has.
 func (p *partition) begin(position, committed int64) {
 	p.reader.position = position
 	p.tracker.Store(checkpoint.New(position, committed))
@@ -47,7 +49,7 @@ func (p *partition) begin(position, committed int64) {
 
 func (p *partition) key() string { return p.topic + "/" + strconv.Itoa(p.id) }
 
-// lag is the number of offsets from the watermark to the log's end.
+// lag is the number of offsets from the watermark to the end of the log.
 func (p *partition) lag() int64 {
 	next, _ := p.tracker.Load().Watermark()
 	return max(p.end.Load()-next, 0)
@@ -56,7 +58,7 @@ func (p *partition) lag() int64 {
 // run reads until ctx ends.
 func (p *partition) run(ctx context.Context) {
 	defer p.conditions.forget(partFetch, p.key())
-	var failing backoff
+	var failing backoff.Backoff
 	var since time.Time
 	for ctx.Err() == nil {
 		reserved, ok := p.room(ctx)
@@ -64,7 +66,7 @@ func (p *partition) run(ctx context.Context) {
 			return
 		}
 		began, before := time.Now(), p.reader.position
-		// For a moment everything is there twice: as it came, and copied out of that.
+		// For a moment all records are in memory twice: as they came, and copied out of that.
 		asked := int64(float64(reserved/2) / p.growth)
 		records, err := p.reader.fetch(ctx, asked)
 		fetched := time.Now()
@@ -88,11 +90,11 @@ func (p *partition) run(ctx context.Context) {
 			if since.IsZero() {
 				since = time.Now()
 			}
-			// A leader that moves is no trouble; one that stays away is.
+			// A leader may move; it should not stay away.
 			if time.Since(since) > 5*time.Second || class(err) == "corrupt" || class(err) == "authorization" {
 				p.conditions.report(partFetch, p.key(), err)
 			}
-			if !failing.pause(ctx) {
+			if failing.Wait(ctx) != nil {
 				return
 			}
 			continue
@@ -104,19 +106,20 @@ func (p *partition) run(ctx context.Context) {
 		}
 		p.tracker.Load().Skip(p.reader.position)
 		if p.reader.position > before || time.Since(began) >= fetchWait/2 {
-			failing.reset()
-		} else if !failing.pause(ctx) { // an empty answer at once, again and again, would be a hot loop
+			failing.Reset()
+		} else if failing.Wait(ctx) != nil { // empty answers that come at once would make a hot loop
 			return
 		}
 	}
 }
 
-// firstGrowth is how much larger than on the wire records are taken to be before the first have come: compression makes tenfold of
-// what a topic usually holds.
+// firstGrowth is how much larger than on the wire records are assumed to be before any has come.
+// Compression of what topics usually hold gives a factor of ten.
 const firstGrowth = 8
 
-// grow learns how much larger records are in memory than the fetch that asked for them. What an answer took on the wire is not
-// known, and may be less than asked for: so more is believed at once, and less little by little.
+// grow learns how much larger records are in memory than the fetch that asked for them. An answer
+// may be smaller than what was asked for, so a larger factor counts at once and a smaller one
+// gradually.
 func (p *partition) grow(asked, bytes int64) {
 	if bytes == 0 {
 		return
@@ -125,7 +128,7 @@ func (p *partition) grow(asked, bytes int64) {
 	p.growth = max(now, 1, p.growth*0.9)
 }
 
-// room waits until there is room for a fetch and reserves its bytes.
+// room waits for room for a fetch and reserves its bytes.
 func (p *partition) room(ctx context.Context) (reserved int64, ok bool) {
 	backlog := p.reader.end > p.reader.position
 	full := func() bool {
@@ -139,7 +142,8 @@ func (p *partition) room(ctx context.Context) (reserved int64, ok bool) {
 	return reserved, ok
 }
 
-// wait returns when full no longer holds, or false when ctx ends. Meanwhile the handler is pressed.
+// wait returns true once full no longer holds, or false when ctx ends. Meanwhile the handler feels
+// backpressure.
 func (p *partition) wait(ctx context.Context, full func() bool) bool {
 	if !full() {
 		return ctx.Err() == nil
@@ -147,7 +151,7 @@ func (p *partition) wait(ctx context.Context, full func() bool) bool {
 	began := time.Now()
 	defer func() { p.metrics.fullSeconds.Add(time.Since(began).Seconds()) }()
 	for {
-		// At most once in pressTime, also when the window is full, not full and full again in between.
+		// At most once in pressTime, even if the partition stops being full in between.
 		if time.Since(p.pressed) >= pressTime {
 			p.pressed = time.Now()
 			p.handler.Backpressure(p.topic, p.id)
@@ -178,8 +182,9 @@ func (p *partition) handOver(ctx context.Context, records []*bus.Record) bool {
 		}
 		entry, err := tracker.Add(int64(rec.Position))
 		if err != nil {
-			// The reader returns ascending offsets. If it did not, reading the record again would be harmless.
-			p.log.Error("bus: record out of order", "topic", p.topic, "partition", p.id, "error", err)
+			// The reader returns ascending offsets. If it did not, reading the record again would
+			// be harmless.
+			p.log.Error("record out of order", "topic", p.topic, "partition", p.id, "error", err)
 			p.share.give(memory)
 			continue
 		}
@@ -198,7 +203,8 @@ func (p *partition) handOver(ctx context.Context, records []*bus.Record) bool {
 	return true
 }
 
-// outOfRange moves a position that the log does not have. It returns false when the broker should be asked again later.
+// outOfRange moves a position that the log does not have. It returns false if the broker should be
+// asked again later.
 func (p *partition) outOfRange(ctx context.Context) bool {
 	position := p.reader.position
 	first, err := bounds(ctx, p.reader.client, p.topic, []int{p.id}, kafka.FirstOffset)
@@ -214,13 +220,14 @@ func (p *partition) outOfRange(ctx context.Context) bool {
 	switch {
 	case position < start:
 		p.metrics.lost.Add(float64(start - position))
-		log.Error("bus: records were deleted by the topic's retention before they were read; they are lost",
-			"lost", start-position, "hint", "lengthen the topic's retention or find what held up this consumer")
+		log.Error("retention deleted records before they were read; they are lost",
+			"lost", start-position, "hint", "make the retention of the topic longer, or find out what delayed this consumer")
 		p.reader.position = start
 		p.tracker.Load().Skip(start)
 		return true
 	case position > end:
-		// A leader that has just started may not know its end yet. Going back to the start would send everything again.
+		// A leader that has just started may not know its end yet. Going back to the start would
+		// send all records again.
 		if p.beyond.IsZero() {
 			p.beyond = time.Now()
 		}
@@ -229,7 +236,7 @@ func (p *partition) outOfRange(ctx context.Context) bool {
 		}
 		p.beyond = time.Time{}
 		p.metrics.resets.Inc()
-		log.Error("bus: the position is above the end of the log: was the topic made anew? Reading goes on at the log's start")
+		log.Error("the position is above the end of the log; was the topic deleted and created again? Reading from its start")
 		p.begin(start, checkpoint.None)
 		return true
 	}

@@ -9,32 +9,35 @@ import (
 	"github.com/segmentio/kafka-go/protocol/heartbeat"
 )
 
-// request sends a message in a version that we choose. kafka-go's own choice, the newest that it and the broker have in
-// common, is wrong for group requests: it writes the compact versions as the others (joingroup 6, syncgroup 4), reads an error
-// code from the wrong place (heartbeat 1, leavegroup 1), and answers metadata requests from a cache. A message that
-// exchanges its own bytes gets around all of that.
+// request sends a message in a version of our choice. kafka-go takes the newest that it and the
+// broker know, which fails for group requests: it encodes flexible versions wrongly (JoinGroup 6,
+// SyncGroup 4) and reads the error code from the wrong place (Heartbeat 1, LeaveGroup 1). It also
+// answers metadata requests from a cache. All of that is avoided by a message that exchanges its
+// own bytes.
 type request struct {
 	protocol.Message
 	newest  int16
 	version int16
 }
 
-// Required is called before each exchange with the newest versions that kafka-go and the broker have in common.
+// Required implements protocol.RawExchanger. common are the newest versions that kafka-go and the
+// broker both know.
 func (r *request) Required(common map[protocol.ApiKey]int16) bool {
 	r.version = min(common[r.ApiKey()], r.newest)
 	return true
 }
 
-// RawExchange sends the message and reads its answer.
+// RawExchange implements protocol.RawExchanger.
 func (r *request) RawExchange(rw io.ReadWriter) (protocol.Message, error) {
 	resp, err := protocol.RoundTrip(rw, r.version, correlation, clientID, r.Message)
 	return &answer{resp}, err
 }
 
-// answer hides the type of a response, which kafka-go would take for the answer to a request of its own. route.send undoes it.
+// answer hides a response from kafka-go, which would take it for the answer to a request of its
+// own. route.send unwraps it.
 type answer struct{ protocol.Message }
 
-// correlation is the id of a request on its connection, which carries one at a time.
+// correlation identifies a request on its connection, which carries one at a time.
 const correlation = 1
 
 // groupRequest is sent to the coordinator of a group.
@@ -46,10 +49,11 @@ type groupRequest struct {
 // Group makes kafka-go look for the coordinator.
 func (r *groupRequest) Group() string { return r.group }
 
-// codeRequest is a group request of whose answer only the error code matters, which is its last field.
+// codeRequest is a group request whose answer ends with an error code; nothing else in it matters.
 type codeRequest struct{ groupRequest }
 
-// RawExchange implements protocol.RawExchanger; the answer is a *heartbeat.Response whatever was sent.
+// RawExchange implements protocol.RawExchanger. The answer is a *heartbeat.Response for every
+// request.
 func (r *codeRequest) RawExchange(rw io.ReadWriter) (protocol.Message, error) {
 	if err := protocol.WriteRequest(rw, r.version, correlation, clientID, r.Message); err != nil {
 		return nil, err

@@ -16,7 +16,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/fakes"
 )
 
-// settler releases records after a while and in any order, as a dispatcher does. Only what it released counts as delivered.
+// settler releases records after a while and in any order, as a dispatcher does. Only what it
+// released counts as delivered.
 type settler struct {
 	mu        sync.Mutex
 	delivered map[string]int
@@ -74,8 +75,9 @@ func (s *settler) handler() *handler {
 	return h
 }
 
-// Members come and go while records are in flight; half of what is in flight at each end is dropped. Every record is delivered
-// all the same, and no commit is applied that puts a partition back.
+// Members come and go while records are in flight; half of what is in flight at each end is
+// dropped. Every record is delivered all the same, and no commit is applied that puts a partition
+// back.
 func TestRebalancesLoseNothingAndNoCommitGoesBack(t *testing.T) {
 	t.Parallel()
 	const partitions, each = 4, 400

@@ -16,7 +16,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/fakes"
 )
 
-// ownCA returns a server's configuration with a certificate for 127.0.0.1, and a client's that trusts its issuer.
+// ownCA returns a server's configuration with a certificate for 127.0.0.1, and a client's that
+// trusts its issuer.
 func ownCA(t *testing.T) (server, client *tls.Config) {
 	t.Helper()
 	newKey := func() *ecdsa.PrivateKey {

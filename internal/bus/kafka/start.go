@@ -8,14 +8,15 @@ import (
 
 	"github.com/segmentio/kafka-go"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/backoff"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus/checkpoint"
 )
 
-// start finds out where the partitions start and starts them. Those that have a committed position start at once, each of the
-// other topics by itself.
+// start finds out where the partitions start and starts them: those with a committed position at
+// once, the others topic by topic.
 func (g *generation) start(ctx context.Context) {
 	defer g.conditions.forget(partStart, "")
-	var failing backoff
+	var failing backoff.Backoff
 	var known map[string]map[int]int64
 	for g.count > 0 {
 		var err error
@@ -26,7 +27,7 @@ func (g *generation) start(ctx context.Context) {
 		if ctx.Err() == nil {
 			g.conditions.report(partStart, "", err)
 		}
-		if !failing.pause(ctx) {
+		if failing.Wait(ctx) != nil {
 			return
 		}
 	}
@@ -43,10 +44,11 @@ func (g *generation) start(ctx context.Context) {
 	}
 }
 
-// seek starts those partitions of a topic that had no committed position. It goes on trying until it knows where.
+// seek starts those partitions of a topic that had no committed position. It goes on trying until
+// it knows where.
 func (g *generation) seek(ctx context.Context, topic string, without []int) {
 	defer g.conditions.forget(partStart, topic)
-	var failing backoff
+	var failing backoff.Backoff
 	first := g.firstPositionsOf(topic, g.id)
 	for len(without) > 0 {
 		started, err := g.seekOnce(ctx, topic, without, first)
@@ -55,23 +57,24 @@ func (g *generation) seek(ctx context.Context, topic string, without []int) {
 		}
 		without = slices.DeleteFunc(without, func(id int) bool { return slices.Contains(started, id) })
 		if len(started) > 0 {
-			failing.reset()
+			failing.Reset()
 		}
 		if err != nil {
 			g.conditions.report(partStart, topic, err)
 		} else {
 			g.conditions.clear(partStart, topic)
 		}
-		if len(without) > 0 && !failing.pause(ctx) {
+		if len(without) > 0 && failing.Wait(ctx) != nil {
 			return
 		}
 	}
 	g.settled(ctx, topic)
 }
 
-// settled remembers that the topic has positions, so that their loss is not taken for a group that is new.
+// settled remembers that the topic has positions. If Kafka drops them later, the group is not taken
+// for a new one.
 func (g *generation) settled(ctx context.Context, topic string) {
-	var failing backoff
+	var failing backoff.Backoff
 	for ctx.Err() == nil {
 		err := g.state.remember(ctx, topic, true)
 		if err == nil {
@@ -81,16 +84,17 @@ func (g *generation) settled(ctx context.Context, topic string) {
 		if ctx.Err() == nil {
 			g.conditions.report(partMemory, topic, err)
 		}
-		if !failing.pause(ctx) {
+		if failing.Wait(ctx) != nil {
 			g.conditions.forget(partMemory, topic)
 			return
 		}
 	}
 }
 
-// firstPositions keeps the first positions of a topic over several attempts. A commit whose answer was lost may be applied late,
-// when others have begun to read: repeating it with the same numbers can only make them read again, with later numbers it could
-// pass over events. They are kept with the member, because a member that rejoins can be given the same generation again.
+// firstPositions keeps the first positions of a topic across attempts to commit them. A commit
+// whose answer was lost may be applied late, after others have started to read. With the same
+// numbers it can only make them read again; with later numbers it could skip events. They outlive a
+// generation object because a member that rejoins can get the same generation again.
 type firstPositions struct {
 	generation int32
 	offsets    map[int]int64
@@ -107,7 +111,7 @@ func (m *member) firstPositionsOf(topic string, generation int32) *firstPosition
 	return f
 }
 
-// seekOnce starts those of the partitions whose position it can find out, and returns them.
+// seekOnce starts the partitions whose position it can find out, and returns them.
 func (g *generation) seekOnce(ctx context.Context, topic string, without []int, first *firstPositions) (started []int, err error) {
 	beginning, err := g.state.fromBeginning(ctx, topic)
 	if err != nil {
@@ -142,7 +146,7 @@ func (g *generation) seekOnce(ctx context.Context, topic string, without []int, 
 	which := kafka.FirstOffset
 	if !beginning && len(committed) == 0 {
 		if !g.owns(topic, all[0]) {
-			return started, nil // its owner is about to commit positions for all
+			return started, nil // its owner commits positions for all
 		}
 		if g.options.StartOffset == Latest {
 			which = kafka.LastOffset
@@ -155,7 +159,8 @@ func (g *generation) seekOnce(ctx context.Context, topic string, without []int, 
 			return started, err
 		}
 	}
-	// Before the first record is handled: a process that dies a moment later must not find another "latest".
+	// Before the first record is handled: if the process dies now, the next one must not find
+	// another "latest".
 	begin := make(map[int]int64, len(unknown))
 	for _, id := range unknown {
 		begin[id] = first.offsets[id]
@@ -163,7 +168,7 @@ func (g *generation) seekOnce(ctx context.Context, topic string, without []int, 
 	if err := g.commit(ctx, map[string]map[int]int64{topic: begin}); err != nil {
 		return started, fmt.Errorf("commit the first positions of topic %s: %w", topic, err)
 	}
-	g.log.Info("bus: first positions committed", "topic", topic, "partitions", len(unknown), "at_beginning", which == kafka.FirstOffset)
+	g.log.Info("first positions committed", "topic", topic, "partitions", len(unknown), "at_beginning", which == kafka.FirstOffset)
 	for _, id := range unknown {
 		if slices.Contains(without, id) {
 			g.add(ctx, topic, id, begin[id], begin[id])
@@ -197,8 +202,9 @@ func (g *generation) topicPartitions(ctx context.Context, topic string) ([]int, 
 	return ids, nil
 }
 
-// committed returns the group's positions. A partition without one is not in them; an error is never taken for that. Refused is
-// an error of one of the partitions, which are not in the positions either.
+// committed returns the positions of the group. Partitions without one are not in found, and an
+// error is never taken for that. refused is the error of a single partition, which is not in found
+// either.
 func (g *generation) committed(ctx context.Context, of map[string][]int) (found map[string]map[int]int64, refused, err error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()

@@ -61,7 +61,8 @@ func TestConfiguredTopicThatWasAbsentStartsAtItsBeginning(t *testing.T) {
 	}
 }
 
-// Whoever waits until a new consumer is ready and then publishes gets the event, although the group starts at the latest.
+// Whoever waits until a new consumer is ready and then publishes gets the event, although the group
+// starts at the latest.
 func TestReadyMeansThatTheStartIsKnown(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, topics("dev-a"))

@@ -16,7 +16,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/fakes"
 )
 
-// A request that is never answered cannot be interrupted in kafka-go, and a JoinGroup may take 35 s.
+// A request that is never answered cannot be interrupted in kafka-go, and a JoinGroup may take 35
+// s.
 func TestStopWhileTheBrokerDoesNotAnswer(t *testing.T) {
 	t.Parallel()
 	for _, key := range []kmsg.Key{kmsg.JoinGroup, kmsg.Metadata, kmsg.FindCoordinator} {
@@ -44,8 +45,8 @@ func TestStopWhileTheBrokerDoesNotAnswer(t *testing.T) {
 	}
 }
 
-// The handler breaks its promise: it does not return. The end of the generation does not wait for it for ever, does not drain,
-// and commits nothing that was not released.
+// The handler breaks its promise: it does not return. The end of the generation does not wait for
+// it for ever, does not drain, and commits nothing that was not released.
 func TestHandlerThatDoesNotReturn(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, topics("dev-a"))
@@ -75,7 +76,8 @@ func TestHandlerThatDoesNotReturn(t *testing.T) {
 	}
 }
 
-// A commit that the broker refuses because the generation is over is dropped; the next owner reads again.
+// A commit that the broker refuses because the generation is over is dropped; the next owner reads
+// again.
 func TestCommitOfAnEndedGenerationIsDropped(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, topics("dev-a"))

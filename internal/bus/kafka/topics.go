@@ -28,13 +28,13 @@ func (d *discovery) topics() []string {
 	return names
 }
 
-// metadata asks a broker about topics, about all if names is nil.
+// metadata asks a broker about topics; about all of them if names is nil.
 func (k *cluster) metadata(ctx context.Context, names []string) (*metadata.Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*dialTimeout)
 	defer cancel()
 	answer, err := k.control.send(ctx, &request{Message: &metadata.Request{TopicNames: names}, newest: 8})
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		// All that a broker does with a client that speaks plainly to a listener for TLS or SASL.
+		// That is all a broker does if a client talks plain text to a listener for TLS or SASL.
 		err = fmt.Errorf("%w: the broker closed the connection; its listener may want TLS or SASL", err)
 	}
 	if err != nil {
@@ -67,7 +67,8 @@ func (k *cluster) discover(ctx context.Context) (*discovery, error) {
 				found.absent = append(found.absent, t.Name)
 			}
 		case code != 0:
-			// Not subscribed, as one such topic stalls the group; and not absent, as that would be remembered.
+			// Neither found, as one such topic would stall the group, nor absent, as that would be
+			// remembered.
 			refused = fmt.Errorf("topic %s: %w", t.Name, code)
 		case len(t.Partitions) > 0:
 			for _, p := range t.Partitions {
@@ -84,7 +85,8 @@ func (k *cluster) discover(ctx context.Context) (*discovery, error) {
 	return found, nil
 }
 
-// topicState is what this process knows of TopicState, and what it has seen and could not write yet.
+// topicState is what this process knows of the rows of TopicState, and what it has seen and could
+// not write yet.
 type topicState struct {
 	store TopicState
 	group string
@@ -99,8 +101,8 @@ func newTopicState(memory TopicState, group string) *topicState {
 	return &topicState{store: memory, group: group, rows: map[string]bool{}, unsaid: map[string]bool{}}
 }
 
-// fromBeginning tells whether the partitions of a topic that have no position start at their beginning. It reads the
-// rows where it has not yet.
+// fromBeginning reports whether partitions of a topic that have no position start at their
+// beginning. It reads the rows if it does not know.
 func (m *topicState) fromBeginning(ctx context.Context, topic string) (bool, error) {
 	m.mu.Lock()
 	known := m.unsaid[topic] || m.rows[topic]
@@ -108,7 +110,7 @@ func (m *topicState) fromBeginning(ctx context.Context, topic string) (bool, err
 	if known {
 		return true, nil
 	}
-	// Another replica may have written the row a moment ago.
+	// Another replica may have just written the row.
 	if err := m.load(ctx); err != nil {
 		return false, err
 	}
@@ -138,7 +140,7 @@ func (m *topicState) row(topic string) (value, exists bool) {
 	return value, exists
 }
 
-// remember writes a row unless it is known to be written.
+// remember writes a row unless it is known to exist.
 func (m *topicState) remember(ctx context.Context, topic string, value bool) error {
 	if v, exists := m.row(topic); exists && (v || !value) {
 		return nil
@@ -153,8 +155,9 @@ func (m *topicState) remember(ctx context.Context, topic string, value bool) err
 	return nil
 }
 
-// observe takes note of a look at the cluster. With an error nothing of it is lost for this process: what was seen absent is
-// kept until it is written. With "*" the topics must not be subscribed before the first look has been written.
+// observe keeps track of a look at the cluster. After an error this process still knows which
+// topics were absent, and writes that later. With "*", no topic may be joined for before the first
+// look has been written.
 func (m *topicState) observe(ctx context.Context, found *discovery, all bool) error {
 	m.mu.Lock()
 	for _, t := range found.absent {
@@ -188,7 +191,8 @@ func (m *topicState) observe(ctx context.Context, found *discovery, all bool) er
 
 func (m *topicState) observeAll(ctx context.Context, found *discovery, looked bool) error {
 	for _, t := range found.topics() {
-		// At the first look topics get a false row; later, one without a row is a topic that was not there then.
+		// At the first look topics get a false row. Later, a topic without a row was not there at
+		// the first look.
 		if _, exists := m.row(t); !exists {
 			if err := m.remember(ctx, t, looked); err != nil {
 				return err
@@ -202,7 +206,7 @@ func (m *topicState) observeAll(ctx context.Context, found *discovery, looked bo
 	var gone []string
 	for t, value := range m.rows {
 		if _, exists := found.partitions[t]; !exists && !value && t != AllTopics {
-			gone = append(gone, t) // seen at the first look, and absent before its first position: new when it comes back
+			gone = append(gone, t) // there at the first look, gone before its first position: new if it comes back
 		}
 	}
 	m.mu.Unlock()

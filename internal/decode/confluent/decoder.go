@@ -1,5 +1,6 @@
-// Package confluent decodes records in the wire format of Confluent's serialisers: a zero byte, the id of the writer's schema in a schema
-// registry, and the Avro value. It also holds the client of that registry.
+// Package confluent decodes records in the wire format of Confluent's serialisers: a zero byte, the
+// id of the writer's schema in a schema registry, and the Avro value. It also holds the client of
+// that registry.
 //
 // A registry that is away makes a call wait for as long as its context lasts.
 package confluent
@@ -19,8 +20,9 @@ import (
 
 // Registry returns writer schemas by id.
 type Registry interface {
-	// Schema returns the schema with the id. It waits while the registry cannot be asked. Its error is a *decode.Undecodable, or says that
-	// ctx has ended. It is called for every record, so it must answer known ids from memory.
+	// Schema returns the schema with the id. It waits while the registry cannot be asked. Its error
+	// is a *decode.Undecodable, or says that ctx has ended. It is called for every record, so it
+	// must answer known ids from memory.
 	Schema(ctx context.Context, id uint32) (*decode.Schema, error)
 }
 

@@ -24,10 +24,11 @@ import (
 const (
 	firstBackoff = 250 * time.Millisecond
 	lastBackoff  = 5 * time.Second
-	// unknownAfter is how long the registry must go on saying that an id does not exist: a registry that has just started
-	// may not have read its own topic yet.
+	// unknownAfter is how long the registry must keep saying that an id does not exist. One that
+	// has just started may not have read its own topic yet.
 	unknownAfter = 60 * time.Second
-	// unknownFor is how long an unknown id is answered from memory before the registry is asked once more.
+	// unknownFor is how long an unknown id is answered from memory before the registry is asked
+	// again.
 	unknownFor = 10 * time.Second
 	// maxUnknown bounds the unknown ids that are remembered.
 	maxUnknown = 1024
@@ -37,14 +38,14 @@ const (
 
 // ClientOptions are the settings of a Client.
 type ClientOptions struct {
-	// URL is the registry's base URL, http or https; its path is kept. User and password in it are used where Username is
-	// empty.
+	// URL is the registry's base URL, http or https; its path is kept. User and password in it are
+	// used if Username is empty.
 	URL string
 	// Username and Password are sent as basic authentication, unless both are empty.
 	Username, Password string
-	// TLS is used for https; nil stands for the system's roots.
+	// TLS is used for https; nil trusts the system's roots.
 	TLS *tls.Config
-	// Timeout bounds one request; 5 s where zero.
+	// Timeout bounds one request; zero means 5 s.
 	Timeout time.Duration
 	// Transport replaces the client's own, TLS included.
 	Transport http.RoundTripper
@@ -54,7 +55,8 @@ type ClientOptions struct {
 	Registerer prometheus.Registerer
 }
 
-// Client is a Registry that asks a Confluent-compatible schema registry. It is safe for concurrent use.
+// Client is a Registry that asks a Confluent-compatible schema registry. It is safe for concurrent
+// use.
 type Client struct {
 	api     *sr.Client
 	http    *http.Client
@@ -63,16 +65,16 @@ type Client struct {
 	log     *slog.Logger
 	metrics *clientMetrics
 
-	known sync.Map    // id → answer; schemas never change, so for good
+	known sync.Map    // id → answer, kept for good: schemas never change
 	seen  atomic.Bool // the registry has answered once
 
 	mu      sync.Mutex
 	asking  map[uint32]*question
 	unknown map[uint32]unknownID
-	away    map[uint32]error // why questions that wait have no answer yet
+	away    map[uint32]error // by id, why waiting questions have no answer yet
 }
 
-// answer is what is known of an id for good.
+// answer is the final answer for an id.
 type answer struct {
 	schema *decode.Schema
 	err    error // an *Undecodable
@@ -80,13 +82,13 @@ type answer struct {
 
 // question lets one caller at a time ask for an id.
 type question struct {
-	turn  chan struct{} // holds one value while somebody asks
+	turn  chan struct{} // holds one value while a caller asks
 	users int           // guarded by Client.mu
 }
 
 // unknownID remembers that the registry denies an id.
 type unknownID struct {
-	since   time.Time // the first denial of an unbroken row of them
+	since   time.Time // the first denial of an unbroken streak
 	last    time.Time
 	settled bool // denied for long enough
 }
@@ -94,7 +96,7 @@ type unknownID struct {
 // NewClient returns a client. It makes no request yet.
 func NewClient(o ClientOptions) (*Client, error) {
 	base, err := url.Parse(o.URL)
-	// url.Parse's own error holds the URL, and with it the password.
+	// The error of url.Parse holds the URL, and with it the password.
 	if err != nil || base.Scheme != "http" && base.Scheme != "https" || base.Host == "" || base.RawQuery != "" || base.Fragment != "" {
 		return nil, errors.New("schema registry URL: want http:// or https://, a host and perhaps a path, no query")
 	}
@@ -113,7 +115,7 @@ func NewClient(o ClientOptions) (*Client, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if o.Transport == nil {
-		o.Transport = &http.Transport{ // no proxy: the registry stands beside the broker
+		o.Transport = &http.Transport{ // no proxy: the registry is next to the broker
 			TLSClientConfig:     o.TLS,
 			ForceAttemptHTTP2:   true,
 			MaxIdleConnsPerHost: 2,
@@ -147,8 +149,8 @@ func NewClient(o ClientOptions) (*Client, error) {
 // Close closes idle connections. Calls of Schema that wait end with their contexts.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-// Ready returns nil unless a record waits for a schema that the registry does not give; the error then names the
-// registry's URL, without credentials, and the cause.
+// Ready returns nil unless a record waits for a schema that the registry does not return. The error
+// names the registry's URL, without credentials, and the cause.
 func (c *Client) Ready() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -158,8 +160,8 @@ func (c *Client) Ready() error {
 	return nil
 }
 
-// Reachable is Ready, and as long as the registry has never answered it asks it for something small. Afterwards it asks no more:
-// with the schemas known, a registry that is away holds up nothing.
+// Reachable is Ready, but also sends a small request as long as the registry has never answered.
+// Afterwards it does not: once the schemas are known, a registry that is away delays nothing.
 func (c *Client) Reachable(ctx context.Context) error {
 	if err := c.Ready(); err != nil || c.seen.Load() {
 		return err
@@ -171,8 +173,8 @@ func (c *Client) Reachable(ctx context.Context) error {
 	return nil
 }
 
-// Schema returns the schema with the id. Concurrent first uses of an id make one request. While the registry cannot be
-// asked or does not answer as one, it waits until ctx ends.
+// Schema returns the schema with the id. Concurrent first uses of an id make one request. While the
+// registry cannot be asked or does not answer as one, it waits until ctx ends.
 func (c *Client) Schema(ctx context.Context, id uint32) (*decode.Schema, error) {
 	if known, ok := c.known.Load(id); ok {
 		a := known.(answer)
@@ -186,7 +188,7 @@ func (c *Client) Schema(ctx context.Context, id uint32) (*decode.Schema, error) 
 	case <-ctx.Done():
 		return nil, fmt.Errorf("wait for the schema registry: %w", context.Cause(ctx))
 	}
-	if known, ok := c.known.Load(id); ok { // whoever had the turn before has asked
+	if known, ok := c.known.Load(id); ok { // the previous holder of the turn has asked
 		a := known.(answer)
 		return a.schema, a.err
 	}
@@ -232,7 +234,7 @@ func (c *Client) ask(ctx context.Context, id uint32) (*decode.Schema, error) {
 		case errors.Is(err, errNotAvro):
 			return c.settle(id, answer{err: decode.NewUndecodable(decode.ReasonBadSchema, err.Error())})
 		case errors.Is(err, errDenied):
-			c.setAway(id, nil) // it does answer
+			c.setAway(id, nil) // the registry answers
 			if c.deny(id) {
 				return nil, unknownSchema(id)
 			}
@@ -256,7 +258,7 @@ func (c *Client) settle(id uint32, a answer) (*decode.Schema, error) {
 	return a.schema, a.err
 }
 
-// denied tells whether id has been found unknown a moment ago.
+// denied reports whether id was recently found to be unknown.
 func (c *Client) denied(id uint32) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -264,13 +266,13 @@ func (c *Client) denied(id uint32) bool {
 	return ok && u.settled && time.Since(u.last) < unknownFor
 }
 
-// deny notes that the registry denies id, and tells whether it has done so for long enough.
+// deny records that the registry denies id, and reports whether it has done so for long enough.
 func (c *Client) deny(id uint32) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()
 	u, ok := c.unknown[id]
-	if !ok || !u.settled && now.Sub(u.last) > unknownAfter { // denials with nobody asking in between are no row
+	if !ok || !u.settled && now.Sub(u.last) > unknownAfter { // denials far apart are not a streak
 		u = unknownID{since: now}
 	}
 	u.last = now
@@ -300,7 +302,8 @@ func (c *Client) forgive(id uint32) {
 	delete(c.unknown, id)
 }
 
-// setAway notes why the question for id has no answer, nil where it has one or is over, and logs each change once.
+// setAway records why the question for id has no answer, nil if it has one or is over, and logs
+// each change once.
 func (c *Client) setAway(id uint32, cause error) {
 	c.mu.Lock()
 	before := c.away[id]
@@ -330,7 +333,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// cappedTransport bounds what is read of an answer: the API client reads bodies whole.
+// cappedTransport bounds the size of an answer: the API client reads whole bodies.
 type cappedTransport struct{ http.RoundTripper }
 
 func (t cappedTransport) RoundTrip(req *http.Request) (*http.Response, error) {

@@ -89,7 +89,8 @@ func TestClientAgainstAServer(t *testing.T) {
 	}
 }
 
-// Whatever else than the registry's own denial happens, the call waits and Ready tells why, without credentials.
+// Whatever else than the registry's own denial happens, the call waits and Ready tells why, without
+// credentials.
 func TestWaitsWhileTheRegistryIsAway(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

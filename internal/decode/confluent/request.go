@@ -9,16 +9,19 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/sr"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/metric"
 )
 
 var (
-	// errDenied is the registry's own word that it has no such schema. A 404 from a proxy or a wrong path is not.
+	// errDenied says that the registry itself answered that it has no such schema, unlike a 404
+	// from a proxy or a wrong path.
 	errDenied  = errors.New("the registry has no such schema")
 	errNotAvro = errors.New("the schema is not self-contained Avro")
 )
 
-// request asks once. Its errors other than errDenied and errNotAvro mean that another time may be better; they hold
-// neither URLs nor what a server answered.
+// request asks once. Errors other than errDenied and errNotAvro may go away; they hold neither URLs
+// nor what a server answered.
 func (c *Client) request(ctx context.Context, id uint32) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
@@ -39,7 +42,8 @@ func (c *Client) request(ctx context.Context, id uint32) (string, error) {
 	return found.Schema, err
 }
 
-// probe asks for the types of schemas. Not every registry has that resource, so a 404 is an answer as well.
+// probe asks for the types of schemas. Not every registry has that resource, so a 404 counts as an
+// answer.
 func (c *Client) probe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
@@ -51,7 +55,7 @@ func (c *Client) probe(ctx context.Context) error {
 	return plainCause(ctx, err, c.timeout.String())
 }
 
-// plainCause reduces an error of the API client to what an operator needs.
+// plainCause reduces an error of the API client to what operators need.
 func plainCause(ctx context.Context, err error, timeout string) error {
 	var answered *sr.ResponseError
 	var failed *url.Error
@@ -73,7 +77,7 @@ func plainCause(ctx context.Context, err error, timeout string) error {
 	case errors.As(err, &failed):
 		return failed.Err
 	}
-	return errors.New("answered with something that is no schema")
+	return errors.New("the answer holds no schema")
 }
 
 // clientMetrics counts the requests to the registry.
@@ -97,12 +101,7 @@ func newClientMetrics(registerer prometheus.Registerer) (*clientMetrics, error) 
 	for _, outcome := range []string{outcomeOK, outcomeUnknown, outcomeNotAvro, outcomeError} {
 		m.requests.WithLabelValues(outcome)
 	}
-	if registerer != nil {
-		if err := registerer.Register(m.requests); err != nil {
-			return nil, fmt.Errorf("register metrics: %w", err)
-		}
-	}
-	return m, nil
+	return m, metric.Register(registerer, m.requests)
 }
 
 func (m *clientMetrics) request(err error) {
