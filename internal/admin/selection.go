@@ -37,7 +37,7 @@ func (m Moment) From(now time.Time) time.Time {
 
 // resolved is a selection as the store takes it.
 type resolved struct {
-	store.Filter
+	store.Selection
 
 	now  time.Time // the present that durations were counted from
 	note string    // what to know about the event, or empty

@@ -106,9 +106,9 @@ func inWords(err error) string {
 	case *admin.RuleStateError:
 		return e.Error() + remedy(e)
 	case *store.NoRuleError:
-		return e.Error() + "; see rules list" + kindArgument(e.Lane)
+		return e.Error() + "; see rules list" + e.Key.Table.Flag()
 	case *store.ContestedError:
-		return fmt.Sprintf("%s: run %s, or %s, first", e, command("adopt", e.Lane, ""), command("release", e.Lane, ""))
+		return fmt.Sprintf("%s: run %s, or %s, first", e, command("adopt", e.Key, ""), command("release", e.Key, ""))
 	}
 	return ""
 }

@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/admin"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 )
@@ -15,9 +14,9 @@ import (
 // place, even where two have the same text.
 func TestExplain(t *testing.T) {
 	t.Parallel()
-	webfilter := delivery.Lane{Kind: delivery.KindEvent, RuleID: 7}
+	webfilter := rule.Key{Table: rule.Webfilters, ID: 7}
 	state := func(s rule.Status) error { return &admin.RuleStateError{ID: 7, Status: s, Fault: "it is broken"} }
-	missing := &store.NoRuleError{Lane: webfilter}
+	missing := &store.NoRuleError{Key: webfilter}
 	for _, c := range []struct {
 		err  error
 		want string
@@ -38,7 +37,7 @@ func TestExplain(t *testing.T) {
 				"there is no webfilter rule 7; see rules list --kind webfilter",
 		},
 		{
-			fmt.Errorf("enable: %w", &store.ContestedError{Lane: webfilter}),
+			fmt.Errorf("enable: %w", &store.ContestedError{Key: webfilter}),
 			"enable: it is adopted, and somebody has enabled its row for the plugin, too: " +
 				"run rules adopt 7 --kind webfilter, or rules release 7 --kind webfilter, first",
 		},

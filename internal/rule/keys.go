@@ -1,12 +1,9 @@
-package app
+package rule
 
 import (
 	"errors"
 	"fmt"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/secret"
 )
 
@@ -17,9 +14,8 @@ const keySetting = "WEBHOOK_DISPATCHER_SECRETS_KEY"
 // and says which setting is missing. It is immutable and safe for concurrent use.
 type Keys struct{ ring *secret.Ring }
 
-// NewKeys returns the keys that the settings have, which may be none. Its errors hold nothing of a key.
-func NewKeys(c *config.Secrets) (*Keys, error) {
-	text := c.SecretsKey.Reveal()
+// ParseKeys reads the keys of the setting, "" for none. Its errors hold nothing of a key.
+func ParseKeys(text string) (*Keys, error) {
 	if text == "" {
 		return &Keys{}, nil
 	}
@@ -38,36 +34,35 @@ func (k *Keys) ID() string {
 	return k.ring.ID()
 }
 
-// Seal seals a secret of a lane's rule with the first key, and returns the key's name beside it.
-func (k *Keys) Seal(lane delivery.Lane, field string, text []byte) (keyID string, sealed []byte, err error) {
+// Seal seals a secret of a rule with the first key, and returns the key's name beside it.
+func (k *Keys) Seal(key Key, field string, text []byte) (keyID string, sealed []byte, err error) {
 	if k.ring == nil {
 		return "", nil, errors.New("secrets are stored sealed, and there is no key: set " + keySetting +
 			" here and for the daemon; a new key is printed by: echo k1:$(openssl rand -base64 32)")
 	}
-	keyID, sealed = k.ring.Seal(place(lane, field), text)
+	keyID, sealed = k.ring.Seal(place(key, field), text)
 	return keyID, sealed, nil
 }
 
-// Open implements rule.Opener.
-func (k *Keys) Open(lane delivery.Lane, field, keyID string, sealed []byte) ([]byte, error) {
+// Open implements Opener.
+func (k *Keys) Open(key Key, field, keyID string, sealed []byte) ([]byte, error) {
 	if k.ring == nil {
 		return nil, fmt.Errorf("%s is not set, and they are sealed with the key %q", keySetting, keyID)
 	}
-	return k.ring.Open(place(lane, field), keyID, sealed)
+	return k.ring.Open(place(key, field), keyID, sealed)
 }
 
 // Reseal seals the secrets of an option with the first key, unless they are already, or there are none. Those that are sealed under the
 // first key's name are opened as well: the name may have been another key's before, and whoever hears no error removes that one.
-func (k *Keys) Reseal(o *rule.Option) error {
+func (k *Keys) Reseal(o *Option) error {
 	if o.Sealed == "" {
 		return nil
 	}
-	lane := delivery.Lane{Kind: o.Kind, RuleID: o.RuleID}
-	text, err := k.Open(lane, rule.SecretsField, o.KeyID, []byte(o.Sealed))
+	text, err := k.Open(o.Key, SecretsField, o.KeyID, []byte(o.Sealed))
 	if err != nil || o.KeyID == k.ID() {
 		return err
 	}
-	keyID, sealed, err := k.Seal(lane, rule.SecretsField, text)
+	keyID, sealed, err := k.Seal(o.Key, SecretsField, text)
 	if err != nil {
 		return err
 	}
@@ -75,6 +70,6 @@ func (k *Keys) Reseal(o *rule.Option) error {
 	return nil
 }
 
-func place(lane delivery.Lane, field string) secret.Place {
-	return secret.Place{Table: "webhook_dispatcher_rule_option", Kind: uint8(lane.Kind), ID: int64(lane.RuleID), Field: field}
+func place(key Key, field string) secret.Place {
+	return secret.Place{Table: "webhook_dispatcher_rule_option", Kind: uint8(key.Table), ID: int64(key.ID), Field: field}
 }
