@@ -74,7 +74,9 @@ type RecordStore interface {
 type DeadStore interface {
 	CountDead(ctx context.Context, f store.Selection) (store.Dead, error)
 	ReplayDead(ctx context.Context, f store.Selection) (replayed int, err error)
-	EndedPage(ctx context.Context, state delivery.State, f store.Selection, after store.EndedRow, limit int) ([]store.Summary, store.EndedRow, error)
+	EndedPage(
+		ctx context.Context, state delivery.State, f store.Selection, after store.EndedRow, limit int,
+	) ([]store.Summary, store.EndedRow, error)
 	Waiting(ctx context.Context, lane delivery.Lane) (rows int, err error)
 }
 

@@ -1,9 +1,10 @@
-// Package app wires the daemon together: what is built from which settings, what starts after what, and how it all ends. It
-// is the only package that knows all others, and decides nothing that one of them could.
+// Package app wires the daemon together: what is built from which settings, what starts after what, and
+// how it all ends. It is the only package that knows all others, and leaves every decision to them.
 //
-// The order of start: health server, database, rules, filter endpoint, queue, lanes, bus; so that nothing is consumed before there are
-// rules and somewhere to keep what fails. The order of stop is the reverse: stop fetching, hand off what is in flight, commit,
-// leave the group, let requests end, write their results.
+// New builds and starts nothing. The order of start: health server, database, rules, queue, filter
+// endpoint, dispatcher, bus; so that nothing is consumed before there are rules and a place for
+// deliveries that fail. The order of stop is the reverse: stop fetching, hand off what is in flight,
+// commit, leave the group, let requests end, write their results.
 package app
 
 import (
@@ -92,7 +93,7 @@ func New(cfg *config.Config, o Options) (*App, error) {
 	return a, nil
 }
 
-// build is one straight list on purpose: what depends on what can be read off its order.
+// build is one straight list on purpose: its order shows what depends on what.
 func (a *App) build(o Options) error {
 	cfg := a.cfg
 	registry := prometheus.NewRegistry()
@@ -150,22 +151,25 @@ func (a *App) build(o Options) error {
 	if err != nil {
 		return err
 	}
+	claim := queue.NewWakeup()
 	a.dispatcher, err = dispatch.New(dispatch.Options{
 		Sender: send, Rules: a.rules, Queue: a.writer, Policy: policy, HandOff: cfg.HandOffAfter, Timeout: cfg.Timeout,
 		EndpointConcurrency: cfg.EndpointConcurrency, Concurrency: cfg.Concurrency, EndpointRate: cfg.EndpointRate,
 		Full: a.gauge.Full, DeadLetterOverflow: cfg.QueueOverflow == "dead", PerRule: cfg.MetricsPerRule, LogAll: cfg.AttemptLog == "all",
-		RoomWanted: func() { a.claimer.Wake() }, Logger: a.logger.With("component", "dispatch"), Registerer: registry,
+		RoomWanted: claim.Wake, Logger: a.logger.With("component", "dispatch"), Registerer: registry,
 	})
 	if err != nil {
 		return err
 	}
-	a.cleanups.add("requests under way", a.closeDispatcher)
+	a.cleanups.add("requests under way", a.stopDispatcher)
 
-	if err := a.buildFilters(send, registry); err != nil {
+	if err := a.buildFilters(send, claim, registry); err != nil {
 		return err
 	}
 	a.claimer, err = queue.NewClaimer(queue.ClaimerOptions{
-		Store: a.store, Lanes: lanes{a.dispatcher, a.filters}, Settle: a.writer.Settle, Depth: a.gauge,
+		Store:     a.store,
+		Consumers: map[delivery.Kind]queue.Consumer{delivery.KindWebhook: a.dispatcher, delivery.KindEvent: a.filters},
+		Settle:    a.writer.Settle, Wakeup: claim, Depth: a.gauge,
 		Logger: a.logger.With("component", "claimer"), Registerer: registry,
 	})
 	if err != nil {
@@ -201,8 +205,8 @@ func (a *App) Run(ctx context.Context) (err error) {
 		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
 		defer cancel()
 		if cleanupErr := a.cleanups.run(stop); cleanupErr != nil {
-			// What was cut short is in the database or is read again; that is no failure of the daemon.
-			a.logger.Warn("stopped before everything had ended", "error", cleanupErr)
+			// The rest is in the database or is read again, so the daemon has not failed.
+			a.logger.Warn("shutdown timed out; remaining work was abandoned", "error", cleanupErr)
 		}
 		a.logger.Info("stopped")
 	}()
@@ -223,8 +227,8 @@ func (a *App) Run(ctx context.Context) (err error) {
 		return err
 	}
 	a.dispatcher.Start()
-	// Refreshing goes on while the bus drains, and ends before the lanes are closed. Claiming ends at once: what draining makes rows is
-	// for those who stay, or for the next start.
+	// Refreshing goes on while the bus drains, and ends before the dispatcher stops. Claiming ends at once:
+	// rows made by the drain are for other replicas, or for the next start.
 	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
 	claims, stopClaims := context.WithCancel(ctx)
 	var working sync.WaitGroup
@@ -258,21 +262,21 @@ func (a *App) Run(ctx context.Context) (err error) {
 // Addr returns the address of the health server, once Run has started it.
 func (a *App) Addr() net.Addr { return a.health.Addr() }
 
-// stopHealth gives a scrape under way little time: the rest is for deliveries.
+// stopHealth gives a scrape under way little time, and leaves the rest to deliveries.
 func (a *App) stopHealth(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, healthTime)
 	defer cancel()
 	return a.health.Stop(ctx)
 }
 
-// closeDispatcher leaves the last of the time for the results of the requests that it waits for.
-func (a *App) closeDispatcher(ctx context.Context) error {
+// stopDispatcher leaves time to write the results of the requests that it waits for.
+func (a *App) stopDispatcher(ctx context.Context) error {
 	ctx, cancel := within(ctx, stopTime, closeTime)
 	defer cancel()
 	return a.dispatcher.Stop(ctx)
 }
 
-// ignoreEnd returns err, unless ctx has ended: what was cut short by that is no failure.
+// ignoreEnd returns err, unless ctx has ended: then the error is the stop's.
 func ignoreEnd(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		err = nil

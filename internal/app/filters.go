@@ -7,9 +7,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/dispatch"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/plan"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/queue"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/sender"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/server"
@@ -17,8 +17,9 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/webfilter/stage"
 )
 
-// buildFilters builds what calls webfilters: the engine, the stage for events of the bus, and the endpoint for those in the request.
-func (a *App) buildFilters(send *sender.Sender, registerer prometheus.Registerer) error {
+// buildFilters builds everything that calls webfilters: the engine, the stage for events of the bus, and
+// the endpoint for filters in the request.
+func (a *App) buildFilters(send *sender.Sender, claim *queue.Wakeup, registerer prometheus.Registerer) error {
 	engine, err := webfilter.New(webfilter.Options{
 		Rules: a.rules, Caller: send, Deadline: a.cfg.FilterDeadline, Registerer: registerer,
 	})
@@ -28,13 +29,13 @@ func (a *App) buildFilters(send *sender.Sender, registerer prometheus.Registerer
 	a.filters, err = stage.New(stage.Options{
 		Filters: engine, Chains: chains{a.rules}, Queue: a.writer, Ends: a.writer, Plan: a.plan, HandOff: a.cfg.HandOffAfter,
 		Deadline: a.cfg.FilterDeadline, Concurrency: webfilter.MaxCalls, // so that no event finds a row of the bus busy
-		Full: a.gauge.Full, LaneFull: a.gauge.LaneFull, DeadLetterOverflow: a.cfg.QueueOverflow == "dead", Wake: func() { a.claimer.Wake() },
+		Full: a.gauge.Full, LaneFull: a.gauge.LaneFull, DeadLetterOverflow: a.cfg.QueueOverflow == "dead", Wake: claim.Wake,
 		Logger: a.logger.With("component", "filtering"), Registerer: registerer,
 	})
 	if err != nil {
 		return err
 	}
-	a.cleanups.add("filters under way", a.closeFilters)
+	a.cleanups.add("filters under way", a.stopFilters)
 	if a.cfg.FilterListen == "" {
 		return nil
 	}
@@ -56,7 +57,8 @@ func (a *App) plan(m *payload.Message) []delivery.Delivery {
 	return plan.Deliveries(m, a.rules.Current().Match(m.Event.Type))
 }
 
-// startEndpoint listens for filters in the request. It must not before there are rules: an answer from none would let everything pass.
+// startEndpoint listens for filters in the request. It must come after the rules were read: without rules
+// every request would pass.
 func (a *App) startEndpoint(ctx context.Context) error {
 	if a.endpoint == nil {
 		return nil
@@ -68,23 +70,23 @@ func (a *App) startEndpoint(ctx context.Context) error {
 	return nil
 }
 
-// stopEndpoint gives requests the time that their filters may take. A client that does not go on with its own gets no more, and the time of
-// those that follow is theirs: see closeFilters and closeDispatcher.
+// stopEndpoint gives requests the time that their filters may take, but not the time of the stops that
+// follow: see stopFilters and stopDispatcher.
 func (a *App) stopEndpoint(ctx context.Context) error {
 	ctx, cancel := within(ctx, a.cfg.FilterDeadline+time.Second, 3*closeTime)
 	defer cancel()
 	return a.endpoint.Stop(ctx)
 }
 
-// closeFilters gives filters under way their time, and that in which what they say is written. Requests to endpoints of webhooks go on
-// meanwhile: closeDispatcher has what is left for them.
-func (a *App) closeFilters(ctx context.Context) error {
+// stopFilters gives filters under way their time, and the time to write their answers. Requests to
+// endpoints of webhooks go on meanwhile: stopDispatcher has the rest of the time for them.
+func (a *App) stopFilters(ctx context.Context) error {
 	ctx, cancel := within(ctx, a.cfg.FilterDeadline+closeTime, 2*closeTime)
 	defer cancel()
 	return a.filters.Stop(ctx)
 }
 
-// within returns ctx, bounded: it ends after most, and early enough to leave some of its time to what follows.
+// within returns a ctx that ends after most, and early enough to leave `left` of its time.
 func within(ctx context.Context, most, left time.Duration) (context.Context, context.CancelFunc) {
 	end := time.Now().Add(most)
 	if deadline, ok := ctx.Deadline(); ok && deadline.Add(-left).Before(end) {
@@ -97,14 +99,14 @@ func within(ctx context.Context, most, left time.Duration) (context.Context, con
 type chains struct{ rules *rule.Refresher }
 
 // Chain implements stage.Chains.
-func (c chains) Chain(eventType string) (first int32, held bool) {
+func (c chains) Chain(eventType string) (first int32, sealed bool) {
 	for i, f := range c.rules.Webfilters(eventType) {
 		if i == 0 {
 			first = f.ID
 		}
-		held = held || f.Waits
+		sealed = sealed || f.Waits
 	}
-	return first, held
+	return first, sealed
 }
 
 // TypeOf implements stage.Chains.
@@ -113,27 +115,4 @@ func (c chains) TypeOf(row int32) string {
 		return e.Rule.EventType
 	}
 	return ""
-}
-
-// lanes is where claimed rows go: deliveries to their lanes, events to their filters.
-type lanes struct {
-	*dispatch.Dispatcher
-	filters *stage.Stage
-}
-
-// Room implements queue.Lanes.
-func (l lanes) Room(lane delivery.Lane) (room int, lease time.Duration, known bool) {
-	if lane.Kind == delivery.KindEvent {
-		return l.filters.Room(lane)
-	}
-	return l.Dispatcher.Room(lane)
-}
-
-// Resend implements queue.Lanes. Rows come of one lane at a time.
-func (l lanes) Resend(rows []delivery.Row, until time.Time) {
-	if len(rows) > 0 && rows[0].Kind == delivery.KindEvent {
-		l.filters.Resend(rows, until)
-		return
-	}
-	l.Dispatcher.Resend(rows, until)
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/breaker"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/metric"
 )
 
 // What became of a delivery, as a label.
@@ -104,15 +105,7 @@ func newMetrics(reg prometheus.Registerer, perRule bool) (*metrics, error) {
 	if perRule {
 		all = append(all, m.ruleResults, m.ruleBreakers)
 	}
-	if reg == nil {
-		return m, nil
-	}
-	for _, c := range all {
-		if err := reg.Register(c); err != nil {
-			return nil, err
-		}
-	}
-	return m, nil
+	return m, metric.Register(reg, all...)
 }
 
 // series counts a new lane, and returns its own metrics, nil without per-rule metrics.

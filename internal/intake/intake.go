@@ -16,13 +16,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/time/rate"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/backoff"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
@@ -198,7 +198,8 @@ func (in *Intake) refuse(ctx context.Context, rec *bus.Record, err error) {
 // keep stores a record. It tries until that succeeds, and returns false if ctx ends first.
 func (in *Intake) keep(ctx context.Context, u store.Undecodable) bool {
 	defer in.stuck.Store(nil) // it is kept by then, or its partition has another owner
-	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+	var tries backoff.Backoff
+	for {
 		err := in.Store.InsertUndecodable(ctx, u)
 		if err == nil {
 			return true
@@ -210,9 +211,7 @@ func (in *Intake) keep(ctx context.Context, u store.Undecodable) bool {
 		in.keepFailures.Do(func() {
 			in.Logger.WarnContext(ctx, "cannot keep an undecodable record; its partition waits", "error", err)
 		})
-		select {
-		case <-time.After(time.Duration(float64(wait) * (0.8 + 0.4*rand.Float64()))):
-		case <-ctx.Done():
+		if tries.Wait(ctx) != nil {
 			return false
 		}
 	}

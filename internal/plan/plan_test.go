@@ -143,6 +143,26 @@ func TestPlan(t *testing.T) {
 	}
 }
 
+// A failure knows its stage, and whether the expression was stopped.
+func TestRenderFailure(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		filter, transform string
+		stage             delivery.Stage
+		tooLong           bool
+	}{
+		{"until(false; .)", "", delivery.StageFilter, true},
+		{"true", "until(false; .)", delivery.StageTransform, true},
+		{"true", `error("x")`, delivery.StageTransform, false},
+	} {
+		r := made(t, 1, payload.ShapePlugin, delivery.FormatJSON, tc.filter, tc.transform)
+		_, _, _, err := plan.Build(r, userMessage(t))
+		if what := plan.RenderFailure(err); err == nil || what.Stage != tc.stage || what.TooLong != tc.tooLong {
+			t.Errorf("%s, %s: %+v, %v", tc.filter, tc.transform, what, err)
+		}
+	}
+}
+
 // Rules that send the same share its bytes, and these count once.
 func TestPlanSharesBodies(t *testing.T) {
 	t.Parallel()

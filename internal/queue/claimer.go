@@ -2,11 +2,10 @@ package queue
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
-	mathrand "math/rand/v2"
+	"math/rand/v2"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -31,15 +30,6 @@ type ClaimStore interface {
 	KillLane(ctx context.Context, lane delivery.Lane, reason delivery.Reason, limit int) (int, error)
 }
 
-// Lanes is where claimed rows are sent.
-type Lanes interface {
-	// Room returns how many rows of the lane may be claimed now and for how long they should be leased. known is false for a lane whose
-	// rule is not active: its rows wait.
-	Room(lane delivery.Lane) (room int, lease time.Duration, known bool)
-	// Resend takes claimed rows over. Their leases run out at until, by this process's clock.
-	Resend(rows []delivery.Row, until time.Time)
-}
-
 const (
 	pollEvery    = time.Second            // how late a row that another replica made may be seen
 	pollAtLeast  = 20 * time.Millisecond  // pause between polls while lanes are busy
@@ -53,14 +43,14 @@ const (
 	maxLaneState = 100_000                // lanes remembered between polls
 )
 
-// Claimer claims due rows for the lanes that have room.
+// Claimer claims due rows for the consumers that have room.
 type Claimer struct {
-	store   ClaimStore
-	lanes   Lanes
-	settle  func(delivery.Update)
-	logger  *slog.Logger
-	metrics *claimerMetrics
-	wake    chan struct{}
+	store     ClaimStore
+	consumers map[delivery.Kind]Consumer
+	settle    func(delivery.Update)
+	logger    *slog.Logger
+	metrics   *claimerMetrics
+	wake      <-chan struct{}
 
 	checked map[delivery.Lane]time.Time // when a lane without an active rule was last looked up
 	resting map[delivery.Lane]time.Time // until when a lane whose claim failed is left alone
@@ -73,9 +63,11 @@ type Claimer struct {
 
 // ClaimerOptions are what a claimer needs.
 type ClaimerOptions struct {
-	Store      ClaimStore            // required
-	Lanes      Lanes                 // required
+	Store ClaimStore // required
+	// Consumers take the rows, each those of a kind; at least one. Rows of other kinds are left alone.
+	Consumers  map[delivery.Kind]Consumer
 	Settle     func(delivery.Update) // writes results, as Writer.Settle does; required
+	Wakeup     *Wakeup               // nil: the claimer only looks on its own
 	Depth      *DepthMonitor         // learns which rows are being sent; nil: nobody wants to know
 	Logger     *slog.Logger          // nil discards
 	Registerer prometheus.Registerer // nil: no metrics
@@ -83,8 +75,11 @@ type ClaimerOptions struct {
 
 // NewClaimer returns a claimer.
 func NewClaimer(o ClaimerOptions) (*Claimer, error) {
-	if o.Store == nil || o.Lanes == nil || o.Settle == nil {
-		return nil, errors.New("claimer: store, lanes and settle are required")
+	if o.Store == nil || len(o.Consumers) == 0 || o.Settle == nil {
+		return nil, errors.New("claimer: store, consumers and settle are required")
+	}
+	if o.Wakeup == nil {
+		o.Wakeup = NewWakeup()
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -94,18 +89,10 @@ func NewClaimer(o ClaimerOptions) (*Claimer, error) {
 		return nil, fmt.Errorf("claimer: %w", err)
 	}
 	return &Claimer{
-		store: o.Store, lanes: o.Lanes, settle: o.Settle, logger: o.Logger, metrics: metrics,
-		wake: make(chan struct{}, 1), checked: make(map[delivery.Lane]time.Time), resting: make(map[delivery.Lane]time.Time),
+		store: o.Store, consumers: o.Consumers, settle: o.Settle, logger: o.Logger, metrics: metrics,
+		wake: o.Wakeup.signal, checked: make(map[delivery.Lane]time.Time), resting: make(map[delivery.Lane]time.Time),
 		faults: streakLog{logger: o.Logger}, crashes: rate.Sometimes{Interval: time.Minute}, ledger: o.Depth.book(),
 	}, nil
-}
-
-// Wake makes the claimer look again soon: a lane has got room, or a rule has changed.
-func (c *Claimer) Wake() {
-	select {
-	case c.wake <- struct{}{}:
-	default:
-	}
 }
 
 // Run claims until ctx ends.
@@ -164,7 +151,7 @@ func (c *Claimer) poll(ctx context.Context) (time.Duration, error) {
 	}
 	// Replicas that start together must not poll together; and where claims compete, no lane should always be last.
 	wait := backoff.Jitter(pollEvery)
-	mathrand.Shuffle(len(lanes), func(i, j int) { lanes[i], lanes[j] = lanes[j], lanes[i] })
+	rand.Shuffle(len(lanes), func(i, j int) { lanes[i], lanes[j] = lanes[j], lanes[i] })
 	var failed error
 	worked := false
 	for _, d := range lanes {
@@ -205,15 +192,19 @@ func (c *Claimer) rest(lane delivery.Lane) {
 	c.resting[lane] = time.Now().Add(laneRest)
 }
 
-// claim tells whether the lane may have more due rows and room for them.
+// claim reports whether the lane may have more due rows and room for them.
 func (c *Claimer) claim(ctx context.Context, lane delivery.Lane) (again bool, err error) {
-	room, lease, known := c.lanes.Room(lane)
+	consumer := c.consumers[lane.Kind]
+	if consumer == nil {
+		return false, nil
+	}
+	room, lease, known := consumer.Room(lane)
 	if !known {
 		return false, c.orphan(ctx, lane)
 	}
 	delete(c.checked, lane)
-	for room = min(room, laneRows); room > 0; room -= claimRows { // the lane wakes the claimer when it has room
-		again, err = c.claimSome(ctx, lane, min(room, claimRows), lease)
+	for room = min(room, laneRows); room > 0; room -= claimRows { // the consumer wakes the claimer when it has room
+		again, err = c.claimSome(ctx, consumer, lane, min(room, claimRows), lease)
 		if err != nil || !again || ctx.Err() != nil {
 			return again, err
 		}
@@ -221,9 +212,11 @@ func (c *Claimer) claim(ctx context.Context, lane delivery.Lane) (again bool, er
 	return again, nil
 }
 
-// claimSome claims once, and tells whether it got as many rows as there was room for.
-func (c *Claimer) claimSome(ctx context.Context, lane delivery.Lane, room int, lease time.Duration) (all bool, err error) {
-	token := newToken()
+// claimSome claims once, and reports whether it got as many rows as there was room for.
+func (c *Claimer) claimSome(
+	ctx context.Context, consumer Consumer, lane delivery.Lane, room int, lease time.Duration,
+) (all bool, err error) {
+	token := delivery.NewToken()
 	until := time.Now().Add(lease) // before the claim, so that it is never later than the database's idea of it
 	// A claim that has begun is finished: cut short, it can leave rows leased that nobody sends until the lease runs out.
 	claiming, cancel := context.WithTimeout(context.WithoutCancel(ctx), claimTime)
@@ -258,7 +251,7 @@ func (c *Claimer) claimSome(ctx context.Context, lane delivery.Lane, room int, l
 		})
 	}
 	if len(sound) > 0 {
-		c.lanes.Resend(sound, until)
+		consumer.Resend(sound, until)
 	}
 	return len(rows) == room, nil
 }
@@ -290,12 +283,6 @@ func (c *Claimer) orphan(ctx context.Context, lane delivery.Lane) error {
 		c.checked[lane] = now.Add(killPause - orphanEvery)
 	}
 	return nil
-}
-
-func newToken() delivery.Token {
-	var t delivery.Token
-	_, _ = rand.Read(t[:]) // never fails, as documented
-	return t
 }
 
 type claimerMetrics struct {

@@ -125,28 +125,34 @@ func (l *lanes) received(key delivery.Lane) int {
 
 var lane1, lane2 = delivery.Lane{Kind: delivery.KindWebhook, RuleID: 1}, delivery.Lane{Kind: delivery.KindWebhook, RuleID: 2}
 
+// consumers are the lanes as the only consumer.
+func consumers(l *lanes) map[delivery.Kind]queue.Consumer {
+	return map[delivery.Kind]queue.Consumer{delivery.KindWebhook: l}
+}
+
 // settled returns the results that were to be written so far.
 type settled func() []delivery.Update
 
-func withClaimer(t *testing.T, test func(t *testing.T, s *table, l *lanes, c *queue.Claimer, settled settled)) {
+func withClaimer(t *testing.T, test func(t *testing.T, s *table, l *lanes, wakeup *queue.Wakeup, settled settled)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := &table{due: map[delivery.Lane][]time.Time{}, rules: map[delivery.Lane]bool{}, tokens: map[delivery.Token]bool{}, claims: 1}
 		l := &lanes{room: map[delivery.Lane]int{}, got: map[delivery.Lane]int{}}
 		var mu sync.Mutex
 		var updates []delivery.Update
-		c, err := queue.NewClaimer(queue.ClaimerOptions{Store: s, Lanes: l, Settle: func(u delivery.Update) {
+		wakeup := queue.NewWakeup()
+		c, err := queue.NewClaimer(queue.ClaimerOptions{Store: s, Consumers: consumers(l), Settle: func(u delivery.Update) {
 			mu.Lock()
 			defer mu.Unlock()
 			updates = append(updates, u)
-		}})
+		}, Wakeup: wakeup})
 		if err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
 		running.Go(func() { c.Run(ctx) })
-		test(t, s, l, c, func() []delivery.Update {
+		test(t, s, l, wakeup, func() []delivery.Update {
 			mu.Lock()
 			defer mu.Unlock()
 			return append([]delivery.Update(nil), updates...)
@@ -166,13 +172,13 @@ func (s *table) add(l delivery.Lane, n int, in time.Duration) {
 
 func TestClaimsWhatIsDueForLanesWithRoom(t *testing.T) {
 	t.Parallel()
-	withClaimer(t, func(t *testing.T, s *table, l *lanes, c *queue.Claimer, _ settled) {
+	withClaimer(t, func(t *testing.T, s *table, l *lanes, wakeup *queue.Wakeup, _ settled) {
 		l.mu.Lock()
 		l.room[lane1], l.room[lane2] = 3, 10
 		l.mu.Unlock()
 		s.add(lane1, 10, 0)
 		s.add(lane2, 4, 700*time.Millisecond)
-		c.Wake()
+		wakeup.Wake()
 		pass(300 * time.Millisecond)
 		if got := l.received(lane1); got != 3 {
 			t.Errorf("lane 1 got %d rows, want as many as it had room for", got)
@@ -187,7 +193,7 @@ func TestClaimsWhatIsDueForLanesWithRoom(t *testing.T) {
 		l.mu.Lock()
 		l.room[lane1] = 100
 		l.mu.Unlock()
-		c.Wake()
+		wakeup.Wake()
 		pass(50 * time.Millisecond)
 		if got := l.received(lane1); got != 10 {
 			t.Errorf("lane 1 got %d rows after it had room again, want 10", got)
@@ -197,7 +203,7 @@ func TestClaimsWhatIsDueForLanesWithRoom(t *testing.T) {
 
 func TestIdleTableIsPolledOnceASecond(t *testing.T) {
 	t.Parallel()
-	withClaimer(t, func(t *testing.T, s *table, _ *lanes, _ *queue.Claimer, _ settled) {
+	withClaimer(t, func(t *testing.T, s *table, _ *lanes, _ *queue.Wakeup, _ settled) {
 		pass(100 * time.Second)
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -209,7 +215,7 @@ func TestIdleTableIsPolledOnceASecond(t *testing.T) {
 
 func TestBusyLaneIsNotPolledInATightLoop(t *testing.T) {
 	t.Parallel()
-	withClaimer(t, func(t *testing.T, s *table, l *lanes, _ *queue.Claimer, _ settled) {
+	withClaimer(t, func(t *testing.T, s *table, l *lanes, _ *queue.Wakeup, _ settled) {
 		l.mu.Lock()
 		l.room[lane1] = 1 << 30
 		l.mu.Unlock()
@@ -225,7 +231,7 @@ func TestBusyLaneIsNotPolledInATightLoop(t *testing.T) {
 
 func TestRowsOfADeletedRuleDie(t *testing.T) {
 	t.Parallel()
-	withClaimer(t, func(t *testing.T, s *table, l *lanes, _ *queue.Claimer, _ settled) {
+	withClaimer(t, func(t *testing.T, s *table, l *lanes, _ *queue.Wakeup, _ settled) {
 		s.mu.Lock()
 		s.rules[lane2] = true // disabled, or not yet in the snapshot
 		s.mu.Unlock()
@@ -248,7 +254,7 @@ func TestRowsOfADeletedRuleDie(t *testing.T) {
 
 func TestManyRowsOfADeletedRuleHoldUpNoOtherLane(t *testing.T) {
 	t.Parallel()
-	withClaimer(t, func(t *testing.T, s *table, l *lanes, _ *queue.Claimer, _ settled) {
+	withClaimer(t, func(t *testing.T, s *table, l *lanes, _ *queue.Wakeup, _ settled) {
 		l.mu.Lock()
 		l.room[lane2] = 10
 		l.mu.Unlock()
@@ -269,7 +275,7 @@ func TestManyRowsOfADeletedRuleHoldUpNoOtherLane(t *testing.T) {
 
 func TestCrashLoopEnds(t *testing.T) {
 	t.Parallel()
-	withClaimer(t, func(t *testing.T, s *table, l *lanes, _ *queue.Claimer, updates settled) {
+	withClaimer(t, func(t *testing.T, s *table, l *lanes, _ *queue.Wakeup, updates settled) {
 		l.mu.Lock()
 		l.room[lane1] = 10
 		l.mu.Unlock()
@@ -287,7 +293,7 @@ func TestCrashLoopEnds(t *testing.T) {
 
 func TestClaimerOutlivesADatabaseThatIsAway(t *testing.T) {
 	t.Parallel()
-	withClaimer(t, func(t *testing.T, s *table, l *lanes, _ *queue.Claimer, _ settled) {
+	withClaimer(t, func(t *testing.T, s *table, l *lanes, _ *queue.Wakeup, _ settled) {
 		l.mu.Lock()
 		l.room[lane1] = 10
 		l.mu.Unlock()
@@ -331,7 +337,7 @@ func TestClaimUnderWayIsFinished(t *testing.T) {
 			due: map[delivery.Lane][]time.Time{}, rules: map[delivery.Lane]bool{}, tokens: map[delivery.Token]bool{}, claims: 1,
 		}}
 		l := &lanes{room: map[delivery.Lane]int{lane1: 10}, got: map[delivery.Lane]int{}}
-		c, err := queue.NewClaimer(queue.ClaimerOptions{Store: s, Lanes: l, Settle: func(delivery.Update) {}})
+		c, err := queue.NewClaimer(queue.ClaimerOptions{Store: s, Consumers: consumers(l), Settle: func(delivery.Update) {}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -428,7 +434,7 @@ func TestLaneThatFailsHoldsUpNoOther(t *testing.T) {
 			due: map[delivery.Lane][]time.Time{}, rules: map[delivery.Lane]bool{}, tokens: map[delivery.Token]bool{}, claims: 1,
 		}}
 		l := &lanes{room: map[delivery.Lane]int{lane1: 1 << 20, lane2: 10}, got: map[delivery.Lane]int{}}
-		c, err := queue.NewClaimer(queue.ClaimerOptions{Store: s, Lanes: l, Settle: func(delivery.Update) {}})
+		c, err := queue.NewClaimer(queue.ClaimerOptions{Store: s, Consumers: consumers(l), Settle: func(delivery.Update) {}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -449,6 +455,35 @@ func TestLaneThatFailsHoldsUpNoOther(t *testing.T) {
 		defer s.mu.Unlock()
 		if s.polls < 40 {
 			t.Errorf("%d polls in 100 s beside a lane that fails", s.polls)
+		}
+	})
+}
+
+// Each kind of rows has its consumer, and rows of a kind that has none are left alone: another release may know them.
+func TestRowsGoToTheConsumerOfTheirKind(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &table{due: map[delivery.Lane][]time.Time{}, rules: map[delivery.Lane]bool{}, tokens: map[delivery.Token]bool{}, claims: 1}
+		event, inbox := delivery.Lane{Kind: delivery.KindEvent, RuleID: 1}, delivery.Lane{Kind: delivery.KindInbox, RuleID: 1}
+		room := map[delivery.Lane]int{lane1: 10, event: 10, inbox: 10}
+		hooks := &lanes{room: room, got: map[delivery.Lane]int{}}
+		events := &lanes{room: room, got: map[delivery.Lane]int{}}
+		c, err := queue.NewClaimer(queue.ClaimerOptions{
+			Store:     s,
+			Consumers: map[delivery.Kind]queue.Consumer{delivery.KindWebhook: hooks, delivery.KindEvent: events},
+			Settle:    func(delivery.Update) {},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.add(lane1, 1, 0)
+		s.add(event, 2, 0)
+		s.add(inbox, 3, 0)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		c.Run(ctx)
+		if hooks.got[lane1] != 1 || events.got[event] != 2 || len(hooks.got)+len(events.got) != 2 || len(s.due[inbox]) != 3 || s.looks != 0 {
+			t.Errorf("deliveries: %v, events: %v, left: %v", hooks.got, events.got, s.due)
 		}
 	})
 }

@@ -347,7 +347,7 @@ func TestClaimedRowsThatEndCountNoMore(t *testing.T) {
 		rows := &table{due: map[delivery.Lane][]time.Time{}, tokens: map[delivery.Token]bool{}, claims: 1}
 		rows.add(lane1, 1, 0)
 		sent := &lanes{room: map[delivery.Lane]int{lane1: 1}, got: map[delivery.Lane]int{}}
-		c, err := queue.NewClaimer(queue.ClaimerOptions{Store: rows, Lanes: sent, Settle: func(delivery.Update) {}, Depth: r.gauge})
+		c, err := queue.NewClaimer(queue.ClaimerOptions{Store: rows, Consumers: consumers(sent), Settle: func(delivery.Update) {}, Depth: r.gauge})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -161,7 +161,7 @@ func TestTroublesOfManyRowsAreOneLineAMinute(t *testing.T) {
 			s := &table{due: map[delivery.Lane][]time.Time{}, tokens: map[delivery.Token]bool{}, claims: 9}
 			l := &lanes{room: map[delivery.Lane]int{lane1: 1000}, got: map[delivery.Lane]int{}}
 			c, err := queue.NewClaimer(queue.ClaimerOptions{
-				Store: s, Lanes: l, Settle: func(delivery.Update) {}, Logger: slog.New(slog.NewTextHandler(logs, nil)),
+				Store: s, Consumers: consumers(l), Settle: func(delivery.Update) {}, Logger: slog.New(slog.NewTextHandler(logs, nil)),
 			})
 			if err != nil {
 				t.Fatal(err)

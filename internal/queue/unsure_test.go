@@ -10,7 +10,7 @@ import (
 // Without being given back the rows would be sent by nobody until their lease has run out.
 func TestClaimWhoseAnswerIsLostIsGivenBack(t *testing.T) {
 	t.Parallel()
-	withClaimer(t, func(t *testing.T, s *table, l *lanes, _ *queue.Claimer, _ settled) {
+	withClaimer(t, func(t *testing.T, s *table, l *lanes, _ *queue.Wakeup, _ settled) {
 		l.mu.Lock()
 		l.room[lane1] = 100
 		l.mu.Unlock()
@@ -33,7 +33,7 @@ func TestClaimWhoseAnswerIsLostIsGivenBack(t *testing.T) {
 // One that was never carried out is asked for no longer than a server could still be at it.
 func TestClaimThatWasNotMadeIsForgotten(t *testing.T) {
 	t.Parallel()
-	withClaimer(t, func(t *testing.T, s *table, l *lanes, _ *queue.Claimer, _ settled) {
+	withClaimer(t, func(t *testing.T, s *table, l *lanes, _ *queue.Wakeup, _ settled) {
 		l.mu.Lock()
 		l.room[lane1] = 100
 		l.mu.Unlock()

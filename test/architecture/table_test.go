@@ -117,7 +117,15 @@ var table = []row{
 	},
 	{
 		pkg: "internal/webfilter/stage", ours: []string{"internal/delivery", "internal/inflight", "internal/payload", "internal/webfilter"},
-		others: []string{prometheus, xtime},
+		others: []string{prometheus},
+	},
+	{
+		pkg: "internal/intake",
+		ours: []string{
+			"internal/bus", "internal/decode", "internal/delivery", "internal/dispatch", "internal/payload", "internal/plan", "internal/rule",
+			"internal/store",
+		},
+		others: []string{prometheus},
 	},
 
 	// The operations of an operator, for the command line, the API and the console. It knows no flags and no HTTP.
@@ -127,14 +135,6 @@ var table = []row{
 			"internal/decode", "internal/delivery", "internal/payload", "internal/preset", "internal/replay", "internal/rule", "internal/store",
 			"internal/suggest", "internal/webfilter", "pkg/event", "schema",
 		},
-	},
-	{
-		pkg: "internal/intake",
-		ours: []string{
-			"internal/bus", "internal/decode", "internal/delivery", "internal/dispatch", "internal/payload", "internal/plan", "internal/rule",
-			"internal/store",
-		},
-		others: []string{prometheus, xtime},
 	},
 
 	// What puts it all together.

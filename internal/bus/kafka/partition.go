@@ -107,7 +107,7 @@ func (p *partition) run(ctx context.Context) {
 		p.tracker.Load().Skip(p.reader.position)
 		if p.reader.position > before || time.Since(began) >= fetchWait/2 {
 			failing.Reset()
-		} else if failing.Wait(ctx) != nil { // an empty answer at once, again and again, would be a hot loop
+		} else if failing.Wait(ctx) != nil { // empty answers that come at once would make a hot loop
 			return
 		}
 	}

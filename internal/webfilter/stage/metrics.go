@@ -1,6 +1,10 @@
 package stage
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/metric"
+)
 
 type metrics struct {
 	passed, halted     prometheus.Counter
@@ -28,13 +32,5 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 			Help: "Failed tries to write what webfilters said of the row of an event; each is made again.",
 		}),
 	}
-	if registerer == nil {
-		return m, nil
-	}
-	for _, c := range []prometheus.Collector{events, m.handOffs, m.returned, m.failures} {
-		if err := registerer.Register(c); err != nil {
-			return nil, err
-		}
-	}
-	return m, nil
+	return m, metric.Register(registerer, events, m.handOffs, m.returned, m.failures)
 }

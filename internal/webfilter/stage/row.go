@@ -2,9 +2,9 @@ package stage
 
 import (
 	"context"
-	"math/rand/v2"
 	"time"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/backoff"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/inflight"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
@@ -89,7 +89,7 @@ func (s *Stage) replace(row *delivery.Row, planned []delivery.Delivery, until ti
 // tries again until the lease is about to run out; then the row's next claim calls the webfilters again.
 func (s *Stage) write(row *delivery.Row, until time.Time, try func(ctx context.Context) (bool, error)) bool {
 	parent := s.pool.Context()
-	for wait := 100 * time.Millisecond; time.Until(until) > inflight.LeaseMargin; wait = min(2*wait, 5*time.Second) {
+	for tries := new(backoff.Backoff); time.Until(until) > inflight.LeaseMargin; {
 		ctx, cancel := context.WithDeadline(parent, until)
 		done, err := try(ctx)
 		cancel()
@@ -97,9 +97,7 @@ func (s *Stage) write(row *delivery.Row, until time.Time, try func(ctx context.C
 			return done
 		}
 		s.metrics.failures.Inc()
-		select {
-		case <-time.After(time.Duration(float64(wait) * (0.8 + 0.4*rand.Float64()))):
-		case <-parent.Done():
+		if tries.Wait(parent) != nil {
 			return false
 		}
 	}
