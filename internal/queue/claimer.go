@@ -16,13 +16,15 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/metric"
 )
 
-// ClaimStore is the database as the claimer needs it.
+// ClaimStore is the part of the database that the claimer needs.
 type ClaimStore interface {
-	// DueLanes returns every lane that has a row pending or leased, and how long until its first is due.
+	// DueLanes returns every lane that has a row pending or leased, and how long until its first is
+	// due.
 	DueLanes(ctx context.Context) ([]delivery.LaneDue, error)
 	// Claim leases up to room due rows of a lane to the holder of token.
 	Claim(ctx context.Context, lane delivery.Lane, room int, lease time.Duration, token delivery.Token) ([]delivery.Row, error)
-	// GiveBack makes the rows due again that were leased to the holder of token, for lease at most, and tells how many.
+	// GiveBack makes the rows due again that were leased to the holder of token, for lease at most,
+	// and returns how many.
 	GiveBack(ctx context.Context, lane delivery.Lane, lease time.Duration, token delivery.Token) (int, error)
 	// RuleExists looks the lane's rule up in the database.
 	RuleExists(ctx context.Context, lane delivery.Lane) (bool, error)
@@ -31,11 +33,11 @@ type ClaimStore interface {
 }
 
 const (
-	pollEvery    = time.Second            // how late a row that another replica made may be seen
+	pollEvery    = time.Second            // how late rows of other replicas are seen
 	pollAtLeast  = 20 * time.Millisecond  // pause between polls while lanes are busy
 	claimRows    = 32                     // rows in one claim: its locks are short, and its first rows are sent before the last are read
 	laneRows     = 512                    // rows of one lane in one poll, so that the others get their turn
-	claimTime    = 5 * time.Second        // for one claim, also when the claimer is to end meanwhile
+	claimTime    = 5 * time.Second        // for one claim, even if the claimer is stopped meanwhile
 	laneRest     = 5 * time.Second        // for a lane whose claim failed, so that it costs the others no time
 	orphanEvery  = 30 * time.Second       // how often a lane without an active rule is looked up in the database
 	killRows     = 500                    // rows of a deleted rule made dead in one statement
@@ -54,21 +56,22 @@ type Claimer struct {
 
 	checked map[delivery.Lane]time.Time // when a lane without an active rule was last looked up
 	resting map[delivery.Lane]time.Time // until when a lane whose claim failed is left alone
-	unsure  []unsureClaim               // claims that failed, and may have been made all the same
+	unsure  []unsureClaim               // claims that failed, but may have been carried out
 	faults  streakLog                   // of single lanes
 	crashes rate.Sometimes              // logged
 	crashed int                         // rows since the last line
-	ledger  *ledger                     // nil: nobody wants to know
+	ledger  *ledger                     // may be nil
 }
 
 // ClaimerOptions are what a claimer needs.
 type ClaimerOptions struct {
 	Store ClaimStore // required
-	// Consumers take the rows, each those of a kind; at least one. Rows of other kinds are left alone.
+	// Consumers take the rows, each those of a kind; at least one. Rows of other kinds are left
+	// alone.
 	Consumers  map[delivery.Kind]Consumer
 	Settle     func(delivery.Update) // writes results, as Writer.Settle does; required
 	Wakeup     *Wakeup               // nil: the claimer only looks on its own
-	Depth      *DepthMonitor         // learns which rows are being sent; nil: nobody wants to know
+	Depth      *DepthMonitor         // learns which rows are being sent; may be nil
 	Logger     *slog.Logger          // nil discards
 	Registerer prometheus.Registerer // nil: no metrics
 }
@@ -122,7 +125,7 @@ func (c *Claimer) Run(ctx context.Context) {
 	}
 }
 
-// pause waits for the next poll: wait, or less when woken, but never so short that polls follow each other in a tight loop.
+// pause waits for the next poll: for wait, or less when woken, but at least pollAtLeast.
 func (c *Claimer) pause(ctx context.Context, wait time.Duration) error {
 	if err := backoff.Sleep(ctx, pollAtLeast); err != nil {
 		return err
@@ -142,14 +145,15 @@ func (c *Claimer) pause(ctx context.Context, wait time.Duration) error {
 	}
 }
 
-// poll claims once for every lane with due rows and room, and returns how long nothing more is to be done.
+// poll claims once for every lane with due rows and room, and returns how long to wait until the
+// next poll.
 func (c *Claimer) poll(ctx context.Context) (time.Duration, error) {
 	c.giveBack(ctx)
 	lanes, err := c.store.DueLanes(ctx)
 	if err != nil {
 		return 0, err
 	}
-	// Replicas that start together must not poll together; and where claims compete, no lane should always be last.
+	// Replicas that start together must not poll together, and no lane should always come last.
 	wait := backoff.Jitter(pollEvery)
 	rand.Shuffle(len(lanes), func(i, j int) { lanes[i], lanes[j] = lanes[j], lanes[i] })
 	var failed error
@@ -167,7 +171,7 @@ func (c *Claimer) poll(ctx context.Context) (time.Duration, error) {
 			if ctx.Err() != nil {
 				return 0, err
 			}
-			failed = err // a lane that fails must not keep the others from theirs
+			failed = err // the other lanes must get their claims all the same
 			c.rest(d.Lane)
 			continue
 		}
@@ -217,8 +221,9 @@ func (c *Claimer) claimSome(
 	ctx context.Context, consumer Consumer, lane delivery.Lane, room int, lease time.Duration,
 ) (all bool, err error) {
 	token := delivery.NewToken()
-	until := time.Now().Add(lease) // before the claim, so that it is never later than the database's idea of it
-	// A claim that has begun is finished: cut short, it can leave rows leased that nobody sends until the lease runs out.
+	until := time.Now().Add(lease) // before the claim, so that it is never later than by the database's clock
+	// A claim that has begun is finished: cut short, it can leave rows leased that nobody sends
+	// until the lease runs out.
 	claiming, cancel := context.WithTimeout(context.WithoutCancel(ctx), claimTime)
 	defer cancel()
 	rows, err := c.store.Claim(claiming, lane, room, lease, token)
@@ -256,8 +261,8 @@ func (c *Claimer) claimSome(
 	return len(rows) == room, nil
 }
 
-// orphan ends the rows of a rule that no longer exists. A rule that is only missing in the snapshot (disabled, faulty, added a
-// moment ago) keeps its rows.
+// orphan ends the rows of a rule that no longer exists. A rule that is only missing in the snapshot
+// (disabled, faulty, added a moment ago) keeps its rows.
 func (c *Claimer) orphan(ctx context.Context, lane delivery.Lane) error {
 	now := time.Now()
 	if last, ok := c.checked[lane]; ok && now.Sub(last) < orphanEvery {
@@ -279,7 +284,7 @@ func (c *Claimer) orphan(ctx context.Context, lane delivery.Lane) error {
 		c.metrics.orphaned.Add(float64(n))
 		c.logger.WarnContext(ctx, "deliveries are dead: their rule was deleted", "rule_id", lane.RuleID, "count", n)
 	}
-	if n == killRows { // the rest is for the next polls: the lanes of other rules must not wait for it
+	if n == killRows { // the rest is left to the next polls: other lanes must not wait
 		c.checked[lane] = now.Add(killPause - orphanEvery)
 	}
 	return nil

@@ -8,8 +8,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
-// unsureClaim is a claim that failed. Where only the answer was lost its rows are leased, and nobody sends them: until the lease has run
-// out, and if that happens often enough until they look like a crash loop.
+// unsureClaim is a claim that failed. If only the answer was lost, its rows are leased but not sent
+// until the lease has run out; and if that happens often enough, they look like a crash loop.
 type unsureClaim struct {
 	lane  delivery.Lane
 	lease time.Duration
@@ -19,14 +19,15 @@ type unsureClaim struct {
 }
 
 const (
-	// maxUnsure bounds what is remembered of a database that fails all claims; the leases of more run out.
+	// maxUnsure bounds the failed claims remembered; the leases of others run out.
 	maxUnsure = 100
-	// unsureFor is how long after its failure a claim may still be carried out by a server that has lost its client.
+	// unsureFor is how long after its failure a claim may still be carried out by a server that has
+	// lost its client.
 	unsureFor = 5 * time.Second
 )
 
-// giveBack has the rows of claims that failed given back, if there are any. A claim is forgotten once it had rows, or can no longer
-// get any. One that fails again keeps no other from its turn, and no lane from being claimed.
+// giveBack has the rows of claims that failed given back, if there are any. A claim is forgotten
+// once it had rows, or can no longer get any. One that fails again does not delay the others.
 func (c *Claimer) giveBack(ctx context.Context) {
 	var failed error
 	c.unsure = slices.DeleteFunc(c.unsure, func(u unsureClaim) bool {

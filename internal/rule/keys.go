@@ -7,11 +7,12 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/secret"
 )
 
-// keySetting is what errors about keys name.
+// keySetting is the setting that errors about keys name.
 const keySetting = "WEBHOOK_DISPATCHER_SECRETS_KEY"
 
-// Keys seals and opens the secrets of rules, each for its own rule and field: moved to another it does not open. The zero Keys has no key,
-// and says which setting is missing. It is immutable and safe for concurrent use.
+// Keys seals and opens the secrets of rules, each for its own rule and field: moved to another it
+// does not open. The zero Keys has no key, and says which setting is missing. It is immutable and
+// safe for concurrent use.
 type Keys struct{ ring *secret.Ring }
 
 // ParseKeys reads the keys of the setting, "" for none. Its errors hold nothing of a key.
@@ -26,7 +27,7 @@ func ParseKeys(text string) (*Keys, error) {
 	return &Keys{ring}, nil
 }
 
-// ID returns the name of the key that seals, "" where there is none.
+// ID returns the name of the key that seals, "" if there is none.
 func (k *Keys) ID() string {
 	if k.ring == nil {
 		return ""
@@ -34,7 +35,7 @@ func (k *Keys) ID() string {
 	return k.ring.ID()
 }
 
-// Seal seals a secret of a rule with the first key, and returns the key's name beside it.
+// Seal seals a secret of a rule with the first key, and returns the key's name with it.
 func (k *Keys) Seal(key Key, field string, text []byte) (keyID string, sealed []byte, err error) {
 	if k.ring == nil {
 		return "", nil, errors.New("secrets are stored sealed, and there is no key: set " + keySetting +
@@ -52,8 +53,9 @@ func (k *Keys) Open(key Key, field, keyID string, sealed []byte) ([]byte, error)
 	return k.ring.Open(place(key, field), keyID, sealed)
 }
 
-// Reseal seals the secrets of an option with the first key, unless they are already, or there are none. Those that are sealed under the
-// first key's name are opened as well: the name may have been another key's before, and whoever hears no error removes that one.
+// Reseal seals the secrets of an option with the first key, unless they are already, or there are
+// none. Secrets sealed under the first key's name are opened as well: the name may have been another
+// key's before, and an operator who sees no error removes that key.
 func (k *Keys) Reseal(o *Option) error {
 	if o.Sealed == "" {
 		return nil
