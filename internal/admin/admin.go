@@ -36,15 +36,18 @@ type Options struct {
 	Catalogue *schema.Catalogue
 	// Store is for all operations but those on events and samples; *store.Store is one.
 	Store Store
-	// Compiler is for replays that make requests of events again, as the daemons make them.
+	// Compiler is for operations on rules, and for replays that make requests of events again. It
+	// must be as the daemons have it.
 	Compiler *rule.Compiler
+	// RulesRefresh is how often daemons read the rules, for adoptions.
+	RulesRefresh time.Duration
 	// Log and Decoder are for replays that read topics or decode records. Decoder is called for
 	// each replay and returns a decoder of its own, which need not be safe for concurrent use.
 	Log     replay.LogReader
 	Decoder func() (decode.Decoder, error)
 	// AllTopics says that all topics are read, so that records which are not events are expected.
 	AllTopics bool
-	// Keys are for the rotation of keys.
+	// Keys seal the secrets of rules.
 	Keys Keys
 }
 
@@ -54,6 +57,7 @@ type Store interface {
 	DeadStore
 	RecordStore
 	SecretStore
+	RuleStore
 	replay.Rows
 	replay.Records
 

@@ -53,6 +53,7 @@ func (s *session) withTopics(rules *ruleSettings, bus *config.Bus, use func(*adm
 // seeCommands are the commands that print the lists to which operations refer.
 var seeCommands = map[admin.List]string{
 	admin.SeeEvents:      "events list",
+	admin.SeePresets:     "rules presets",
 	admin.SeeRules:       "rules list",
 	admin.SeeUndecodable: "undecodable list",
 }

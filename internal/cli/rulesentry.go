@@ -1,7 +1,8 @@
 package cli
 
 import (
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"context"
+
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 )
@@ -22,29 +23,20 @@ func command(name string, key rule.Key, flags string) string {
 	return "rules " + name + " " + key.Arguments() + flags
 }
 
-// shownHold is the hold, where it is worth a word.
-func shownHold(e *rule.Entry) string {
-	if e.AsksUs() {
-		return ""
+// readEntry reads one rule, with what made it of its row.
+func (s *session) readEntry(ctx context.Context, settings *ruleSettings, key rule.Key) (e *rule.Entry, compiler *rule.Compiler, err error) {
+	if compiler, err = settings.compiler(); err != nil {
+		return nil, nil, err
 	}
-	return e.Hold
-}
-
-// cure says, within a sentence, what has to be done before a pause is worth its end.
-func cure(e *rule.Entry) string {
-	if e.Option != nil && e.Option.PauseReason == delivery.ReasonExpression {
-		return "once its filter or transform is mended"
-	}
-	return "once its endpoint is well"
-}
-
-// inRequest reports whether the rule is a webfilter that is called in a request of the LMS; a faulty row is not.
-func inRequest(e *rule.Entry) bool { return e.Rule != nil && e.Rule.InRequest() }
-
-// entry finds one rule.
-func (r *ruleSet) entry(key rule.Key) (*rule.Entry, error) {
-	if e := r.Entry(key); e != nil {
-		return e, nil
-	}
-	return nil, &store.NoRuleError{Key: key}
+	err = s.withStore(&settings.Database, func(st *store.Store) error {
+		tables, err := st.Rules(ctx)
+		if err != nil {
+			return err
+		}
+		if e = rule.NewSnapshot(tables, compiler).Entry(key); e == nil {
+			return &store.NoRuleError{Key: key}
+		}
+		return nil
+	})
+	return e, compiler, err
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/admin"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/app"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
@@ -35,11 +36,8 @@ func (c *testCommand) Run(ctx context.Context, s *session) error {
 	if err := s.settings(ctx, &c.Database, &c.Rules, &c.Secrets, &c.Sending); err != nil {
 		return err
 	}
-	rules, err := s.rules(ctx, &ruleSettings{c.Database, c.Rules, c.Secrets, schemeSetting{c.SigningScheme}})
-	if err != nil {
-		return err
-	}
-	e, err := rules.entry(c.key(c.ID))
+	settings := &ruleSettings{c.Database, c.Rules, c.Secrets, schemeSetting{c.SigningScheme}}
+	e, compiler, err := s.readEntry(ctx, settings, c.key(c.ID))
 	if err != nil {
 		return err
 	}
@@ -49,9 +47,9 @@ func (c *testCommand) Run(ctx context.Context, s *session) error {
 	case e.Hold != "":
 		return fmt.Errorf("nothing can be sent to %s: %s", e.Key.Label(), e.Hold)
 	case c.filters():
-		return c.testFilter(ctx, s, e, rules.compiler.Catalogue)
+		return c.testFilter(ctx, s, e, compiler.Catalogue)
 	}
-	message, err := testMessage(c.Event, e.Rule, rules.compiler.Catalogue)
+	message, err := testMessage(c.Event, e.Rule, compiler.Catalogue)
 	if err != nil {
 		return usageError{err}
 	}
@@ -146,7 +144,7 @@ func (c *testCommand) view(e *rule.Entry, request *http.Request, d *delivery.Del
 		_, own := access.Header[name]
 		switch scheme, _, found := strings.Cut(value, " "); {
 		case own && name != rule.HopHeader:
-			value = beginning(value)
+			value = admin.Beginning(value)
 		case name != "Authorization" || !found || access.OAuth2 != nil:
 		case access.Authorization != "" || !c.ShowURLs:
 			value = scheme + " …"

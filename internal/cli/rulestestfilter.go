@@ -39,7 +39,7 @@ func (c *testCommand) testFilter(ctx context.Context, s *session, e *rule.Entry,
 // filterPayload returns what the row is called with: for an event of the bus what its webhooks get, else the file's object, or, without
 // one, an object that has nothing but what the plugin adds to each.
 func (c *testCommand) filterPayload(e *rule.Entry, catalogue *schema.Catalogue) (payload.Value, error) {
-	if !inRequest(e) {
+	if !e.Rule.InRequest() {
 		message, err := testMessage(c.Event, e.Rule, catalogue)
 		if err != nil {
 			return payload.Value{}, err
@@ -106,7 +106,7 @@ func callFilter(
 		return nil, err
 	}
 	outcome, err := engine.Run(ctx, &filterengine.Request{
-		Filter: e.Rule.EventType, Halting: !inRequest(e) || filterengine.Halts(e.Rule.EventType),
+		Filter: e.Rule.EventType, Halting: !e.Rule.InRequest() || filterengine.Halts(e.Rule.EventType),
 		Format: d.Format, Body: d.Body, Payload: sample,
 	})
 	if err != nil {

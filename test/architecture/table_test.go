@@ -69,7 +69,7 @@ var table = []row{
 	},
 	{pkg: "internal/inflight", ours: []string{"internal/delivery"}},
 	{pkg: "internal/plan", ours: []string{"internal/delivery", "internal/expression", "internal/payload", "internal/rule"}},
-	{pkg: "internal/recipe", ours: []string{"internal/rule"}},
+	{pkg: "internal/preset", ours: []string{"internal/rule"}},
 	{pkg: "internal/secret"},
 	{pkg: "internal/dsn", others: []string{driver}},
 
@@ -132,7 +132,7 @@ var table = []row{
 	{
 		pkg: "internal/admin",
 		ours: []string{
-			"internal/decode", "internal/delivery", "internal/payload", "internal/replay", "internal/rule", "internal/store",
+			"internal/decode", "internal/delivery", "internal/payload", "internal/preset", "internal/replay", "internal/rule", "internal/store",
 			"internal/suggest", "internal/webfilter", "pkg/event", "schema",
 		},
 	},
@@ -156,7 +156,7 @@ var table = []row{
 		pkg: "internal/cli",
 		ours: []string{
 			"internal/admin", "internal/app", "internal/config", "internal/delivery", "internal/payload", "internal/plan",
-			"internal/recipe", "internal/rule", "internal/sender", "internal/suggest", "internal/store", "internal/webfilter",
+			"internal/preset", "internal/rule", "internal/sender", "internal/suggest", "internal/store", "internal/webfilter",
 			"schema",
 		},
 		others: []string{kong}, guarded: []string{"net/http"},
