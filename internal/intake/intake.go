@@ -13,6 +13,7 @@
 package intake
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -97,9 +98,7 @@ func New(o Options) (*Intake, error) {
 	if o.Decoder == nil || o.Rules == nil || o.Filters == nil || o.Dispatcher == nil || o.Store == nil || o.Plan == nil {
 		return nil, errors.New("intake: decoder, rules, filters, dispatcher, store and plan are required")
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	m, err := newMetrics(o.Registerer)
 	if err != nil {
 		return nil, fmt.Errorf("intake: %w", err)

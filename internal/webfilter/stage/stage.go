@@ -30,6 +30,7 @@
 package stage
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -143,9 +144,7 @@ func New(o Options) (*Stage, error) {
 	if err := o.validate(); err != nil {
 		return nil, fmt.Errorf("webfilter stage: %w", err)
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	never := func(delivery.Lane) bool { return false }
 	if o.Full == nil {
 		o.Full = never
