@@ -40,10 +40,10 @@ type ownTime struct{ P50, P99 time.Duration }
 type waited struct{}
 
 // fixedRows are the endpoint's.
-type fixedRows []*rule.Filter
+type fixedRows []*rule.Webfilter
 
-// Filters implements webfilter.Rules.
-func (r fixedRows) Filters(string) []*rule.Filter { return r }
+// Webfilters implements webfilter.Rules.
+func (r fixedRows) Webfilters(string) []*rule.Webfilter { return r }
 
 // timed notes how long an engine waited for calls.
 type timed struct{ *webfilter.Engine }
@@ -100,7 +100,8 @@ func (c *endpointCommand) handler() (http.Handler, error) {
 	compiler := rule.Compiler{Catalogue: catalogue}
 	var rows fixedRows
 	for i := range c.Rows {
-		f, _, err := compiler.CompileFilter(rule.FilterRow{Row: rule.Row{ID: int32(i + 1), Event: filterName, URL: c.Receiver}}, nil)
+		row := rule.WebfilterRow{Row: rule.Row{ID: int32(i + 1), Event: filterName, URL: c.Receiver}}
+		f, _, err := compiler.CompileWebfilter(row, rule.Document{}, rule.Secrets{})
 		if err != nil {
 			return nil, err
 		}

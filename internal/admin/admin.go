@@ -57,7 +57,7 @@ type Store interface {
 	replay.Rows
 	replay.Records
 
-	Rules(ctx context.Context) (rule.Table, error)
+	Rules(ctx context.Context) (rule.Tables, error)
 }
 
 // RecordStore lists undecodable records.
@@ -68,16 +68,18 @@ type RecordStore interface {
 
 // DeadStore counts and replays rows of deliveries that have ended.
 type DeadStore interface {
-	CountDead(ctx context.Context, f store.Filter) (store.Dead, error)
-	ReplayDead(ctx context.Context, f store.Filter) (replayed int, err error)
-	EndedPage(ctx context.Context, state delivery.State, f store.Filter, after store.EndedRow, limit int) ([]store.Summary, store.EndedRow, error)
+	CountDead(ctx context.Context, f store.Selection) (store.Dead, error)
+	ReplayDead(ctx context.Context, f store.Selection) (replayed int, err error)
+	EndedPage(
+		ctx context.Context, state delivery.State, f store.Selection, after store.EndedRow, limit int,
+	) ([]store.Summary, store.EndedRow, error)
 	Waiting(ctx context.Context, lane delivery.Lane) (rows int, err error)
 }
 
 // DeliveryStore reads rows of deliveries and the attempt log.
 type DeliveryStore interface {
 	Now(ctx context.Context) (time.Time, error)
-	List(ctx context.Context, f store.Filter, limit int) (found []store.Summary, more bool, err error)
+	List(ctx context.Context, f store.Selection, limit int) (found []store.Summary, more bool, err error)
 	Summary(ctx context.Context, id delivery.ID) (store.Summary, bool, error)
 	SummaryOfRow(ctx context.Context, row uint64) (store.Summary, bool, error)
 	Get(ctx context.Context, id delivery.ID) (delivery.Row, bool, error)

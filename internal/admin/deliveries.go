@@ -76,7 +76,7 @@ func (a *Admin) Deliveries(ctx context.Context, s Selection, limit int) (*Delive
 	if err != nil {
 		return nil, err
 	}
-	found, more, err := a.o.Store.List(ctx, r.Filter, limit)
+	found, more, err := a.o.Store.List(ctx, r.Selection, limit)
 	if err != nil {
 		return nil, err
 	}

@@ -21,14 +21,14 @@ type rows struct {
 	all      []store.Summary
 	attempts []delivery.Attempt
 	options  []rule.Option
-	selected store.Filter // by the last query
+	selected store.Selection // by the last query
 	replayed []uint64
 	changed  int // calls that changed something
 }
 
 func (r *rows) Now(context.Context) (time.Time, error) { return now, nil }
 
-func (r *rows) List(_ context.Context, f store.Filter, limit int) ([]store.Summary, bool, error) {
+func (r *rows) List(_ context.Context, f store.Selection, limit int) ([]store.Summary, bool, error) {
 	r.selected = f
 	return r.all[:min(limit, len(r.all))], limit < len(r.all), nil
 }
@@ -59,12 +59,12 @@ func (r *rows) Attempts(context.Context, delivery.ID) ([]delivery.Attempt, error
 	return r.attempts, nil
 }
 
-func (r *rows) CountDead(_ context.Context, f store.Filter) (store.Dead, error) {
+func (r *rows) CountDead(_ context.Context, f store.Selection) (store.Dead, error) {
 	r.selected = f
 	return store.Dead{Replayable: 3, Bodyless: 2, Examples: []delivery.ID{{2}}}, nil
 }
 
-func (r *rows) ReplayDead(_ context.Context, f store.Filter) (int, error) {
+func (r *rows) ReplayDead(_ context.Context, f store.Selection) (int, error) {
 	r.changed++
 	r.selected = f
 	return 3, nil
@@ -80,9 +80,9 @@ func (r *rows) UndecodableRow(context.Context, uint64) (store.KeptRecord, bool, 
 	return store.KeptRecord{}, false, nil
 }
 
-func (r *rows) Rules(context.Context) (rule.Table, error) {
+func (r *rows) Rules(context.Context) (rule.Tables, error) {
 	row := rule.Row{ID: 7, Event: "BADGE_AWARDED", URL: "http://h/"}
-	return rule.Table{Webhooks: []rule.Row{row}}, nil
+	return rule.Tables{Webhooks: []rule.Row{row}}, nil
 }
 
 func (r *rows) Reseal(_ context.Context, change func(*rule.Option) error) (int, error) {

@@ -13,21 +13,17 @@ import (
 
 // snapshot reads and compiles all rules.
 func (a *Admin) snapshot(ctx context.Context) (*rule.Snapshot, error) {
-	table, err := a.o.Store.Rules(ctx)
+	tables, err := a.o.Store.Rules(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return rule.NewSnapshot(table, a.o.Compiler), nil
+	return rule.NewSnapshot(tables, a.o.Compiler), nil
 }
 
 // webhook returns the entry and the rule of a webhook rule whose rows are sent, or will be once it
 // is resumed. Else it returns a *NotFoundError or a *RuleStateError.
 func webhook(rules *rule.Snapshot, id int32) (*rule.Entry, *rule.Rule, error) {
-	for i := range rules.Entries() {
-		e := &rules.Entries()[i]
-		if e.Row.ID != id {
-			continue
-		}
+	if e := rules.Entry(rule.Key{Table: rule.Webhooks, ID: id}); e != nil {
 		switch status := e.Status(); status {
 		case rule.Faulty, rule.Disabled, rule.Foreign:
 			return nil, nil, &RuleStateError{ID: id, Status: status, Fault: e.Fault}
@@ -123,7 +119,7 @@ func (a *Admin) renewSelected(ctx context.Context, w *renewal, r *Replay) error 
 	var at store.EndedRow
 	for {
 		var rows []store.Summary
-		if rows, at, err = w.store.EndedPage(ctx, r.States[0], selected.Filter, at, page); err != nil {
+		if rows, at, err = w.store.EndedPage(ctx, r.States[0], selected.Selection, at, page); err != nil {
 			return err
 		}
 		for i := range rows {

@@ -139,7 +139,7 @@ func (a *Admin) countDead(ctx context.Context, r *Replay, view *ReplayView) (app
 		return nil, err
 	}
 	view.Note = selected.note
-	dead, err := a.o.Store.CountDead(ctx, selected.Filter)
+	dead, err := a.o.Store.CountDead(ctx, selected.Selection)
 	if err != nil {
 		return nil, err
 	}
@@ -153,7 +153,7 @@ func (a *Admin) countDead(ctx context.Context, r *Replay, view *ReplayView) (app
 		}
 	}
 	view.Replayable, view.RefusedCount = dead.Replayable, dead.Bodyless
-	return func() (int, error) { return a.o.Store.ReplayDead(ctx, selected.Filter) }, nil
+	return func() (int, error) { return a.o.Store.ReplayDead(ctx, selected.Selection) }, nil
 }
 
 // ended resolves a selection of deliveries that have ended. One that ends from now on, such as one

@@ -37,7 +37,7 @@ func (m Moment) From(now time.Time) time.Time {
 
 // resolved is a selection as the store takes it.
 type resolved struct {
-	store.Filter
+	store.Selection
 
 	now  time.Time // the present that durations were counted from
 	note string    // what to know about the event, or empty
@@ -106,7 +106,9 @@ const maxLimit = 10_000
 
 func checkLimit(limit int) error {
 	if limit < 1 || limit > maxLimit {
-		return &Problem{Field: "limit", Reason: fmt.Sprintf("%d is out of range", limit), Fix: fmt.Sprintf("write a number from 1 to %d", maxLimit)}
+		return &Problem{
+			Field: "limit", Reason: fmt.Sprintf("%d is out of range", limit), Fix: fmt.Sprintf("write a number from 1 to %d", maxLimit),
+		}
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/fakes"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 )
 
@@ -34,11 +35,11 @@ func (w *world) adopt(id int32, on bool) {
 	w.t.Helper()
 	change := w.store.Release
 	if on {
-		change = func(ctx context.Context, lanes []delivery.Lane) ([]store.Switched, error) {
-			return w.store.Adopt(ctx, lanes, nil)
+		change = func(ctx context.Context, keys []rule.Key) ([]store.Switched, error) {
+			return w.store.Adopt(ctx, keys, nil)
 		}
 	}
-	done, err := change(w.t.Context(), []delivery.Lane{{Kind: delivery.KindWebhook, RuleID: id}})
+	done, err := change(w.t.Context(), []rule.Key{{Table: rule.Webhooks, ID: id}})
 	if err != nil || len(done) != 1 || !done[0].Changed {
 		w.t.Fatalf("switch rule %d: %+v, %v", id, done, err)
 	}

@@ -42,7 +42,7 @@ func StoreOptions(cfg *config.Database, logger *slog.Logger) (store.Options, err
 // NewCompiler builds the compiler of rules, with the keys that their secrets are sealed with. scheme
 // signs for rules that have none of their own.
 func NewCompiler(rules *config.Rules, secrets *config.Secrets, scheme string, catalogue *schema.Catalogue) (*rule.Compiler, error) {
-	keys, err := NewKeys(secrets)
+	keys, err := rule.ParseKeys(secrets.SecretsKey.Reveal())
 	if err != nil {
 		return nil, err
 	}

@@ -100,7 +100,7 @@ type chains struct{ rules *rule.Refresher }
 
 // Chain implements stage.Chains.
 func (c chains) Chain(eventType string) (first int32, sealed bool) {
-	for i, f := range c.rules.Filters(eventType) {
+	for i, f := range c.rules.Webfilters(eventType) {
 		if i == 0 {
 			first = f.ID
 		}
@@ -111,8 +111,8 @@ func (c chains) Chain(eventType string) (first int32, sealed bool) {
 
 // TypeOf implements stage.Chains.
 func (c chains) TypeOf(row int32) string {
-	if e := c.rules.Current().FilterEntry(row); e != nil && e.OnBus() {
-		return e.Filter.EventType
+	if e := c.rules.Current().Entry(rule.Key{Table: rule.Webfilters, ID: row}); e != nil && e.OnBus() {
+		return e.Rule.EventType
 	}
 	return ""
 }

@@ -15,9 +15,9 @@ import (
 )
 
 // filter adds a webfilter row and returns its id.
-func (w *world) filter(event, url string, flags rule.FilterFlags) int32 {
+func (w *world) filter(event, url string, flags rule.WebfilterFlags) int32 {
 	w.t.Helper()
-	row := rule.FilterRow{Row: rule.Row{Event: event, URL: url, Enabled: true}, FilterFlags: flags}
+	row := rule.WebfilterRow{Row: rule.Row{Event: event, URL: url, Enabled: true}, WebfilterFlags: flags}
 	id, err := w.store.AddWebfilter(w.t.Context(), row, nil)
 	if err != nil {
 		w.t.Fatal(err)
@@ -50,7 +50,7 @@ func TestBurstOfFilteredEvents(t *testing.T) {
 	rec, filter := w.receiver(nil), w.receiver(redacts(100*time.Millisecond))
 	f := w.load("COURSE_ENROLLMENT_CREATED__readme")
 	w.rule(f.Event, rec.at(""), false)
-	w.filter(f.Event, filter.at(""), rule.FilterFlags{HaltOnRequestException: true})
+	w.filter(f.Event, filter.at(""), rule.WebfilterFlags{HaltOnRequestException: true})
 	const events = 300
 	for i := range events {
 		w.publish(f.message(0, numbered(i)))
@@ -79,7 +79,7 @@ func TestHeldFilterOnTheBus(t *testing.T) {
 	f, free := w.load("COURSE_ENROLLMENT_CREATED__readme"), w.load("CERTIFICATE_CREATED__full")
 	w.rule(f.Event, rec.at(""), false)
 	w.rule(free.Event, other.at(""), false)
-	id := w.filter(f.Event, filter.at(""), rule.FilterFlags{})
+	id := w.filter(f.Event, filter.at(""), rule.WebfilterFlags{})
 	w.exec(`INSERT INTO webhook_dispatcher_rule_option (kind, rule_id, enabled, rule_created, url_sha256, options, updated_at)
   SELECT 2, id, 1, created, REPEAT('x', 32), '{"of a later version": 1}', UTC_TIMESTAMP(6)
   FROM openedx_webhooks_webfilter WHERE id = ?`, id)
@@ -122,7 +122,7 @@ func TestQueueLimitOfFilteredEvents(t *testing.T) {
 	})
 	f := w.load("COURSE_ENROLLMENT_CREATED__readme")
 	id := w.rule(f.Event, rec.at(""), false)
-	row := w.filter(f.Event, filter.at(""), rule.FilterFlags{})
+	row := w.filter(f.Event, filter.at(""), rule.WebfilterFlags{})
 	d := w.start(func(cfg *config.Config) {
 		cfg.HandOffAfter, cfg.QueueLimitRuleRows, cfg.RetrySchedule = 100*time.Millisecond, 3, []time.Duration{time.Hour}
 		cfg.FilterDeadline, cfg.Timeout = patience, patience
@@ -166,7 +166,7 @@ func TestHaltNamesTheEvent(t *testing.T) {
 	rec, filter := w.receiver(nil), w.receiver(statuses(403))
 	f := w.load("COURSE_ENROLLMENT_CREATED__readme")
 	w.rule(f.Event, rec.at(""), false)
-	id := w.filter(f.Event, filter.at(""), rule.FilterFlags{HaltOn4xx: true})
+	id := w.filter(f.Event, filter.at(""), rule.WebfilterFlags{HaltOn4xx: true})
 	w.start(nil)
 	w.publish(f.message(0, "my-event"))
 	w.waitCommitted(0, 1)

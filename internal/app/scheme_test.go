@@ -21,7 +21,7 @@ func TestRuleAtOddsWithTheScheme(t *testing.T) {
 	rec := w.receiver(nil)
 	odd, err := w.store.AddWebhook(t.Context(), rule.Row{Event: f.Event, URL: rec.URL + "/odd", Enabled: true},
 		func(id int32, _ time.Time) (*rule.Option, error) {
-			return &rule.Option{Kind: delivery.KindWebhook, RuleID: id, Enabled: true, Document: `{"headers":{"Authorization":"Token t"}}`}, nil
+			return &rule.Option{Key: rule.Key{Table: rule.Webhooks, ID: id}, Enabled: true, Document: `{"headers":{"Authorization":"Token t"}}`}, nil
 		})
 	if err != nil {
 		t.Fatal(err)

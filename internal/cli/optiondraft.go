@@ -9,8 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/app"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
@@ -38,7 +36,7 @@ func openSecrets(o *rule.Option, opener rule.Opener) (s rule.Secrets, err error)
 	if o.Sealed == "" {
 		return s, nil
 	}
-	opened, err := opener.Open(delivery.Lane{Kind: o.Kind, RuleID: o.RuleID}, rule.SecretsField, o.KeyID, []byte(o.Sealed))
+	opened, err := opener.Open(o.Key, rule.SecretsField, o.KeyID, []byte(o.Sealed))
 	if err != nil {
 		return s, err
 	}
@@ -115,32 +113,18 @@ func encode(v any) (string, error) {
 	return "", nil
 }
 
-// unsealed opens what was never sealed: a draft that is tried out.
-type unsealed struct{}
-
-// Open implements rule.Opener.
-func (unsealed) Open(_ delivery.Lane, _, _ string, sealed []byte) ([]byte, error) { return sealed, nil }
-
 // try compiles the draft as the daemon will compile what comes of it. What would be faulty or held is an error.
-func (d *draft) try(kind delivery.Kind, row rule.Row, compiler *rule.Compiler) (*rule.Rule, error) {
-	document, secrets, err := d.encode()
-	if err != nil {
-		return nil, err
-	}
-	trial := *compiler
-	trial.Opener = unsealed{}
-	option := &rule.Option{
-		Kind: kind, RuleID: row.ID, RuleCreated: row.Created, URLSum: rule.URLSum(row.URL), Document: document, Sealed: secrets,
-	}
+func (d *draft) try(table rule.Table, row rule.Row, compiler *rule.Compiler) (*rule.Rule, error) {
 	var compiled *rule.Rule
 	var hold string
-	if kind == delivery.KindEvent {
-		var f *rule.Filter
-		if f, hold, err = trial.CompileFilter(rule.FilterRow{Row: row}, option); f != nil {
+	var err error
+	if table == rule.Webfilters {
+		var f *rule.Webfilter
+		if f, hold, err = compiler.CompileWebfilter(rule.WebfilterRow{Row: row}, d.document, d.secrets); f != nil {
 			compiled = f.Rule
 		}
 	} else {
-		compiled, hold, err = trial.Compile(row, option)
+		compiled, hold, err = compiler.Compile(row, d.document, d.secrets)
 	}
 	if err == nil && hold != "" {
 		err = errors.New(hold)
@@ -149,8 +133,7 @@ func (d *draft) try(kind delivery.Kind, row rule.Row, compiler *rule.Compiler) (
 }
 
 // store puts the draft into an option. What is sealed already and has not changed stays as it is.
-func (d *draft) store(o *rule.Option, keys *app.Keys) error {
-	lane := delivery.Lane{Kind: o.Kind, RuleID: o.RuleID}
+func (d *draft) store(o *rule.Option, keys *rule.Keys) error {
 	document, secrets, err := d.encode()
 	if err != nil {
 		return err
@@ -163,7 +146,7 @@ func (d *draft) store(o *rule.Option, keys *app.Keys) error {
 		o.Sealed, o.KeyID = "", ""
 		return nil
 	}
-	keyID, sealed, err := keys.Seal(lane, rule.SecretsField, []byte(secrets))
+	keyID, sealed, err := keys.Seal(o.Key, rule.SecretsField, []byte(secrets))
 	if err != nil {
 		return err
 	}

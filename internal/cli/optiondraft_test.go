@@ -174,7 +174,7 @@ func TestSecretsAreDropped(t *testing.T) {
 		return draft{
 			document: rule.Document{
 				Signing: &rule.SigningOption{Scheme: "standard"}, Auth: &rule.AuthOption{Type: "bearer"},
-				ClientCert: &rule.CertificateOption{Subject: "CN=a"}, Earlier: []rule.Window{{From: time.Unix(1, 0), Until: time.Unix(2, 0)}},
+				ClientCert: &rule.CertificateOption{Subject: "CN=a"}, Earlier: []rule.OwnershipPeriod{{From: time.Unix(1, 0), Until: time.Unix(2, 0)}},
 			},
 			secrets: rule.Secrets{
 				Signing: []rule.SigningSecret{{Secret: "s"}}, Auth: "a", ClientCert: "c", Headers: map[string]string{"X-A": "h"},

@@ -41,10 +41,10 @@ func (c *listCommand) Run(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	list := rules.list(c.kind())
+	list := rules.Entries(c.table())
 	views := make([]ruleView, len(list))
-	for i, e := range list {
-		views[i] = rules.view(e, c.ShowURLs)
+	for i := range list {
+		views[i] = rules.view(&list[i], c.ShowURLs)
 	}
 	if c.JSON {
 		return s.printJSON(views)
@@ -72,11 +72,11 @@ func (c *listCommand) Run(ctx context.Context, s *session) error {
 
 // noteResume says how to go on with rules that would be sent were they not paused. Those that are switched off, faulty or the plugin's
 // are not among them: ending their pause would send nothing.
-func (s *session) noteResume(list []*ruleEntry) {
+func (s *session) noteResume(list []rule.Entry) {
 	paused := make(map[string]int)
-	for _, e := range list {
-		if e.status == rule.Paused && !e.pausedAt().IsZero() {
-			paused[e.cure()]++
+	for i := range list {
+		if e := &list[i]; e.Status() == rule.Paused && !e.PausedAt().IsZero() {
+			paused[cure(e)]++
 		}
 	}
 	for _, cure := range slices.Sorted(maps.Keys(paused)) {
@@ -94,7 +94,7 @@ func (c *showCommand) Run(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	e, err := rules.entry(c.lane(c.ID))
+	e, err := rules.entry(c.key(c.ID))
 	if err != nil {
 		return err
 	}

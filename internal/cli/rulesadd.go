@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/admin"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/app"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/recipe"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
@@ -39,7 +38,7 @@ func (c *addCommand) Run(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	keys, err := app.NewKeys(&c.Secrets)
+	keys, err := rule.ParseKeys(c.SecretsKey.Reveal())
 	if err != nil {
 		return err
 	}
@@ -48,7 +47,7 @@ func (c *addCommand) Run(ctx context.Context, s *session) error {
 		return err
 	}
 	option := func(id int32, created time.Time) (*rule.Option, error) {
-		o := &rule.Option{Kind: c.kind(), RuleID: id, Enabled: !c.Disabled}
+		o := &rule.Option{Key: c.key(id), Enabled: !c.Disabled}
 		if adopted {
 			o.AdoptedAt = created
 		} else if document == "" && secrets == "" {
@@ -83,7 +82,7 @@ func (c *addCommand) Run(ctx context.Context, s *session) error {
 
 // rule returns the row and the options that the flags describe, tried out, and whether the row is to be adopted: one that is called in
 // requests always is, since daemons call no other. An adopted row is switched off for the plugin.
-func (c *addCommand) rule(s *session) (row rule.FilterRow, adopted bool, d draft, err error) {
+func (c *addCommand) rule(s *session) (row rule.WebfilterRow, adopted bool, d draft, err error) {
 	steps, err := c.changes(&inputs{stdin: s.Stdin, sealing: c.sealing()})
 	if err != nil {
 		return row, false, d, err
@@ -103,18 +102,18 @@ func (c *addCommand) rule(s *session) (row rule.FilterRow, adopted bool, d draft
 		return row, false, d, err
 	}
 	row.Row = rule.Row{Event: event, URL: c.URL, Form: c.Form}
-	compiled, err := d.try(c.kind(), row.Row, compiler)
+	compiled, err := d.try(c.table(), row.Row, compiler)
 	if err != nil {
 		return row, false, d, usagef("the rule is refused: %w", err)
 	}
 	if !d.secrets.Empty() && !c.sealing() {
 		return row, false, d, usagef("the rule is refused: it has secrets, and they cannot be sealed: %w", errNoKey)
 	}
-	adopted = c.adopted() || inRequest(compiled)
+	adopted = c.adopted() || compiled.InRequest()
 	row.URL, row.Enabled = compiled.URL, !c.Disabled && !adopted
 	if signal, ok := compiler.Catalogue.ByConstant(event); ok {
 		row.Event = signal.Constant // as Django's admin offers it
-	} else if inRequest(compiled) {
+	} else if compiled.InRequest() {
 		row.Event = compiled.EventType
 	}
 	c.fill(&row)

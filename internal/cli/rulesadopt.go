@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 )
@@ -48,7 +47,7 @@ func (c *adoptCommand) Run(ctx context.Context, s *session) error {
 		return err
 	}
 	return s.withStore(&c.Database, func(st *store.Store) error {
-		chosen, err := c.choose(ctx, st, func(e *ruleEntry) bool { return c.All && !e.option.Adopted() && !e.asksUs() })
+		chosen, err := c.choose(ctx, st, func(e *rule.Entry) bool { return c.All && !e.Option.Adopted() && !e.AsksUs() })
 		if err != nil {
 			return err
 		}
@@ -56,14 +55,14 @@ func (c *adoptCommand) Run(ctx context.Context, s *session) error {
 		if err := s.settle(ctx, st, good, c.settleTime()); err != nil {
 			return err
 		}
-		seen := make(map[delivery.Lane]rule.Row, len(good))
+		seen := make(map[rule.Key]rule.Row, len(good))
 		for _, e := range good {
-			seen[e.lane] = *e.row
+			seen[e.Key] = *e.Row
 		}
-		err = s.switchOver(ctx, func(ctx context.Context, lanes []delivery.Lane) ([]store.Switched, error) {
+		err = s.switchOver(ctx, func(ctx context.Context, lanes []rule.Key) ([]store.Switched, error) {
 			return st.Adopt(ctx, lanes, seen)
 		}, good, failed)
-		if !c.adopted() && slices.ContainsFunc(good, func(e *ruleEntry) bool { return !e.inRequest() }) {
+		if !c.adopted() && slices.ContainsFunc(good, func(e *rule.Entry) bool { return !inRequest(e) }) {
 			fmt.Fprintln(s.Stderr, "webhook-dispatcher: note: daemons make use of it only with WEBHOOK_DISPATCHER_RULES_SOURCE=adopted; with "+
 				"enabled, as it is set here, they send the adopted rows and all enabled ones, as before")
 		}
@@ -77,7 +76,7 @@ func (c *releaseCommand) Run(ctx context.Context, s *session) error {
 		return err
 	}
 	return s.withStore(&c.Database, func(st *store.Store) error {
-		chosen, err := c.choose(ctx, st, func(e *ruleEntry) bool { return c.All && e.option.Adopted() })
+		chosen, err := c.choose(ctx, st, func(e *rule.Entry) bool { return c.All && e.Option.Adopted() })
 		if err != nil {
 			return err
 		}
@@ -86,20 +85,20 @@ func (c *releaseCommand) Run(ctx context.Context, s *session) error {
 }
 
 // choose returns the rules that were named, or all that are meant.
-func (c *switchFlags) choose(ctx context.Context, st *store.Store, meant func(*ruleEntry) bool) (chosen []*ruleEntry, err error) {
+func (c *switchFlags) choose(ctx context.Context, st *store.Store, meant func(*rule.Entry) bool) (chosen []*rule.Entry, err error) {
 	rules, err := readRules(ctx, st, &c.ruleSettings)
 	if err != nil {
 		return nil, err
 	}
 	for _, id := range c.IDs {
-		e, err := rules.entry(c.lane(id))
+		e, err := rules.entry(c.key(id))
 		if err != nil {
 			return nil, err
 		}
 		chosen = append(chosen, e)
 	}
-	for _, e := range rules.list(c.kind()) {
-		if meant(e) {
+	for i := range rules.Entries(c.table()) {
+		if e := &rules.Entries(c.table())[i]; meant(e) {
 			chosen = append(chosen, e)
 		}
 	}
@@ -107,31 +106,31 @@ func (c *switchFlags) choose(ctx context.Context, st *store.Store, meant func(*r
 }
 
 // usableOf leaves out the rules that the dispatcher could not send: nobody would send their events any more.
-func (s *session) usableOf(chosen []*ruleEntry) (good []*ruleEntry, failed int) {
+func (s *session) usableOf(chosen []*rule.Entry) (good []*rule.Entry, failed int) {
 	for _, e := range chosen {
-		why := e.unfit()
+		why := unfit(e)
 		if why == "" {
 			good = append(good, e)
 			continue
 		}
 		failed++
-		fmt.Fprintf(s.Stdout, "%s is not adopted, because %s\n", label(e.lane), why)
+		fmt.Fprintf(s.Stdout, "%s is not adopted, because %s\n", e.Key.Label(), why)
 	}
 	return good, failed
 }
 
 // unfit says why a rule must stay with the plugin, "" where the dispatcher can send its events. A rule that the dispatcher has already is
 // none of these: there is nothing to take from the plugin.
-func (e *ruleEntry) unfit() string {
+func unfit(e *rule.Entry) string {
 	switch {
-	case e.option.Adopted() && !e.row.Enabled:
+	case e.Option.Adopted() && !e.Row.Enabled:
 		return ""
-	case e.rule == nil:
-		return "it is faulty: " + e.fault
-	case e.hold != "":
-		return "nothing could be sent to it: " + e.hold
-	case e.filter == nil && !e.pausedAt().IsZero():
-		return fmt.Sprintf("it is paused since %s: %s, run %s first", moment(e.pausedAt()), e.cure(), command("set", e.lane, " --resume"))
+	case e.Rule == nil:
+		return "it is faulty: " + e.Fault
+	case e.Hold != "":
+		return "nothing could be sent to it: " + e.Hold
+	case e.Key.Table == rule.Webhooks && !e.PausedAt().IsZero():
+		return fmt.Sprintf("it is paused since %s: %s, run %s first", moment(e.PausedAt()), cure(e), command("set", e.Key, " --resume"))
 	}
 	return ""
 }
@@ -144,7 +143,7 @@ const leastSettleTime = 10 * time.Second
 func (r *ruleSettings) settleTime() time.Duration { return max(leastSettleTime, 2*r.RulesRefresh) }
 
 // settle waits until rows have been as they are for some time, so that running daemons have read them.
-func (s *session) settle(ctx context.Context, st *store.Store, chosen []*ruleEntry, settleTime time.Duration) error {
+func (s *session) settle(ctx context.Context, st *store.Store, chosen []*rule.Entry, settleTime time.Duration) error {
 	now, err := st.Now(ctx)
 	if err != nil {
 		return err
@@ -153,7 +152,7 @@ func (s *session) settle(ctx context.Context, st *store.Store, chosen []*ruleEnt
 	var youngest string
 	for _, e := range chosen {
 		if wait := settleTime - age(e, now); wait > longest {
-			longest, youngest = wait, label(e.lane)
+			longest, youngest = wait, e.Key.Label()
 		}
 	}
 	if longest <= 0 {
@@ -171,27 +170,27 @@ func (s *session) settle(ctx context.Context, st *store.Store, chosen []*ruleEnt
 
 // age returns for how long a row has been as it is, switches of ours left out: around these no event is lost. It is not below 0: clocks
 // differ.
-func age(e *ruleEntry, now time.Time) time.Duration {
-	since := e.row.Created
-	o := e.option
-	ours := o != nil && (e.row.Modified.Equal(o.AdoptedAt) || e.row.Modified.Equal(o.ReleasedAt))
-	if !ours && e.row.Modified.After(since) {
-		since = e.row.Modified
+func age(e *rule.Entry, now time.Time) time.Duration {
+	since := e.Row.Created
+	o := e.Option
+	ours := o != nil && (e.Row.Modified.Equal(o.AdoptedAt) || e.Row.Modified.Equal(o.ReleasedAt))
+	if !ours && e.Row.Modified.After(since) {
+		since = e.Row.Modified
 	}
 	return max(now.Sub(since), 0)
 }
 
 // switchOver switches the rules and prints a line for each. failed is how many were left out before.
 func (s *session) switchOver(
-	ctx context.Context, do func(context.Context, []delivery.Lane) ([]store.Switched, error), chosen []*ruleEntry, failed int,
+	ctx context.Context, do func(context.Context, []rule.Key) ([]store.Switched, error), chosen []*rule.Entry, failed int,
 ) error {
 	if len(chosen) == 0 && failed == 0 {
 		_, err := fmt.Fprintln(s.Stdout, "there is no such rule: nothing was done")
 		return err
 	}
-	lanes := make([]delivery.Lane, len(chosen))
+	lanes := make([]rule.Key, len(chosen))
 	for i, e := range chosen {
-		lanes[i] = e.lane
+		lanes[i] = e.Key
 	}
 	done, err := do(ctx, lanes)
 	for i := range done {
@@ -206,17 +205,17 @@ func (s *session) switchOver(
 // line says how a rule stands after a switch.
 func line(done *store.Switched) string {
 	if !done.Changed {
-		return fmt.Sprintf("%s: nothing was changed: %s", label(done.Lane), done.Why)
+		return fmt.Sprintf("%s: nothing was changed: %s", done.Key.Label(), done.Why)
 	}
 	whose, does, state := "released: the plugin", "sends its events", "enabled"
 	if done.Adopted {
 		whose = "adopted: the dispatcher"
 	}
-	if done.Lane.Kind == delivery.KindEvent {
+	if done.Key.Table == rule.Webfilters {
 		does = "calls it"
 	}
 	if !done.Enabled {
 		state = "disabled"
 	}
-	return fmt.Sprintf("%s is %s %s, %s", label(done.Lane), whose, does, state)
+	return fmt.Sprintf("%s is %s %s, %s", done.Key.Label(), whose, does, state)
 }

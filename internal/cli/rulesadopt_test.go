@@ -28,45 +28,47 @@ func TestUnfitRulesAreNotAdopted(t *testing.T) {
 	compiled := new(rule.Rule)
 	for _, c := range []struct {
 		name  string
-		entry ruleEntry
+		entry rule.Entry
 		want  string
 	}{
-		{"good", ruleEntry{rule: compiled}, ""},
-		{"faulty", ruleEntry{fault: "no URL"}, "it is faulty: no URL"},
-		{"held", ruleEntry{rule: compiled, hold: "no key"}, "nothing could be sent to it: no key"},
+		{"good", rule.Entry{Rule: compiled}, ""},
+		{"faulty", rule.Entry{Fault: "no URL"}, "it is faulty: no URL"},
+		{"held", rule.Entry{Rule: compiled, Hold: "no key"}, "nothing could be sent to it: no key"},
 		{
 			"paused",
-			ruleEntry{rule: compiled, option: &rule.Option{PausedAt: at}},
+			rule.Entry{Rule: compiled, Option: &rule.Option{PausedAt: at}},
 			"it is paused since 2026-03-01T10:00:00.000Z: once its endpoint is well, run rules set 7 --resume first",
 		},
 		{
 			"paused for its expression",
-			ruleEntry{rule: compiled, option: &rule.Option{PausedAt: at, PauseReason: delivery.ReasonExpression}},
+			rule.Entry{Rule: compiled, Option: &rule.Option{PausedAt: at, PauseReason: delivery.ReasonExpression}},
 			"it is paused since 2026-03-01T10:00:00.000Z: once its filter or transform is mended, run rules set 7 --resume first",
 		},
 		{
 			"released and held",
-			ruleEntry{rule: compiled, hold: "no key", option: &rule.Option{AdoptedAt: at, ReleasedAt: at}},
+			rule.Entry{Rule: compiled, Hold: "no key", Option: &rule.Option{AdoptedAt: at, ReleasedAt: at}},
 			"nothing could be sent to it: no key",
 		},
-		{"adopted and held", ruleEntry{rule: compiled, hold: "no key", option: &rule.Option{AdoptedAt: at}}, ""},
+		{"adopted and held", rule.Entry{Rule: compiled, Hold: "no key", Option: &rule.Option{AdoptedAt: at}}, ""},
 		{
 			"adopted, enabled in Django and held",
-			ruleEntry{row: &rule.Row{Enabled: true}, rule: compiled, hold: "no key", option: &rule.Option{AdoptedAt: at}},
+			rule.Entry{Row: &rule.Row{Enabled: true}, Rule: compiled, Hold: "no key", Option: &rule.Option{AdoptedAt: at}},
 			"nothing could be sent to it: no key",
 		},
 		{
 			"a filter with a mark that means nothing for it",
-			ruleEntry{rule: compiled, filter: new(rule.FilterEntry), option: &rule.Option{PausedAt: at}},
+			rule.Entry{Rule: compiled, Key: rule.Key{Table: rule.Webfilters}, Option: &rule.Option{PausedAt: at}},
 			"",
 		},
 	} {
 		e := c.entry
-		e.lane = delivery.Lane{Kind: delivery.KindWebhook, RuleID: 7}
-		if e.row == nil {
-			e.row = new(rule.Row)
+		if e.Key.ID = 7; e.Key.Table == 0 {
+			e.Key.Table = rule.Webhooks
 		}
-		if got := e.unfit(); got != c.want {
+		if e.Row == nil {
+			e.Row = new(rule.Row)
+		}
+		if got := unfit(&e); got != c.want {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
 		}
 	}
@@ -75,7 +77,7 @@ func TestUnfitRulesAreNotAdopted(t *testing.T) {
 // A row that running daemons may not know is waited for before it is adopted; one that only this program has switched is not.
 func TestAgeOfRow(t *testing.T) {
 	t.Parallel()
-	if got := age(&ruleEntry{row: &rule.Row{Created: time.Unix(1, 0), Modified: time.Unix(5, 0)}}, time.Unix(7, 0)); got != 2*time.Second {
+	if got := age(&rule.Entry{Row: &rule.Row{Created: time.Unix(1, 0), Modified: time.Unix(5, 0)}}, time.Unix(7, 0)); got != 2*time.Second {
 		t.Errorf("a row without options: %v", got)
 	}
 	now := time.Date(2026, time.March, 1, 10, 0, 0, 0, time.UTC)
@@ -96,8 +98,8 @@ func TestAgeOfRow(t *testing.T) {
 		{"born adopted", ago(3 * second), ago(3 * second), ago(3 * second), ago(second), 3 * second},
 		{"Django's clock is ahead", ago(time.Hour), now.Add(time.Minute), time.Time{}, time.Time{}, 0},
 	} {
-		e := &ruleEntry{
-			row: &rule.Row{Created: c.created, Modified: c.modified}, option: &rule.Option{AdoptedAt: c.adopted, ReleasedAt: c.released},
+		e := &rule.Entry{
+			Row: &rule.Row{Created: c.created, Modified: c.modified}, Option: &rule.Option{AdoptedAt: c.adopted, ReleasedAt: c.released},
 		}
 		if got := age(e, now); got != c.want {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)

@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"fmt"
-	"net/url"
 	"strings"
 	"unicode/utf8"
 
@@ -28,33 +27,33 @@ type filterFlags struct {
 func (f *filterFlags) switches() []struct {
 	name  string
 	given *bool
-	of    func(*rule.FilterRow) *bool
+	of    func(*rule.WebfilterRow) *bool
 } {
 	return []struct {
 		name  string
 		given *bool
-		of    func(*rule.FilterRow) *bool
+		of    func(*rule.WebfilterRow) *bool
 	}{
-		{"disable-filtering", f.DisableFiltering, func(r *rule.FilterRow) *bool { return &r.DisableFiltering }},
-		{"disable-halt", f.DisableHalt, func(r *rule.FilterRow) *bool { return &r.DisableHalt }},
-		{"halt-on-4xx", f.HaltOn4xx, func(r *rule.FilterRow) *bool { return &r.HaltOn4xx }},
-		{"halt-on-5xx", f.HaltOn5xx, func(r *rule.FilterRow) *bool { return &r.HaltOn5xx }},
-		{"halt-on-request-exception", f.HaltOnRequestException, func(r *rule.FilterRow) *bool { return &r.HaltOnRequestException }},
+		{"disable-filtering", f.DisableFiltering, func(r *rule.WebfilterRow) *bool { return &r.DisableFiltering }},
+		{"disable-halt", f.DisableHalt, func(r *rule.WebfilterRow) *bool { return &r.DisableHalt }},
+		{"halt-on-4xx", f.HaltOn4xx, func(r *rule.WebfilterRow) *bool { return &r.HaltOn4xx }},
+		{"halt-on-5xx", f.HaltOn5xx, func(r *rule.WebfilterRow) *bool { return &r.HaltOn5xx }},
+		{"halt-on-request-exception", f.HaltOnRequestException, func(r *rule.WebfilterRow) *bool { return &r.HaltOnRequestException }},
 	}
 }
 
 // redirects are the URLs of a webfilter row.
 func (f *filterFlags) redirects() []struct {
 	flag
-	of func(*rule.FilterRow) *string
+	of func(*rule.WebfilterRow) *string
 } {
 	return []struct {
 		flag
-		of func(*rule.FilterRow) *string
+		of func(*rule.WebfilterRow) *string
 	}{
-		{flag{"redirect-on-4xx", &f.RedirectOn4xx}, func(r *rule.FilterRow) *string { return &r.RedirectOn4xx }},
-		{flag{"redirect-on-5xx", &f.RedirectOn5xx}, func(r *rule.FilterRow) *string { return &r.RedirectOn5xx }},
-		{flag{"redirect-on-request-exception", &f.RedirectOnRequestException}, func(r *rule.FilterRow) *string {
+		{flag{"redirect-on-4xx", &f.RedirectOn4xx}, func(r *rule.WebfilterRow) *string { return &r.RedirectOn4xx }},
+		{flag{"redirect-on-5xx", &f.RedirectOn5xx}, func(r *rule.WebfilterRow) *string { return &r.RedirectOn5xx }},
+		{flag{"redirect-on-request-exception", &f.RedirectOnRequestException}, func(r *rule.WebfilterRow) *string {
 			return &r.RedirectOnRequestException
 		}},
 	}
@@ -87,8 +86,7 @@ func (f *filterFlags) check(k kindFlag) error {
 		if r.value == "" {
 			continue
 		}
-		u, err := url.Parse(r.value)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || utf8.RuneCountInString(r.value) > rule.MaxURL {
+		if _, err := rule.ParseURL(r.value); err != nil {
 			return usagef("--%s: write a URL with http:// or https:// and a host, of %d characters at most", r.name, rule.MaxURL)
 		}
 	}
@@ -99,7 +97,7 @@ func (f *filterFlags) check(k kindFlag) error {
 }
 
 // fill puts what was given into a row.
-func (f *filterFlags) fill(row *rule.FilterRow) {
+func (f *filterFlags) fill(row *rule.WebfilterRow) {
 	for _, s := range f.switches() {
 		if s.given != nil {
 			*s.of(row) = *s.given
@@ -116,8 +114,8 @@ func (f *filterFlags) fill(row *rule.FilterRow) {
 }
 
 // setFlags changes the columns of a webfilter row.
-func (c *setCommand) setFlags(ctx context.Context, s *session, st *store.Store, e *ruleEntry) error {
-	changed, err := st.ChangeWebfilter(ctx, c.ID, func(row *rule.FilterRow) error {
+func (c *setCommand) setFlags(ctx context.Context, s *session, st *store.Store, e *rule.Entry) error {
+	changed, err := st.ChangeWebfilter(ctx, c.ID, func(row *rule.WebfilterRow) error {
 		c.fill(row)
 		return nil
 	})
@@ -128,7 +126,7 @@ func (c *setCommand) setFlags(ctx context.Context, s *session, st *store.Store, 
 	if changed {
 		state = "has other flags now"
 	}
-	_, err = fmt.Fprintf(s.Stdout, "%s %s\n", label(e.lane), state)
+	_, err = fmt.Fprintf(s.Stdout, "%s %s\n", e.Key.Label(), state)
 	return err
 }
 
@@ -147,13 +145,13 @@ type filterView struct {
 }
 
 // viewFilter returns the view of a webfilter, nil for a webhook.
-func viewFilter(e *ruleEntry) *filterView {
-	if e.filter == nil {
+func viewFilter(e *rule.Entry) *filterView {
+	if e.WebfilterRow == nil {
 		return nil
 	}
-	row := &e.filter.Row
+	row := e.WebfilterRow
 	return &filterView{
-		InRequest: e.inRequest(), Description: row.Description, DisableFiltering: row.DisableFiltering, DisableHalt: row.DisableHalt,
+		InRequest: inRequest(e), Description: row.Description, DisableFiltering: row.DisableFiltering, DisableHalt: row.DisableHalt,
 		HaltOn4xx: row.HaltOn4xx, RedirectOn4xx: row.RedirectOn4xx, HaltOn5xx: row.HaltOn5xx, RedirectOn5xx: row.RedirectOn5xx,
 		HaltOnRequestException: row.HaltOnRequestException, RedirectOnRequestException: row.RedirectOnRequestException,
 	}

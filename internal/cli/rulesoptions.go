@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/app"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
@@ -80,12 +79,12 @@ func (f *rotateFlags) rotate(d *draft, now time.Time) error {
 }
 
 // setOptions changes options and secrets, and confirms the URL, all at once.
-func (c *setCommand) setOptions(ctx context.Context, s *session, st *store.Store, e *ruleEntry) error {
+func (c *setCommand) setOptions(ctx context.Context, s *session, st *store.Store, e *rule.Entry) error {
 	compiler, err := c.compiler()
 	if err != nil {
 		return err
 	}
-	keys, err := app.NewKeys(&c.Secrets)
+	keys, err := rule.ParseKeys(c.SecretsKey.Reveal())
 	if err != nil {
 		return err
 	}
@@ -94,7 +93,7 @@ func (c *setCommand) setOptions(ctx context.Context, s *session, st *store.Store
 		return err
 	}
 	var said []string
-	changed, err := st.ChangeOption(ctx, e.lane, func(row rule.Row, o *rule.Option) error {
+	changed, err := st.ChangeOption(ctx, e.Key, func(row rule.Row, o *rule.Option) error {
 		said = nil
 		if c.ConfirmURL {
 			said = append(said, c.confirm(&row, o))
@@ -117,7 +116,7 @@ func (c *setCommand) setOptions(ctx context.Context, s *session, st *store.Store
 		said = append([]string{"is " + state}, said...)
 	}
 	for _, line := range said {
-		if _, err := fmt.Fprintf(s.Stdout, "%s %s\n", label(e.lane), line); err != nil {
+		if _, err := fmt.Fprintf(s.Stdout, "%s %s\n", e.Key.Label(), line); err != nil {
 			return err
 		}
 	}
@@ -142,7 +141,7 @@ func (c *setCommand) confirm(row *rule.Row, o *rule.Option) string {
 }
 
 func (c *setCommand) changeOption(
-	row rule.Row, o *rule.Option, now time.Time, compiler *rule.Compiler, keys *app.Keys,
+	row rule.Row, o *rule.Option, now time.Time, compiler *rule.Compiler, keys *rule.Keys,
 ) (said []string, err error) {
 	before := *o
 	if c.Options.given { // replaces what may not be readable
@@ -169,7 +168,7 @@ func (c *setCommand) changeOption(
 		}
 		said = append(said, c.rotated(&d, now))
 	}
-	compiled, err := d.try(c.kind(), row, compiler)
+	compiled, err := d.try(c.table(), row, compiler)
 	if err != nil {
 		return nil, usagef("the change is refused: %w", err)
 	}
@@ -187,7 +186,7 @@ func (c *setCommand) changeOption(
 	// Taking them away is asked about as well: those that came next would be bound to the new URL without a word.
 	if before.Sealed != "" && o.Sealed != before.Sealed && o.URLSum != rule.URLSum(row.URL) {
 		return nil, usagef("somebody has changed the URL of the rule since its secrets were given: if %s is right, add --confirm-url; "+
-			"%s shows all of it", compiled.Target, command("show", c.lane(row.ID), " --show-urls"))
+			"%s shows all of it", compiled.Target, command("show", c.key(row.ID), " --show-urls"))
 	}
 	return said, nil
 }
@@ -214,7 +213,7 @@ func (d *draft) keeps(before map[string]string) []string {
 // windowsOf returns a document that has nothing but what an unreadable one says of former adoptions: events of these times may still come.
 func windowsOf(document string) (string, error) {
 	var kept struct {
-		Earlier []rule.Window `json:"earlier"`
+		Earlier []rule.OwnershipPeriod `json:"earlier"`
 	}
 	if err := json.Unmarshal([]byte(document), &kept); err != nil {
 		return "", fmt.Errorf("read what the options say of former adoptions: %w", err)

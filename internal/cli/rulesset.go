@@ -72,13 +72,13 @@ func (c *setCommand) Run(ctx context.Context, s *session) error {
 		if err != nil {
 			return err
 		}
-		e, err := rules.entry(c.lane(c.ID))
+		e, err := rules.entry(c.key(c.ID))
 		if err != nil {
 			return err
 		}
 		for _, step := range []struct {
 			asked bool
-			do    func(context.Context, *session, *store.Store, *ruleEntry) error
+			do    func(context.Context, *session, *store.Store, *rule.Entry) error
 		}{
 			{len(c.steps) > 0 || c.RotateSecret.given || c.ConfirmURL, c.setOptions},
 			{c.given() != "", c.setFlags},
@@ -95,7 +95,7 @@ func (c *setCommand) Run(ctx context.Context, s *session) error {
 			if rules, err = readRules(ctx, st, &c.ruleSettings); err != nil {
 				return err
 			}
-			if e, err = rules.entry(c.lane(c.ID)); err != nil {
+			if e, err = rules.entry(c.key(c.ID)); err != nil {
 				return err
 			}
 		}
@@ -103,10 +103,10 @@ func (c *setCommand) Run(ctx context.Context, s *session) error {
 	})
 }
 
-func (c *setCommand) setEnabled(ctx context.Context, s *session, st *store.Store, e *ruleEntry) error {
-	switched, err := st.SetEnabled(ctx, e.lane, c.Enable)
+func (c *setCommand) setEnabled(ctx context.Context, s *session, st *store.Store, e *rule.Entry) error {
+	switched, err := st.SetEnabled(ctx, e.Key, c.Enable)
 	if err == nil && switched.Changed && c.Enable { // what it failed before does not count: nothing was tried meanwhile
-		err = st.ClearFailing(ctx, e.lane)
+		err = st.ClearFailing(ctx, e.Key.Lane())
 	}
 	if err != nil {
 		return err
@@ -118,32 +118,32 @@ func (c *setCommand) setEnabled(ctx context.Context, s *session, st *store.Store
 	if !switched.Changed {
 		already = " already"
 	}
-	_, err = fmt.Fprintf(s.Stdout, "%s is %s%s%s\n", label(e.lane), state, already, but)
+	_, err = fmt.Fprintf(s.Stdout, "%s is %s%s%s\n", e.Key.Label(), state, already, but)
 	return err
 }
 
 // butOf says what keeps a rule that is switched on from being sent by the dispatcher, "" for nothing.
-func (c *setCommand) butOf(e *ruleEntry, switched *store.Switched) string {
+func (c *setCommand) butOf(e *rule.Entry, switched *store.Switched) string {
 	switch {
-	case (c.adopted() || e.inRequest()) && !switched.Adopted:
+	case (c.adopted() || inRequest(e)) && !switched.Adopted:
 		does := "sends its events"
 		if c.filters() {
 			does = "calls it"
 		}
-		return fmt.Sprintf(" for the plugin inside the LMS, which %s: it is not adopted; see %s", does, command("adopt", e.lane, ""))
-	case e.rule == nil:
-		return ", but faulty, so nothing is sent: " + e.fault
-	case e.hold != "":
-		return ", but nothing is sent to it: " + e.hold
-	case !e.pausedAt().IsZero() && !c.Resume && !c.filters():
+		return fmt.Sprintf(" for the plugin inside the LMS, which %s: it is not adopted; see %s", does, command("adopt", e.Key, ""))
+	case e.Rule == nil:
+		return ", but faulty, so nothing is sent: " + e.Fault
+	case e.Hold != "":
+		return ", but nothing is sent to it: " + e.Hold
+	case !e.PausedAt().IsZero() && !c.Resume && !c.filters():
 		return fmt.Sprintf(", but paused since %s, so nothing is sent: %s, run %s",
-			moment(e.pausedAt()), e.cure(), command("set", e.lane, " --resume"))
+			moment(e.PausedAt()), cure(e), command("set", e.Key, " --resume"))
 	}
 	return ""
 }
 
-func (c *setCommand) resume(ctx context.Context, s *session, st *store.Store, e *ruleEntry) error {
-	resumed, err := st.ResumeRule(ctx, e.lane)
+func (c *setCommand) resume(ctx context.Context, s *session, st *store.Store, e *rule.Entry) error {
+	resumed, err := st.ResumeRule(ctx, e.Key)
 	if err != nil {
 		return err
 	}
@@ -152,14 +152,14 @@ func (c *setCommand) resume(ctx context.Context, s *session, st *store.Store, e 
 		state = "is resumed"
 	}
 	switch {
-	case e.hold != "":
-		but = ", but nothing is sent to it: " + e.hold
+	case e.Hold != "":
+		but = ", but nothing is sent to it: " + e.Hold
 	case !resumed:
-	case e.rule == nil:
-		but = ", but faulty, so nothing is sent: " + e.fault
-	case e.status == rule.Disabled:
+	case e.Rule == nil:
+		but = ", but faulty, so nothing is sent: " + e.Fault
+	case e.Status() == rule.Disabled:
 		but = fmt.Sprintf(", but disabled, so nothing is sent: run rules set %d --enable", c.ID)
-	case e.status == rule.Foreign:
+	case e.Status() == rule.Foreign:
 		but = fmt.Sprintf(", but not adopted, so nothing is sent: run rules adopt %d", c.ID)
 	}
 	_, err = fmt.Fprintf(s.Stdout, "rule %d %s%s\n", c.ID, state, but)
@@ -167,7 +167,7 @@ func (c *setCommand) resume(ctx context.Context, s *session, st *store.Store, e 
 }
 
 // replayDead does what deliveries replay does with the rule's dead deliveries.
-func (c *setCommand) replayDead(ctx context.Context, s *session, st *store.Store, _ *ruleEntry) error {
+func (c *setCommand) replayDead(ctx context.Context, s *session, st *store.Store, _ *rule.Entry) error {
 	a, err := newAdmin(admin.Options{Store: st})
 	if err != nil {
 		return err

@@ -39,23 +39,23 @@ func (c *testCommand) Run(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	e, err := rules.entry(c.lane(c.ID))
+	e, err := rules.entry(c.key(c.ID))
 	if err != nil {
 		return err
 	}
 	switch {
-	case e.rule == nil:
-		return fmt.Errorf("%s cannot be used: %s", label(e.lane), e.fault)
-	case e.hold != "":
-		return fmt.Errorf("nothing can be sent to %s: %s", label(e.lane), e.hold)
+	case e.Rule == nil:
+		return fmt.Errorf("%s cannot be used: %s", e.Key.Label(), e.Fault)
+	case e.Hold != "":
+		return fmt.Errorf("nothing can be sent to %s: %s", e.Key.Label(), e.Hold)
 	case c.filters():
 		return c.testFilter(ctx, s, e, rules.compiler.Catalogue)
 	}
-	message, err := testMessage(c.Event, e.rule, rules.compiler.Catalogue)
+	message, err := testMessage(c.Event, e.Rule, rules.compiler.Catalogue)
 	if err != nil {
 		return usageError{err}
 	}
-	d, err := c.delivery(e.rule, message)
+	d, err := c.delivery(e.Rule, message)
 	if err != nil {
 		return err
 	}
@@ -63,23 +63,23 @@ func (c *testCommand) Run(ctx context.Context, s *session) error {
 		return s.printTest(&testView{}, c.JSON)
 	}
 	return c.try(ctx, s, e, d, "did not take the delivery", func(daemons *sender.Sender) (*resultView, error) {
-		attempt, cause := daemons.Try(ctx, e.rule, d)
+		attempt, cause := daemons.Try(ctx, e.Rule, d)
 		return viewOf(&attempt).because(cause), nil
 	})
 }
 
 // try shows the request that the daemon would make of d, and sends it if asked to. failed says in the error what the endpoint did not do.
 func (c *testCommand) try(
-	ctx context.Context, s *session, e *ruleEntry, d *delivery.Delivery, failed string, send func(*sender.Sender) (*resultView, error),
+	ctx context.Context, s *session, e *rule.Entry, d *delivery.Delivery, failed string, send func(*sender.Sender) (*resultView, error),
 ) error {
 	daemons, closeIdle, err := c.sender(s)
 	if err != nil {
 		return err
 	}
 	defer closeIdle()
-	request, err := daemons.Preview(ctx, e.rule, d)
+	request, err := daemons.Preview(ctx, e.Rule, d)
 	if err != nil {
-		return fmt.Errorf("%s: no request can be made: %w", label(e.lane), err)
+		return fmt.Errorf("%s: no request can be made: %w", e.Key.Label(), err)
 	}
 	result := testView{Wanted: true, Request: c.view(e, request, d)}
 	if c.Send {
@@ -91,7 +91,7 @@ func (c *testCommand) try(
 		return err
 	}
 	if r := result.Result; r != nil && !r.OK {
-		return fmt.Errorf("%s: %s %s", label(e.lane), e.rule.Target, failed)
+		return fmt.Errorf("%s: %s %s", e.Key.Label(), e.Rule.Target, failed)
 	}
 	return nil
 }
@@ -126,8 +126,8 @@ var ownHeaders = [...]string{
 }
 
 // view shows a request. Of what is a rule's secret it shows the beginning at most, of credentials in the URL nothing unless asked to.
-func (c *testCommand) view(e *ruleEntry, request *http.Request, d *delivery.Delivery) *requestView {
-	r := e.rule
+func (c *testCommand) view(e *rule.Entry, request *http.Request, d *delivery.Delivery) *requestView {
+	r := e.Rule
 	v := &requestView{Method: request.Method, URL: r.Target, Body: string(d.Body)}
 	if c.ShowURLs {
 		v.URL = r.URL

@@ -21,14 +21,14 @@ import (
 )
 
 // testFilter shows the call that a webfilter row gets, and makes it if asked to.
-func (c *testCommand) testFilter(ctx context.Context, s *session, e *ruleEntry, catalogue *schema.Catalogue) error {
+func (c *testCommand) testFilter(ctx context.Context, s *session, e *rule.Entry, catalogue *schema.Catalogue) error {
 	sample, err := c.filterPayload(e, catalogue)
 	if err != nil {
 		return usageError{err}
 	}
 	d := &delivery.Delivery{
-		Kind: e.lane.Kind, RuleID: e.lane.RuleID, EventType: e.rule.EventType, Format: e.rule.Format,
-		Body: payload.Encode(sample, e.rule.Format),
+		Kind: e.Key.Lane().Kind, RuleID: e.Key.ID, EventType: e.Rule.EventType, Format: e.Rule.Format,
+		Body: payload.Encode(sample, e.Rule.Format),
 	}
 	_, _ = rand.Read(d.ID[:]) // it never fails; a call has an id of its own
 	return c.try(ctx, s, e, d, "gave no answer", func(daemons *sender.Sender) (*resultView, error) {
@@ -38,9 +38,9 @@ func (c *testCommand) testFilter(ctx context.Context, s *session, e *ruleEntry, 
 
 // filterPayload returns what the row is called with: for an event of the bus what its webhooks get, else the file's object, or, without
 // one, an object that has nothing but what the plugin adds to each.
-func (c *testCommand) filterPayload(e *ruleEntry, catalogue *schema.Catalogue) (payload.Value, error) {
-	if !e.inRequest() {
-		message, err := testMessage(c.Event, e.rule, catalogue)
+func (c *testCommand) filterPayload(e *rule.Entry, catalogue *schema.Catalogue) (payload.Value, error) {
+	if !inRequest(e) {
+		message, err := testMessage(c.Event, e.Rule, catalogue)
 		if err != nil {
 			return payload.Value{}, err
 		}
@@ -48,14 +48,14 @@ func (c *testCommand) filterPayload(e *ruleEntry, catalogue *schema.Catalogue) (
 	}
 	if c.Event == "" {
 		metadata := payload.ObjectValue([]string{"event_type", "time"}, []payload.Value{
-			payload.StringValue(e.rule.EventType), payload.StringValue(admin.SampleTime().Format("2006-01-02T15:04:05.000000-07:00")),
+			payload.StringValue(e.Rule.EventType), payload.StringValue(admin.SampleTime().Format("2006-01-02T15:04:05.000000-07:00")),
 		})
 		return payload.ObjectValue([]string{payload.MetadataKey}, []payload.Value{metadata}), nil
 	}
 	text, err := os.ReadFile(c.Event)
 	if errors.Is(err, fs.ErrNotExist) {
 		return payload.Value{}, fmt.Errorf("--event %s: there is no such file; give a JSON file of what the plugin sends for %s",
-			c.Event, e.rule.EventType)
+			c.Event, e.Rule.EventType)
 	}
 	if err != nil {
 		return payload.Value{}, err
@@ -71,10 +71,10 @@ func (c *testCommand) filterPayload(e *ruleEntry, catalogue *schema.Catalogue) (
 }
 
 // sole is the only row of a filter: that which is tested.
-type sole struct{ *rule.Filter }
+type sole struct{ *rule.Webfilter }
 
-// Filters implements webfilter.Rules.
-func (f sole) Filters(string) []*rule.Filter { return []*rule.Filter{f.Filter} }
+// Webfilters implements webfilter.Rules.
+func (f sole) Webfilters(string) []*rule.Webfilter { return []*rule.Webfilter{f.Webfilter} }
 
 // heard makes the one call, under the id that was shown, and keeps what came of it.
 type heard struct {
@@ -98,15 +98,15 @@ const noDeadline = time.Hour
 
 // callFilter calls the row by the daemon's engine and says what its answer means.
 func callFilter(
-	ctx context.Context, daemons *sender.Sender, e *ruleEntry, d *delivery.Delivery, sample payload.Value,
+	ctx context.Context, daemons *sender.Sender, e *rule.Entry, d *delivery.Delivery, sample payload.Value,
 ) (*resultView, error) {
 	call := &heard{Sender: daemons, id: d.ID}
-	engine, err := filterengine.New(filterengine.Options{Rules: sole{e.filter.Filter}, Caller: call, Deadline: noDeadline})
+	engine, err := filterengine.New(filterengine.Options{Rules: sole{e.Webfilter}, Caller: call, Deadline: noDeadline})
 	if err != nil {
 		return nil, err
 	}
 	outcome, err := engine.Run(ctx, &filterengine.Request{
-		Filter: e.rule.EventType, Halting: !e.inRequest() || filterengine.Halts(e.rule.EventType),
+		Filter: e.Rule.EventType, Halting: !inRequest(e) || filterengine.Halts(e.Rule.EventType),
 		Format: d.Format, Body: d.Body, Payload: sample,
 	})
 	if err != nil {

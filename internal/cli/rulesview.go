@@ -142,29 +142,29 @@ func viewOptions(o *rule.Option) json.RawMessage {
 	return json.RawMessage(o.Document) // of a later version
 }
 
-func (r *ruleSet) view(e *ruleEntry, showURL bool) ruleView {
+func (r *ruleSet) view(e *rule.Entry, showURL bool) ruleView {
 	v := ruleView{
-		ID: e.row.ID, Kind: kindName(e.lane.Kind), Event: e.row.Event, Format: "json", Enabled: e.row.Enabled, Status: e.status.String(),
-		PausedAt: orNull(e.pausedAt()), Fault: e.fault, Hold: e.shownHold(), PluginEnabled: e.row.Enabled, Options: viewOptions(e.option),
-		Secrets: viewSecrets(e.option, r.compiler.Opener), Created: e.row.Created, Modified: e.row.Modified, filterView: viewFilter(e),
+		ID: e.Row.ID, Kind: e.Key.Table.String(), Event: e.Row.Event, Format: "json", Enabled: e.Row.Enabled, Status: e.Status().String(),
+		PausedAt: orNull(e.PausedAt()), Fault: e.Fault, Hold: shownHold(e), PluginEnabled: e.Row.Enabled, Options: viewOptions(e.Option),
+		Secrets: viewSecrets(e.Option, r.compiler.Opener), Created: e.Row.Created, Modified: e.Row.Modified, filterView: viewFilter(e),
 	}
 	if v.PausedAt != nil {
-		v.PauseReason, v.cure = string(e.option.PauseReason), e.cure()
+		v.PauseReason, v.cure = string(e.Option.PauseReason), cure(e)
 	}
-	if e.row.Form {
+	if e.Row.Form {
 		v.Format = "form"
 	}
-	if o := e.option; o != nil {
+	if o := e.Option; o != nil {
 		v.AdoptedAt, v.ReleasedAt = orNull(o.AdoptedAt), orNull(o.ReleasedAt)
 		if o.Adopted() {
 			v.Enabled = o.Enabled
 		}
 	}
-	if e.rule != nil {
-		v.EventType, v.URL = e.rule.EventType, e.rule.Target
+	if e.Rule != nil {
+		v.EventType, v.URL = e.Rule.EventType, e.Rule.Target
 	}
 	if showURL {
-		v.URL = e.row.URL
+		v.URL = e.Row.URL
 	}
 	return v
 }

@@ -5,8 +5,8 @@ import (
 	"fmt"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/admin"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/app"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
 type rotateCommand struct {
@@ -19,7 +19,7 @@ func (c *rotateCommand) Run(ctx context.Context, s *session) error {
 	if err := s.settings(ctx, &c.Database, &c.Secrets); err != nil {
 		return err
 	}
-	keys, err := app.NewKeys(&c.Secrets)
+	keys, err := rule.ParseKeys(c.SecretsKey.Reveal())
 	if err != nil {
 		return err
 	}

@@ -45,7 +45,7 @@ func TestSendSaysWhy(t *testing.T) {
 		r := &rule.Rule{Row: rule.Row{ID: 1, URL: c.url}, Kind: delivery.KindEvent, EventType: "AnyFilter", Target: "http://h", Access: c.access}
 		d := &delivery.Delivery{Kind: delivery.KindEvent, RuleID: 1, Format: delivery.FormatJSON, Body: []byte("{}")}
 		attempt, err := daemons.Try(t.Context(), r, d)
-		entry := &ruleEntry{rule: r, filter: &rule.FilterEntry{Filter: &rule.Filter{Rule: r}}}
+		entry := &rule.Entry{Rule: r, Webfilter: &rule.Webfilter{Rule: r}}
 		called, callErr := callFilter(t.Context(), daemons, entry, d, payload.ObjectValue(nil, nil))
 		if callErr != nil {
 			t.Fatalf("%s: %v", name, callErr)

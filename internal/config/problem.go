@@ -3,6 +3,8 @@ package config
 import (
 	"fmt"
 	"strings"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/suggest"
 )
 
 // Problem is one thing that is wrong with one setting.
@@ -30,21 +32,15 @@ func (p Problem) String() string {
 		b.WriteString(p.Env)
 	}
 	if p.Value != "" {
-		fmt.Fprintf(&b, " = %q", clip(p.Value))
+		fmt.Fprintf(&b, " = %q", suggest.Clip(p.Value, maxValue))
 	}
 	b.WriteString(": ")
 	b.WriteString(p.Text)
 	return b.String()
 }
 
-// clip keeps a message readable when a whole file was given as a value.
-func clip(s string) string {
-	const most = 200
-	if len(s) <= most {
-		return s
-	}
-	return strings.ToValidUTF8(s[:most], "") + "…"
-}
+// maxValue is how many characters of a value a message shows: a whole file may have been given.
+const maxValue = 200
 
 // Error is all that is wrong with the settings. Commands end with exit code 2 on it.
 type Error struct{ Problems []Problem }

@@ -108,7 +108,7 @@ func (r *Reader) Envelope(rec *bus.Record) (event.Event, error) {
 		}
 		ev.SourceLib = lib
 	}
-	if traces == 1 && validTraceparent(traceparent) {
+	if traces == 1 && event.ValidTraceparent(traceparent) {
 		ev.Traceparent = traceparent
 	}
 	return ev, nil
@@ -128,22 +128,4 @@ func (r *Reader) sourceLib(text string) ([]int64, bool) {
 		numbers = append(numbers, n)
 	}
 	return numbers, true
-}
-
-// validTraceparent reports whether s is a traceparent of the W3C Trace Context: two digits of
-// version, 32 of trace, 16 of parent, two of flags. Additions of later versions are not accepted.
-func validTraceparent(s string) bool {
-	if len(s) != 2+1+32+1+16+1+2 {
-		return false
-	}
-	for i, c := range []byte(s) {
-		if i == 2 || i == 35 || i == 52 {
-			if c != '-' {
-				return false
-			}
-		} else if !('0' <= c && c <= '9' || 'a' <= c && c <= 'f') {
-			return false
-		}
-	}
-	return s[:2] != "ff" && strings.Trim(s[3:35], "0") != "" && strings.Trim(s[36:52], "0") != ""
 }

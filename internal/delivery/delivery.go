@@ -186,6 +186,17 @@ func (id ID) String() string {
 // MaxText is how many characters the text columns of our tables hold, such as those of event types and ids.
 const MaxText = 191
 
+// Cut returns the first characters of s, all of it if there are no more.
+func Cut(s string, characters int) string {
+	for i := range s {
+		if characters == 0 {
+			return s[:i]
+		}
+		characters--
+	}
+	return s
+}
+
 // Token proves who holds a lease. The zero Token holds none.
 type Token [16]byte
 

@@ -54,14 +54,16 @@ type Runs struct {
 
 // RenderFailure says what failed where no body could be made.
 type RenderFailure struct {
-	Stage Stage
-	Runs  Runs // of the expression of the stage
+	Stage   Stage
+	Runs    Runs // of the expression of the stage
+	TooLong bool // the expression was stopped because it ran too long
 }
 
-// row counts failures of one stage with no good run between them.
+// streak counts failures of one stage with no good run between them.
 type streak struct {
-	runs Runs
-	n    int
+	runs    Runs
+	n       int
+	tooLong int // of them, runs that were stopped
 }
 
 // LaneHealth is what one process knows of the endpoint of a lane. The zero LaneHealth knows of no failure.
@@ -79,7 +81,10 @@ type LaneHealth struct {
 	// good run of the filter or transform that failed, for whatever event, and so also where the filter leaves the event out and no attempt
 	// is made. The other one's good runs end it not: a filter that works says nothing of the transform behind it.
 	RenderFailure int
-	streaks       [stages]streak
+	// Overruns is how many failures of such a streak are runs that were stopped because they took too
+	// long.
+	Overruns int
+	streaks  [stages]streak
 }
 
 // NoteRenderFailure adds an attempt that ended with the class expression, in place of Note. It says nothing of the endpoint.
@@ -89,6 +94,9 @@ func (h *LaneHealth) NoteRenderFailure(u RenderFailure) {
 		*r = streak{runs: u.Runs}
 	}
 	r.n++
+	if u.TooLong {
+		r.tooLong++
+	}
 	h.measure()
 }
 
@@ -104,9 +112,9 @@ func (h *LaneHealth) Update(filter, transform *atomic.Uint64) {
 }
 
 func (h *LaneHealth) measure() {
-	h.RenderFailure = 0
+	h.RenderFailure, h.Overruns = 0, 0
 	for _, r := range h.streaks {
-		h.RenderFailure = max(h.RenderFailure, r.n)
+		h.RenderFailure, h.Overruns = max(h.RenderFailure, r.n), max(h.Overruns, r.tooLong)
 	}
 }
 

@@ -191,3 +191,40 @@ func TestOverflow(t *testing.T) {
 		t.Error("the delivery itself lost its body")
 	}
 }
+
+// Runs that took too long count apart, and only as long as the expression has no good run.
+func TestOverruns(t *testing.T) {
+	t.Parallel()
+	var filter, transform atomic.Uint64
+	var h delivery.LaneHealth
+	for i, step := range []struct {
+		of             *atomic.Uint64
+		stage          delivery.Stage
+		tooLong, good  bool // good: there was a good run before
+		failures, over int
+	}{
+		{&filter, delivery.StageFilter, true, false, 1, 1},
+		{&filter, delivery.StageFilter, true, false, 2, 2},
+		{&filter, delivery.StageFilter, false, false, 3, 2}, // another failure
+		{&transform, delivery.StageTransform, true, false, 3, 2},
+		{&filter, delivery.StageFilter, true, false, 4, 3},
+		{&filter, delivery.StageFilter, true, true, 1, 1},
+		{&filter, delivery.StageFilter, false, true, 1, 1}, // that of the transform
+		{&transform, delivery.StageTransform, false, true, 1, 0},
+	} {
+		if step.good {
+			step.of.Add(1)
+		}
+		h.NoteRenderFailure(delivery.RenderFailure{
+			Stage: step.stage, Runs: delivery.Runs{Counter: step.of, Good: step.of.Load()}, TooLong: step.tooLong,
+		})
+		if h.RenderFailure != step.failures || h.Overruns != step.over {
+			t.Errorf("step %d: %d failures and %d overruns, want %d and %d", i, h.RenderFailure, h.Overruns, step.failures, step.over)
+		}
+	}
+	transform.Add(1)
+	filter.Add(1)
+	if h.Update(&filter, &transform); h.Overruns != 0 || h.RenderFailure != 0 {
+		t.Errorf("%d overruns after good runs", h.Overruns)
+	}
+}

@@ -55,24 +55,6 @@ type Guard struct {
 	exact  map[netip.Addr]bool // allow blocks that are a single address
 }
 
-// ParseAllow reads the blocks of the setting: CIDR blocks, separated by commas. An empty text allows nothing beyond public
-// addresses.
-func ParseAllow(text string) ([]netip.Prefix, error) {
-	var blocks []netip.Prefix
-	for part := range strings.SplitSeq(text, ",") {
-		part = strings.TrimSpace(part)
-		if part == "" {
-			continue
-		}
-		prefix, err := parsePrefix(part)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", Setting, err)
-		}
-		blocks = append(blocks, prefix)
-	}
-	return blocks, nil
-}
-
 // NewGuard returns a guard that allows the given blocks besides public addresses. It fails on a block that does not mean what it
 // says (IPv4 written as IPv6, bits behind the prefix), and on a fault in the embedded ranges.
 func NewGuard(allow []netip.Prefix) (*Guard, error) {

@@ -9,9 +9,9 @@ import (
 
 func newGuard(t testing.TB, allow ...string) *Guard {
 	t.Helper()
-	blocks, err := ParseAllow(strings.Join(allow, ","))
-	if err != nil {
-		t.Fatal(err)
+	var blocks []netip.Prefix
+	for block := range strings.FieldsSeq(strings.ReplaceAll(strings.Join(allow, " "), ",", " ")) {
+		blocks = append(blocks, netip.MustParsePrefix(block))
 	}
 	g, err := NewGuard(blocks)
 	if err != nil {

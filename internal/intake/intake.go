@@ -157,7 +157,7 @@ func (in *Intake) Handle(ctx context.Context, rec *bus.Record) {
 		rec.Shrink(plan.MemoryCost(deliveries))
 		in.Dispatcher.Dispatch(dispatch.Source{Topic: rec.Topic, Partition: rec.Partition}, deliveries, rec.Done)
 	}
-	if len(in.Rules.Current().Filters(ev.Type)) > 0 {
+	if len(in.Rules.Current().Webfilters(ev.Type)) > 0 {
 		in.Filters.Submit(msg, deliver, rec.Done)
 		return
 	}

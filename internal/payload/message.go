@@ -86,11 +86,6 @@ func Encode(v Value, f delivery.Format) []byte {
 // bodySize is room for the body of a usual event.
 const bodySize = 2048
 
-// AppendBody appends what Body returns to dst.
-func (m *Message) AppendBody(dst []byte, f delivery.Format) []byte {
-	return Append(dst, m.Payload(), f)
-}
-
 // Append appends v in the format.
 func Append(dst []byte, v Value, f delivery.Format) []byte {
 	if f == delivery.FormatForm {

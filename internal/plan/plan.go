@@ -79,7 +79,8 @@ func (e *renderError) Unwrap() error { return e.error }
 // moment, the failure seems later than it was, so no streak ends too late.
 func failed(stage delivery.Stage, p *expression.Program, err error) error {
 	runs := delivery.Runs{Counter: &p.Good, Good: p.Good.Load()}
-	return &renderError{err, delivery.RenderFailure{Stage: stage, Runs: runs}}
+	tooLong := errors.Is(err, expression.ErrTooLong)
+	return &renderError{err, delivery.RenderFailure{Stage: stage, Runs: runs, TooLong: tooLong}}
 }
 
 // builder makes the bodies of one event.

@@ -143,6 +143,26 @@ func TestPlan(t *testing.T) {
 	}
 }
 
+// A failure knows its stage, and whether the expression was stopped.
+func TestRenderFailure(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		filter, transform string
+		stage             delivery.Stage
+		tooLong           bool
+	}{
+		{"until(false; .)", "", delivery.StageFilter, true},
+		{"true", "until(false; .)", delivery.StageTransform, true},
+		{"true", `error("x")`, delivery.StageTransform, false},
+	} {
+		r := made(t, 1, payload.ShapePlugin, delivery.FormatJSON, tc.filter, tc.transform)
+		_, _, _, err := plan.Build(r, userMessage(t))
+		if what := plan.RenderFailure(err); err == nil || what.Stage != tc.stage || what.TooLong != tc.tooLong {
+			t.Errorf("%s, %s: %+v, %v", tc.filter, tc.transform, what, err)
+		}
+	}
+}
+
 // Rules that send the same share its bytes, and these count once.
 func TestPlanSharesBodies(t *testing.T) {
 	t.Parallel()
@@ -198,9 +218,9 @@ func TestPlanLeavesOutOtherTimes(t *testing.T) {
 	var options []rule.Option
 	for id, adopted := range map[int32]time.Time{1: m.Event.Time.Add(-time.Hour), 2: m.Event.Time.Add(time.Hour)} {
 		rows = append(rows, rule.Row{ID: id, Created: created, Event: "STUDENT_REGISTRATION_COMPLETED", URL: "https://h.example/"})
-		options = append(options, rule.Option{Kind: delivery.KindWebhook, RuleID: id, RuleCreated: created, Enabled: true, AdoptedAt: adopted})
+		options = append(options, rule.Option{Key: rule.Key{Table: rule.Webhooks, ID: id}, RuleCreated: created, Enabled: true, AdoptedAt: adopted})
 	}
-	snapshot := rule.NewSnapshot(rule.Table{Webhooks: rows, Options: options}, &rule.Compiler{Catalogue: catalogue, Adopted: true})
+	snapshot := rule.NewSnapshot(rule.Tables{Webhooks: rows, Options: options}, &rule.Compiler{Catalogue: catalogue, Adopted: true})
 	matched := snapshot.Match(userType)
 	planned := plan.Deliveries(m, matched)
 	if len(matched) != 2 || len(planned) != 1 || planned[0].RuleID != 1 {

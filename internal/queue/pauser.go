@@ -52,6 +52,7 @@ const (
 	pauseAttempts   = 10
 	pauseGone       = 3  // answers 410 in a row
 	pauseUnrendered = 20 // deliveries in a row that no body could be made for
+	pauseOverruns   = 3  // of them, those whose filter or transform ran too long
 	// noticeTime is more than the rules of this process need to notice a pause.
 	noticeTime = 2 * time.Minute
 )
@@ -138,6 +139,10 @@ func (p *Pauser) look(ctx context.Context) error {
 		switch {
 		case h.Gone >= pauseGone:
 			err = p.pause(ctx, h.Lane, s, delivery.ReasonGone, "its endpoint answers 410, gone, for good: give it another URL")
+		case h.Overruns >= pauseOverruns:
+			err = p.pause(ctx, h.Lane, s, delivery.ReasonExpression, fmt.Sprintf(
+				"its filter or transform ran too long for %d events, and delays those of all rules: change the expression",
+				h.Overruns))
 		case h.RenderFailure >= pauseUnrendered:
 			err = p.pause(ctx, h.Lane, s, delivery.ReasonExpression, "its filter or transform fails, as the attempts of its dead deliveries say: "+
 				"change the expression")

@@ -3,7 +3,6 @@ package queue
 import (
 	"context"
 	"time"
-	"unicode/utf8"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/backoff"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
@@ -55,19 +54,11 @@ func reduced(p parking) delivery.Insert {
 	if p.insert.State == delivery.Dead {
 		in.Reason = p.insert.Reason // it was dead for another reason before
 	}
-	in.EventType, in.EventID = cut(in.EventType), cut(in.EventID)
+	in.EventType, in.EventID = delivery.Cut(in.EventType, delivery.MaxText), delivery.Cut(in.EventID, delivery.MaxText)
 	if p.form == rowKey {
 		in.EventType, in.EventID, in.EventTime, in.Traceparent = "", "", time.Time{}, ""
 	}
 	return in
-}
-
-func cut(s string) string {
-	for utf8.RuneCountInString(s) > delivery.MaxText {
-		_, size := utf8.DecodeLastRuneInString(s)
-		s = s[:len(s)-size]
-	}
-	return s
 }
 
 // refusal is a row that the database takes in no form.

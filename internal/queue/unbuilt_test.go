@@ -62,3 +62,37 @@ func TestRuleThatCannotBeBuiltIsPaused(t *testing.T) {
 		}
 	})
 }
+
+// overruns is what a delivery does whose transform was stopped.
+func (p *process) overruns(l delivery.Lane, runs delivery.Runs) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	h := p.health[l]
+	h.NoteRenderFailure(delivery.RenderFailure{Stage: delivery.StageTransform, Runs: runs, TooLong: true})
+	p.health[l] = h
+}
+
+// The third run that takes too long pauses the rule: each delays the events of all rules.
+func TestRuleThatRunsTooLongIsPaused(t *testing.T) {
+	t.Parallel()
+	withReplicas(t, 1, func(t *testing.T, s *marks, p []*process) {
+		some := delivery.Lane{Kind: delivery.KindWebhook, RuleID: 2}
+		for i := range 10 { // with good runs between them
+			p[0].overruns(some, delivery.Runs{Good: uint64(i)})
+		}
+		p[0].overruns(lane1, delivery.Runs{})
+		p[0].overruns(lane1, delivery.Runs{})
+		pass(time.Minute)
+		if s.made() != 0 {
+			t.Error("paused after two in a row")
+		}
+		p[0].overruns(lane1, delivery.Runs{})
+		pass(10 * time.Second)
+		if s.made() != 1 || s.reason(lane1) != delivery.ReasonExpression {
+			t.Errorf("%d pauses, reason %q; want one", s.made(), s.reason(lane1))
+		}
+		if logs := p[0].logs.String(); !strings.Contains(logs, "ran too long for 3 events") {
+			t.Errorf("want a line that says why, got: %s", logs)
+		}
+	})
+}

@@ -82,12 +82,16 @@ func ruleOf(t *testing.T, r *recipe.Recipe, given string) (options string, made 
 		t.Fatal(err)
 	}
 	row := rule.Row{ID: 1, Created: time.Unix(1, 0), Event: r.Event, URL: "https://receiver.example.org/", Enabled: true}
-	option := &rule.Option{RuleID: 1, RuleCreated: row.Created, Document: string(text), URLSum: rule.URLSum(row.URL)}
-	if r.Secret != "" {
-		option.Sealed, option.KeyID = "sealed", "k1"
+	parsed, err := rule.ParseDocument(string(text))
+	if err != nil {
+		t.Fatal(err)
 	}
-	compiler := rule.Compiler{Catalogue: catalogue, Opener: opener{}}
-	made, hold, err := compiler.Compile(row, option)
+	var secrets rule.Secrets
+	if r.Secret != "" {
+		secrets.Signing = []rule.SigningSecret{{Secret: "a secret"}}
+	}
+	compiler := rule.Compiler{Catalogue: catalogue}
+	made, hold, err := compiler.Compile(row, parsed, secrets)
 	if err != nil || hold != "" {
 		t.Fatalf("%v, held: %s", err, hold)
 	}
@@ -109,13 +113,6 @@ func message(t *testing.T, path string) *payload.Message {
 		t.Fatalf("%s: %v", path, err)
 	}
 	return m
-}
-
-// opener has a secret for every rule.
-type opener struct{}
-
-func (opener) Open(delivery.Lane, string, string, []byte) ([]byte, error) {
-	return []byte(`{"signing": [{"secret": "a secret"}]}`), nil
 }
 
 func read(t *testing.T, path string, into any) {

@@ -90,7 +90,7 @@ func (w *world) rule() *rule.Rule {
 }
 
 func (w *world) snapshot() *rule.Snapshot {
-	return rule.NewSnapshot(rule.Table{Webhooks: []rule.Row{
+	return rule.NewSnapshot(rule.Tables{Webhooks: []rule.Row{
 		{ID: 1, Created: began, Modified: began, Event: "STUDENT_REGISTRATION_COMPLETED", URL: "http://x/", Enabled: true},
 		{ID: 2, Created: began, Modified: began, Event: "STUDENT_REGISTRATION_COMPLETED", URL: "http://x/", Form: true, Enabled: true},
 	}}, &rule.Compiler{Catalogue: w.catalogue})

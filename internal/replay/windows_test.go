@@ -4,7 +4,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
@@ -13,9 +12,9 @@ func (w *world) since(adopted time.Time, document string) *rule.Snapshot {
 	w.t.Helper()
 	rows := []rule.Row{{ID: 1, Created: began, Modified: adopted, Event: "STUDENT_REGISTRATION_COMPLETED", URL: "http://x/"}}
 	options := []rule.Option{{
-		Kind: delivery.KindWebhook, RuleID: 1, RuleCreated: began, Enabled: true, AdoptedAt: adopted, Document: document,
+		Key: rule.Key{Table: rule.Webhooks, ID: 1}, RuleCreated: began, Enabled: true, AdoptedAt: adopted, Document: document,
 	}}
-	return rule.NewSnapshot(rule.Table{Webhooks: rows, Options: options}, &rule.Compiler{Catalogue: w.catalogue, Adopted: true})
+	return rule.NewSnapshot(rule.Tables{Webhooks: rows, Options: options}, &rule.Compiler{Catalogue: w.catalogue, Adopted: true})
 }
 
 // A replay of a time also makes events from before the rule's adoption: the plugin may have failed

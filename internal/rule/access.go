@@ -132,7 +132,7 @@ func secretFlag(auth string) string {
 }
 
 func (a *Access) oauth2(o *AuthOption, secret string) error {
-	if _, err := target(o.TokenURL); err != nil {
+	if _, err := ParseURL(o.TokenURL); err != nil {
 		return fmt.Errorf("the token URL of auth oauth2 (--auth-token-url): %w", err)
 	}
 	switch {
@@ -160,13 +160,4 @@ func (a *Access) certify(o *CertificateOption, pem string) error {
 	}
 	a.Certificate = &certificate
 	return nil
-}
-
-// hasCredentials tells whether a URL that target accepts has a user or a password in it.
-func hasCredentials(raw string) bool {
-	_, rest, _ := strings.Cut(raw, "://")
-	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
-		rest = rest[:i]
-	}
-	return strings.Contains(rest, "@")
 }

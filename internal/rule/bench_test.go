@@ -10,8 +10,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
 // events are what rules of real systems want most.
@@ -37,7 +35,7 @@ func mixedOptions(list []Row) []Option {
 	options := make([]Option, len(list))
 	for i := range list {
 		options[i] = Option{
-			Kind: delivery.KindWebhook, RuleID: list[i].ID, RuleCreated: list[i].Created, Enabled: true, AdoptedAt: list[i].Created,
+			Key: Key{Webhooks, list[i].ID}, RuleCreated: list[i].Created, Enabled: true, AdoptedAt: list[i].Created,
 			URLSum: URLSum(list[i].URL), KeyID: "k1", Version: 1,
 			Document: fmt.Sprintf(`{"filter":"$data.user.id %% 10 == %d","timeout":"5s","concurrency":8,"signing":{"scheme":"standard"}}`, i%10),
 			Sealed:   fmt.Sprintf(`{"signing":[{"secret":"whsec_%s"}]}`, base64.StdEncoding.EncodeToString(fmt.Appendf(nil, "%032d", i))),
@@ -50,7 +48,7 @@ func mixedOptions(list []Row) []Option {
 type unsealed struct{}
 
 // Open implements Opener.
-func (unsealed) Open(_ delivery.Lane, _, _ string, text []byte) ([]byte, error) { return text, nil }
+func (unsealed) Open(_ Key, _, _ string, text []byte) ([]byte, error) { return text, nil }
 
 // given is a Source that hands out what it was given.
 type given struct {
@@ -58,14 +56,14 @@ type given struct {
 	options []Option
 }
 
-func (g *given) Rules(context.Context) (Table, error) {
-	return Table{Webhooks: g.rows, Options: g.options}, nil
+func (g *given) Rules(context.Context) (Tables, error) {
+	return Tables{Webhooks: g.rows, Options: g.options}, nil
 }
 
 func BenchmarkMatch(b *testing.B) {
 	for _, n := range []int{1, 100, 10_000} {
 		b.Run(fmt.Sprintf("rules=%d", n), func(b *testing.B) {
-			s := NewSnapshot(Table{Webhooks: mixedRows(n)}, compiler(b))
+			s := NewSnapshot(Tables{Webhooks: mixedRows(n)}, compiler(b))
 			b.ReportAllocs()
 			for b.Loop() {
 				if len(s.Match(enrollmentCreated)) == 0 {
@@ -77,11 +75,11 @@ func BenchmarkMatch(b *testing.B) {
 }
 
 func BenchmarkActive(b *testing.B) {
-	s := NewSnapshot(Table{Webhooks: mixedRows(10_000)}, compiler(b))
-	lane := delivery.Lane{Kind: delivery.KindWebhook, RuleID: 7777}
+	s := NewSnapshot(Tables{Webhooks: mixedRows(10_000)}, compiler(b))
+	rule := key(7777)
 	b.ReportAllocs()
 	for b.Loop() {
-		if s.Active(lane) == nil {
+		if s.Active(rule) == nil {
 			b.Fatal("not active")
 		}
 	}
@@ -135,7 +133,7 @@ func BenchmarkRefresh(b *testing.B) {
 		for b.Loop() {
 			r := refresher(b, source)
 			refresh(b, r)
-			if n := r.Current().Count(Active); n != len(source.rows) {
+			if n := r.Current().Count(Webhooks, Active); n != len(source.rows) {
 				b.Fatalf("%d rules are active", n)
 			}
 		}

@@ -1,11 +1,8 @@
 package rule
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
@@ -86,30 +83,51 @@ func (r *Rule) limit(o *Document) error {
 	return nil
 }
 
-// errURLChanged holds a rule whose URL is not the one that its secrets were given for.
-func errURLChanged(lane delivery.Lane) error {
-	return fmt.Errorf("its URL was changed, and it has secrets: if the new URL is right, run rules set %s --confirm-url", arguments(lane))
+// opened is a stored option as it could be read.
+type opened struct {
+	document Document
+	unread   error // why the document cannot be read; then it has what concerns matching, as far as that can be read
+	secrets  Secrets
+	shut     error // why the secrets cannot be used
 }
 
-// arguments name a rule behind a command such as rules set.
-func arguments(lane delivery.Lane) string {
-	id := strconv.Itoa(int(lane.RuleID))
-	if lane.Kind == delivery.KindEvent {
-		return id + " --kind webfilter" // else the webhook rule of this id would be meant
+// open reads the option of a rule, which may be nil.
+func (c *Compiler) open(key Key, row *Row, option *Option) (o opened) {
+	if option == nil {
+		return o
 	}
-	return id
+	if o.document, o.unread = ParseDocument(option.Document); o.unread != nil {
+		o.document = matching(option.Document)
+		return o
+	}
+	o.secrets, o.shut = option.open(key, c.Opener)
+	if o.shut == nil && !o.secrets.Empty() && URLSum(row.URL) != option.URLSum {
+		o.shut = fmt.Errorf("its URL was changed, and it has secrets: if the new URL is right, run rules set %s --confirm-url", key.Arguments())
+	}
+	return o
 }
 
-// open opens the secrets and makes the rule's access of them and of the options.
-func (r *Rule) open(c *Compiler, option *Option, o *Document) error {
-	secrets, err := option.open(r.Lane(), c.Opener)
+func (o *Option) open(key Key, opener Opener) (Secrets, error) {
+	if o.Sealed == "" {
+		return Secrets{}, nil
+	}
+	if opener == nil {
+		return Secrets{}, fmt.Errorf("its secrets cannot be opened: WEBHOOK_DISPATCHER_SECRETS_KEY is not set, and they need its key %q",
+			suggest.Clip(o.KeyID, 60))
+	}
+	text, err := opener.Open(key, SecretsField, o.KeyID, []byte(o.Sealed))
 	if err != nil {
-		return err
+		return Secrets{}, fmt.Errorf("its secrets cannot be opened: %w", err)
 	}
-	if !secrets.Empty() && URLSum(r.URL) != option.URLSum {
-		return errURLChanged(r.Lane())
+	return ParseSecrets(text)
+}
+
+// authorize makes the rule's access of options and secrets.
+func (r *Rule) authorize(c *Compiler, o *opened) error {
+	if o.shut != nil {
+		return o.shut
 	}
-	access, err := NewAccess(o, &secrets)
+	access, err := NewAccess(&o.document, &o.secrets)
 	if err != nil {
 		return err
 	}
@@ -124,28 +142,8 @@ func (r *Rule) open(c *Compiler, option *Option, o *Document) error {
 	return nil
 }
 
-// signsAuthorization tells whether the scheme of the settings puts its signature into the header Authorization.
+// signsAuthorization reports whether the scheme of the settings puts its signature into the header Authorization.
 func (c *Compiler) signsAuthorization() bool {
 	scheme, signs := signature.Named(c.Scheme)
 	return signs && signatureHeader(scheme) == authorization
-}
-
-func (o *Option) open(lane delivery.Lane, opener Opener) (Secrets, error) {
-	if o.Sealed == "" {
-		return Secrets{}, nil
-	}
-	if opener == nil {
-		return Secrets{}, fmt.Errorf("its secrets cannot be opened: WEBHOOK_DISPATCHER_SECRETS_KEY is not set, and they need its key %q",
-			suggest.Clip(o.KeyID, 60))
-	}
-	text, err := opener.Open(lane, SecretsField, o.KeyID, []byte(o.Sealed))
-	if err != nil {
-		return Secrets{}, fmt.Errorf("its secrets cannot be opened: %w", err)
-	}
-	return ParseSecrets(text)
-}
-
-// URLSum returns what Option.URLSum has for a URL; spaces before it do not count.
-func URLSum(raw string) [sha256.Size]byte {
-	return sha256.Sum256([]byte(strings.TrimLeft(raw, spaces)))
 }

@@ -25,7 +25,7 @@ func TestFaultsOfWebfilters(t *testing.T) {
 	// The plugin's own row, by which it asks: its URL is no trouble.
 	asking := filterRow("CourseEnrollmentStarted", "http://dispatcher:s3cret@h/filters/v1/CourseEnrollmentStarted")
 	asking.ID = 5
-	source.filters = []FilterRow{moved, good, contested, never, asking}
+	source.filters = []WebfilterRow{moved, good, contested, never, asking}
 
 	r, log, registry := newRefresher(t, source)
 	c := *r.options.Compiler

@@ -3,9 +3,7 @@ package rule
 import (
 	"errors"
 	"fmt"
-	"net/url"
 	"regexp"
-	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -16,18 +14,9 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
 
-// The plugin's columns hold this many characters.
-const (
-	MaxEvent = 50
-	MaxURL   = 255
-)
-
-// spaces before a URL are cut off by the plugin's HTTP library too.
-const spaces = " \t\r\n"
-
 // Opener opens what a rule's secrets are sealed in. An error's text may be shown and logged.
 type Opener interface {
-	Open(lane delivery.Lane, field, keyID string, sealed []byte) ([]byte, error)
+	Open(key Key, field, keyID string, sealed []byte) ([]byte, error)
 }
 
 // SecretsField is the field of a rule that Opener opens.
@@ -47,51 +36,53 @@ type Compiler struct {
 	Now func() time.Time
 }
 
-// Compile makes a rule of a row and its option, which may be nil, or says in one line what is wrong with the row and what to do. The error
-// may be shown and logged: of the URL it holds the scheme at most.
+// Compile makes a rule of a row of the webhook table and its options, or says in one line what is wrong with the row and what to do. The
+// error may be shown and logged: of the URL it holds the scheme at most. No database is asked, and the row need not be in one.
 //
 // hold says in one line why nothing may be sent to the rule though the row is good, "" where all is well: its options cannot be read or
 // used, or somebody has changed the URL that its secrets were meant for. Events are matched and wait as rows meanwhile.
-func (c *Compiler) Compile(row Row, option *Option) (r *Rule, hold string, err error) {
-	var options Document
-	var unread error
-	if option != nil {
-		if options, unread = ParseDocument(option.Document); unread != nil {
-			options = matching(option.Document)
-		}
-	}
-	eventType, err := c.eventType(row.Event, options.EventType)
+func (c *Compiler) Compile(row Row, d Document, s Secrets) (r *Rule, hold string, err error) {
+	return c.compile(row, &opened{document: d, secrets: s})
+}
+
+// compile does what Compile does with options as they could be read.
+func (c *Compiler) compile(row Row, o *opened) (r *Rule, hold string, err error) {
+	eventType, err := c.eventType(row.Event, o.document.EventType)
 	if err != nil {
-		if unread != nil && strings.TrimRight(row.Event, " ") == "" {
-			err = unread // they hold the event type
+		if o.unread != nil && strings.TrimRight(row.Event, " ") == "" {
+			err = o.unread // they hold the event type
 		}
 		return nil, "", oneLine(err)
 	}
-	row.URL = strings.TrimLeft(row.URL, spaces)
-	target, err := target(row.URL)
-	if err != nil {
+	if r, err = newRule(row, Webhooks, eventType); err != nil {
 		return nil, "", err
 	}
-	r = &Rule{Row: row, Kind: delivery.KindWebhook, EventType: eventType, Target: target, Format: delivery.FormatJSON}
+	err = o.unread
+	if err == nil {
+		err = r.build(&o.document)
+	}
+	r.Unread = err != nil
+	if err == nil {
+		err = r.authorize(c, o)
+	}
+	if err != nil {
+		hold = oneLine(err).Error()
+	}
+	return r, hold, nil
+}
+
+// newRule returns the rule of a row, without its options. With an error, which says what is wrong with the URL, its Target is empty.
+func newRule(row Row, table Table, eventType string) (*Rule, error) {
+	row.URL = strings.TrimLeft(row.URL, spaces)
+	r := &Rule{Row: row, Kind: table.Kind(), EventType: eventType, Format: delivery.FormatJSON}
 	if row.Form {
 		r.Format = delivery.FormatForm
 	}
-	r.windows = c.windows(&row, option, options.Earlier)
-	if option == nil {
-		return r, "", nil
+	u, err := ParseURL(row.URL)
+	if err == nil {
+		r.Target = target(u, row.URL)
 	}
-	if unread == nil {
-		unread = r.build(&options)
-	}
-	if unread != nil {
-		r.Unread = true
-		return r, oneLine(unread).Error(), nil
-	}
-	r.Resting = !option.PausedAt.IsZero() && option.PauseReason == delivery.ReasonExpression
-	if err := r.open(c, option, &options); err != nil {
-		return r, oneLine(err).Error(), nil
-	}
-	return r, "", nil
+	return r, err
 }
 
 // maxHold bounds what is said of a rule, in characters: parts of it may be an expression.
@@ -154,53 +145,11 @@ func eventType(event string, catalogue *schema.Catalogue) (string, error) {
 		return signal.Type, nil
 	case dotted.MatchString(event):
 		return event, nil
-	case isFilterName(event):
+	case FindFilter(event) != nil:
 		return "", fmt.Errorf("%q is the name of a filter, not of an event: a filter's row belongs into the webfilter table", event)
 	}
 	if near := nearestConstant(event, catalogue); near != "" {
 		return "", fmt.Errorf("unknown event %q: did you mean %s? %s", event, near, allConstants)
 	}
 	return "", fmt.Errorf("unknown event %q: write a signal's constant, such as COURSE_ENROLLMENT_CREATED; %s", event, allConstants)
-}
-
-// target checks a URL and returns its scheme and host.
-func target(raw string) (string, error) {
-	if raw == "" {
-		return "", errors.New("the URL is empty: write http:// or https:// and a host")
-	}
-	if utf8.RuneCountInString(raw) > MaxURL {
-		return "", fmt.Errorf("the URL has more than %d characters", MaxURL)
-	}
-	if !utf8.ValidString(raw) || strings.ContainsFunc(raw, unicode.IsControl) {
-		return "", errors.New("the URL holds control characters: write it without")
-	}
-	u, err := url.Parse(raw)
-	if err != nil { // not wrapped: it holds the URL
-		return "", errors.New("the URL does not parse: write http:// or https://, a host, and escape what is special")
-	}
-	switch {
-	case u.Scheme == "":
-		return "", errors.New("the URL has no scheme: write http:// or https:// before it")
-	case u.Scheme != "http" && u.Scheme != "https":
-		return "", fmt.Errorf("the URL's scheme %q cannot take webhooks: write http:// or https://", u.Scheme)
-	case u.Opaque != "" || u.Hostname() == "":
-		return "", errors.New("the URL has no host: write http://host/ or https://host/")
-	case strings.ContainsFunc(u.Host, notInHost):
-		return "", errors.New("the URL's host holds characters that no host has")
-	}
-	if port := u.Port(); port != "" {
-		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-			return "", errors.New("the URL's port is not between 1 and 65535")
-		}
-	}
-	shown := u.Scheme + "://" + strings.ToLower(u.Host)
-	if strings.HasPrefix(raw, shown) {
-		return raw[:len(shown)], nil // no memory of its own
-	}
-	return shown, nil
-}
-
-// notInHost keeps out of a host what could not be told apart in a log or on a terminal.
-func notInHost(r rune) bool {
-	return !unicode.IsGraphic(r) || unicode.IsSpace(r) || strings.ContainsRune("\"'<>\\^`{|}@,;", r)
 }

@@ -94,7 +94,7 @@ func TestCompile(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			r, _, err := events.Compile(Row{ID: 7, Event: c.event, URL: c.url, Enabled: true}, nil)
+			r, _, err := events.Compile(Row{ID: 7, Event: c.event, URL: c.url, Enabled: true}, Document{}, Secrets{})
 			if c.fault != "" {
 				if err == nil || !strings.Contains(err.Error(), c.fault) {
 					t.Fatalf("fault %v, want one with %q", err, c.fault)
@@ -112,7 +112,7 @@ func TestCompile(t *testing.T) {
 			}
 		})
 	}
-	if r, _, err := events.Compile(Row{Event: event, URL: address, Form: true}, nil); err != nil || r.Format != delivery.FormatForm {
+	if r, _, err := events.Compile(Row{Event: event, URL: address, Form: true}, Document{}, Secrets{}); err != nil || r.Format != delivery.FormatForm {
 		t.Errorf("form: %+v, %v", r, err)
 	}
 }
@@ -125,7 +125,7 @@ func FuzzCompile(f *testing.F) {
 	}
 	events := compiler(f)
 	f.Fuzz(func(t *testing.T, event, address string) {
-		r, _, err := events.Compile(Row{Event: event, URL: address}, nil)
+		r, _, err := events.Compile(Row{Event: event, URL: address}, Document{}, Secrets{})
 		if err != nil {
 			if strings.ContainsAny(err.Error(), "\n\r\x00") {
 				t.Errorf("a fault of more than one line: %q", err)
@@ -156,7 +156,7 @@ func TestSnapshot(t *testing.T) {
 	list[2].Enabled = false
 	list[3].Event = "BADGE_AWARDED"
 	list[5].Event, list[5].Enabled = "nonsense", false
-	s := NewSnapshot(Table{Webhooks: list}, compiler(t))
+	s := NewSnapshot(Tables{Webhooks: list}, compiler(t))
 	var got []int32
 	for _, r := range s.Match(enrollmentCreated) {
 		got = append(got, r.ID)
@@ -169,33 +169,33 @@ func TestSnapshot(t *testing.T) {
 		t.Error("Wants is wrong")
 	}
 	for id, want := range map[int32]Status{1: Active, 2: Faulty, 3: Disabled, 4: Active, 5: Active, 6: Faulty, 7: Absent} {
-		rule, status := s.Lookup(delivery.Lane{Kind: delivery.KindWebhook, RuleID: id})
+		rule, status := s.Lookup(key(id))
 		if status != want || (rule != nil) != (want == Active || want == Disabled) {
 			t.Errorf("rule %d: %v %v, want %v", id, rule, status, want)
 		}
-		if (s.Active(delivery.Lane{Kind: delivery.KindWebhook, RuleID: id}) != nil) != (want == Active) {
+		if (s.Active(key(id)) != nil) != (want == Active) {
 			t.Errorf("rule %d: Active is wrong", id)
 		}
 	}
-	if s.Count(Active) != 3 || s.Count(Disabled) != 1 || s.Count(Faulty) != 2 || s.EventTypes() != 2 {
-		t.Errorf("counts %v, %d event types", s.counts, s.EventTypes())
+	if s.Count(Webhooks, Active) != 3 || s.Count(Webhooks, Disabled) != 1 || s.Count(Webhooks, Faulty) != 2 || s.EventTypes() != 2 {
+		t.Errorf("counts %v, %d event types", s.webhooks.counts, s.EventTypes())
 	}
-	for i, e := range s.Entries() {
+	for i, e := range s.Entries(Webhooks) {
 		if e.Row.ID != int32(i+1) || (e.Fault == "") != (e.Rule != nil) {
 			t.Errorf("entry %d: %+v", i, e)
 		}
 	}
-	if !s.same(&Table{Webhooks: list}) {
+	if !s.same(&Tables{Webhooks: list}) {
 		t.Error("the same rows in another order count as a change")
 	}
 	list[5].Modified = list[5].Modified.Add(time.Second)
-	if s.same(&Table{Webhooks: list}) || s.same(&Table{Webhooks: list[:5]}) {
+	if s.same(&Tables{Webhooks: list}) || s.same(&Tables{Webhooks: list[:5]}) {
 		t.Error("a change was not seen")
 	}
 }
 
 func TestMatchDoesNotAllocate(t *testing.T) {
-	s := NewSnapshot(Table{Webhooks: rows(100)}, compiler(t))
+	s := NewSnapshot(Tables{Webhooks: rows(100)}, compiler(t))
 	if n := testing.AllocsPerRun(100, func() {
 		if len(s.Match(enrollmentCreated)) != 100 || s.Wants("x", time.Time{}, time.Time{}) {
 			t.Error("no match")

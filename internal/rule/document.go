@@ -39,8 +39,8 @@ type Document struct {
 	Rate float64 `json:"rate,omitempty"`
 	// RetrySchedule has a delay for each retry.
 	RetrySchedule []Duration `json:"retry_schedule,omitempty"`
-	// Earlier are windows of former adoptions, the oldest first; see Window. They are kept by the program itself.
-	Earlier []Window `json:"earlier,omitempty"`
+	// Earlier are the ownership periods of former adoptions, the oldest first. They are kept by the program itself.
+	Earlier []OwnershipPeriod `json:"earlier,omitempty"`
 }
 
 // SigningOption is a scheme: none, standard, sig-hmac-sha256, or generic with the fields of signature.HMAC.
@@ -100,8 +100,8 @@ func (s *Secrets) Empty() bool {
 	return len(s.Signing) == 0 && s.Auth == "" && len(s.Headers) == 0 && s.ClientCert == ""
 }
 
-// Window is a time in which a rule was the dispatcher's: it takes events of this time, From included, Until excluded.
-type Window struct {
+// OwnershipPeriod is the time between an adoption of a rule and its release: the rule takes events of this time, From included, Until excluded.
+type OwnershipPeriod struct {
 	From  time.Time `json:"from"`
 	Until time.Time `json:"until"` // zero: still open
 }
@@ -139,8 +139,8 @@ func ParseDocument(text string) (Document, error) {
 // version before the one that wrote them may not send, but what it does not keep is lost.
 func matching(text string) Document {
 	var d struct {
-		EventType string   `json:"event_type"`
-		Earlier   []Window `json:"earlier"`
+		EventType string            `json:"event_type"`
+		Earlier   []OwnershipPeriod `json:"earlier"`
 	}
 	if json.Unmarshal([]byte(text), &d) != nil {
 		return Document{}

@@ -16,8 +16,8 @@ import (
 type vault struct{}
 
 // Open implements Opener.
-func (vault) Open(l delivery.Lane, field, keyID string, sealed []byte) ([]byte, error) {
-	if l != lane(1) || field != SecretsField {
+func (vault) Open(l Key, field, keyID string, sealed []byte) ([]byte, error) {
+	if l != key(1) || field != SecretsField {
 		return nil, errors.New("sealed for another place")
 	}
 	text, ok := strings.CutPrefix(string(sealed), "sealed with "+keyID)
@@ -206,7 +206,7 @@ func TestOptions(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			row := plainRow()
-			option := Option{Kind: delivery.KindWebhook, RuleID: row.ID, RuleCreated: row.Created, Document: c.document, URLSum: URLSum(row.URL)}
+			option := Option{Key: Key{Webhooks, row.ID}, RuleCreated: row.Created, Document: c.document, URLSum: URLSum(row.URL)}
 			if c.secrets != nil {
 				option.Sealed, option.KeyID = sealed(t, c.secrets), "k1"
 			}
@@ -215,16 +215,16 @@ func TestOptions(t *testing.T) {
 			}
 			if c.row != nil {
 				c.row(&row)
-				option.RuleID = row.ID
+				option.Key.ID = row.ID
 			}
 			all := compiler(t)
 			all.Scheme = c.scheme
 			if !c.noKeys {
 				all.Opener = vault{}
 			}
-			s := NewSnapshot(Table{Webhooks: []Row{row}, Options: []Option{option}}, all)
-			e := s.Entries()[0]
-			r, status := s.Lookup(lane(row.ID))
+			s := NewSnapshot(Tables{Webhooks: []Row{row}, Options: []Option{option}}, all)
+			e := s.Entries(Webhooks)[0]
+			r, status := s.Lookup(key(row.ID))
 			if r == nil {
 				t.Fatalf("the row is faulty: %s", e.Fault)
 			}
@@ -235,7 +235,7 @@ func TestOptions(t *testing.T) {
 				return
 			}
 			// Held: its events are kept, and nothing is sent.
-			if status != Paused || !s.Wants(r.EventType, time.Now(), time.Time{}) || s.Active(lane(row.ID)) != nil || !s.Paused(lane(row.ID)) {
+			if status != Paused || !s.Wants(r.EventType, time.Now(), time.Time{}) || s.Active(key(row.ID)) != nil || !s.Paused(key(row.ID)) {
 				t.Errorf("status %v of a rule that must be held", status)
 			}
 			if !strings.Contains(e.Hold, c.hold) || r.Unread != c.unread || r.Access != nil {
@@ -265,8 +265,8 @@ func TestEventTypeOption(t *testing.T) {
 	} {
 		row := plainRow()
 		row.Event = c.event
-		option := &Option{Kind: delivery.KindWebhook, RuleID: 1, RuleCreated: row.Created, Document: c.document}
-		r, hold, err := compiler(t).Compile(row, option)
+		option := &Option{Key: Key{Webhooks, 1}, RuleCreated: row.Created, Document: c.document}
+		r, hold, err := compileStored(compiler(t), row, option)
 		if c.fault == "" {
 			if err != nil || hold != "" || r.EventType != c.eventType {
 				t.Errorf("%q, %s: %+v, held: %q, error %v", c.event, c.document, r, hold, err)
@@ -284,14 +284,14 @@ func TestURLChangedAndBack(t *testing.T) {
 	all.Opener = vault{}
 	row := plainRow()
 	option := Option{
-		Kind: delivery.KindWebhook, RuleID: row.ID, RuleCreated: row.Created, URLSum: URLSum(row.URL), KeyID: "k1",
+		Key: Key{Webhooks, row.ID}, RuleCreated: row.Created, URLSum: URLSum(row.URL), KeyID: "k1",
 		Document: `{"auth":{"type":"bearer"}}`, Sealed: sealed(t, &Secrets{Auth: canary}),
 	}
-	s := NewSnapshot(Table{Webhooks: []Row{row}, Options: []Option{option}}, all)
+	s := NewSnapshot(Tables{Webhooks: []Row{row}, Options: []Option{option}}, all)
 	step := func(what string, want Status) {
 		t.Helper()
-		s = s.next(Table{Webhooks: []Row{row}, Options: []Option{option}}, all)
-		if _, status := s.Lookup(lane(1)); status != want {
+		s = s.next(Tables{Webhooks: []Row{row}, Options: []Option{option}}, all)
+		if _, status := s.Lookup(key(1)); status != want {
 			t.Errorf("%s: %v, want %v", what, status, want)
 		}
 	}
@@ -299,8 +299,8 @@ func TestURLChangedAndBack(t *testing.T) {
 	before := row.URL
 	row.URL = "https://other.example/"
 	step("changed", Paused)
-	hold := s.Entries()[0].Hold
-	if r, _ := s.Lookup(lane(1)); r.Target != "https://other.example" || !strings.HasSuffix(hold, " run rules set 1 --confirm-url") {
+	hold := s.Entries(Webhooks)[0].Hold
+	if r, _ := s.Lookup(key(1)); r.Target != "https://other.example" || !strings.HasSuffix(hold, " run rules set 1 --confirm-url") {
 		t.Errorf("target %s, held: %q", r.Target, hold)
 	}
 	row.URL = before
@@ -312,7 +312,7 @@ func TestURLChangedAndBack(t *testing.T) {
 	// Options of a rule that had the same id before are no concern of this one.
 	row.Created = row.Created.Add(time.Second)
 	step("another rule", Active)
-	if r, _ := s.Lookup(lane(1)); r.Access != nil || s.Entries()[0].Option != nil {
+	if r, _ := s.Lookup(key(1)); r.Access != nil || s.Entries(Webhooks)[0].Option != nil {
 		t.Error("a rule has got the secrets of an earlier one")
 	}
 }
@@ -339,7 +339,7 @@ func FuzzParseDocument(f *testing.F) {
 			}
 		}
 		row := plainRow()
-		r, hold, fault := all.Compile(row, &Option{Kind: delivery.KindWebhook, RuleID: 1, RuleCreated: row.Created, Document: text})
+		r, hold, fault := compileStored(all, row, &Option{Key: Key{Webhooks, 1}, RuleCreated: row.Created, Document: text})
 		if fault != nil {
 			hold = fault.Error()
 		} else if err != nil && (hold == "" || !r.Unread) {
@@ -361,7 +361,7 @@ func TestResting(t *testing.T) {
 			if paused {
 				option.PausedAt = at(1)
 			}
-			r, hold, err := compiler(t).Compile(rows(1)[0], &option)
+			r, hold, err := compileStored(compiler(t), rows(1)[0], &option)
 			if err != nil || hold != "" || r.Resting != (want && paused) {
 				t.Errorf("%q, paused %v: resting %v, %q, %v", reason, paused, r.Resting, hold, err)
 			}

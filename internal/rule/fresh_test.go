@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/backoff"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
 // slow is a Source whose readings take some time, and which notes when they began.
@@ -22,11 +21,11 @@ type slow struct {
 	began []time.Time
 }
 
-func (s *slow) Rules(ctx context.Context) (Table, error) {
+func (s *slow) Rules(ctx context.Context) (Tables, error) {
 	s.set(func(*table) { s.began = append(s.began, time.Now()) })
 	read, err := s.table.Rules(ctx)
 	if pauseErr := backoff.Sleep(ctx, s.took); pauseErr != nil {
-		return Table{}, pauseErr
+		return Tables{}, pauseErr
 	}
 	return read, err
 }
@@ -65,7 +64,7 @@ func TestFreshReadsAnew(t *testing.T) {
 		pass(500 * time.Millisecond)
 		source.set(func(s *table) { s.rows = rows(3) })
 		s, err := r.Fresh(t.Context(), time.Now())
-		if err != nil || len(s.Entries()) != 3 || r.Current() != s {
+		if err != nil || len(s.Entries(Webhooks)) != 3 || r.Current() != s {
 			t.Errorf("a snapshot from before the event: %v", err)
 		}
 		// The same rows again are as fresh as the reading that brought them.
@@ -193,7 +192,7 @@ func TestFreshOutlivesFailures(t *testing.T) {
 			t.Errorf("the events wait for another %s", waited)
 		}
 		for _, s := range got {
-			if s == nil || len(s.Entries()) != 2 {
+			if s == nil || len(s.Entries(Webhooks)) != 2 {
 				t.Errorf("snapshot %v", s)
 			}
 		}
@@ -272,7 +271,7 @@ func TestAdoptionIsNotMissed(t *testing.T) {
 		source.set(func(s *table) {
 			s.rows[0].Enabled, s.rows[0].Modified = false, now
 			s.options = []Option{{
-				Kind: delivery.KindWebhook, RuleID: 1, RuleCreated: s.rows[0].Created, Enabled: true, AdoptedAt: now,
+				Key: Key{Webhooks, 1}, RuleCreated: s.rows[0].Created, Enabled: true, AdoptedAt: now,
 			}}
 		})
 		emitted := now.Add(time.Millisecond)

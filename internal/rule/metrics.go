@@ -44,9 +44,9 @@ func newMetrics(registerer prometheus.Registerer, lastRefresh func() float64) (*
 
 func (m *metrics) count(s *Snapshot) {
 	for _, status := range statuses {
-		m.rules.WithLabelValues(status.String()).Set(float64(s.Count(status)))
+		m.rules.WithLabelValues(status.String()).Set(float64(s.Count(Webhooks, status)))
 		if status != Released {
-			m.webfilters.WithLabelValues(status.String()).Set(float64(s.CountFilters(status)))
+			m.webfilters.WithLabelValues(status.String()).Set(float64(s.Count(Webfilters, status)))
 		}
 	}
 }

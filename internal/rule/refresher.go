@@ -18,14 +18,14 @@ import (
 type Source interface {
 	// Rules returns all rows and options as they were at one moment, disabled ones included: a rule that is made or adopted meanwhile is
 	// there with its options, or not at all.
-	Rules(ctx context.Context) (Table, error)
+	Rules(ctx context.Context) (Tables, error)
 }
 
-// Table is what there is of rules, each list in any order.
-type Table struct {
+// Tables are what there is of rules, each list in any order.
+type Tables struct {
 	Webhooks   []Row
-	Webfilters []FilterRow
-	// Options are one at most of a kind and a rule; none where there is no such table yet.
+	Webfilters []WebfilterRow
+	// Options are one at most of a rule; none where there is no such table yet.
 	Options []Option
 }
 
@@ -102,8 +102,9 @@ func (r *Refresher) Current() *Snapshot {
 // Active returns the rule of a lane in the current snapshot, nil where it is paused, disabled, faulty, gone, or nothing has
 // been loaded.
 func (r *Refresher) Active(lane delivery.Lane) *Rule {
-	if s := r.Current(); s != nil {
-		return s.Active(lane)
+	key, is := KeyOf(lane)
+	if s := r.Current(); s != nil && is {
+		return s.Active(key)
 	}
 	return nil
 }
@@ -111,12 +112,13 @@ func (r *Refresher) Active(lane delivery.Lane) *Rule {
 // Paused tells whether the rule of a lane is paused in the current snapshot: matched, and not to be sent to. Before anything has been
 // loaded no rule is.
 func (r *Refresher) Paused(lane delivery.Lane) bool {
+	key, is := KeyOf(lane)
 	s := r.Current()
-	return s != nil && s.Paused(lane)
+	return s != nil && is && s.Paused(key)
 }
 
-// Filters returns the rows that are to be called for a filter or an event; see Snapshot. Load must have returned nil before.
-func (r *Refresher) Filters(name string) []*Filter { return r.Current().Filters(name) }
+// Webfilters returns the rows that are to be called for a filter or an event; see Snapshot. Load must have returned nil before.
+func (r *Refresher) Webfilters(name string) []*Webfilter { return r.Current().Webfilters(name) }
 
 // Load reads the rules until that succeeds once, waiting longer after each failure, and returns nil then. It returns an
 // error only when ctx ends first; the error says why the rules could not be read.
@@ -165,7 +167,7 @@ func (r *Refresher) refresh(ctx context.Context) error {
 	began := time.Now()
 	bounded, cancel := context.WithTimeout(ctx, r.options.QueryTimeout)
 	defer cancel()
-	table, err := r.options.Source.Rules(bounded)
+	tables, err := r.options.Source.Rules(bounded)
 	if err != nil {
 		if ctx.Err() == nil {
 			r.failed(err)
@@ -178,16 +180,16 @@ func (r *Refresher) refresh(ctx context.Context) error {
 		r.lastFailure = ""
 	}
 	before := r.Current()
-	if before != nil && before.same(&table) {
+	if before != nil && before.same(&tables) {
 		r.current.Store(&reading{before, began})
 		r.metrics.unchanged.Inc()
 		return nil
 	}
 	var snapshot *Snapshot
 	if before == nil {
-		snapshot = NewSnapshot(table, r.options.Compiler)
+		snapshot = NewSnapshot(tables, r.options.Compiler)
 	} else {
-		snapshot = before.next(table, r.options.Compiler)
+		snapshot = before.next(tables, r.options.Compiler)
 	}
 	r.current.Store(&reading{snapshot, began})
 	r.metrics.changed.Inc()

@@ -23,23 +23,23 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type table struct {
 	mu      sync.Mutex
 	rows    []Row
-	filters []FilterRow
+	filters []WebfilterRow
 	err     error
 	options []Option
 	hang    bool
 	reads   int
 }
 
-func (s *table) Rules(ctx context.Context) (Table, error) {
+func (s *table) Rules(ctx context.Context) (Tables, error) {
 	s.mu.Lock()
-	read, err, hang := Table{
+	read, err, hang := Tables{
 		Webhooks: slices.Clone(s.rows), Webfilters: slices.Clone(s.filters), Options: slices.Clone(s.options),
 	}, s.err, s.hang
 	s.reads++
 	s.mu.Unlock()
 	if hang {
 		<-ctx.Done()
-		return Table{}, ctx.Err()
+		return Tables{}, ctx.Err()
 	}
 	return read, err
 }
@@ -158,7 +158,7 @@ func TestRunKeepsTheLastGoodSnapshot(t *testing.T) {
 		pass(30 * time.Second)
 		source.set(func(s *table) { s.hang, s.rows = false, rows(4); s.rows[3].URL = "ftp://u:s3cret@h/s3cret" })
 		pass(20 * time.Second)
-		if now := r.Current(); now == first || len(now.Entries()) != 4 || now.Count(Faulty) != 1 {
+		if now := r.Current(); now == first || len(now.Entries(Webhooks)) != 4 || now.Count(Webhooks, Faulty) != 1 {
 			t.Errorf("the change did not arrive: %+v", now)
 		}
 		source.set(func(s *table) { s.rows[0].Enabled = false })
@@ -207,7 +207,7 @@ func TestRefreshesAreSerial(t *testing.T) {
 	}
 	group.Wait()
 	want := len(source.rows)
-	if got := len(r.Current().Entries()); got != want {
+	if got := len(r.Current().Entries(Webhooks)); got != want {
 		t.Errorf("%d rules after all refreshes, the table has %d", got, want)
 	}
 }

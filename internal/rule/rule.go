@@ -46,6 +46,7 @@ func (r *Row) Same(other *Row) bool {
 // it that people paste.
 type Rule struct {
 	Row
+	// Kind is that of the rule's deliveries.
 	Kind delivery.Kind
 	// EventType is the dotted type that the rule wants.
 	EventType string
@@ -68,7 +69,7 @@ type Rule struct {
 	// Access is what requests carry beside the body; nil: nothing of the rule's own.
 	Access *Access
 
-	windows []Window // none: all times
+	periods []OwnershipPeriod // none: all times
 }
 
 // mostDelay is how much later than its event a record may have been made, an LMS whose broker was away for a while included.
@@ -80,7 +81,7 @@ const mostDelay = time.Hour
 // The platform stamps some events with another moment than that of their emission, such as the last edit of a course that is published
 // again, so the record's time counts as well. Where the two leave a choice the event is taken: twice is better than never.
 func (r *Rule) Takes(at, recorded time.Time) bool {
-	if len(r.windows) == 0 {
+	if len(r.periods) == 0 {
 		return true
 	}
 	earliest, latest := at, at
@@ -90,8 +91,8 @@ func (r *Rule) Takes(at, recorded time.Time) bool {
 			earliest = recorded
 		}
 	}
-	for _, w := range r.windows {
-		if !latest.Before(w.From) && (w.Until.IsZero() || earliest.Before(w.Until)) {
+	for _, p := range r.periods {
+		if !latest.Before(p.From) && (p.Until.IsZero() || earliest.Before(p.Until)) {
 			return true
 		}
 	}
@@ -100,11 +101,11 @@ func (r *Rule) Takes(at, recorded time.Time) bool {
 
 // Always returns the rule for events of all times: for who asks for what was, or should have been, sent before.
 func (r *Rule) Always() *Rule {
-	if len(r.windows) == 0 {
+	if len(r.periods) == 0 {
 		return r
 	}
 	all := *r
-	all.windows = nil
+	all.periods = nil
 	return &all
 }
 
@@ -122,8 +123,8 @@ type Limits struct {
 
 // Option is a row of webhook_dispatcher_rule_option: what the plugin's table has no column for.
 type Option struct {
-	Kind   delivery.Kind
-	RuleID int32
+	// Key is the rule's.
+	Key Key
 	// RuleCreated is the created of the rule that the option was made for. Ids are used again; an option of another rule is ignored.
 	RuleCreated time.Time
 	// Enabled is the rule's own switch while it is adopted.
@@ -164,6 +165,9 @@ func (o *Option) same(other *Option) bool {
 	}
 	return a == b
 }
+
+// Key returns the rule's identity.
+func (r *Rule) Key() Key { return Key{Table(r.Kind), r.ID} }
 
 // Lane returns the queue of the rule's deliveries.
 func (r *Rule) Lane() delivery.Lane { return delivery.Lane{Kind: r.Kind, RuleID: r.ID} }

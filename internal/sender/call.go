@@ -78,12 +78,12 @@ func (s *Sender) Call(
 	a.Duration = s.options.Now().Sub(a.At)
 	switch {
 	case err != nil:
-		s.journal.record(ctx, r, &a, "", err)
+		s.attempts.record(ctx, r, &a, "", err)
 		return Answer{}, callError(r, &a, err)
 	case a.Status <= 399 && a.Status >= 300:
-		s.journal.record(ctx, r, &a, location, nil)
+		s.attempts.record(ctx, r, &a, location, nil)
 	default:
-		s.journal.succeeded(ctx, r, &a)
+		s.attempts.succeeded(ctx, r, &a)
 	}
 	return answer, nil
 }

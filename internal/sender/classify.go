@@ -109,7 +109,7 @@ func describe(err error) string {
 		token     *tokenError
 	)
 	for _, own := range []error{
-		errURLParse, errURLScheme, errURLHost, errURLPort, errHeader, errAuthorization, errSign, errCertificate, errNoStatus, errTooLong,
+		errURL, errHeader, errAuthorization, errSign, errCertificate, errNoStatus, errTooLong,
 	} {
 		if errors.Is(err, own) {
 			return own.Error()

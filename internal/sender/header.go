@@ -5,13 +5,13 @@ import (
 	"net/http"
 	"net/textproto"
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
+	"github.com/openedx-webhooks/webhook-dispatcher/pkg/event"
 )
 
 var (
@@ -39,7 +39,7 @@ func (s *Sender) header(r *rule.Rule, d *delivery.Delivery, t *target, at time.T
 		header[name] = values[i : i+1 : i+1]
 	}
 	// It comes from the bus: a malformed one is left out, for tracing is no reason to fail a delivery.
-	if validTraceparent(d.Traceparent) {
+	if event.ValidTraceparent(d.Traceparent) {
 		header["Traceparent"] = values[5:6:6]
 	}
 	if t.authorization != "" {
@@ -96,24 +96,4 @@ func addAccess(header http.Header, a *rule.Access) error {
 		return add("Authorization", tokenToCome)
 	}
 	return nil
-}
-
-// validTraceparent tells whether v has the form of W3C Trace Context, section 3.2: 00-<32 hex>-<16 hex>-<2 hex>.
-func validTraceparent(v string) bool {
-	if len(v) != 55 {
-		return false
-	}
-	for i := range len(v) {
-		switch i {
-		case 2, 35, 52:
-			if v[i] != '-' {
-				return false
-			}
-		default:
-			if !strings.Contains("0123456789abcdef", v[i:i+1]) {
-				return false
-			}
-		}
-	}
-	return v[:2] != "ff"
 }

@@ -115,7 +115,7 @@ type Sender struct {
 	targets   targets
 	tokens    *tokens
 	metrics   *metrics
-	journal   *journal
+	attempts  *attemptLogger
 	buffers   sync.Pool // of *[]byte, each max(KeepResponse, readSize) long
 }
 
@@ -135,7 +135,7 @@ func New(options Options) (*Sender, error) {
 		options:   options,
 		userAgent: "webhook-dispatcher/" + options.Version,
 		metrics:   metrics,
-		journal:   newJournal(options.Logger, options.Now),
+		attempts:  newAttemptLogger(options.Logger, options.Now),
 	}
 	size := max(options.KeepResponse, readSize)
 	s.buffers.New = func() any { buf := make([]byte, size); return &buf }
@@ -172,7 +172,7 @@ func (s *Sender) attempt(ctx context.Context, r *rule.Rule, d *delivery.Delivery
 	location, cause := s.exchange(ctx, r, d, &a)
 	a.Duration = s.options.Now().Sub(start)
 	s.metrics.observe(&a)
-	s.journal.record(ctx, r, &a, location, cause)
+	s.attempts.record(ctx, r, &a, location, cause)
 	return a, cause
 }
 

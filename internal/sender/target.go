@@ -8,11 +8,11 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"sync"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/egress"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
 // target is a rule's URL made ready to be sent to. It is immutable.
@@ -25,27 +25,12 @@ type target struct {
 	err           error  // the URL cannot be used; its text holds nothing of the URL
 }
 
-var (
-	errURLParse  = errors.New("the rule's URL does not parse")
-	errURLScheme = errors.New("the rule's URL is neither http:// nor https://")
-	errURLHost   = errors.New("the rule's URL has no host")
-	errURLPort   = errors.New("the rule's URL has a port that is not between 1 and 65535")
-)
+var errURL = errors.New("the rule's URL is neither http:// nor https:// with a host, or has a port that is not between 1 and 65535")
 
 func newTarget(raw string, guard *egress.Guard) *target {
-	u, err := url.Parse(raw)
-	switch {
-	case err != nil: // not wrapped: it holds the URL
-		return &target{err: errURLParse}
-	case u.Scheme != "http" && u.Scheme != "https":
-		return &target{err: errURLScheme}
-	case u.Opaque != "" || u.Hostname() == "":
-		return &target{err: errURLHost}
-	}
-	if port := u.Port(); port != "" {
-		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
-			return &target{err: errURLPort}
-		}
+	u, err := rule.ParseURL(raw)
+	if err != nil { // a rule with such a URL has not been compiled
+		return &target{err: errURL}
 	}
 	t := &target{host: u.Hostname(), base: u}
 	if u.User != nil {

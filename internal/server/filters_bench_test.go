@@ -14,9 +14,9 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
 
-type fixedRules []*rule.Filter
+type fixedRules []*rule.Webfilter
 
-func (r fixedRules) Filters(string) []*rule.Filter { return r }
+func (r fixedRules) Webfilters(string) []*rule.Webfilter { return r }
 
 type instantly struct{}
 
@@ -35,8 +35,8 @@ func BenchmarkFilterEndpoint(b *testing.B) {
 		b.Run(fmt.Sprintf("rows=%d", rows), func(b *testing.B) {
 			var all fixedRules
 			for i := range rows {
-				row := rule.FilterRow{Row: rule.Row{ID: int32(i + 1), Event: "CourseEnrollmentStarted", URL: "https://rows.test/", Form: i%2 == 1}}
-				f, hold, err := compiler.CompileFilter(row, nil)
+				row := rule.WebfilterRow{Row: rule.Row{ID: int32(i + 1), Event: "CourseEnrollmentStarted", URL: "https://rows.test/", Form: i%2 == 1}}
+				f, hold, err := compiler.CompileWebfilter(row, rule.Document{}, rule.Secrets{})
 				if err != nil || hold != "" {
 					b.Fatal(hold, err)
 				}

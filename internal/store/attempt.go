@@ -56,8 +56,8 @@ func (s *Store) logChunk(ctx context.Context, attempts []delivery.Attempt) error
 		if !isASCII(class) {
 			class = string(delivery.ClassOther)
 		}
-		args = append(args, max(0, min(a.Duration.Milliseconds(), math.MaxUint32)), small(a.Status), shorten(class, 32),
-			shorten(valid(a.EventType), delivery.MaxText), bytesOf(a.Response[:min(len(a.Response), maxResponse)]))
+		args = append(args, max(0, min(a.Duration.Milliseconds(), math.MaxUint32)), small(a.Status), delivery.Cut(class, 32),
+			delivery.Cut(valid(a.EventType), delivery.MaxText), bytesOf(a.Response[:min(len(a.Response), maxResponse)]))
 	}
 	_, err := s.exec(ctx, fmt.Sprintf("log %d attempts", len(attempts)), statement.String(), args...)
 	return err

@@ -11,9 +11,9 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
-// Filter chooses deliveries. The zero Filter chooses all. Times are compared with when a row last changed, which for an ended row
+// Selection chooses deliveries. The zero Selection chooses all. Times are compared with when a row last changed, which for an ended row
 // is when it ended.
-type Filter struct {
+type Selection struct {
 	// States are those to look at; none means all.
 	States []delivery.State
 	// Lane is that of one rule; nil means all.
@@ -25,7 +25,7 @@ type Filter struct {
 }
 
 // where returns the conditions for rows of one state, for use with ix_state.
-func (f *Filter) where(state delivery.State) (string, []any) {
+func (f *Selection) where(state delivery.State) (string, []any) {
 	where, args := " WHERE state = ?", []any{uint8(state)}
 	if !f.Since.IsZero() {
 		where, args = where+" AND updated_at >= ?", append(args, f.Since.UTC())
@@ -64,7 +64,7 @@ func scanSummary(rows *sql.Rows, row *Summary) error {
 
 // List returns up to limit rows that f chooses, those that changed last first, and whether there are more. It reads each state's
 // index from its new end, so its cost follows limit unless Lane or EventType leave most rows out. limit must be above 0.
-func (s *Store) List(ctx context.Context, f Filter, limit int) (found []Summary, more bool, err error) {
+func (s *Store) List(ctx context.Context, f Selection, limit int) (found []Summary, more bool, err error) {
 	const what = "list deliveries"
 	if limit <= 0 {
 		return nil, false, fmt.Errorf("%s: the limit is %d, want 1 or more", what, limit)

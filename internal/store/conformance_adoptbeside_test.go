@@ -15,17 +15,17 @@ import (
 // adoptBeside: adopting, releasing, pausing and changing at the same moment. Each is whole, and none is lost.
 func adoptBeside(t *testing.T, b *bench) {
 	stores := [...]*store.Store{b.rules, openStore(t, b.rulesDSN, nil)}
-	var lanes []delivery.Lane
+	var keys []rule.Key
 	for range 3 {
 		l, _ := b.addRule(t, "u")
-		lanes = append(lanes, l)
+		keys = append(keys, l)
 	}
-	back := []delivery.Lane{lanes[2], lanes[1], lanes[0]}
+	back := []rule.Key{keys[2], keys[1], keys[0]}
 	const rounds = 4
 	var adopted, released, paused, resumed atomic.Int32
 	count := func(n *atomic.Int32) func([]store.Switched, error) {
 		return func(done []store.Switched, err error) {
-			if err != nil || len(done) != len(lanes) {
+			if err != nil || len(done) != len(keys) {
 				t.Errorf("%d rules were switched, %v", len(done), err)
 			}
 			for _, s := range done {
@@ -48,15 +48,15 @@ func adoptBeside(t *testing.T, b *bench) {
 			wg.Go(func() { notTorn(t, b.store) })
 		}
 		for n := range 4 {
-			l, s := lanes[n%len(lanes)], stores[n%2]
+			l, s := keys[n%len(keys)], stores[n%2]
 			wg.Go(func() {
-				ok, err := b.store.PauseRule(t.Context(), l, delivery.ReasonGone)
+				ok, err := b.store.PauseRule(t.Context(), l.Lane(), delivery.ReasonGone)
 				flip(&paused, ok, err)
 				ok, err = s.ResumeRule(t.Context(), l)
 				flip(&resumed, ok, err)
 			})
 			wg.Go(func() {
-				_, err := s.ChangeOption(t.Context(), lanes[0], func(row rule.Row, o *rule.Option) error {
+				_, err := s.ChangeOption(t.Context(), keys[0], func(row rule.Row, o *rule.Option) error {
 					if row.Enabled == o.Adopted() {
 						t.Errorf("row enabled: %v, adopted: %v", row.Enabled, o.Adopted())
 					}
@@ -73,23 +73,23 @@ func adoptBeside(t *testing.T, b *bench) {
 	for range rounds {
 		var wg sync.WaitGroup
 		for n := range 4 {
-			order := [...][]delivery.Lane{lanes, back}[n%2]
+			order := [...][]rule.Key{keys, back}[n%2]
 			wg.Go(func() { count(&adopted)(stores[n%2].Adopt(t.Context(), order, nil)) })
 		}
 		beside(&wg)
 		wg.Wait()
 		for n := range 4 {
-			order := [...][]delivery.Lane{lanes, back}[n/2]
+			order := [...][]rule.Key{keys, back}[n/2]
 			wg.Go(func() { count(&released)(stores[n%2].Release(t.Context(), order)) })
 		}
 		beside(&wg)
 		wg.Wait()
 	}
-	want(t, "adopted", int(adopted.Load()), rounds*len(lanes))
-	want(t, "released", int(released.Load()), rounds*len(lanes))
+	want(t, "adopted", int(adopted.Load()), rounds*len(keys))
+	want(t, "released", int(released.Load()), rounds*len(keys))
 	want(t, "pauses that were ended", resumed.Load(), paused.Load())
-	want(t, "changes kept", b.option(t, lanes[0]).KeyID, strconv.Itoa(2*rounds*4))
-	for _, l := range lanes {
+	want(t, "changes kept", b.option(t, keys[0]).KeyID, strconv.Itoa(2*rounds*4))
+	for _, l := range keys {
 		want(t, "windows", len(b.earlier(t, l)), rounds-1)
 		want(t, "enabled for the plugin", b.row(t, l).Enabled, true)
 	}
@@ -105,7 +105,7 @@ func notTorn(t *testing.T, s *store.Store) {
 		}
 		for _, row := range table.Webhooks {
 			for _, o := range table.Options {
-				if o.RuleID == row.ID && !o.AdoptedAt.IsZero() && row.Enabled == o.Adopted() {
+				if o.Key.ID == row.ID && !o.AdoptedAt.IsZero() && row.Enabled == o.Adopted() {
 					t.Errorf("rule %d was read with enabled %v and adopted %v", row.ID, row.Enabled, o.Adopted())
 				}
 			}
@@ -121,14 +121,14 @@ func adoptBesideDjango(t *testing.T, b *bench) {
 		do      func() (store.Switched, error)
 		result  string
 	}{
-		{false, func() (store.Switched, error) { return sole(b.rules.Adopt(t.Context(), []delivery.Lane{l}, nil)) }, "adopted, off"},
-		{true, func() (store.Switched, error) { return sole(b.rules.Release(t.Context(), []delivery.Lane{l})) }, "the plugin's, on"},
+		{false, func() (store.Switched, error) { return sole(b.rules.Adopt(t.Context(), []rule.Key{l}, nil)) }, "adopted, off"},
+		{true, func() (store.Switched, error) { return sole(b.rules.Release(t.Context(), []rule.Key{l})) }, "the plugin's, on"},
 		{false, func() (store.Switched, error) { return b.rules.SetEnabled(t.Context(), l, true) }, "the plugin's, on"},
 	} {
 		tx, err := b.admin.BeginTx(t.Context(), nil)
 		must(t, err)
 		_, err = tx.ExecContext(t.Context(), "UPDATE "+b.table()+`
-  SET enabled = ?, webhook_url = ?, modified = UTC_TIMESTAMP(6) WHERE id = ?`, c.enabled, c.result, l.RuleID)
+  SET enabled = ?, webhook_url = ?, modified = UTC_TIMESTAMP(6) WHERE id = ?`, c.enabled, c.result, l.ID)
 		must(t, err)
 		var got store.Switched
 		done := make(chan error, 1)

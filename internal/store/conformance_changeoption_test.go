@@ -15,7 +15,7 @@ import (
 )
 
 // change changes the option of a lane's rule and says whether that must have been anything new.
-func (b *bench) change(t *testing.T, l delivery.Lane, changed bool, do func(*rule.Option)) {
+func (b *bench) change(t *testing.T, l rule.Key, changed bool, do func(*rule.Option)) {
 	t.Helper()
 	got, err := b.rules.ChangeOption(t.Context(), l, func(_ rule.Row, o *rule.Option) error {
 		do(o)
@@ -30,29 +30,29 @@ func (b *bench) options(t *testing.T) int {
 	return one[int](t, b.admin, "SELECT COUNT(*) FROM webhook_dispatcher_rule_option")
 }
 
-func noRule(t *testing.T, err error, l delivery.Lane) {
+func noRule(t *testing.T, err error, l rule.Key) {
 	t.Helper()
 	var missing *store.NoRuleError
-	if !errors.As(err, &missing) || missing.Lane != l {
-		t.Errorf("got %v, want that rule %d is not there", err, l.RuleID)
+	if !errors.As(err, &missing) || missing.Key != l {
+		t.Errorf("got %v, want that rule %d is not there", err, l.ID)
 	}
-	says(t, "a rule that is not there", err, fmt.Sprintf("there is no %s rule %d", kindName(l.Kind), l.RuleID))
+	says(t, "a rule that is not there", err, fmt.Sprintf("there is no %s rule %d", l.Table, l.ID))
 }
 
 // changeOption sets all that an option has, and finds it again.
 func changeOption(t *testing.T, b *bench) {
 	l, created := b.addRule(t, "https://h/1")
-	gone := b.lane(l.RuleID + 1)
+	gone := b.key(l.ID + 1)
 	_, err := b.rules.ChangeOption(t.Context(), gone, func(rule.Row, *rule.Option) error {
 		t.Error("change was called for a rule that is not there")
 		return nil
 	})
 	noRule(t, err, gone)
-	if _, err := b.rules.ChangeOption(t.Context(), delivery.Lane{Kind: delivery.KindInbox, RuleID: 1}, nil); err == nil {
+	if _, err := b.rules.ChangeOption(t.Context(), rule.Key{Table: rule.Table(delivery.KindInbox), ID: 1}, nil); err == nil {
 		t.Error("a lane without a rule has an option")
 	}
 	fresh := rule.Option{
-		Kind: b.kind, RuleID: l.RuleID, RuleCreated: created, Enabled: true, URLSum: rule.URLSum("https://h/1"),
+		Key: l, RuleCreated: created, Enabled: true, URLSum: rule.URLSum("https://h/1"),
 	}
 	b.change(t, l, false, func(o *rule.Option) { want(t, "a new option", *o, fresh) })
 	b.change(t, l, false, func(o *rule.Option) { o.Document, o.KeyID = "{}", "k1" }) // a key without secrets is none
@@ -68,7 +68,7 @@ func changeOption(t *testing.T, b *bench) {
 	})
 	utc := at.UTC()
 	full := rule.Option{
-		Kind: b.kind, RuleID: l.RuleID, RuleCreated: created, AdoptedAt: utc.Truncate(time.Microsecond),
+		Key: l, RuleCreated: created, AdoptedAt: utc.Truncate(time.Microsecond),
 		ReleasedAt: utc.Add(time.Hour).Truncate(time.Microsecond), PausedAt: utc.Add(2 * time.Hour).Truncate(time.Millisecond),
 		URLSum: rule.URLSum("https://h/1"), Document: `{"filter":"'\"%?é\\"}`, Sealed: "\x00'\xff", KeyID: "k1", Version: 1,
 	}
@@ -139,17 +139,17 @@ func earlierRule(t *testing.T, b *bench) {
 	insert := `INSERT INTO webhook_dispatcher_rule_option (kind, rule_id, enabled, adopted_at, released_at, paused_at, rule_created,
   url_sha256, options, secrets, key_id, version, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 7, '2024-01-01 00:00:00')`
 	old, hash := created.Add(-time.Hour), strings.Repeat("h", 32)
-	mustExec(t, b.admin, insert, b.kind, l.RuleID, 0, old, old, old, old, hash, `{"filter":"false"}`, "sealed", "k1")
+	mustExec(t, b.admin, insert, b.kind, l.ID, 0, old, old, old, old, hash, `{"filter":"false"}`, "sealed", "k1")
 	b.change(t, l, false, func(o *rule.Option) { want(t, "its former rule's", o.Document+o.Sealed+o.KeyID, "") })
 	want(t, "kept while nothing changes", b.option(t, l).Document, `{"filter":"false"}`)
 	b.change(t, l, true, func(o *rule.Option) { o.Document = `{"shape":"standard"}` })
 	want(t, "the option", b.option(t, l), rule.Option{
-		Kind: b.kind, RuleID: l.RuleID, RuleCreated: created, Enabled: true, URLSum: rule.URLSum("https://h/1"),
+		Key: l, RuleCreated: created, Enabled: true, URLSum: rule.URLSum("https://h/1"),
 		Document: `{"shape":"standard"}`, Version: 8,
 	})
 	for _, none := range []string{"", "{}"} {
 		mustExec(t, b.admin, "DELETE FROM webhook_dispatcher_rule_option")
-		mustExec(t, b.admin, insert, b.kind, l.RuleID, 2, nil, nil, created.Truncate(time.Millisecond), created, hash, none, nil, "")
+		mustExec(t, b.admin, insert, b.kind, l.ID, 2, nil, nil, created.Truncate(time.Millisecond), created, hash, none, nil, "")
 		o := b.option(t, l)
 		want(t, "document", o.Document, "")
 		want(t, "enabled", o.Enabled, true)
@@ -201,13 +201,13 @@ func addWithOption(t *testing.T, b *bench) {
 	var at time.Time
 	id, err := b.add(t.Context(), b.rules, row, func(id int32, created time.Time) (*rule.Option, error) {
 		given, at = id, created
-		return &rule.Option{RuleID: 99, AdoptedAt: created, Document: `{"filter":"true"}`, Sealed: "s", KeyID: "k", Version: 99}, nil
+		return &rule.Option{Key: rule.Key{ID: 99}, AdoptedAt: created, Document: `{"filter":"true"}`, Sealed: "s", KeyID: "k", Version: 99}, nil
 	})
 	must(t, err)
 	want(t, "id that the option was made for", given, id)
 	want(t, "id", id, first+1)
-	want(t, "the option", b.option(t, b.lane(id)), rule.Option{
-		Kind: b.kind, RuleID: id, RuleCreated: at, AdoptedAt: at, URLSum: rule.URLSum(row.URL), Document: `{"filter":"true"}`,
+	want(t, "the option", b.option(t, b.key(id)), rule.Option{
+		Key: b.key(id), RuleCreated: at, AdoptedAt: at, URLSum: rule.URLSum(row.URL), Document: `{"filter":"true"}`,
 		Sealed: "s", KeyID: "k", Version: 2,
 	})
 	want(t, "the row", b.rows(t)[1], rule.Row{ID: id, Created: at, Modified: at, Event: "E", URL: "https://h/1"})
@@ -223,10 +223,10 @@ func addWithOption(t *testing.T, b *bench) {
 
 // reseal: each rule's secrets by themselves, so that one that cannot be opened keeps no other from its turn.
 func reseal(t *testing.T, b *bench) {
-	var lanes []delivery.Lane
+	var keys []rule.Key
 	for n := range 6 {
 		l, _ := b.addRule(t, "u")
-		lanes = append(lanes, l)
+		keys = append(keys, l)
 		b.change(t, l, true, func(o *rule.Option) {
 			o.Document = `{"filter":"true"}`
 			if n > 0 {
@@ -234,29 +234,29 @@ func reseal(t *testing.T, b *bench) {
 			}
 		})
 	}
-	mustExec(t, b.admin, "DELETE FROM "+b.table()+" WHERE id = ?", lanes[3].RuleID)
+	mustExec(t, b.admin, "DELETE FROM "+b.table()+" WHERE id = ?", keys[3].ID)
 	// another rule by now
-	mustExec(t, b.admin, "UPDATE "+b.table()+" SET created = '2024-01-01' WHERE id = ?", lanes[4].RuleID)
+	mustExec(t, b.admin, "UPDATE "+b.table()+" SET created = '2024-01-01' WHERE id = ?", keys[4].ID)
 	var seen []string
 	n, err := b.store.Reseal(t.Context(), func(o *rule.Option) error {
 		seen = append(seen, o.Sealed)
-		if o.RuleID == lanes[1].RuleID {
+		if o.Key.ID == keys[1].ID {
 			o.Sealed = "broken"
 			return errors.New("cannot be opened")
 		}
 		o.Sealed, o.KeyID = strings.Replace(o.Sealed, "old", "new", 1), "k2"
 		return nil
 	})
-	says(t, "a secret that cannot be opened", err, fmt.Sprintf("rule %d", lanes[1].RuleID), "cannot be opened")
+	says(t, "a secret that cannot be opened", err, fmt.Sprintf("rule %d", keys[1].ID), "cannot be opened")
 	want(t, "resealed", n, 2)
 	want(t, "looked at", strings.Join(seen, ","), "old 1,old 2,old 5")
 	for i, w := range []string{"", "old 1 k1", "new 2 k2", "old 3 k1", "old 4 k1", "new 5 k2"} {
-		o := b.option(t, lanes[i])
+		o := b.option(t, keys[i])
 		want(t, fmt.Sprintf("secrets of rule %d", i), strings.TrimSpace(o.Sealed+" "+o.KeyID), w)
 		want(t, "document", o.Document, `{"filter":"true"}`)
 	}
 	n, err = b.store.Reseal(t.Context(), func(*rule.Option) error { return nil })
 	must(t, err)
 	want(t, "resealed, all left as they are", n, 0)
-	want(t, "version", b.option(t, lanes[2]).Version, 2)
+	want(t, "version", b.option(t, keys[2]).Version, 2)
 }

@@ -92,7 +92,7 @@ func finishHalted(t *testing.T, b *bench) {
 	due, err := b.store.DueLanes(t.Context())
 	must(t, err)
 	want(t, "lanes with work", len(due), 0)
-	replayed, err := b.store.ReplayDead(t.Context(), store.Filter{Until: b.soon(t)})
+	replayed, err := b.store.ReplayDead(t.Context(), store.Selection{Until: b.soon(t)})
 	must(t, err)
 	want(t, "replayed", replayed, 0)
 	b.age(t, "updated_at", 25*time.Hour, "1 = 1")

@@ -202,11 +202,11 @@ func noLaneTable(t *testing.T, b *bench) {
 	l, _ := b.addRule(t, "u")
 	_, records := s.LaneRecords(t.Context())
 	_, measured := s.MeasureLanes(t.Context(), 0)
-	_, paused := s.PauseRule(t.Context(), l, delivery.ReasonGone)
+	_, paused := s.PauseRule(t.Context(), l.Lane(), delivery.ReasonGone)
 	_, resumed := s.ResumeRule(t.Context(), l)
 	for what, err := range map[string]error{
 		"LaneRecords": records, "MeasureLanes": measured, "PauseRule": paused, "ResumeRule": resumed,
-		"MarkFailing": s.MarkFailing(t.Context(), l, 0), "ClearFailing": s.ClearFailing(t.Context(), l),
+		"MarkFailing": s.MarkFailing(t.Context(), l.Lane(), 0), "ClearFailing": s.ClearFailing(t.Context(), l.Lane()),
 	} {
 		text := fmt.Sprint(err)
 		if err == nil || !strings.Contains(text, "webhook_dispatcher_lane") || !strings.Contains(text, "run `webhook-dispatcher migrate`") ||
@@ -215,8 +215,8 @@ func noLaneTable(t *testing.T, b *bench) {
 		}
 	}
 	// What can do without goes on.
-	b.insert(t, pending(1, l.RuleID))
-	want(t, "claimed", len(b.claim(t, l.RuleID, 1, time.Minute, tokenOf(1))), 1)
+	b.insert(t, pending(1, l.ID))
+	want(t, "claimed", len(b.claim(t, l.ID, 1, time.Minute, tokenOf(1))), 1)
 	_, err := ruleOptions(t, s)
 	must(t, err)
 	want(t, "a pause that failed left nothing", one[int](t, b.admin, "SELECT COUNT(*) FROM webhook_dispatcher_rule_option"), 0)

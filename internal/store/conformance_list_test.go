@@ -35,25 +35,25 @@ func listFilters(t *testing.T, b *bench) {
 	rule := lane(1)
 	for _, c := range []struct {
 		name string
-		f    store.Filter
+		f    store.Selection
 		want string
 	}{
-		{"all", store.Filter{}, "[7 6 5 4 3 2 1]"},
-		{"one state", store.Filter{States: []delivery.State{delivery.Dead}}, "[7 4 3]"},
-		{"two states", store.Filter{States: []delivery.State{delivery.Dead, delivery.Leased}}, "[7 5 4 3]"},
-		{"a state without rows", store.Filter{States: []delivery.State{delivery.Halted}}, "[]"},
-		{"rule, of its kind only", store.Filter{Lane: &rule}, "[3 1]"},
-		{"event type", store.Filter{EventType: "org.openedx.other.v1"}, "[7]"},
-		{"event type in other letters", store.Filter{EventType: "org.openedx.OTHER.v1"}, "[]"},
-		{"event type that is no text", store.Filter{EventType: "\xff'\\"}, "[]"},
-		{"since, included", store.Filter{Since: base.Add(5 * time.Minute)}, "[7 6 5]"},
-		{"until, not included", store.Filter{Until: base.Add(3 * time.Minute)}, "[2 1]"},
+		{"all", store.Selection{}, "[7 6 5 4 3 2 1]"},
+		{"one state", store.Selection{States: []delivery.State{delivery.Dead}}, "[7 4 3]"},
+		{"two states", store.Selection{States: []delivery.State{delivery.Dead, delivery.Leased}}, "[7 5 4 3]"},
+		{"a state without rows", store.Selection{States: []delivery.State{delivery.Halted}}, "[]"},
+		{"rule, of its kind only", store.Selection{Lane: &rule}, "[3 1]"},
+		{"event type", store.Selection{EventType: "org.openedx.other.v1"}, "[7]"},
+		{"event type in other letters", store.Selection{EventType: "org.openedx.OTHER.v1"}, "[]"},
+		{"event type that is no text", store.Selection{EventType: "\xff'\\"}, "[]"},
+		{"since, included", store.Selection{Since: base.Add(5 * time.Minute)}, "[7 6 5]"},
+		{"until, not included", store.Selection{Until: base.Add(3 * time.Minute)}, "[2 1]"},
 		{
-			"times of another zone", store.Filter{
+			"times of another zone", store.Selection{
 				Since: base.Add(2 * time.Minute).In(time.FixedZone("", 3600)), Until: base.Add(4*time.Minute + time.Millisecond),
 			}, "[4 3 2]",
 		},
-		{"all at once", store.Filter{
+		{"all at once", store.Selection{
 			States: []delivery.State{delivery.Dead}, Lane: &rule, EventType: "org.openedx.test.v1", Since: base, Until: base.Add(time.Hour),
 		}, "[3]"},
 	} {
@@ -67,18 +67,18 @@ func listFilters(t *testing.T, b *bench) {
 func listLimit(t *testing.T, b *bench) {
 	b.insert(t, append(pendings(0, 4), dead(4, 1), dead(5, 1))...)
 	mustExec(t, b.admin, "UPDATE webhook_dispatcher_delivery SET updated_at = '2026-01-02 03:04:05.678'") // the number decides then
-	all, _, err := b.store.List(t.Context(), store.Filter{}, 100)
+	all, _, err := b.store.List(t.Context(), store.Selection{}, 100)
 	must(t, err)
 	for i := 1; i < len(all); i++ {
 		want(t, "falling numbers", all[i-1].RowID > all[i].RowID, true)
 	}
 	for limit, more := range map[int]bool{1: true, 5: true, 6: false, 7: false} {
-		got, gotMore, err := b.store.List(t.Context(), store.Filter{}, limit)
+		got, gotMore, err := b.store.List(t.Context(), store.Selection{}, limit)
 		must(t, err)
 		want(t, fmt.Sprintf("more than %d", limit), gotMore, more)
 		want(t, "rows", numbersOf(got), numbersOf(all[:min(limit, 6)]))
 	}
-	if _, _, err := b.store.List(t.Context(), store.Filter{}, 0); err == nil {
+	if _, _, err := b.store.List(t.Context(), store.Selection{}, 0); err == nil {
 		t.Error("a limit of 0 was accepted")
 	}
 }

@@ -96,7 +96,7 @@ func endedPages(t *testing.T, b *bench) {
 	}
 	b.insert(t, rows...)
 	rule := lane(1)
-	f := store.Filter{Lane: &rule, Until: b.soon(t)}
+	f := store.Selection{Lane: &rule, Until: b.soon(t)}
 	for _, limit := range []int{100, 5000} {
 		seen := make(map[uint64]bool)
 		var at store.EndedRow
@@ -121,7 +121,7 @@ func endedPages(t *testing.T, b *bench) {
 	for name, err := range map[string]error{
 		"pending": func() error { _, _, err := b.store.EndedPage(t.Context(), delivery.Pending, f, at, 1); return err }(),
 		"no end": func() error {
-			_, _, err := b.store.EndedPage(t.Context(), delivery.Dead, store.Filter{}, at, 1)
+			_, _, err := b.store.EndedPage(t.Context(), delivery.Dead, store.Selection{}, at, 1)
 			return err
 		}(),
 		"limit 0": func() error { _, _, err := b.store.EndedPage(t.Context(), delivery.Dead, f, at, 0); return err }(),

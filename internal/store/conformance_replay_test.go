@@ -94,7 +94,7 @@ func replayAllDead(t *testing.T, b *bench) {
 	old := idOf(total - 1)
 	b.age(t, "updated_at", time.Hour, "webhook_id = ?", old[:])
 	rule := lane(1)
-	f := store.Filter{Lane: &rule, EventType: "org.openedx.test.v1", Until: b.soon(t), Since: b.get(t, idOf(0)).CreatedAt.Add(-time.Minute)}
+	f := store.Selection{Lane: &rule, EventType: "org.openedx.test.v1", Until: b.soon(t), Since: b.get(t, idOf(0)).CreatedAt.Add(-time.Minute)}
 	const bare, chosen = 12, total - 3*12 - 1 // 1200 to 1202 are none of the three; the last is too old
 	counted, err := b.store.CountDead(t.Context(), f)
 	must(t, err)
@@ -104,7 +104,7 @@ func replayAllDead(t *testing.T, b *bench) {
 		want(t, "body of an example", len(b.get(t, id).Body), 0)
 	}
 	want(t, "replayable", counted.Replayable, chosen)
-	if _, err := b.store.ReplayDead(t.Context(), store.Filter{Lane: &rule}); err == nil {
+	if _, err := b.store.ReplayDead(t.Context(), store.Selection{Lane: &rule}); err == nil {
 		t.Error("a replay without an end was accepted")
 	}
 	for _, w := range []int{chosen, 0} {

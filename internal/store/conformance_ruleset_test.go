@@ -29,7 +29,7 @@ func setEnabled(t *testing.T, b *bench) {
 		{7, true, "the plugin's, on, already enabled"},
 	} {
 		rows := read()
-		got, err := b.rules.SetEnabled(t.Context(), b.lane(step.id), step.to)
+		got, err := b.rules.SetEnabled(t.Context(), b.key(step.id), step.to)
 		must(t, err)
 		want(t, "result", shown(got), step.result)
 		after := read()
@@ -46,18 +46,18 @@ func setEnabled(t *testing.T, b *bench) {
 	}
 	want(t, "enabled", one[int](t, b.admin, "SELECT enabled FROM "+b.table()+" WHERE id = 7"), 1)
 	want(t, "options", b.options(t), 0)
-	_, err := b.rules.SetEnabled(t.Context(), b.lane(9), true)
-	noRule(t, err, b.lane(9))
-	b.switched(t, true, b.lane(7), "adopted, on")
-	row := b.row(t, b.lane(7))
+	_, err := b.rules.SetEnabled(t.Context(), b.key(9), true)
+	noRule(t, err, b.key(9))
+	b.switched(t, true, b.key(7), "adopted, on")
+	row := b.row(t, b.key(7))
 	for _, step := range []struct {
 		to     bool
 		result string
 	}{{true, "adopted, on, already enabled"}, {false, "adopted, off"}, {false, "adopted, off, already disabled"}, {true, "adopted, on"}} {
-		got, err := b.rules.SetEnabled(t.Context(), b.lane(7), step.to)
+		got, err := b.rules.SetEnabled(t.Context(), b.key(7), step.to)
 		must(t, err)
 		want(t, "result, adopted", shown(got), step.result)
-		want(t, "enabled", b.option(t, b.lane(7)).Enabled, step.to)
-		want(t, "the row, adopted", b.row(t, b.lane(7)), row)
+		want(t, "enabled", b.option(t, b.key(7)).Enabled, step.to)
+		want(t, "the row, adopted", b.row(t, b.key(7)), row)
 	}
 }

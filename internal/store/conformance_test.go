@@ -14,7 +14,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 )
 
@@ -161,9 +161,9 @@ type bench struct {
 	adminDSN string
 	serveDSN string
 	rulesDSN string
-	kind     delivery.Kind // of the rules that the case is about
-	store    *store.Store  // as serve has it
-	rules    *store.Store  // as the rules commands have it
+	kind     rule.Table   // of the rules that the case is about
+	store    *store.Store // as serve has it
+	rules    *store.Store // as the rules commands have it
 }
 
 const password = "p%ss:w@rd/?#"
@@ -180,7 +180,7 @@ func newBench(t testing.TB, target target, migrated bool) *bench {
 	if _, err := rand.Read(random[:]); err != nil {
 		t.Fatal(err)
 	}
-	b := &bench{target: target, kind: delivery.KindWebhook, database: "wd_" + hex.EncodeToString(random[:])}
+	b := &bench{target: target, kind: rule.Webhooks, database: "wd_" + hex.EncodeToString(random[:])}
 	server := base.Clone()
 	if target.Real {
 		server.DBName = ""

@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/pkg/event"
 )
 
 // Insert makes rows. A row whose ID exists already, in any state, stays as it is. It returns nil only when every row is
@@ -179,7 +180,7 @@ func appendRow(statement *strings.Builder, args []any, row *delivery.Insert) []a
 	}
 	statement.WriteString("?,?,?,?,?,?,?,?,?,?,?,?,UTC_TIMESTAMP(3),UTC_TIMESTAMP(3))")
 	traceparent := row.Traceparent
-	if len(traceparent) > 55 || !isASCII(traceparent) {
+	if !event.ValidTraceparent(traceparent) {
 		traceparent = ""
 	}
 	return append(args, token, small(row.Claims), small(row.Attempts), string(row.Reason), small(row.LastStatus),

@@ -50,7 +50,7 @@ func (o *ruleOption) option() rule.Option {
 		return *t
 	}
 	option := rule.Option{
-		Kind: delivery.Kind(o.Kind), RuleID: o.RuleID, RuleCreated: o.RuleCreated, Enabled: o.Enabled != 0,
+		Key: rule.Key{Table: rule.Table(o.Kind), ID: o.RuleID}, RuleCreated: o.RuleCreated, Enabled: o.Enabled != 0,
 		AdoptedAt: moment(o.AdoptedAt), ReleasedAt: moment(o.ReleasedAt), PausedAt: moment(o.PausedAt),
 		Document: o.Options, Sealed: string(o.Secrets), KeyID: o.KeyID, Version: o.Version,
 	}
@@ -114,31 +114,31 @@ func addReasons(db *gorm.DB, options []rule.Option) error {
 	if err != nil {
 		return fmt.Errorf("read why rules are paused: %w", clean(err))
 	}
-	reasons := make(map[delivery.Lane]delivery.Reason, len(found))
+	reasons := make(map[rule.Key]delivery.Reason, len(found))
 	for _, r := range found {
-		reasons[delivery.Lane{Kind: delivery.Kind(r.Kind), RuleID: r.RuleID}] = delivery.Reason(r.Reason)
+		reasons[rule.Key{Table: rule.Table(r.Kind), ID: r.RuleID}] = delivery.Reason(r.Reason)
 	}
 	for i := range options {
 		if o := &options[i]; !o.PausedAt.IsZero() {
-			o.PauseReason = reasons[delivery.Lane{Kind: o.Kind, RuleID: o.RuleID}]
+			o.PauseReason = reasons[o.Key]
 		}
 	}
 	return nil
 }
 
-// ChangeOption has change make of the option of a lane's rule what it wants, and tells whether that is anything new: then the option is
+// ChangeOption has change make of a rule's option what it wants, and reports whether that is anything new: then the option is
 // written, with the next version. A rule without an option comes with a new one, without anything but what identifies the rule and its
 // URL; so does a rule whose id had been another's, and what was kept for that one is dropped when the option is written. The first secrets
-// of a rule are bound to the URL that its row has. Kind, RuleID, RuleCreated and Version are not change's to set.
+// of a rule are bound to the URL that its row has. Key, RuleCreated and Version are not change's to set.
 //
 // All is done in one transaction, under the lock of the option. What others do at the same moment can undo it: then it begins anew, and
 // change is called again, with what there is by then. An error of change ends it, nothing written, and is in the error returned. A rule
 // that is not there makes a *NoRuleError.
 func (s *Store) ChangeOption(
-	ctx context.Context, lane delivery.Lane, change func(row rule.Row, option *rule.Option) error,
+	ctx context.Context, key rule.Key, change func(row rule.Row, option *rule.Option) error,
 ) (changed bool, err error) {
-	what := "change the options of " + named(lane)
-	return s.changeOption(ctx, what, lane, func(_ *sql.Tx, row rule.Row, option *rule.Option) error {
+	what := "change the options of " + key.String()
+	return s.changeOption(ctx, what, key, func(_ *sql.Tx, row rule.Row, option *rule.Option) error {
 		had := option.Sealed != ""
 		err := change(row, option)
 		if !had && option.Sealed != "" {
@@ -150,19 +150,19 @@ func (s *Store) ChangeOption(
 
 // changeOption does what ChangeOption does; change may do more in the same transaction.
 func (s *Store) changeOption(
-	ctx context.Context, what string, lane delivery.Lane, change func(tx *sql.Tx, row rule.Row, option *rule.Option) error,
+	ctx context.Context, what string, key rule.Key, change func(tx *sql.Tx, row rule.Row, option *rule.Option) error,
 ) (changed bool, err error) {
 	err = s.transaction(ctx, what, func(tx *sql.Tx) error {
 		// The option first: what switches a rule over holds its lock until all is written, so the row read after it fits it.
-		stored, err := lockOption(ctx, tx, lane)
+		stored, err := lockOption(ctx, tx, key)
 		if err != nil {
 			return err
 		}
-		row, err := ruleOf(ctx, tx, lane, "")
+		row, err := ruleOf(ctx, tx, key, "")
 		if err != nil {
 			return err
 		}
-		option := stored.of(lane, &row)
+		option := stored.of(key, &row)
 		changed, err = writeChange(ctx, tx, stored, option, func(o *rule.Option) error { return change(tx, row, o) })
 		return err
 	})
@@ -173,17 +173,17 @@ func (s *Store) changeOption(
 type stored struct{ rule.Option }
 
 // of returns the option of a rule: a new one where none is stored for it.
-func (s *stored) of(lane delivery.Lane, row *rule.Row) rule.Option {
+func (s *stored) of(key rule.Key, row *rule.Row) rule.Option {
 	if s != nil && s.RuleCreated.Equal(row.Created) {
 		return s.Option
 	}
-	return newOption(lane, row)
+	return newOption(key, row)
 }
 
 // newOption returns the option of a rule that nothing has been said of.
-func newOption(lane delivery.Lane, row *rule.Row) rule.Option {
+func newOption(key rule.Key, row *rule.Row) rule.Option {
 	return normal(rule.Option{
-		Kind: lane.Kind, RuleID: lane.RuleID, RuleCreated: row.Created, Enabled: true, URLSum: rule.URLSum(row.URL),
+		Key: key, RuleCreated: row.Created, Enabled: true, URLSum: rule.URLSum(row.URL),
 	})
 }
 
@@ -195,18 +195,18 @@ func writeChange(
 	if err := change(&after); err != nil {
 		return false, err
 	}
-	after.Kind, after.RuleID, after.RuleCreated, after.Version = option.Kind, option.RuleID, option.RuleCreated, option.Version
+	after.Key, after.RuleCreated, after.Version = option.Key, option.RuleCreated, option.Version
 	if after = normal(after); after == option {
 		return false, nil
 	}
 	return true, writeOption(ctx, tx, &after, stored != nil)
 }
 
-// lockOption reads the option row of a lane and locks it, where there is one. Where there is none nothing is locked: of two that make it
+// lockOption reads the option row of a rule and locks it, where there is one. Where there is none nothing is locked: of two that make it
 // the second is undone, and begins anew.
-func lockOption(ctx context.Context, tx *sql.Tx, lane delivery.Lane) (*stored, error) {
+func lockOption(ctx context.Context, tx *sql.Tx, key rule.Key) (*stored, error) {
 	rows, err := tx.QueryContext(ctx, "SELECT "+strings.Join(optionColumns[:], ", ")+
-		" FROM webhook_dispatcher_rule_option WHERE kind = ? AND rule_id = ? FOR UPDATE", uint8(lane.Kind), lane.RuleID)
+		" FROM webhook_dispatcher_rule_option WHERE kind = ? AND rule_id = ? FOR UPDATE", uint8(key.Table), key.ID)
 	found, err := collect(rows, err, func(rows *sql.Rows, o *ruleOption) error {
 		return rows.Scan(&o.Kind, &o.RuleID, &o.Enabled, &o.AdoptedAt, &o.ReleasedAt, &o.PausedAt, &o.RuleCreated, &o.URLSum, &o.Options,
 			&o.Secrets, &o.KeyID, &o.Version)
@@ -240,7 +240,7 @@ func writeOption(ctx context.Context, tx *sql.Tx, o *rule.Option, there bool) er
 	}
 	_, err := tx.ExecContext(ctx, statement, tinyintOf(o.Enabled), timeOrNull(o.AdoptedAt, time.Microsecond),
 		timeOrNull(o.ReleasedAt, time.Microsecond), timeOrNull(o.PausedAt, time.Millisecond), o.RuleCreated, o.URLSum[:], document, secrets,
-		o.KeyID, uint8(o.Kind), o.RuleID)
+		o.KeyID, uint8(o.Key.Table), o.Key.ID)
 	return err
 }
 
@@ -250,13 +250,13 @@ func writeOption(ctx context.Context, tx *sql.Tx, o *rule.Option, there bool) er
 func (s *Store) Reseal(ctx context.Context, change func(*rule.Option) error) (n int, err error) {
 	rows, err := s.db.QueryContext(ctx, `SELECT kind, rule_id FROM webhook_dispatcher_rule_option
   WHERE LENGTH(secrets) > 0 ORDER BY kind, rule_id`)
-	lanes, err := collect(rows, err, func(rows *sql.Rows, l *delivery.Lane) error { return rows.Scan(&l.Kind, &l.RuleID) })
+	keys, err := collect(rows, err, func(rows *sql.Rows, k *rule.Key) error { return rows.Scan(&k.Table, &k.ID) })
 	if err != nil {
 		return 0, fmt.Errorf("look for rules with secrets: %w", clean(err))
 	}
-	err = each(lanes, func(lane delivery.Lane) error {
-		what := "seal the secrets of " + named(lane) + " anew"
-		changed, err := s.changeOption(ctx, what, lane, func(_ *sql.Tx, _ rule.Row, o *rule.Option) error {
+	err = each(keys, func(key rule.Key) error {
+		what := "seal the secrets of " + key.String() + " anew"
+		changed, err := s.changeOption(ctx, what, key, func(_ *sql.Tx, _ rule.Row, o *rule.Option) error {
 			if o.Sealed == "" {
 				return nil
 			}

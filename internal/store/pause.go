@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"time"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
@@ -13,8 +14,11 @@ import (
 // paused already or is gone. Of several that pause it at the same time, one is told that it did. Other options of the rule stay as they
 // are; those of an earlier rule with the same id are dropped.
 func (s *Store) PauseRule(ctx context.Context, lane delivery.Lane, reason delivery.Reason) (paused bool, err error) {
-	what := "pause " + named(lane)
-	paused, err = s.changeOption(ctx, what, lane, func(tx *sql.Tx, _ rule.Row, o *rule.Option) error {
+	key, is := rule.KeyOf(lane)
+	if !is {
+		return false, fmt.Errorf("pause: a queue of kind %s has no rule", lane.Kind)
+	}
+	paused, err = s.changeOption(ctx, "pause "+key.String(), key, func(tx *sql.Tx, _ rule.Row, o *rule.Option) error {
 		if !o.PausedAt.IsZero() {
 			return nil
 		}
@@ -31,14 +35,13 @@ func (s *Store) PauseRule(ctx context.Context, lane delivery.Lane, reason delive
 	return paused, err
 }
 
-// ResumeRule ends the pause of the rule of a lane and takes the mark of a failing endpoint away, so that the time until the next pause
+// ResumeRule ends the pause of a rule and takes the mark of a failing endpoint away, so that the time until the next pause
 // begins anew. It tells whether the rule was paused; a rule that is gone is not.
-func (s *Store) ResumeRule(ctx context.Context, lane delivery.Lane) (resumed bool, err error) {
-	what := "resume " + named(lane)
-	resumed, err = s.changeOption(ctx, what, lane, func(tx *sql.Tx, _ rule.Row, o *rule.Option) error {
+func (s *Store) ResumeRule(ctx context.Context, key rule.Key) (resumed bool, err error) {
+	resumed, err = s.changeOption(ctx, "resume "+key.String(), key, func(tx *sql.Tx, _ rule.Row, o *rule.Option) error {
 		o.PausedAt = time.Time{}
 		_, err := tx.ExecContext(ctx, `UPDATE webhook_dispatcher_lane SET failing_since = NULL, pause_reason = ''
-  WHERE kind = ? AND rule_id = ?`, uint8(lane.Kind), lane.RuleID)
+  WHERE kind = ? AND rule_id = ?`, uint8(key.Table), key.ID)
 		return err
 	})
 	if isNoRule(err) {

@@ -108,7 +108,7 @@ func (r EndedRow) where(where string, args []any) (string, []any) {
 // They come in the order in which they ended. Fewer than limit mean that there are no more. f.Until is required, and must not be in the
 // future: a row that ends again while the walk is under way would be met again.
 func (s *Store) EndedPage(
-	ctx context.Context, state delivery.State, f Filter, after EndedRow, limit int,
+	ctx context.Context, state delivery.State, f Selection, after EndedRow, limit int,
 ) (page []Summary, last EndedRow, err error) {
 	if !state.Ended() || f.Until.IsZero() || limit <= 0 {
 		return nil, after, errors.New("walk over ended rows: needs an ended state, an end of the time range and a limit above 0")

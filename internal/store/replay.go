@@ -64,7 +64,7 @@ type Dead struct {
 const maxExamples = 10
 
 // CountDead counts the dead rows that f chooses; f.States is not looked at.
-func (s *Store) CountDead(ctx context.Context, f Filter) (Dead, error) {
+func (s *Store) CountDead(ctx context.Context, f Selection) (Dead, error) {
 	const what = "count dead deliveries"
 	where, args := f.where(delivery.Dead)
 	const from = " FROM webhook_dispatcher_delivery FORCE INDEX (ix_state)"
@@ -93,7 +93,7 @@ func (s *Store) CountDead(ctx context.Context, f Filter) (Dead, error) {
 
 // ReplayDead does what Replay does with all dead rows that f chooses; f.States is not looked at. f.Until is required, and must not be in
 // the future: a row that is sent and dies again while this runs would be met again, and again.
-func (s *Store) ReplayDead(ctx context.Context, f Filter) (replayed int, err error) {
+func (s *Store) ReplayDead(ctx context.Context, f Selection) (replayed int, err error) {
 	if f.Until.IsZero() {
 		return 0, errors.New("replay dead deliveries: needs an end of the time range")
 	}

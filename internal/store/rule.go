@@ -59,55 +59,38 @@ func (w *webhook) row() rule.Row {
 	}
 }
 
-// ruleTable returns the plugin's table that the rule of a lane is a row of. All of them have the columns of a webhook.
-func ruleTable(lane delivery.Lane) (string, error) {
-	switch {
-	case lane.Kind == delivery.KindWebhook:
+// ruleTable returns the plugin's table that a rule is a row of. Both have the columns of a webhook.
+func ruleTable(key rule.Key) (string, error) {
+	switch key.Table {
+	case rule.Webhooks:
 		return webhook{}.TableName(), nil
-	case lane.Kind == delivery.KindEvent && lane.RuleID > 0: // lane 0: events whose filter was not known
+	case rule.Webfilters:
 		return webfilter{}.TableName(), nil
 	}
-	return "", fmt.Errorf("a lane of kind %s has no rule", lane.Kind)
+	return "", fmt.Errorf("there is no table of rules with the number %d", key.Table)
 }
 
-// named returns what people call the rule of a lane.
-func named(lane delivery.Lane) string {
-	kind := lane.Kind.String()
-	if lane.Kind == delivery.KindEvent {
-		kind = "webfilter"
-	}
-	return fmt.Sprintf("%s rule %d", kind, lane.RuleID)
-}
-
-// kindFlag returns what commands need beside the id of a lane's rule.
-func kindFlag(lane delivery.Lane) string {
-	if lane.Kind == delivery.KindEvent {
-		return " --kind webfilter"
-	}
-	return ""
-}
-
-// ruleOf reads the row of a lane's rule. Without a lock clause it locks nothing, and the account need not be one that may write there.
-func ruleOf(ctx context.Context, tx *sql.Tx, lane delivery.Lane, lock string) (rule.Row, error) {
-	table, err := ruleTable(lane)
+// ruleOf reads the row of a rule. Without a lock clause it locks nothing, and the account need not be one that may write there.
+func ruleOf(ctx context.Context, tx *sql.Tx, key rule.Key, lock string) (rule.Row, error) {
+	table, err := ruleTable(key)
 	if err != nil {
 		return rule.Row{}, err
 	}
 	var w webhook
-	err = tx.QueryRowContext(ctx, "SELECT "+strings.Join(webhookColumns[:], ", ")+" FROM "+table+" WHERE id = ?"+lock, lane.RuleID).
+	err = tx.QueryRowContext(ctx, "SELECT "+strings.Join(webhookColumns[:], ", ")+" FROM "+table+" WHERE id = ?"+lock, key.ID).
 		Scan(&w.ID, &w.Created, &w.Modified, &w.Event, &w.URL, &w.Enabled, &w.Form)
 	if errors.Is(err, sql.ErrNoRows) {
-		return rule.Row{}, &NoRuleError{lane}
+		return rule.Row{}, &NoRuleError{key}
 	}
 	return w.row(), err
 }
 
-// NoRuleError says that the plugin's table has no row of a lane's rule.
-type NoRuleError struct{ Lane delivery.Lane }
+// NoRuleError says that the plugin's table has no row of a rule.
+type NoRuleError struct{ Key rule.Key }
 
 // Error implements error.
 func (e *NoRuleError) Error() string {
-	return fmt.Sprintf("there is no %s; see rules list%s", named(e.Lane), kindFlag(e.Lane))
+	return "there is no " + e.Key.String()
 }
 
 func isNoRule(err error) bool {
@@ -121,11 +104,11 @@ type own struct{ error }
 // Unwrap returns what is marked.
 func (e own) Unwrap() error { return e.error }
 
-// each calls do for each lane and joins the errors. It goes on after those that concern one rule alone.
-func each(lanes []delivery.Lane, do func(delivery.Lane) error) error {
+// each calls do for each rule and joins the errors. It goes on after those that concern one rule alone.
+func each(keys []rule.Key, do func(rule.Key) error) error {
 	var errs []error
-	for _, lane := range lanes {
-		err := do(lane)
+	for _, key := range keys {
+		err := do(key)
 		if err == nil {
 			continue
 		}
@@ -140,14 +123,18 @@ func each(lanes []delivery.Lane, do func(delivery.Lane) error) error {
 // RuleExists looks in the database whether the rule of a lane is there, enabled or not. Lanes that belong to no rule of
 // the plugin always are.
 func (s *Store) RuleExists(ctx context.Context, lane delivery.Lane) (bool, error) {
-	table, err := ruleTable(lane)
-	if err != nil {
-		return true, nil //nolint:nilerr // there is no row that could be missing
+	key, is := rule.KeyOf(lane)
+	if !is {
+		return true, nil
 	}
-	rows, err := s.db.QueryContext(ctx, "SELECT id FROM "+table+" WHERE id = ?", lane.RuleID)
+	table, err := ruleTable(key)
+	if err != nil {
+		return false, err
+	}
+	rows, err := s.db.QueryContext(ctx, "SELECT id FROM "+table+" WHERE id = ?", key.ID)
 	found, err := collect(rows, err, scanID)
 	if err != nil {
-		return false, fmt.Errorf("look up %s: %w", named(lane), clean(err))
+		return false, fmt.Errorf("look up %s: %w", key, clean(err))
 	}
 	return len(found) > 0, nil
 }

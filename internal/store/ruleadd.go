@@ -12,12 +12,6 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
-// Lengths of the plugin's columns, in characters.
-const (
-	maxEvent = 50
-	maxURL   = 255
-)
-
 // cell is a column with the value for it.
 type cell struct {
 	column string
@@ -27,48 +21,48 @@ type cell struct {
 // AddWebhook makes a row of the plugin's webhook table and returns its id. The row's ID, Created and Modified are not looked at: both
 // times are the database's, in UTC. option, where it is not nil, makes the rule's option, or returns nil for none; row and option are
 // written in one transaction. It may be called again with another id, when what others do at the same moment undid the first; its error
-// ends it, nothing written, and is in the error returned. The option's Kind, RuleID, RuleCreated, URLSum and Version are the store's to
+// ends it, nothing written, and is in the error returned. The option's Key, RuleCreated, URLSum and Version are the store's to
 // set. It needs an account that may INSERT into the plugin's table.
 func (s *Store) AddWebhook(
 	ctx context.Context, row rule.Row, option func(id int32, created time.Time) (*rule.Option, error),
 ) (id int32, err error) {
-	return s.addRule(ctx, "add webhook rule", delivery.KindWebhook, row, nil, option)
+	return s.addRule(ctx, "add webhook rule", rule.Webhooks, row, nil, option)
 }
 
 // AddWebfilter does with the plugin's webfilter table what AddWebhook does with that of webhooks.
 func (s *Store) AddWebfilter(
-	ctx context.Context, row rule.FilterRow, option func(id int32, created time.Time) (*rule.Option, error),
+	ctx context.Context, row rule.WebfilterRow, option func(id int32, created time.Time) (*rule.Option, error),
 ) (id int32, err error) {
 	const what = "add webfilter rule"
 	if err := fitsFilter(&row); err != nil {
 		return 0, fmt.Errorf("%s: %w", what, err)
 	}
-	return s.addRule(ctx, what, delivery.KindEvent, row.Row, filterCells(&row), option)
+	return s.addRule(ctx, what, rule.Webfilters, row.Row, filterCells(&row), option)
 }
 
-// addRule makes a row of the plugin's table of a kind, with what this table has beside the columns of a webhook.
+// addRule makes a row of one of the plugin's tables, with what this table has beside the columns of a webhook.
 func (s *Store) addRule(
-	ctx context.Context, what string, kind delivery.Kind, row rule.Row, more []cell,
+	ctx context.Context, what string, table rule.Table, row rule.Row, more []cell,
 	option func(id int32, created time.Time) (*rule.Option, error),
 ) (id int32, err error) {
-	if n := utf8.RuneCountInString(row.Event); n > maxEvent || !utf8.ValidString(row.Event) {
-		return 0, fmt.Errorf("%s: the event %q has %d characters, the column takes %d", what, valid(shorten(row.Event, 60)), n, maxEvent)
+	if n := utf8.RuneCountInString(row.Event); n > rule.MaxEvent || !utf8.ValidString(row.Event) {
+		return 0, fmt.Errorf("%s: the event %q has %d characters, the column takes %d", what, valid(delivery.Cut(row.Event, 60)), n, rule.MaxEvent)
 	}
 	if err := fitsURL("URL", row.URL); err != nil {
 		return 0, fmt.Errorf("%s: %w", what, err)
 	}
 	err = s.transaction(ctx, what, func(tx *sql.Tx) error {
-		if err := insertRule(ctx, tx, kind, &row, more); err != nil || option == nil {
+		if err := insertRule(ctx, tx, table, &row, more); err != nil || option == nil {
 			return err
 		}
 		made, err := option(row.ID, row.Created)
 		if err != nil || made == nil {
 			return err
 		}
-		lane := delivery.Lane{Kind: kind, RuleID: row.ID}
-		o, identity := *made, newOption(lane, &row)
-		o.Kind, o.RuleID, o.RuleCreated, o.URLSum = identity.Kind, identity.RuleID, identity.RuleCreated, identity.URLSum
-		stored, err := lockOption(ctx, tx, lane) // of an earlier rule
+		key := rule.Key{Table: table, ID: row.ID}
+		o, identity := *made, newOption(key, &row)
+		o.Key, o.RuleCreated, o.URLSum = identity.Key, identity.RuleCreated, identity.URLSum
+		stored, err := lockOption(ctx, tx, key) // of an earlier rule
 		if err != nil {
 			return err
 		}
@@ -82,15 +76,15 @@ func (s *Store) addRule(
 }
 
 func fitsURL(name, url string) error {
-	if n := utf8.RuneCountInString(url); n > maxURL || !utf8.ValidString(url) {
-		return fmt.Errorf("the %s has %d characters, the column takes %d of valid UTF-8", name, n, maxURL)
+	if n := utf8.RuneCountInString(url); n > rule.MaxURL || !utf8.ValidString(url) {
+		return fmt.Errorf("the %s has %d characters, the column takes %d of valid UTF-8", name, n, rule.MaxURL)
 	}
 	return nil
 }
 
 // insertRule inserts a row and sets its ID and Created.
-func insertRule(ctx context.Context, tx *sql.Tx, kind delivery.Kind, row *rule.Row, more []cell) error {
-	table, err := ruleTable(delivery.Lane{Kind: kind, RuleID: 1})
+func insertRule(ctx context.Context, tx *sql.Tx, table rule.Table, row *rule.Row, more []cell) error {
+	name, err := ruleTable(rule.Key{Table: table})
 	if err != nil {
 		return err
 	}
@@ -107,7 +101,7 @@ func insertRule(ctx context.Context, tx *sql.Tx, kind delivery.Kind, row *rule.R
 		{"use_www_form_encoding", tinyintOf(row.Form)},
 	}, more...)
 	assignments, args := assign(cells)
-	result, err := tx.ExecContext(ctx, "INSERT INTO "+table+" SET "+assignments, args...)
+	result, err := tx.ExecContext(ctx, "INSERT INTO "+name+" SET "+assignments, args...)
 	if err != nil {
 		return err
 	}

@@ -40,13 +40,13 @@ var webfilterColumns = [...]string{
 	"use_www_form_encoding",
 }
 
-func (w *webfilter) row() rule.FilterRow {
-	return rule.FilterRow{
+func (w *webfilter) row() rule.WebfilterRow {
+	return rule.WebfilterRow{
 		Row: rule.Row{
 			ID: w.ID, Created: w.Created, Modified: w.Modified, Event: w.Event, URL: w.URL, Enabled: w.Enabled != 0, Form: w.Form != 0,
 		},
 		Description: w.Description,
-		FilterFlags: rule.FilterFlags{
+		WebfilterFlags: rule.WebfilterFlags{
 			DisableFiltering: w.DisableFiltering != 0, DisableHalt: w.DisableHalt != 0,
 			HaltOn4xx: w.HaltOn4xx != 0, RedirectOn4xx: w.RedirectOn4xx, HaltOn5xx: w.HaltOn5xx != 0, RedirectOn5xx: w.RedirectOn5xx,
 			HaltOnRequestException: w.HaltOnRequestException != 0, RedirectOnRequestException: w.RedirectOnRequestException,
@@ -56,29 +56,29 @@ func (w *webfilter) row() rule.FilterRow {
 
 // Rules returns the rows of the plugin's tables and their options, as they were at one moment: in a transaction that reads a snapshot, so
 // that a rule which is made or adopted meanwhile is there with its options or not at all.
-func (s *Store) Rules(ctx context.Context) (table rule.Table, err error) {
+func (s *Store) Rules(ctx context.Context) (tables rule.Tables, err error) {
 	begun := false
 	err = s.gorm.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
 		begun = true
-		if table.Webhooks, err = readWebhooks(tx); err != nil {
+		if tables.Webhooks, err = readWebhooks(tx); err != nil {
 			return err
 		}
 		var filters []webfilter
 		if err := tx.Select(webfilterColumns[:]).Order("id").Find(&filters).Error; err != nil {
 			return fmt.Errorf("read webfilter rules: %w", clean(err))
 		}
-		table.Webfilters = make([]rule.FilterRow, len(filters))
+		tables.Webfilters = make([]rule.WebfilterRow, len(filters))
 		for i := range filters {
-			table.Webfilters[i] = filters[i].row()
+			tables.Webfilters[i] = filters[i].row()
 		}
-		table.Options, err = readOptions(tx)
+		tables.Options, err = readOptions(tx)
 		return err
 	}, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
 	switch {
 	case err != nil && !begun:
-		return rule.Table{}, fmt.Errorf("read rules from database %s: %w", s.target, clean(err))
+		return rule.Tables{}, fmt.Errorf("read rules from database %s: %w", s.target, clean(err))
 	case err != nil:
-		return rule.Table{}, clean(err)
+		return rule.Tables{}, clean(err)
 	}
-	return table, nil
+	return tables, nil
 }

@@ -11,21 +11,6 @@ import (
 // identity of a delivery is its ID, made of the original bytes.
 func valid(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
-// shorten cuts s to at most n characters.
-func shorten(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	count := 0
-	for i := range s {
-		if count == n {
-			return s[:i]
-		}
-		count++
-	}
-	return s
-}
-
 func isASCII(s string) bool {
 	for i := range len(s) {
 		if s[i] >= utf8.RuneSelf {

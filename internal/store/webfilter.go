@@ -7,12 +7,11 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
 // filterCells are the columns that webfilter rows have beside those of webhooks.
-func filterCells(row *rule.FilterRow) []cell {
+func filterCells(row *rule.WebfilterRow) []cell {
 	return []cell{
 		{"description", row.Description},
 		{"disable_filtering", tinyintOf(row.DisableFiltering)},
@@ -27,7 +26,7 @@ func filterCells(row *rule.FilterRow) []cell {
 }
 
 // fitsFilter says what of the values of filterCells the table cannot hold.
-func fitsFilter(row *rule.FilterRow) error {
+func fitsFilter(row *rule.WebfilterRow) error {
 	if !utf8.ValidString(row.Description) {
 		return errors.New("the description is not UTF-8")
 	}
@@ -41,10 +40,10 @@ func fitsFilter(row *rule.FilterRow) error {
 // they are written, and the row's modified moves on as Django does it. The other columns are not change's to set. An error of change ends
 // it, nothing written, and is in the error returned; change may be called again, when what others do at the same moment undid the first
 // time. A row that is not there makes a *NoRuleError. It needs an account that may UPDATE the plugin's table.
-func (s *Store) ChangeWebfilter(ctx context.Context, id int32, change func(*rule.FilterRow) error) (changed bool, err error) {
-	lane := delivery.Lane{Kind: delivery.KindEvent, RuleID: id}
-	err = s.transaction(ctx, "change "+named(lane), func(tx *sql.Tx) error {
-		before, err := webfilterOf(ctx, tx, lane)
+func (s *Store) ChangeWebfilter(ctx context.Context, id int32, change func(*rule.WebfilterRow) error) (changed bool, err error) {
+	key := rule.Key{Table: rule.Webfilters, ID: id}
+	err = s.transaction(ctx, "change "+key.String(), func(tx *sql.Tx) error {
+		before, err := webfilterOf(ctx, tx, key)
 		if err != nil {
 			return err
 		}
@@ -68,13 +67,13 @@ func (s *Store) ChangeWebfilter(ctx context.Context, id int32, change func(*rule
 }
 
 // webfilterOf reads a webfilter row and locks it.
-func webfilterOf(ctx context.Context, tx *sql.Tx, lane delivery.Lane) (rule.FilterRow, error) {
+func webfilterOf(ctx context.Context, tx *sql.Tx, key rule.Key) (rule.WebfilterRow, error) {
 	var w webfilter
 	err := tx.QueryRowContext(ctx, "SELECT "+strings.Join(webfilterColumns[:], ", ")+" FROM "+w.TableName()+" WHERE id = ? FOR UPDATE",
-		lane.RuleID).Scan(&w.ID, &w.Created, &w.Modified, &w.Description, &w.Event, &w.URL, &w.Enabled, &w.DisableFiltering, &w.DisableHalt,
+		key.ID).Scan(&w.ID, &w.Created, &w.Modified, &w.Description, &w.Event, &w.URL, &w.Enabled, &w.DisableFiltering, &w.DisableHalt,
 		&w.HaltOn4xx, &w.RedirectOn4xx, &w.HaltOn5xx, &w.RedirectOn5xx, &w.HaltOnRequestException, &w.RedirectOnRequestException, &w.Form)
 	if errors.Is(err, sql.ErrNoRows) {
-		return rule.FilterRow{}, &NoRuleError{lane}
+		return rule.WebfilterRow{}, &NoRuleError{key}
 	}
 	return w.row(), err
 }

@@ -17,7 +17,7 @@ import (
 type merged struct{ data, exceptions payload.Entries }
 
 // add takes over what a row answered, as its flags say. What is no JSON object says nothing.
-func (m *merged) add(f *rule.Filter, answer *sender.Answer) {
+func (m *merged) add(f *rule.Webfilter, answer *sender.Answer) {
 	text := decode(answer.Body, answer.ContentType)
 	if strings.HasPrefix(text, byteOrderMark) { // which ParseJSON takes
 		return

@@ -60,7 +60,7 @@ func TestAnswersAsPythonReadsThem(t *testing.T) {
 
 func data(contentType, body string) string {
 	var m merged
-	m.add(&rule.Filter{}, &sender.Answer{Status: 200, ContentType: contentType, Body: []byte(body)})
+	m.add(&rule.Webfilter{}, &sender.Answer{Status: 200, ContentType: contentType, Body: []byte(body)})
 	return string(payload.AppendJSON(nil, m.data.Object()))
 }
 

@@ -24,9 +24,9 @@ const maxAnswer = 1 << 20
 
 // Rules are the rows as they are now.
 type Rules interface {
-	// Filters returns the rows of a filter that are to be called, in id order, those that are held among them. The slice must not be
+	// Webfilters returns the rows of a filter that are to be called, in id order, those that are held among them. The slice must not be
 	// changed afterwards. The name is one of rule.FilterName, or an event's type.
-	Filters(name string) []*rule.Filter
+	Webfilters(name string) []*rule.Webfilter
 }
 
 // Caller makes one request. An error is a *sender.CallError.
@@ -96,11 +96,11 @@ type Halt struct {
 func (e *Engine) Run(ctx context.Context, q *Request) (*Outcome, error) {
 	none := payload.ObjectValue(nil, nil)
 	out := &Outcome{Data: none, Exceptions: none}
-	filters := e.options.Rules.Filters(q.Filter)
+	filters := e.options.Rules.Webfilters(q.Filter)
 	if len(filters) == 0 {
 		return out, nil
 	}
-	if q.MayWait && slices.ContainsFunc(filters, func(f *rule.Filter) bool { return f.Waits }) {
+	if q.MayWait && slices.ContainsFunc(filters, func(f *rule.Webfilter) bool { return f.Waits }) {
 		out.Wait = true
 		return out, nil
 	}
@@ -127,7 +127,7 @@ func (e *Engine) Run(ctx context.Context, q *Request) (*Outcome, error) {
 }
 
 // call calls a row and returns its answer, or nil and why there is none. chain ends with the deadline.
-func (e *Engine) call(chain context.Context, f *rule.Filter, body []byte) (*sender.Answer, outcome) {
+func (e *Engine) call(chain context.Context, f *rule.Webfilter, body []byte) (*sender.Answer, outcome) {
 	var leave func(delivery.Signal)
 	var refused outcome
 	switch {
@@ -170,7 +170,7 @@ func (e *Engine) call(chain context.Context, f *rule.Filter, body []byte) (*send
 
 // halt says how a row stops the chain, nil where it does not. The message of a status is the plugin's, with the URL of the row in it. Where
 // there is no answer, the plugin's is Python's own text, and this one ours.
-func halt(f *rule.Filter, q *Request, answer *sender.Answer, result outcome) *Halt {
+func halt(f *rule.Webfilter, q *Request, answer *sender.Answer, result outcome) *Halt {
 	switch {
 	case !q.Halting:
 		return nil

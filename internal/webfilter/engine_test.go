@@ -21,8 +21,8 @@ import (
 const enrollment = "CourseEnrollmentStarted"
 
 // row is a row with a URL of this path.
-func row(path string, flags rule.FilterFlags) rule.FilterRow {
-	r := rule.FilterRow{FilterFlags: flags}
+func row(path string, flags rule.WebfilterFlags) rule.WebfilterRow {
+	r := rule.WebfilterRow{WebfilterFlags: flags}
 	r.URL = "https://rows.test" + path
 	return r
 }
@@ -60,20 +60,20 @@ func TestRequestExceptions(t *testing.T) {
 		})
 		for _, c := range []struct {
 			filter string
-			flags  rule.FilterFlags
+			flags  rule.WebfilterFlags
 			want   string
 		}{
-			{enrollment, rule.FilterFlags{HaltOn4xx: true, HaltOn5xx: true, RedirectOnRequestException: "/r"}, `{"data": {"mode": "verified"}}`},
-			{"IDVPageURLRequested", rule.FilterFlags{HaltOnRequestException: true}, `{"data": {"mode": "verified"}}`},
-			{"Unheard.Of", rule.FilterFlags{HaltOnRequestException: true}, `{"data": {"mode": "verified"}}`},
+			{enrollment, rule.WebfilterFlags{HaltOn4xx: true, HaltOn5xx: true, RedirectOnRequestException: "/r"}, `{"data": {"mode": "verified"}}`},
+			{"IDVPageURLRequested", rule.WebfilterFlags{HaltOnRequestException: true}, `{"data": {"mode": "verified"}}`},
+			{"Unheard.Of", rule.WebfilterFlags{HaltOnRequestException: true}, `{"data": {"mode": "verified"}}`},
 			{
 				enrollment,
-				rule.FilterFlags{HaltOnRequestException: true, RedirectOnRequestException: "/r", DisableHalt: true},
+				rule.WebfilterFlags{HaltOnRequestException: true, RedirectOnRequestException: "/r", DisableHalt: true},
 				`{"exception": {"PreventEnrollment": {"message": "Request of webfilter 1 after webhook event CourseEnrollmentStarted failed: ` +
 					failures[class] + `", "redirect_to": "/r"}}}`,
 			},
 		} {
-			e := newEngine(t, Options{Rules: compiled(t, c.filter, row("/1", c.flags), row("/2", rule.FilterFlags{})), Caller: caller})
+			e := newEngine(t, Options{Rules: compiled(t, c.filter, row("/1", c.flags), row("/2", rule.WebfilterFlags{})), Caller: caller})
 			out, err := e.Run(t.Context(), request(t, c.filter))
 			if err != nil {
 				t.Fatal(err)
@@ -93,7 +93,7 @@ func TestCauseOfAStatus(t *testing.T) {
 	t.Parallel()
 	for status, want := range map[int]string{403: "webfilter 1 answered 403 (halt_on_4xx)", 502: "webfilter 1 answered 502 (halt_on_5xx)"} {
 		e := newEngine(t, Options{
-			Rules: compiled(t, enrollment, row("/secret", rule.FilterFlags{HaltOn4xx: true, HaltOn5xx: true})),
+			Rules: compiled(t, enrollment, row("/secret", rule.WebfilterFlags{HaltOn4xx: true, HaltOn5xx: true})),
 			Caller: called(func(context.Context, *rule.Rule, delivery.Format, []byte) (sender.Answer, error) {
 				return said(status, `{}`), nil
 			}),
@@ -110,7 +110,7 @@ func TestCauseOfAStatus(t *testing.T) {
 func TestRowsThatWaitForTheirSecrets(t *testing.T) {
 	t.Parallel()
 	calls := 0
-	rows := compiled(t, enrollment, row("/1", rule.FilterFlags{}), row("/2", rule.FilterFlags{HaltOnRequestException: true}))
+	rows := compiled(t, enrollment, row("/1", rule.WebfilterFlags{}), row("/2", rule.WebfilterFlags{HaltOnRequestException: true}))
 	rows[1].Hold, rows[1].Waits = "its secrets cannot be opened", true
 	e := newEngine(t, Options{Rules: rows, Caller: called(
 		func(context.Context, *rule.Rule, delivery.Format, []byte) (sender.Answer, error) {
@@ -138,67 +138,67 @@ func TestMergingAndHalting(t *testing.T) {
 		one = `{"data": {"a": 1, "b": {"x": 1}}, "exception": {"P": "1", "Q": 1}}`
 		two = `{"exception": {"Q": 2, "R": {}}, "data": {"b": {"y": 2}, "c": 3}}`
 	)
-	plain := rule.FilterFlags{}
+	plain := rule.WebfilterFlags{}
 	for _, c := range []struct {
 		name    string
-		flags   []rule.FilterFlags
+		flags   []rule.WebfilterFlags
 		answers []sender.Answer
 		want    string
 	}{
 		{"no rows", nil, nil, `{}`},
 		{
 			"keys stand where they first stood",
-			[]rule.FilterFlags{plain, plain},
+			[]rule.WebfilterFlags{plain, plain},
 			[]sender.Answer{said(200, one), said(200, two)},
 			`{"data": {"a": 1, "b": {"y": 2}, "c": 3}, "exception": {"P": "1", "Q": 2, "R": {}}}`,
 		},
 		{
 			"data disabled",
-			[]rule.FilterFlags{plain, {DisableFiltering: true}},
+			[]rule.WebfilterFlags{plain, {DisableFiltering: true}},
 			[]sender.Answer{said(200, one), said(200, two)},
 			`{"data": {"a": 1, "b": {"x": 1}}, "exception": {"P": "1", "Q": 2, "R": {}}}`,
 		},
 		{
 			"exceptions disabled",
-			[]rule.FilterFlags{{DisableHalt: true}, plain},
+			[]rule.WebfilterFlags{{DisableHalt: true}, plain},
 			[]sender.Answer{said(200, one), said(200, two)},
 			`{"data": {"a": 1, "b": {"y": 2}, "c": 3}, "exception": {"Q": 2, "R": {}}}`,
 		},
 		{
 			"a halt leaves nothing of the rows before",
-			[]rule.FilterFlags{plain, {HaltOn4xx: true}},
+			[]rule.WebfilterFlags{plain, {HaltOn4xx: true}},
 			[]sender.Answer{said(200, one), said(404, two)},
 			`{"exception": {"PreventEnrollment": {"message": "Request to https://rows.test/2 after webhook event CourseEnrollmentStarted ` +
 				`returned status code 404 (Not Found)", "redirect_to": "", "status_code": 404}}}`,
 		},
 		{
 			"the last of 4xx",
-			[]rule.FilterFlags{{HaltOn4xx: true}},
+			[]rule.WebfilterFlags{{HaltOn4xx: true}},
 			[]sender.Answer{said(499, one)},
 			`{"exception": {"PreventEnrollment": {"message": "Request to https://rows.test/1 after webhook event CourseEnrollmentStarted ` +
 				`returned status code 499 ()", "redirect_to": "", "status_code": 499}}}`,
 		},
 		{
 			"the last of 5xx",
-			[]rule.FilterFlags{{HaltOn5xx: true, RedirectOn5xx: "/5", RedirectOn4xx: "/4"}},
+			[]rule.WebfilterFlags{{HaltOn5xx: true, RedirectOn5xx: "/5", RedirectOn4xx: "/4"}},
 			[]sender.Answer{said(599, one)},
 			`{"exception": {"PreventEnrollment": {"message": "Request to https://rows.test/1 after webhook event CourseEnrollmentStarted ` +
 				`returned status code 599 ()", "redirect_to": "/5", "status_code": 599}}}`,
 		},
-		{"4xx is not 5xx", []rule.FilterFlags{{HaltOn5xx: true}}, []sender.Answer{said(499, one)}, one},
-		{"5xx is not 4xx", []rule.FilterFlags{{HaltOn4xx: true}}, []sender.Answer{said(500, one)}, one},
-		{"3xx is no halt", []rule.FilterFlags{{HaltOn4xx: true, HaltOn5xx: true}}, []sender.Answer{said(302, one)}, one},
-		{"600 is no halt", []rule.FilterFlags{{HaltOn4xx: true, HaltOn5xx: true}}, []sender.Answer{said(600, one)}, one},
-		{"parts of the wrong kind", []rule.FilterFlags{plain}, []sender.Answer{said(200, `{"data": [1], "exception": "no"}`)}, `{}`},
+		{"4xx is not 5xx", []rule.WebfilterFlags{{HaltOn5xx: true}}, []sender.Answer{said(499, one)}, one},
+		{"5xx is not 4xx", []rule.WebfilterFlags{{HaltOn4xx: true}}, []sender.Answer{said(500, one)}, one},
+		{"3xx is no halt", []rule.WebfilterFlags{{HaltOn4xx: true, HaltOn5xx: true}}, []sender.Answer{said(302, one)}, one},
+		{"600 is no halt", []rule.WebfilterFlags{{HaltOn4xx: true, HaltOn5xx: true}}, []sender.Answer{said(600, one)}, one},
+		{"parts of the wrong kind", []rule.WebfilterFlags{plain}, []sender.Answer{said(200, `{"data": [1], "exception": "no"}`)}, `{}`},
 		{
 			"one part of the wrong kind",
-			[]rule.FilterFlags{plain},
+			[]rule.WebfilterFlags{plain},
 			[]sender.Answer{said(200, `{"data": null, "exception": {"P": 1}}`)},
 			`{"exception": {"P": 1}}`,
 		},
 		{
 			"what Python's JSON knows",
-			[]rule.FilterFlags{plain},
+			[]rule.WebfilterFlags{plain},
 			[]sender.Answer{
 				said(200, `{"data": {"n": NaN, "i": -Infinity, "b": 123456789012345678901234567890, "f": 1.0, "f": 1e400, "e": "\u00e9"}}`),
 			},
@@ -207,7 +207,7 @@ func TestMergingAndHalting(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			var rows []rule.FilterRow
+			var rows []rule.WebfilterRow
 			for i, flags := range c.flags {
 				rows = append(rows, row(fmt.Sprintf("/%d", i+1), flags))
 			}
@@ -234,7 +234,7 @@ func TestDeadlineOfTheChain(t *testing.T) {
 		registry := prometheus.NewRegistry()
 		e := newEngine(t, Options{
 			Caller: takes(1500*time.Millisecond, said(200, `{"data": {"mode": "verified"}}`)), Registerer: registry,
-			Rules: compiled(t, enrollment, row("/1", rule.FilterFlags{}), row("/2", rule.FilterFlags{}), row("/3", rule.FilterFlags{})),
+			Rules: compiled(t, enrollment, row("/1", rule.WebfilterFlags{}), row("/2", rule.WebfilterFlags{}), row("/3", rule.WebfilterFlags{})),
 		})
 		began := time.Now()
 		out, err := e.Run(t.Context(), request(t, enrollment))
@@ -252,7 +252,7 @@ func TestDeadlineOfTheChain(t *testing.T) {
 
 		e = newEngine(t, Options{
 			Caller: takes(time.Hour, sender.Answer{}), Deadline: time.Second,
-			Rules: compiled(t, enrollment, row("/1", rule.FilterFlags{}), row("/2", rule.FilterFlags{HaltOnRequestException: true})),
+			Rules: compiled(t, enrollment, row("/1", rule.WebfilterFlags{}), row("/2", rule.WebfilterFlags{HaltOnRequestException: true})),
 		})
 		began = time.Now()
 		out, err = e.Run(t.Context(), request(t, enrollment))
@@ -272,7 +272,7 @@ func TestCallerGoesAway(t *testing.T) {
 		calls := 0
 		hang := takes(time.Hour, sender.Answer{})
 		e := newEngine(t, Options{
-			Rules: compiled(t, enrollment, row("/1", rule.FilterFlags{HaltOnRequestException: true}), row("/2", rule.FilterFlags{})),
+			Rules: compiled(t, enrollment, row("/1", rule.WebfilterFlags{HaltOnRequestException: true}), row("/2", rule.WebfilterFlags{})),
 			Caller: called(func(ctx context.Context, r *rule.Rule, f delivery.Format, b []byte) (sender.Answer, error) {
 				calls++
 				return hang(ctx, r, f, b)
@@ -290,7 +290,7 @@ func TestCallerGoesAway(t *testing.T) {
 
 func TestHeldRowsCountAsFailed(t *testing.T) {
 	t.Parallel()
-	broken := rule.FilterRow{FilterFlags: rule.FilterFlags{HaltOnRequestException: true, RedirectOnRequestException: "/r"}}
+	broken := rule.WebfilterRow{WebfilterFlags: rule.WebfilterFlags{HaltOnRequestException: true, RedirectOnRequestException: "/r"}}
 	broken.URL = "nowhere"
 	e := newEngine(t, Options{Rules: compiled(t, enrollment, broken), Caller: called(
 		func(context.Context, *rule.Rule, delivery.Format, []byte) (sender.Answer, error) {

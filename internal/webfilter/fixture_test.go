@@ -24,12 +24,12 @@ var update = flag.Bool("update", false, "write the golden files anew")
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // rules are rows of one filter.
-type rules []*rule.Filter
+type rules []*rule.Webfilter
 
-func (r rules) Filters(string) []*rule.Filter { return r }
+func (r rules) Webfilters(string) []*rule.Webfilter { return r }
 
 // compiled makes filters of rows, with ids from 1 on.
-func compiled(t testing.TB, filter string, rows ...rule.FilterRow) rules {
+func compiled(t testing.TB, filter string, rows ...rule.WebfilterRow) rules {
 	t.Helper()
 	catalogue, err := schema.LoadCatalogue()
 	if err != nil {
@@ -39,7 +39,7 @@ func compiled(t testing.TB, filter string, rows ...rule.FilterRow) rules {
 	var all rules
 	for i, row := range rows {
 		row.ID, row.Event = int32(i+1), filter
-		f, _, err := c.CompileFilter(row, nil)
+		f, _, err := c.CompileWebfilter(row, rule.Document{}, rule.Secrets{})
 		if err != nil {
 			t.Fatal(err)
 		}

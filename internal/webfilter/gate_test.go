@@ -22,7 +22,7 @@ func TestBreaker(t *testing.T) {
 		calls := 0
 		var err error
 		e := newEngine(t, Options{
-			Rules: compiled(t, enrollment, row("/1", rule.FilterFlags{HaltOnRequestException: true})),
+			Rules: compiled(t, enrollment, row("/1", rule.WebfilterFlags{HaltOnRequestException: true})),
 			Caller: called(func(context.Context, *rule.Rule, delivery.Format, []byte) (sender.Answer, error) {
 				calls++
 				return said(503, `{}`), err
@@ -103,7 +103,7 @@ func TestBreakerBlamesTheSlowRow(t *testing.T) {
 		slow := takes(1500*time.Millisecond, said(200, `{}`))
 		calls := map[int32]int{}
 		e := newEngine(t, Options{
-			Rules: compiled(t, enrollment, row("/1", rule.FilterFlags{}), row("/2", rule.FilterFlags{})),
+			Rules: compiled(t, enrollment, row("/1", rule.WebfilterFlags{}), row("/2", rule.WebfilterFlags{})),
 			Caller: called(func(ctx context.Context, r *rule.Rule, f delivery.Format, b []byte) (sender.Answer, error) {
 				calls[r.ID]++
 				return slow(ctx, r, f, b)
@@ -133,7 +133,7 @@ func TestCallsOfOneRowAreLimited(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		e := newEngine(t, Options{
-			Rules: compiled(t, enrollment, row("/1", rule.FilterFlags{HaltOnRequestException: true})), Caller: takes(time.Second, said(200, `{}`)),
+			Rules: compiled(t, enrollment, row("/1", rule.WebfilterFlags{HaltOnRequestException: true})), Caller: takes(time.Second, said(200, `{}`)),
 		})
 		var wg sync.WaitGroup
 		for range MaxCalls {

@@ -1,61 +1,36 @@
 package webfilter
 
 import (
-	"maps"
 	"slices"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
-// haltClass is the exception that the plugin raises when a row of a filter halts, with the arguments that its constructor takes beside the
-// message: the plugin itself drops the others, but not when it raises what an answer names. The zero haltClass is none: such a filter
-// cannot halt.
-type haltClass struct {
-	name     string
-	redirect bool // redirect_to
-	status   bool // status_code
-}
-
-// haltClasses has the plugin 22's filters.
-var haltClasses = map[string]haltClass{
-	"StudentLoginRequested":                  {"PreventLogin", true, false},
-	"StudentRegistrationRequested":           {"PreventRegistration", true, true},
-	"AccountSettingsRenderStarted":           {"RedirectToPage", true, false},
-	"CourseEnrollmentStarted":                {"PreventEnrollment", true, true},
-	"CourseUnenrollmentStarted":              {"PreventUnenrollment", true, true},
-	"CertificateCreationRequested":           {"PreventCertificateCreation", true, true},
-	"CertificateRenderStarted":               {"RedirectToPage", true, false},
-	"CohortChangeRequested":                  {"PreventCohortChange", true, true},
-	"CohortAssignmentRequested":              {"PreventCohortAssignment", true, true},
-	"CourseAboutRenderStarted":               {"RedirectToPage", true, false},
-	"DashboardRenderStarted":                 {"RedirectToPage", true, false},
-	"VerticalBlockChildRenderStarted":        {"PreventChildBlockRender", true, true},
-	"CourseEnrollmentQuerysetRequested":      {"PreventEnrollmentQuerysetRequest", true, true},
-	"RenderXBlockStarted":                    {"PreventXBlockBlockRender", true, true},
-	"VerticalBlockRenderCompleted":           {"PreventVerticalBlockRender", true, true},
-	"CourseHomeUrlCreationStarted":           {},
-	"CourseEnrollmentAPIRenderStarted":       {},
-	"CourseRunAPIRenderStarted":              {},
-	"InstructorDashboardRenderStarted":       {"RenderInvalidDashboard", false, false},
-	"ORASubmissionViewRenderStarted":         {"RenderInvalidTemplate", false, false},
-	"IDVPageURLRequested":                    {},
-	"CourseAboutPageURLRequested":            {},
-	"ScheduleQuerySetRequested":              {},
-	"LMSPageURLRequested":                    {},
-	"InstructorDashboardTabsRequested":       {"PreventTabsGeneration", false, false},
-	"AccountSettingsReadOnlyFieldsRequested": {},
-	"GradeEventContextRequested":             {},
-}
-
 // Names returns the names of the plugin's filters, sorted.
-func Names() []string { return slices.Sorted(maps.Keys(haltClasses)) }
+func Names() []string {
+	var names []string
+	for _, f := range rule.PluginFilters() {
+		names = append(names, f.Name)
+	}
+	slices.Sort(names)
+	return names
+}
 
-// Halts tells whether a row of the plugin's filter of this name can halt.
-func Halts(filter string) bool { return haltClasses[filter].name != "" }
+// named returns the plugin's filter of exactly this name; one that the plugin does not know has no name and cannot halt.
+func named(name string) rule.PluginFilter {
+	if f := rule.FindFilter(name); f != nil && f.Name == name {
+		return *f
+	}
+	return rule.PluginFilter{}
+}
+
+// Halts reports whether a row of the plugin's filter of this name can halt.
+func Halts(filter string) bool { return named(filter).Exception != "" }
 
 // Label returns the name of a filter as the label of a metric: a name that the plugin does not know is "other".
 func Label(filter string) string {
-	if _, known := haltClasses[filter]; known {
+	if named(filter).Name != "" {
 		return filter
 	}
 	return "other"
@@ -67,7 +42,7 @@ func (o *Outcome) Answer(filter string) payload.Value {
 	var answer payload.Entries
 	switch {
 	case o.Halt != nil:
-		answer.Set("exception", o.Halt.exception(haltClasses[filter]))
+		answer.Set("exception", o.Halt.exception(named(filter)))
 	default:
 		if o.Data.Len() > 0 {
 			answer.Set("data", o.Data)
@@ -79,14 +54,14 @@ func (o *Outcome) Answer(filter string) payload.Value {
 	return answer.Object()
 }
 
-func (h *Halt) exception(class haltClass) payload.Value {
+func (h *Halt) exception(of rule.PluginFilter) payload.Value {
 	var settings payload.Entries
 	settings.Set("message", payload.StringValue(h.Message))
-	if class.redirect {
+	if of.RedirectTo {
 		settings.Set("redirect_to", payload.StringValue(h.RedirectTo))
 	}
-	if class.status && h.Status != 0 {
+	if of.StatusCode && h.Status != 0 {
 		settings.Set("status_code", payload.IntValue(int64(h.Status)))
 	}
-	return payload.ObjectValue([]string{class.name}, []payload.Value{settings.Object()})
+	return payload.ObjectValue([]string{of.Exception}, []payload.Value{settings.Object()})
 }

@@ -59,9 +59,9 @@ func TestSemantics(t *testing.T) {
 	for _, name := range slices.Sorted(maps.Keys(cases)) {
 		c := cases[name]
 		server := newEndpoint(t, func(w http.ResponseWriter, path string) { c.answer(t, w, path) })
-		var rows []rule.FilterRow
+		var rows []rule.WebfilterRow
 		for _, h := range c.Hooks {
-			row := rule.FilterRow{FilterFlags: rule.FilterFlags{
+			row := rule.WebfilterRow{WebfilterFlags: rule.WebfilterFlags{
 				DisableFiltering: h.DisableFiltering, DisableHalt: h.DisableHalt, HaltOn4xx: h.HaltOn4xx, RedirectOn4xx: h.RedirectOn4xx,
 				HaltOn5xx: h.HaltOn5xx, RedirectOn5xx: h.RedirectOn5xx, HaltOnRequestException: h.HaltOnRequestException,
 				RedirectOnRequestException: h.RedirectOnRequestException,
@@ -182,7 +182,7 @@ func TestSameBytesAsThePlugin(t *testing.T) {
 		if err := json.Unmarshal(raw, &c); err != nil {
 			t.Fatal(err)
 		}
-		inJSON, inForm := rule.FilterRow{}, rule.FilterRow{}
+		inJSON, inForm := rule.WebfilterRow{}, rule.WebfilterRow{}
 		inJSON.URL, inForm.URL, inForm.Form = server.URL+"/json", server.URL+"/form", true
 		e := newEngine(t, Options{Rules: compiled(t, c.Event, inJSON, inForm, inJSON), Caller: caller})
 		toJSON := received{"/json", delivery.FormatJSON.ContentType(), "1", c.JSON.Body}

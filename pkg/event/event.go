@@ -4,7 +4,10 @@
 // are not here.
 package event
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Event is the envelope of one event. Once built it is never changed, so it may be read from any goroutine.
 type Event struct {
@@ -24,4 +27,22 @@ type Event struct {
 	SourceLib []int64
 	// Traceparent is the W3C trace context that came with the event, empty where there was none or it was malformed.
 	Traceparent string
+}
+
+// ValidTraceparent reports whether s is a traceparent of the W3C Trace Context: two digits of version, 32 of trace, 16 of parent, two of
+// flags. What a later version may add after them is not known here.
+func ValidTraceparent(s string) bool {
+	if len(s) != 2+1+32+1+16+1+2 {
+		return false
+	}
+	for i, c := range []byte(s) {
+		if i == 2 || i == 35 || i == 52 {
+			if c != '-' {
+				return false
+			}
+		} else if !('0' <= c && c <= '9' || 'a' <= c && c <= 'f') {
+			return false
+		}
+	}
+	return s[:2] != "ff" && strings.Trim(s[3:35], "0") != "" && strings.Trim(s[36:52], "0") != ""
 }

@@ -18,7 +18,7 @@ CREATE TABLE IF NOT EXISTS webhook_dispatcher_delivery (
   event_type  VARCHAR(191) NOT NULL,
   event_id    VARCHAR(191) NOT NULL,
   event_time  DATETIME(6) NULL,
-  body_format TINYINT UNSIGNED NOT NULL,      -- 1 JSON, 2 form; +16 zstd
+  body_format TINYINT UNSIGNED NOT NULL,      -- 1 JSON, 2 form, 3 event, 4 CloudEvents
   body_size   INT UNSIGNED NOT NULL,          -- bytes of body as stored, so that a sum needs the index alone
   body        MEDIUMBLOB NOT NULL,            -- one for each delivery: shapes differ, and a shared body would need counting
   traceparent VARCHAR(55) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT '',

@@ -15,25 +15,11 @@ import (
 	"unicode"
 )
 
-// pending are files that pages link to and that a change under way brings. Take each out when it is there.
-var pending = []string{
-	"internal/bus/kafka/budget.go",
-	"internal/bus/kafka/consumer.go",
-	"internal/bus/kafka/doc.go",
-	"internal/bus/kafka/generation.go",
-	"internal/bus/kafka/logreader_test.go",
-	"internal/bus/kafka/partition.go",
-	"internal/bus/kafka/start.go",
-	"internal/bus/kafka/start_test.go",
-	"internal/bus/kafka/stop_test.go",
-	"internal/decode/confluent/registry.go",
-}
-
 var (
 	fence   = regexp.MustCompile("(?ms)^ *```.*?^ *```$")
 	link    = regexp.MustCompile(`\[([^\]]*)\]\(([^()\s]+)\)`)
 	heading = regexp.MustCompile(`(?m)^#+ (.*)$`)
-	// symbol is the text of a link to a declaration: `Name` or `Type.Method`.
+	// symbol is the text of a link to a declaration, Name or Type.Method, as code.
 	symbol = regexp.MustCompile("^`(?:[A-Za-z]+\\.)?([A-Za-z0-9]+)`$")
 )
 
@@ -89,10 +75,10 @@ func follow(page, label, target string) string {
 		name = path.Join(path.Dir(page), to.Path)
 	}
 	info, err := os.Stat(filepath.Join(root, name))
-	if err != nil || info.IsDir() {
-		if err != nil && !slices.Contains(pending, name) {
-			return fmt.Sprintf("%s leads to %s, which is not there", target, name)
-		}
+	switch {
+	case err != nil:
+		return fmt.Sprintf("%s leads to %s, which is not there", target, name)
+	case info.IsDir():
 		return ""
 	}
 	text, err := os.ReadFile(filepath.Join(root, name))

@@ -63,7 +63,7 @@ var table = []row{
 	{
 		pkg: "internal/rule",
 		ours: []string{
-			"internal/delivery", "internal/expression", "internal/payload", "internal/suggest", "pkg/event", "pkg/signature", "schema",
+			"internal/delivery", "internal/expression", "internal/payload", "internal/secret", "internal/suggest", "pkg/event", "pkg/signature", "schema",
 		},
 		others: []string{prometheus, xnet},
 	},
@@ -86,11 +86,11 @@ var table = []row{
 	},
 	{pkg: "internal/egress", others: []string{xnet}, guarded: []string{"net/http"}},
 	{
-		pkg: "internal/sender", ours: []string{"internal/delivery", "internal/egress", "internal/payload", "internal/rule", "pkg/signature"},
+		pkg: "internal/sender", ours: []string{"internal/delivery", "internal/egress", "internal/payload", "internal/rule", "pkg/event", "pkg/signature"},
 		others: []string{resty, prometheus, xnet, oauth2}, guarded: []string{"net/http"},
 	},
 	{
-		pkg: "internal/store", ours: []string{"internal/delivery", "internal/dsn", "internal/rule", "schema"},
+		pkg: "internal/store", ours: []string{"internal/delivery", "internal/dsn", "internal/rule", "pkg/event", "schema"},
 		others: []string{gorm, driver, goose, prometheus}, guarded: []string{"database/sql"},
 	},
 

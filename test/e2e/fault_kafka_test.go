@@ -26,8 +26,10 @@ func TestRebalancesUnderLoad(t *testing.T) {
 	rules := s.ThreeRules()
 	s.Producer.CreateTopic(harness.Registrations, 6)
 	s.WatchOffsets(harness.Registrations, "later")
-	settings := []string{"WEBHOOK_DISPATCHER_RETRY_SCHEDULE=1s,1s,1s,1s,1s,1s",
-		"WEBHOOK_DISPATCHER_TOPICS=" + harness.Registrations + ",later"}
+	settings := []string{
+		"WEBHOOK_DISPATCHER_RETRY_SCHEDULE=1s,1s,1s,1s,1s,1s",
+		"WEBHOOK_DISPATCHER_TOPICS=" + harness.Registrations + ",later",
+	}
 	steady := []*harness.Daemon{s.Serve(settings...), s.Launch(settings...)}
 	for _, d := range steady {
 		d.WaitMetric("webhook_dispatcher_bus_partitions_assigned", 3, 40*time.Second)

@@ -3,14 +3,11 @@
 package e2e
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/twmb/franz-go/pkg/sr"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/test/e2e/harness"
 )
@@ -103,16 +100,9 @@ func TestRegistryAway(t *testing.T) {
 // the value with its id.
 func newSchema(s *harness.Site, value []byte) []byte {
 	s.T.Helper()
-	registry, err := sr.NewClient(sr.URLs(s.Registry))
-	if err != nil {
-		s.T.Fatal(err)
-	}
 	text := strings.Replace(s.Producer.Schema.String(), "{", fmt.Sprintf(`{"doc": %q,`, s.Prefix), 1)
-	id, err := registry.RegisterSchema(context.Background(), s.Topic("new"), sr.Schema{Schema: text}, -1, -1)
-	if err != nil {
-		s.T.Fatal(err)
-	}
-	if uint32(id) == s.Producer.SchemaID {
+	id := s.RegisterSchema(s.Topic("new"), text)
+	if id == s.Producer.SchemaID {
 		s.T.Fatal("the registry knows the schema already")
 	}
 	return append([]byte{0, byte(id >> 24), byte(id >> 16), byte(id >> 8), byte(id)}, value[5:]...)

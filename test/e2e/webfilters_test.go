@@ -117,8 +117,10 @@ func TestSlowFilter(t *testing.T) {
 	s.Rule("hook")
 	filterRow(s, harness.RegistrationRule, s.URL("slow"), true, "")
 	s.On("slow", func(int, *harness.Received) harness.Reply {
-		return harness.Reply{Status: http.StatusOK, Body: `{"data": {"` + userData + `": "seen"}}`,
-			After: harness.Passed(1200 * time.Millisecond)}
+		return harness.Reply{
+			Status: http.StatusOK, Body: `{"data": {"` + userData + `": "seen"}}`,
+			After: harness.Passed(1200 * time.Millisecond),
+		}
 	})
 	s.Producer.CreateTopic(harness.Registrations, 2)
 	d := s.Serve()

@@ -43,22 +43,16 @@ func ruleFor(t *testing.T, endpoint string, values map[string]string, secrets ..
 		t.Fatal(err)
 	}
 	row := rule.Row{ID: 7, Created: time.Unix(1, 0), Event: r.Event, URL: endpoint, Enabled: true}
-	option := &rule.Option{
-		RuleID: row.ID, RuleCreated: row.Created, Document: string(options), URLSum: rule.URLSum(row.URL), Sealed: "sealed", KeyID: "k1",
+	parsed, err := rule.ParseDocument(string(options))
+	if err != nil {
+		t.Fatal(err)
 	}
-	compiler := rule.Compiler{Catalogue: catalogue, Opener: opener(secrets)}
-	made, hold, err := compiler.Compile(row, option)
+	compiler := rule.Compiler{Catalogue: catalogue}
+	made, hold, err := compiler.Compile(row, parsed, rule.Secrets{Signing: secrets})
 	if err != nil || hold != "" {
 		t.Fatalf("%v, held: %s", err, hold)
 	}
 	return made
-}
-
-// opener opens any secret as these.
-type opener []rule.SigningSecret
-
-func (o opener) Open(delivery.Lane, string, string, []byte) ([]byte, error) {
-	return json.Marshal(rule.Secrets{Signing: o})
 }
 
 // schedule is the dates of a course in the plugin's spelling, "" for none.

@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/sender/sendertest"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/server"
@@ -31,7 +30,7 @@ type dispatcher struct {
 	mu      sync.Mutex // guards what follows
 	lastID  int32
 	filter  string
-	rules   []*rule.Filter
+	rules   []*rule.Webfilter
 	answers []string // status and body of each answer
 	wrong   []string // errors before an answer
 }
@@ -83,25 +82,22 @@ func (d *dispatcher) serve(filter string, rows []columns, timeout time.Duration)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.filter, d.rules, d.answers, d.wrong = filter, nil, nil, nil
-	var option *rule.Option
-	if timeout > 0 {
-		option = &rule.Option{Kind: delivery.KindEvent, Document: fmt.Sprintf(`{"timeout": %q}`, timeout)}
-	}
+	options := rule.Document{Timeout: rule.Duration(timeout)}
 	for _, c := range rows {
 		d.lastID++
-		one, hold, err := d.compiler.CompileFilter(rule.FilterRow{
+		one, hold, err := d.compiler.CompileWebfilter(rule.WebfilterRow{
 			Row: rule.Row{
 				ID: d.lastID, Created: time.Unix(1, 0), Modified: time.Unix(1, 0), Event: filter, URL: c["webhook_url"].(string),
 				Enabled: true, Form: c["use_www_form_encoding"].(bool),
 			},
-			FilterFlags: rule.FilterFlags{
+			WebfilterFlags: rule.WebfilterFlags{
 				DisableFiltering: c["disable_filtering"].(bool), DisableHalt: c["disable_halt"].(bool),
 				HaltOn4xx: c["halt_on_4xx"].(bool), RedirectOn4xx: c["redirect_on_4xx"].(string),
 				HaltOn5xx: c["halt_on_5xx"].(bool), RedirectOn5xx: c["redirect_on_5xx"].(string),
 				HaltOnRequestException:     c["halt_on_request_exception"].(bool),
 				RedirectOnRequestException: c["redirect_on_request_exception"].(string),
 			},
-		}, option)
+		}, options, rule.Secrets{})
 		if err != nil || hold != "" {
 			d.wrong = append(d.wrong, fmt.Sprintf("the row %s: %s%v", c["webhook_url"], hold, err))
 		}
@@ -111,8 +107,8 @@ func (d *dispatcher) serve(filter string, rows []columns, timeout time.Duration)
 	}
 }
 
-// Filters implements webfilter.Rules.
-func (d *dispatcher) Filters(name string) []*rule.Filter {
+// Webfilters implements webfilter.Rules.
+func (d *dispatcher) Webfilters(name string) []*rule.Webfilter {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if name != d.filter {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"os"
 	"sync"
@@ -145,30 +144,4 @@ func class(err error) string {
 		return "corrupt"
 	}
 	return "other"
-}
-
-// backoff returns growing delays, 100 ms to 5 s, each ±50 % so that replicas spread out.
-type backoff struct{ failures int }
-
-func (b *backoff) next() time.Duration {
-	d := min(100*time.Millisecond<<min(b.failures, 6), 5*time.Second)
-	b.failures++
-	return d/2 + rand.N(d)
-}
-
-// pause waits for the next delay and reports whether ctx still holds.
-func (b *backoff) pause(ctx context.Context) bool { return sleep(ctx, b.next()) }
-
-func (b *backoff) reset() { b.failures = 0 }
-
-// sleep waits and reports whether ctx still holds.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return ctx.Err() == nil
-	}
 }

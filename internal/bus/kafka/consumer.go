@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/backoff"
 )
 
 // Consumer reads the topics of a group. New makes it, Run works.
@@ -76,17 +78,17 @@ func (c *Consumer) Run(ctx context.Context) error {
 	running.Go(func() { m.run(ctx) })
 	defer c.cluster.close()
 	defer running.Wait()
-	var failing backoff
+	var failing backoff.Backoff
 	missing := map[string]bool{}
 	for {
 		delay := c.options.TopicPoll*4/5 + rand.N(c.options.TopicPoll*2/5)
 		if found, err := c.look(ctx); err == nil {
-			failing.reset()
+			failing.Reset()
 			c.follow(m, found, missing)
-		} else if delay = min(failing.next(), delay); ctx.Err() != nil {
+		} else if delay = min(failing.Next(), delay); ctx.Err() != nil {
 			return nil
 		}
-		if !sleep(ctx, delay) {
+		if backoff.Sleep(ctx, delay) != nil {
 			return nil
 		}
 	}

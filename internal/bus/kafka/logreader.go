@@ -12,6 +12,7 @@ import (
 
 	"github.com/segmentio/kafka-go"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/backoff"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
 )
 
@@ -128,7 +129,7 @@ var ErrRecreated = errors.New("the log ends before the range: the topic was dele
 // s. lost is how many offsets retention removed before they were read.
 func (h *LogReader) Read(ctx context.Context, r bus.Range, take func(*bus.Record) error) (lost int64, err error) {
 	rd := &reader{client: h.routes.Client, topic: r.Topic, partition: r.Partition, position: int64(r.From)}
-	var failing backoff
+	var failing backoff.Backoff
 	moved := time.Now()
 	for rd.position < int64(r.To) {
 		began, before := time.Now(), rd.position
@@ -156,7 +157,7 @@ func (h *LogReader) Read(ctx context.Context, r bus.Range, take func(*bus.Record
 		}
 		if rd.position > before {
 			moved = time.Now()
-			failing.reset()
+			failing.Reset()
 			continue
 		}
 		if err == nil {
@@ -168,7 +169,7 @@ func (h *LogReader) Read(ctx context.Context, r bus.Range, take func(*bus.Record
 		if time.Since(moved) >= h.patience(err) {
 			return lost, fmt.Errorf("read %s, partition %d, at offset %d: %w", r.Topic, r.Partition, rd.position, err)
 		}
-		if time.Since(began) < fetchWait/2 && !failing.pause(ctx) {
+		if time.Since(began) < fetchWait/2 && failing.Wait(ctx) != nil {
 			return lost, context.Cause(ctx)
 		}
 	}

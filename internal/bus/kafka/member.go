@@ -15,6 +15,8 @@ import (
 	"github.com/segmentio/kafka-go/protocol/joingroup"
 	"github.com/segmentio/kafka-go/protocol/leavegroup"
 	"github.com/segmentio/kafka-go/protocol/syncgroup"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/backoff"
 )
 
 // member is this process's membership in the consumer group:
@@ -48,6 +50,11 @@ const (
 	joinPatience = joinTimeout + 5*time.Second
 	// leavePatience is how long stopping waits for the coordinator.
 	leavePatience = 2 * time.Second
+	// silentSessions is how many session timeouts a coordinator may be silent before its members
+	// give up their partitions. One that restarts gives all members a new session, so after one
+	// timeout nothing is lost yet; but behind a broken network others may have the partitions by
+	// then.
+	silentSessions = 3
 	// fencedPause is how long a process stays away whose instance id another process has taken.
 	fencedPause = time.Minute
 	// protocolType is what the coordinator calls a group of consumers.
@@ -124,7 +131,7 @@ func (m *member) topics() []string {
 func (m *member) run(ctx context.Context) {
 	defer m.metrics.subscribed.Set(0)
 	defer m.leave()
-	var failing backoff
+	var failing backoff.Backoff
 	var since time.Time // the first of the failures in a row
 	for ctx.Err() == nil {
 		topics := m.topics()
@@ -139,7 +146,7 @@ func (m *member) run(ctx context.Context) {
 		}
 		g, err := m.join(ctx, topics)
 		if err == nil {
-			failing, since = backoff{}, time.Time{}
+			failing, since = backoff.Backoff{}, time.Time{}
 			m.conditions.clear(partGroup, "")
 			err = m.serve(ctx, g)
 			if after(err) < renew {
@@ -152,7 +159,7 @@ func (m *member) run(ctx context.Context) {
 		if since.IsZero() {
 			since = time.Now()
 		}
-		pause := failing.next()
+		pause := failing.Next()
 		switch after(err) {
 		case renew:
 			m.id = ""
@@ -164,7 +171,7 @@ func (m *member) run(ctx context.Context) {
 		if after(err) >= fenced && !moving(err) || time.Since(since) > joinTimeout {
 			m.conditions.report(partGroup, "", fmt.Errorf("join group %s: %w", m.options.GroupID, err))
 		}
-		sleep(ctx, pause)
+		_ = backoff.Sleep(ctx, pause) // the loop looks at ctx
 	}
 }
 
@@ -302,8 +309,8 @@ func (m *member) serve(ctx context.Context, g *generation) error {
 func (m *member) beat(ctx context.Context, g *generation, end context.CancelFunc) error {
 	var why error
 	answered := time.Now()
-	for sleep(ctx, m.options.SessionTimeout/5) {
-		err := m.code(ctx, m.options.SessionTimeout/3, &heartbeat.Request{
+	for backoff.Sleep(ctx, m.options.SessionTimeout/5) == nil {
+		err := m.code(ctx, m.options.SessionTimeout/2, &heartbeat.Request{
 			GroupID: m.options.GroupID, GenerationID: int32(g.id), MemberID: m.id, GroupInstanceID: m.options.GroupInstanceID,
 		}, 3)
 		if ctx.Err() != nil {
@@ -312,7 +319,7 @@ func (m *member) beat(ctx context.Context, g *generation, end context.CancelFunc
 		next := after(err)
 		if next != retry {
 			answered = time.Now()
-		} else if time.Since(answered) < m.options.SessionTimeout {
+		} else if time.Since(answered) < silentSessions*m.options.SessionTimeout {
 			continue
 		}
 		if next == stay {

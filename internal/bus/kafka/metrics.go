@@ -1,9 +1,9 @@
 package kafka
 
 import (
-	"fmt"
-
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/metric"
 )
 
 // metrics have no label for the topic: "*" would leave it unbounded.
@@ -55,15 +55,6 @@ func newMetrics(reg prometheus.Registerer, lag func() float64) (*metrics, error)
 		Namespace: "webhook_dispatcher", Name: "consumer_lag_records",
 		Help: "Offsets from the watermarks to the ends of the logs, summed over the assigned partitions.",
 	}, lag)
-	if reg == nil {
-		return m, nil
-	}
-	for _, c := range []prometheus.Collector{
-		m.records, m.bytes, m.generations, m.lost, m.resets, m.fullSeconds, m.partitions, m.subscribed, m.commits, m.fetchErrors, lagGauge,
-	} {
-		if err := reg.Register(c); err != nil {
-			return nil, fmt.Errorf("register metrics: %w", err)
-		}
-	}
-	return m, nil
+	return m, metric.Register(reg, m.records, m.bytes, m.generations, m.lost, m.resets, m.fullSeconds, m.partitions, m.subscribed,
+		m.commits, m.fetchErrors, lagGauge)
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/segmentio/kafka-go"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/backoff"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus/checkpoint"
 )
@@ -57,7 +58,7 @@ func (p *partition) lag() int64 {
 // run reads until ctx ends.
 func (p *partition) run(ctx context.Context) {
 	defer p.conditions.forget(partFetch, p.key())
-	var failing backoff
+	var failing backoff.Backoff
 	var since time.Time
 	for ctx.Err() == nil {
 		reserved, ok := p.room(ctx)
@@ -93,7 +94,7 @@ func (p *partition) run(ctx context.Context) {
 			if time.Since(since) > 5*time.Second || class(err) == "corrupt" || class(err) == "authorization" {
 				p.conditions.report(partFetch, p.key(), err)
 			}
-			if !failing.pause(ctx) {
+			if failing.Wait(ctx) != nil {
 				return
 			}
 			continue
@@ -105,8 +106,8 @@ func (p *partition) run(ctx context.Context) {
 		}
 		p.tracker.Load().Skip(p.reader.position)
 		if p.reader.position > before || time.Since(began) >= fetchWait/2 {
-			failing.reset()
-		} else if !failing.pause(ctx) { // empty answers that come at once would make a hot loop
+			failing.Reset()
+		} else if failing.Wait(ctx) != nil { // empty answers that come at once would make a hot loop
 			return
 		}
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/segmentio/kafka-go"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/backoff"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus/checkpoint"
 )
 
@@ -15,7 +16,7 @@ import (
 // once, the others topic by topic.
 func (g *generation) start(ctx context.Context) {
 	defer g.conditions.forget(partStart, "")
-	var failing backoff
+	var failing backoff.Backoff
 	var known map[string]map[int]int64
 	for g.count > 0 {
 		var err error
@@ -26,7 +27,7 @@ func (g *generation) start(ctx context.Context) {
 		if ctx.Err() == nil {
 			g.conditions.report(partStart, "", err)
 		}
-		if !failing.pause(ctx) {
+		if failing.Wait(ctx) != nil {
 			return
 		}
 	}
@@ -47,7 +48,7 @@ func (g *generation) start(ctx context.Context) {
 // it knows where.
 func (g *generation) seek(ctx context.Context, topic string, without []int) {
 	defer g.conditions.forget(partStart, topic)
-	var failing backoff
+	var failing backoff.Backoff
 	first := g.firstPositionsOf(topic, g.id)
 	for len(without) > 0 {
 		started, err := g.seekOnce(ctx, topic, without, first)
@@ -56,14 +57,14 @@ func (g *generation) seek(ctx context.Context, topic string, without []int) {
 		}
 		without = slices.DeleteFunc(without, func(id int) bool { return slices.Contains(started, id) })
 		if len(started) > 0 {
-			failing.reset()
+			failing.Reset()
 		}
 		if err != nil {
 			g.conditions.report(partStart, topic, err)
 		} else {
 			g.conditions.clear(partStart, topic)
 		}
-		if len(without) > 0 && !failing.pause(ctx) {
+		if len(without) > 0 && failing.Wait(ctx) != nil {
 			return
 		}
 	}
@@ -73,7 +74,7 @@ func (g *generation) seek(ctx context.Context, topic string, without []int) {
 // settled remembers that the topic has positions. If Kafka drops them later, the group is not taken
 // for a new one.
 func (g *generation) settled(ctx context.Context, topic string) {
-	var failing backoff
+	var failing backoff.Backoff
 	for ctx.Err() == nil {
 		err := g.state.remember(ctx, topic, true)
 		if err == nil {
@@ -83,7 +84,7 @@ func (g *generation) settled(ctx context.Context, topic string) {
 		if ctx.Err() == nil {
 			g.conditions.report(partMemory, topic, err)
 		}
-		if !failing.pause(ctx) {
+		if failing.Wait(ctx) != nil {
 			g.conditions.forget(partMemory, topic)
 			return
 		}

@@ -9,6 +9,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/sr"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/metric"
 )
 
 var (
@@ -99,12 +101,7 @@ func newClientMetrics(registerer prometheus.Registerer) (*clientMetrics, error) 
 	for _, outcome := range []string{outcomeOK, outcomeUnknown, outcomeNotAvro, outcomeError} {
 		m.requests.WithLabelValues(outcome)
 	}
-	if registerer != nil {
-		if err := registerer.Register(m.requests); err != nil {
-			return nil, fmt.Errorf("register metrics: %w", err)
-		}
-	}
-	return m, nil
+	return m, metric.Register(registerer, m.requests)
 }
 
 func (m *clientMetrics) request(err error) {

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/sr"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
@@ -59,10 +58,6 @@ func (s *Site) NewLoad(types, partitions int) *Load {
 	if err != nil {
 		s.T.Fatal(err)
 	}
-	registry, err := sr.NewClient(sr.URLs(s.Registry))
-	if err != nil {
-		s.T.Fatal(err)
-	}
 	for _, name := range loadTypes[:types] {
 		text, err := os.ReadFile(filepath.Join(s.w.root, "internal/decode/testdata/wire", name+".v1--full.json"))
 		if err != nil {
@@ -81,12 +76,8 @@ func (s *Site) NewLoad(types, partitions int) *Load {
 		if err := json.Unmarshal(text, &wire); err != nil {
 			s.T.Fatalf("%s: %v", name, err)
 		}
-		subject := s.Topic(Registrations) + "-" + wire.Type + ".CloudEvent"
-		id, err := registry.RegisterSchema(context.Background(), subject, sr.Schema{Schema: wire.Schema}, -1, -1)
-		if err != nil {
-			s.T.Fatal(err)
-		}
-		binary.BigEndian.PutUint32(wire.Value[1:], uint32(id))
+		id := s.RegisterSchema(s.Topic(Registrations)+"-"+wire.Type+".CloudEvent", wire.Schema)
+		binary.BigEndian.PutUint32(wire.Value[1:], id)
 		record := kgo.Record{Topic: s.Topic(Registrations), Key: wire.Key, Value: wire.Value}
 		for _, h := range wire.Headers {
 			if h.Key != "ce_id" {

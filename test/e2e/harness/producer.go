@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -44,15 +45,7 @@ func NewProducer(s *Site, options ...kgo.Opt) *Producer {
 	if err != nil {
 		s.T.Fatal(err)
 	}
-	registry, err := sr.NewClient(sr.URLs(s.Registry))
-	if err != nil {
-		s.T.Fatal(err)
-	}
-	subject := s.Topic(Registrations) + "-" + Registration + ".CloudEvent"
-	id, err := registry.RegisterSchema(context.Background(), subject, sr.Schema{Schema: text}, -1, -1)
-	if err != nil {
-		s.T.Fatal(err)
-	}
+	id := s.RegisterSchema(s.Topic(Registrations)+"-"+Registration+".CloudEvent", text)
 	client, err := kgo.NewClient(append([]kgo.Opt{
 		kgo.SeedBrokers(s.Kafka.Address()), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchMaxBytes(16 << 20),
 		kgo.RecordDeliveryTimeout(time.Minute), kgo.ProducerLinger(5 * time.Millisecond),
@@ -62,7 +55,24 @@ func NewProducer(s *Site, options ...kgo.Opt) *Producer {
 		s.T.Fatal(err)
 	}
 	s.T.Cleanup(client.Close)
-	return &Producer{T: s.T, s: s, Client: client, Admin: kadm.NewClient(client), Schema: parsed, SchemaID: uint32(id)}
+	return &Producer{T: s.T, s: s, Client: client, Admin: kadm.NewClient(client), Schema: parsed, SchemaID: id}
+}
+
+// RegisterSchema registers an Avro schema under a subject and returns its id.
+func (s *Site) RegisterSchema(subject, text string) uint32 {
+	s.T.Helper()
+	// A registry that has just started on a busy machine may take longer than the client's 5 s.
+	patient := &http.Client{Timeout: time.Minute}
+	defer patient.CloseIdleConnections()
+	registry, err := sr.NewClient(sr.URLs(s.Registry), sr.HTTPClient(patient))
+	if err != nil {
+		s.T.Fatal(err)
+	}
+	id, err := registry.RegisterSchema(context.Background(), subject, sr.Schema{Schema: text}, -1, -1)
+	if err != nil {
+		s.T.Fatal(err)
+	}
+	return uint32(id)
 }
 
 // Topic returns a topic's name with the site's prefix.

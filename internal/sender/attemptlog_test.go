@@ -13,16 +13,16 @@ import (
 
 func discard() *log.Logger { return log.New(io.Discard, "", 0) }
 
-// story is a journal with a clock of its own, told what came of attempts.
+// story is an attempt logger with a clock of its own, told what came of attempts.
 type story struct {
 	out *output
 	now time.Time
-	j   *journal
+	j   *attemptLogger
 }
 
 func newStory() *story {
 	s := &story{out: &output{}, now: time.Unix(1_700_000_000, 0)}
-	s.j = newJournal(s.out.logger(), func() time.Time { return s.now })
+	s.j = newAttemptLogger(s.out.logger(), func() time.Time { return s.now })
 	return s
 }
 
@@ -49,7 +49,7 @@ func (s *story) last() string {
 	return lines[len(lines)-1]
 }
 
-func TestJournalSummarises(t *testing.T) {
+func TestAttemptLoggerSummarises(t *testing.T) {
 	t.Parallel()
 	s := newStory()
 	s.tell(1, 200, "", "")
@@ -87,7 +87,7 @@ func TestJournalSummarises(t *testing.T) {
 }
 
 // Ids of webfilters and of rules are those of two tables: a line says which one it is about.
-func TestJournalTellsWebfiltersFromRules(t *testing.T) {
+func TestAttemptLoggerTellsWebfiltersFromRules(t *testing.T) {
 	t.Parallel()
 	for kind, want := range map[delivery.Kind]string{
 		delivery.KindWebhook: "rule_id=1 kind=webhook", delivery.KindEvent: "webfilter=1 kind=event",
@@ -103,7 +103,7 @@ func TestJournalTellsWebfiltersFromRules(t *testing.T) {
 }
 
 // Endpoints whose answers change all the time are held to a few lines and then one a minute.
-func TestJournalIsNotFlooded(t *testing.T) {
+func TestAttemptLoggerIsNotFlooded(t *testing.T) {
 	t.Parallel()
 	for name, next := range map[string]func(s *story, i int){
 		"other status":   func(s *story, i int) { s.tell(1, 400+i%200, "", "") },
@@ -121,22 +121,22 @@ func TestJournalIsNotFlooded(t *testing.T) {
 	}
 }
 
-func TestJournalIsBounded(t *testing.T) {
+func TestAttemptLoggerIsBounded(t *testing.T) {
 	t.Parallel()
 	s := newStory()
-	for i := range int32(maxLanes + 100) {
+	for i := range int32(maxRules + 100) {
 		s.tell(i, 500, "", "")
 	}
-	if n := len(s.j.lanes); n != maxLanes {
-		t.Errorf("%d lanes are remembered", n)
+	if n := len(s.j.rules); n != maxRules {
+		t.Errorf("%d rules are remembered", n)
 	}
-	if n := s.j.failing.Load(); n != maxLanes {
-		t.Errorf("%d lanes count as failing", n)
+	if n := s.j.failing.Load(); n != maxRules {
+		t.Errorf("%d rules count as failing", n)
 	}
-	for i := range int32(maxLanes + 100) {
+	for i := range int32(maxRules + 100) {
 		s.tell(i, 200, "", "")
 	}
 	if n := s.j.failing.Load(); n != 0 {
-		t.Errorf("%d lanes count as failing after all have recovered", n)
+		t.Errorf("%d rules count as failing after all have recovered", n)
 	}
 }

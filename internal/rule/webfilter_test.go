@@ -1,7 +1,6 @@
 package rule
 
 import (
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -9,8 +8,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
-func filterRow(event, url string) FilterRow {
-	return FilterRow{Row: Row{ID: 9, Event: event, URL: url, Enabled: true}}
+func filterRow(event, url string) WebfilterRow {
+	return WebfilterRow{Row: Row{ID: 9, Event: event, URL: url, Enabled: true}}
 }
 
 func TestCompileFilter(t *testing.T) {
@@ -65,9 +64,9 @@ func TestCompileFilter(t *testing.T) {
 			t.Parallel()
 			var option *Option
 			if c.options != "" {
-				option = &Option{Kind: delivery.KindEvent, RuleID: 9, Document: c.options}
+				option = &Option{Key: Key{Webfilters, 9}, Document: c.options}
 			}
-			f, hold, err := compiler(t).CompileFilter(filterRow(c.event, c.url), option)
+			f, hold, err := webfilterOf(compiler(t), filterRow(c.event, c.url), option)
 			if c.fault != "" {
 				if err == nil || !strings.Contains(err.Error(), c.fault) || f != nil {
 					t.Errorf("%v, %v", f, err)
@@ -94,16 +93,16 @@ func TestFilterTakesOverItsRow(t *testing.T) {
 	t.Parallel()
 	row := filterRow("X", "https://h/")
 	row.Form, row.Description = true, "d"
-	row.FilterFlags = FilterFlags{
+	row.WebfilterFlags = WebfilterFlags{
 		DisableFiltering: true, DisableHalt: true, HaltOn4xx: true, RedirectOn4xx: "4", HaltOn5xx: true, RedirectOn5xx: "5",
 		HaltOnRequestException: true, RedirectOnRequestException: "x",
 	}
 	option := &Option{Document: `{"timeout": "1500ms", "headers": {"x-a": "b", "` + strings.ToLower(HopHeader) + `": "0"}}`}
-	f, hold, err := compiler(t).CompileFilter(row, option)
+	f, hold, err := webfilterOf(compiler(t), row, option)
 	if err != nil || hold != "" {
 		t.Fatal(hold, err)
 	}
-	if f.FilterFlags != row.FilterFlags || f.Format != delivery.FormatForm || f.Limits.Timeout != 1500*time.Millisecond {
+	if f.WebfilterFlags != row.WebfilterFlags || f.Format != delivery.FormatForm || f.Limits.Timeout != 1500*time.Millisecond {
 		t.Errorf("%+v", f)
 	}
 	if len(f.Access.Header) != 2 || f.Access.Header["X-A"] != "b" || f.Access.Header[HopHeader] != "1" {
@@ -115,23 +114,23 @@ func TestFilterTakesOverItsRow(t *testing.T) {
 func TestFilterWhoseURLWasChanged(t *testing.T) {
 	t.Parallel()
 	c := compiler(t)
-	c.Opener = opened(`{"auth": "t0ken"}`)
+	c.Opener = openedTo(`{"auth": "t0ken"}`)
 	row := filterRow("X", "https://h/new")
 	option := &Option{Document: `{"auth": {"type": "bearer"}}`, Sealed: "x", URLSum: URLSum("https://h/old")}
-	f, hold, err := c.CompileFilter(row, option)
+	f, hold, err := webfilterOf(c, row, option)
 	if err != nil || !strings.HasSuffix(hold, " run rules set 9 --kind webfilter --confirm-url") || f.Access != nil {
 		t.Errorf("%q, %v, %v", hold, f.Access, err)
 	}
 	option.URLSum = URLSum(row.URL)
-	if f, hold, err = c.CompileFilter(row, option); err != nil || hold != "" || f.Access.Authorization != "Bearer t0ken" {
+	if f, hold, err = webfilterOf(c, row, option); err != nil || hold != "" || f.Access.Authorization != "Bearer t0ken" {
 		t.Errorf("%q, %v", hold, err)
 	}
 }
 
 // opened opens everything to one text.
-type opened string
+type openedTo string
 
-func (o opened) Open(delivery.Lane, string, string, []byte) ([]byte, error) { return []byte(o), nil }
+func (o openedTo) Open(Key, string, string, []byte) ([]byte, error) { return []byte(o), nil }
 
 func TestFilterName(t *testing.T) {
 	t.Parallel()
@@ -149,7 +148,7 @@ func TestFilterName(t *testing.T) {
 		if got := FilterName(strings.ToLower(name)); name != "Other" && got != want {
 			t.Errorf("%s in lower case: %s", name, got)
 		}
-		if want != "" && want != "Other" && !slices.Contains(strings.Fields(filterNames), want) {
+		if want != "" && want != "Other" && FindFilter(want) == nil {
 			t.Errorf("%s is not among the plugin's names", want)
 		}
 	}

@@ -1,4 +1,4 @@
-package app_test
+package rule_test
 
 import (
 	"bytes"
@@ -7,20 +7,17 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/app"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
-var _ rule.Opener = (*app.Keys)(nil)
+var _ rule.Opener = (*rule.Keys)(nil)
 
 // keyOf returns a key of 32 bytes of this value, as base64.
 func keyOf(b byte) string { return base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{b}, 32)) }
 
-func keys(t *testing.T, text string) *app.Keys {
+func keys(t *testing.T, text string) *rule.Keys {
 	t.Helper()
-	k, err := app.NewKeys(&config.Secrets{SecretsKey: config.Secret(text)})
+	k, err := rule.ParseKeys(text)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,40 +27,40 @@ func keys(t *testing.T, text string) *app.Keys {
 func TestKeysAreBoundToRuleAndField(t *testing.T) {
 	t.Parallel()
 	k := keys(t, "k1:"+keyOf(1))
-	home := delivery.Lane{Kind: delivery.KindWebhook, RuleID: 7}
+	home := rule.Key{Table: rule.Webhooks, ID: 7}
 	id, sealed, err := k.Seal(home, rule.SecretsField, []byte("text"))
 	if err != nil || id != "k1" || k.ID() != "k1" {
 		t.Fatalf("sealed with %q, %v", id, err)
 	}
 	for _, c := range []struct {
-		lane  delivery.Lane
+		key   rule.Key
 		field string
 		opens bool
 	}{
 		{home, rule.SecretsField, true},
-		{delivery.Lane{Kind: delivery.KindWebhook, RuleID: 8}, rule.SecretsField, false},
-		{delivery.Lane{Kind: delivery.KindEvent, RuleID: 7}, rule.SecretsField, false},
+		{rule.Key{Table: rule.Webhooks, ID: 8}, rule.SecretsField, false},
+		{rule.Key{Table: rule.Webfilters, ID: 7}, rule.SecretsField, false},
 		{home, "other", false},
 	} {
-		text, err := k.Open(c.lane, c.field, id, sealed)
+		text, err := k.Open(c.key, c.field, id, sealed)
 		if (err == nil) != c.opens || c.opens && string(text) != "text" {
-			t.Errorf("%v, %s: opened %q, %v", c.lane, c.field, text, err)
+			t.Errorf("%v, %s: opened %q, %v", c.key, c.field, text, err)
 		}
 	}
 }
 
 func TestNoKeys(t *testing.T) {
 	t.Parallel()
-	for name, k := range map[string]*app.Keys{"not set": keys(t, ""), "zero": {}} {
+	for name, k := range map[string]*rule.Keys{"not set": keys(t, ""), "zero": {}} {
 		if k.ID() != "" {
 			t.Errorf("%s: seals with %q", name, k.ID())
 		}
-		_, sealed, err := k.Seal(delivery.Lane{}, "f", []byte("text"))
+		_, sealed, err := k.Seal(rule.Key{}, "f", []byte("text"))
 		if err == nil || sealed != nil || !strings.Contains(err.Error(), "WEBHOOK_DISPATCHER_SECRETS_KEY") ||
 			!strings.Contains(err.Error(), "openssl rand") {
 			t.Errorf("%s: Seal: %v, want the setting and how to make a key", name, err)
 		}
-		_, err = k.Open(delivery.Lane{}, "f", "k7", []byte("sealed"))
+		_, err = k.Open(rule.Key{}, "f", "k7", []byte("sealed"))
 		if err == nil || !strings.Contains(err.Error(), "WEBHOOK_DISPATCHER_SECRETS_KEY is not set") || !strings.Contains(err.Error(), `"k7"`) {
 			t.Errorf("%s: Open: %v, want the setting and the key's name", name, err)
 		}
@@ -73,7 +70,7 @@ func TestNoKeys(t *testing.T) {
 		}
 	}
 	wrong := keyOf(1)[:40]
-	_, err := app.NewKeys(&config.Secrets{SecretsKey: config.Secret("k1:" + wrong)})
+	_, err := rule.ParseKeys("k1:" + wrong)
 	if err == nil || !strings.Contains(err.Error(), "WEBHOOK_DISPATCHER_SECRETS_KEY") || strings.Contains(err.Error(), wrong) {
 		t.Errorf("a wrong key: %v", err)
 	}
@@ -95,12 +92,12 @@ func TestKeysShowNothing(t *testing.T) {
 func TestReseal(t *testing.T) {
 	t.Parallel()
 	old, both, first := keys(t, "old:"+keyOf(1)), keys(t, "new:"+keyOf(2)+",old:"+keyOf(1)), keys(t, "new:"+keyOf(2))
-	lane := delivery.Lane{Kind: delivery.KindWebhook, RuleID: 7}
-	id, sealed, err := old.Seal(lane, rule.SecretsField, []byte("text"))
+	key := rule.Key{Table: rule.Webhooks, ID: 7}
+	id, sealed, err := old.Seal(key, rule.SecretsField, []byte("text"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := rule.Option{Kind: lane.Kind, RuleID: lane.RuleID, KeyID: id, Sealed: string(sealed), Document: "{}"}
+	o := rule.Option{Key: key, KeyID: id, Sealed: string(sealed), Document: "{}"}
 	before := o
 	if err := first.Reseal(&o); err == nil || o != before {
 		t.Errorf("without the old key: %v, changed: %v", err, o != before)
@@ -108,7 +105,7 @@ func TestReseal(t *testing.T) {
 	if err := both.Reseal(&o); err != nil {
 		t.Fatal(err)
 	}
-	if text, err := first.Open(lane, rule.SecretsField, o.KeyID, []byte(o.Sealed)); err != nil || string(text) != "text" || o.KeyID != "new" {
+	if text, err := first.Open(key, rule.SecretsField, o.KeyID, []byte(o.Sealed)); err != nil || string(text) != "text" || o.KeyID != "new" {
 		t.Errorf("sealed anew with %q, opens %q, %v", o.KeyID, text, err)
 	}
 	again := o

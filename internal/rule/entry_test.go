@@ -4,22 +4,20 @@ import (
 	"slices"
 	"testing"
 	"time"
-
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
 // adoptedFilter returns a row of the webfilter table that is the dispatcher's, with its option.
-func adoptedFilter(id int32, event string) (FilterRow, Option) {
+func adoptedFilter(id int32, event string) (WebfilterRow, Option) {
 	row := filterRow(event, "https://rows.example.org/")
 	row.ID, row.Enabled = id, false
-	return row, Option{Kind: delivery.KindEvent, RuleID: id, Enabled: true, AdoptedAt: noon}
+	return row, Option{Key: Key{Webfilters, id}, Enabled: true, AdoptedAt: noon}
 }
 
 // Rows of the bus and rows of the request are two worlds: whoever asks for one of them gets none of the other. In names case does not
 // count.
 func TestFiltersByName(t *testing.T) {
 	t.Parallel()
-	var all Table
+	var all Tables
 	for id, event := range []string{
 		"MyFilter", "myFILTER", "CourseEnrollmentStarted", "COURSE_ENROLLMENT_CREATED", "org.openedx.learning.badge.awarded.v1", "my.filter",
 	} {
@@ -30,7 +28,7 @@ func TestFiltersByName(t *testing.T) {
 		c := compiler(t)
 		c.Adopted = adopted
 		s := NewSnapshot(all, c)
-		for _, e := range s.FilterEntries() {
+		for _, e := range s.Entries(Webfilters) {
 			if e.OnBus() != (e.Row.ID > 3) || e.Status() != Active {
 				t.Errorf("row %d: on the bus %v, %v", e.Row.ID, e.OnBus(), e.Status())
 			}
@@ -49,20 +47,20 @@ func TestFiltersByName(t *testing.T) {
 			{"COURSE_ENROLLMENT_CREATED", nil, nil},
 			{"", nil, nil},
 		} {
-			if got := ids(s.Filters(FilterName(c.name))); !slices.Equal(got, c.request) {
+			if got := ids(s.Webfilters(FilterName(c.name))); !slices.Equal(got, c.request) {
 				t.Errorf("source adopted: %v: a request for %q calls %v, want %v", adopted, c.name, got, c.request)
 			}
 			if !isType(c.name) {
 				continue // no rule can want such an event
 			}
-			if got := ids(s.Filters(c.name)); !slices.Equal(got, c.event) {
+			if got := ids(s.Webfilters(c.name)); !slices.Equal(got, c.event) {
 				t.Errorf("source adopted: %v: an event %q calls %v, want %v", adopted, c.name, got, c.event)
 			}
 		}
 	}
 }
 
-func ids(filters []*Filter) []int32 {
+func ids(filters []*Webfilter) []int32 {
 	var list []int32
 	for _, f := range filters {
 		list = append(list, f.ID)
@@ -78,8 +76,10 @@ func TestTypesAndNamesOfFiltersDoNotMeet(t *testing.T) {
 			t.Errorf("%s looks like the name of a filter", signal.Type)
 		}
 	}
-	if isType(filterNames) {
-		t.Error("a name of the plugin's looks like an event's type")
+	for _, f := range PluginFilters() {
+		if isType(f.Name) || isType(f.Former) {
+			t.Errorf("the plugin's %s looks like an event's type", f.Name)
+		}
 	}
 	if dotted.MatchString("MyFilter") || filterName.MatchString("my.filter") {
 		t.Error("a row's event can be both, a name and a type")
@@ -91,10 +91,10 @@ func TestContestedFilter(t *testing.T) {
 	t.Parallel()
 	row, option := adoptedFilter(9, "CourseEnrollmentStarted")
 	row.Enabled, row.Modified = true, noon.Add(time.Hour)
-	s := NewSnapshot(Table{Webfilters: []FilterRow{row}, Options: []Option{option}}, compiler(t))
+	s := NewSnapshot(Tables{Webfilters: []WebfilterRow{row}, Options: []Option{option}}, compiler(t))
 	const want = "the row is adopted, and somebody has enabled it for the plugin, which calls it now: " +
 		"run rules adopt 9 --kind webfilter, or rules release 9 --kind webfilter"
-	if e := s.FilterEntry(9); e.Fault != want || e.Filter == nil || e.Status() != Foreign || s.Filters("CourseEnrollmentStarted") != nil {
+	if e := s.Entry(Key{Webfilters, 9}); e.Fault != want || e.Webfilter == nil || e.Status() != Foreign || s.Webfilters("CourseEnrollmentStarted") != nil {
 		t.Errorf("%v: %q", e.Status(), e.Fault)
 	}
 }

@@ -6,8 +6,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
 // noon is when things happen in these tests; rows are older.
@@ -19,7 +17,7 @@ func at(minutes float64) time.Time { return noon.Add(time.Duration(minutes * flo
 // optionOfRow1 returns the option of row 1.
 func optionOfRow1(option Option) []Option {
 	list := rows(1)
-	option.Kind, option.RuleID, option.RuleCreated = delivery.KindWebhook, list[0].ID, list[0].Created
+	option.Key, option.RuleCreated = Key{Webhooks, list[0].ID}, list[0].Created
 	return []Option{option}
 }
 
@@ -31,11 +29,11 @@ func spans(r *Rule) string {
 		}
 		return fmt.Sprintf("%g", t.Sub(noon).Minutes())
 	}
-	if len(r.windows) == 0 {
+	if len(r.periods) == 0 {
 		return "all"
 	}
 	var texts []string
-	for _, w := range r.windows {
+	for _, w := range r.periods {
 		texts = append(texts, minutes(w.From)+".."+minutes(w.Until))
 	}
 	return strings.Join(texts, " ")
@@ -52,76 +50,76 @@ func TestPossession(t *testing.T) {
 		option   *Option
 		// where only adopted rows are rules
 		status    Status
-		windows   string
+		periods   string
 		contended bool
 		fault     string
 		// where the enabled rows are
 		plain Status
 	}{
-		{name: "the plugin's", enabled: true, status: Foreign, windows: "all", contended: true, plain: Active},
-		{name: "the plugin's, off", status: Disabled, windows: "all", plain: Disabled},
+		{name: "the plugin's", enabled: true, status: Foreign, periods: "all", contended: true, plain: Active},
+		{name: "the plugin's, off", status: Disabled, periods: "all", plain: Disabled},
 		{
 			name: "the plugin's, with options", enabled: true, option: &Option{Enabled: true},
-			status: Foreign, windows: "all", contended: true, plain: Active,
+			status: Foreign, periods: "all", contended: true, plain: Active,
 		},
 		{
 			name: "the plugin's, paused", enabled: true, option: &Option{Enabled: true, PausedAt: at(0)},
-			status: Foreign, windows: "all", contended: true, plain: Paused,
+			status: Foreign, periods: "all", contended: true, plain: Paused,
 		},
-		{name: "adopted", option: &Option{Enabled: true, AdoptedAt: at(0)}, status: Active, windows: "-1..", plain: Active},
-		{name: "adopted, off", option: &Option{AdoptedAt: at(0)}, status: Disabled, windows: "-1..", plain: Disabled},
+		{name: "adopted", option: &Option{Enabled: true, AdoptedAt: at(0)}, status: Active, periods: "-1..", plain: Active},
+		{name: "adopted, off", option: &Option{AdoptedAt: at(0)}, status: Disabled, periods: "-1..", plain: Disabled},
 		{
 			name: "adopted, paused", option: &Option{Enabled: true, AdoptedAt: at(0), PausedAt: at(5)},
-			status: Paused, windows: "-1..", plain: Paused,
+			status: Paused, periods: "-1..", plain: Paused,
 		},
 		{
 			name: "adopted, off and paused", option: &Option{AdoptedAt: at(0), PausedAt: at(5)},
-			status: Disabled, windows: "-1..", plain: Disabled,
+			status: Disabled, periods: "-1..", plain: Disabled,
 		},
 		{
 			name: "contested", enabled: true, modified: 30, option: &Option{Enabled: true, AdoptedAt: at(0)},
-			status: Released, windows: "-1..31", contended: true, fault: "rules adopt 1", plain: Active,
+			status: Released, periods: "-1..31", contended: true, fault: "rules adopt 1", plain: Active,
 		},
 		{
 			name: "contested, no time noted", enabled: true, modified: -30, option: &Option{Enabled: true, AdoptedAt: at(0)},
-			status: Released, windows: "-1..91", contended: true, fault: "rules release 1", plain: Active,
+			status: Released, periods: "-1..91", contended: true, fault: "rules release 1", plain: Active,
 		},
 		{
 			name: "contested, off", enabled: true, modified: 30, option: &Option{AdoptedAt: at(0)},
-			status: Disabled, windows: "-1..31", contended: true, fault: "somebody has enabled it", plain: Active,
+			status: Disabled, periods: "-1..31", contended: true, fault: "somebody has enabled it", plain: Active,
 		},
 		{
 			name: "contested, paused", enabled: true, modified: 30, option: &Option{Enabled: true, AdoptedAt: at(0), PausedAt: at(5)},
-			status: Paused, windows: "-1..31", contended: true, fault: "somebody has enabled it", plain: Paused,
+			status: Paused, periods: "-1..31", contended: true, fault: "somebody has enabled it", plain: Paused,
 		},
 		{
 			name: "released", enabled: true, modified: 10, option: &Option{Enabled: true, AdoptedAt: at(0), ReleasedAt: at(10)},
-			status: Released, windows: "-1..11", contended: true, plain: Active,
+			status: Released, periods: "-1..11", contended: true, plain: Active,
 		},
 		{
 			name: "released within a second", enabled: true, option: &Option{Enabled: true, AdoptedAt: at(0), ReleasedAt: at(0.01)},
-			status: Released, windows: "-1..1.01", contended: true, plain: Active,
+			status: Released, periods: "-1..1.01", contended: true, plain: Active,
 		},
 		{
 			name: "released, and switched off by Django since", option: &Option{Enabled: true, AdoptedAt: at(0), ReleasedAt: at(10)},
-			status: Released, windows: "-1..11", plain: Disabled,
+			status: Released, periods: "-1..11", plain: Disabled,
 		},
 		{
 			name: "released, off", option: &Option{AdoptedAt: at(0), ReleasedAt: at(10)},
-			status: Disabled, windows: "-1..11", plain: Disabled,
+			status: Disabled, periods: "-1..11", plain: Disabled,
 		},
 		{
 			name: "released, paused", enabled: true, option: &Option{Enabled: true, AdoptedAt: at(0), ReleasedAt: at(10), PausedAt: at(5)},
-			status: Paused, windows: "-1..11", contended: true, plain: Paused,
+			status: Paused, periods: "-1..11", contended: true, plain: Paused,
 		},
 		{
 			name: "adopted once more", option: &Option{Enabled: true, AdoptedAt: at(20), Document: earlier},
-			status: Active, windows: "-121..-59 19..", plain: Active,
+			status: Active, periods: "-121..-59 19..", plain: Active,
 		},
 		{
 			name: "released once more", enabled: true,
 			option: &Option{Enabled: true, AdoptedAt: at(20), ReleasedAt: at(25), Document: earlier},
-			status: Released, windows: "-121..-59 19..26", contended: true, plain: Active,
+			status: Released, periods: "-121..-59 19..26", contended: true, plain: Active,
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -134,14 +132,14 @@ func TestPossession(t *testing.T) {
 			}
 			strict := compiler(t)
 			strict.Adopted, strict.Now = true, func() time.Time { return at(90) }
-			s := NewSnapshot(Table{Webhooks: list, Options: options}, strict)
-			e := s.Entries()[0]
-			r, status := s.Lookup(lane(1))
-			if status != c.status || e.Status() != c.status || s.Count(c.status) != 1 {
+			s := NewSnapshot(Tables{Webhooks: list, Options: options}, strict)
+			e := s.Entries(Webhooks)[0]
+			r, status := s.Lookup(key(1))
+			if status != c.status || e.Status() != c.status || s.Count(Webhooks, c.status) != 1 {
 				t.Errorf("status %v, want %v", status, c.status)
 			}
-			if got := spans(r); got != c.windows {
-				t.Errorf("windows %s, want %s", got, c.windows)
+			if got := spans(r); got != c.periods {
+				t.Errorf("windows %s, want %s", got, c.periods)
 			}
 			if s.Contended(enrollmentCreated) != c.contended {
 				t.Errorf("contended %v", !c.contended)
@@ -154,14 +152,14 @@ func TestPossession(t *testing.T) {
 				t.Errorf("matched %v", !matched)
 			}
 			// What waits is sent while the rule is active, and when it has been released.
-			if (s.Active(lane(1)) != nil) != (c.status == Active || c.status == Released) || s.Paused(lane(1)) != (c.status == Paused) {
+			if (s.Active(key(1)) != nil) != (c.status == Active || c.status == Released) || s.Paused(key(1)) != (c.status == Paused) {
 				t.Error("Active or Paused is wrong")
 			}
-			plain := NewSnapshot(Table{Webhooks: list, Options: options}, compiler(t))
-			r, status = plain.Lookup(lane(1))
-			if status != c.plain || spans(r) != "all" || plain.Contended(enrollmentCreated) || plain.Entries()[0].Fault != "" {
+			plain := NewSnapshot(Tables{Webhooks: list, Options: options}, compiler(t))
+			r, status = plain.Lookup(key(1))
+			if status != c.plain || spans(r) != "all" || plain.Contended(enrollmentCreated) || plain.Entries(Webhooks)[0].Fault != "" {
 				t.Errorf("where the enabled rows are rules: %v for %s, contended %v, fault %q; want %v", status, spans(r),
-					plain.Contended(enrollmentCreated), plain.Entries()[0].Fault, c.plain)
+					plain.Contended(enrollmentCreated), plain.Entries(Webhooks)[0].Fault, c.plain)
 			}
 		})
 	}
@@ -169,7 +167,7 @@ func TestPossession(t *testing.T) {
 
 func TestTakes(t *testing.T) {
 	t.Parallel()
-	r := &Rule{windows: []Window{{From: at(0), Until: at(10)}, {From: at(20), Until: at(30)}, {From: at(40)}}}
+	r := &Rule{periods: []OwnershipPeriod{{From: at(0), Until: at(10)}, {From: at(20), Until: at(30)}, {From: at(40)}}}
 	for minutes, want := range map[float64]bool{
 		-0.001: false, 0: true, 9.999: true, 10: false, 19.999: false, 20: true, 29.999: true, 30: false, 39: false, 40: true, 1e6: true,
 	} {
@@ -193,13 +191,13 @@ func TestWantsAtTimes(t *testing.T) {
 	list[0].Enabled, list[1].Enabled, list[2].Event = false, false, "BADGE_AWARDED"
 	options := []Option{
 		{
-			Kind: delivery.KindWebhook, RuleID: 1, RuleCreated: list[0].Created, Enabled: true, AdoptedAt: at(0), ReleasedAt: at(10),
+			Key: Key{Webhooks, 1}, RuleCreated: list[0].Created, Enabled: true, AdoptedAt: at(0), ReleasedAt: at(10),
 		},
-		{Kind: delivery.KindWebhook, RuleID: 2, RuleCreated: list[1].Created, Enabled: true, AdoptedAt: at(30)},
+		{Key: Key{Webhooks, 2}, RuleCreated: list[1].Created, Enabled: true, AdoptedAt: at(30)},
 	}
 	strict := compiler(t)
 	strict.Adopted = true
-	s := NewSnapshot(Table{Webhooks: list, Options: options}, strict)
+	s := NewSnapshot(Tables{Webhooks: list, Options: options}, strict)
 	for minutes, want := range map[float64]bool{-2: false, -1: true, 5: true, 10.9: true, 11: false, 28: false, 29: true, 100: true} {
 		if s.Wants(enrollmentCreated, at(minutes), time.Time{}) != want {
 			t.Errorf("%v minutes after noon: wanted %v", minutes, !want)
@@ -210,9 +208,9 @@ func TestWantsAtTimes(t *testing.T) {
 		t.Error("the plugin's row is wanted, or its type is not contended")
 	}
 	// What the row becomes takes effect though the others are kept from one snapshot to the next.
-	options = append(options, Option{Kind: delivery.KindWebhook, RuleID: 3, RuleCreated: list[2].Created, Enabled: true, AdoptedAt: at(40)})
+	options = append(options, Option{Key: Key{Webhooks, 3}, RuleCreated: list[2].Created, Enabled: true, AdoptedAt: at(40)})
 	list[2].Enabled, list[2].Modified = false, at(40)
-	next := s.next(Table{Webhooks: list, Options: options}, strict)
+	next := s.next(Tables{Webhooks: list, Options: options}, strict)
 	if !next.Wants(badge, at(40), time.Time{}) || next.Contended(badge) || next.Match(enrollmentCreated)[0] != s.Match(enrollmentCreated)[0] {
 		t.Error("the adoption did not arrive, or other rules were compiled again")
 	}
@@ -221,8 +219,8 @@ func TestWantsAtTimes(t *testing.T) {
 // The platform stamps some events with another time than that of their emission.
 func TestTakesByTheRecord(t *testing.T) {
 	t.Parallel()
-	adopted := &Rule{windows: []Window{{From: at(100)}}}
-	released := &Rule{windows: []Window{{From: at(100), Until: at(200)}}}
+	adopted := &Rule{periods: []OwnershipPeriod{{From: at(100)}}}
+	released := &Rule{periods: []OwnershipPeriod{{From: at(100), Until: at(200)}}}
 	for name, c := range map[string]struct {
 		rule         *Rule
 		at, recorded float64

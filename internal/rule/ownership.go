@@ -16,14 +16,14 @@ const (
 	plugins           // never the dispatcher's
 )
 
-// possession tells whose a row is, and whether it is switched on.
+// ownership says whose a row is, and whether it is switched on. adopted is set where only adopted rows are rules.
 //
 // Where the enabled rows are rules, an adopted one is a rule as before: the plugin leaves it alone, and this is all that adopting
 // changes. Where only adopted rows are, an adopted row's own switch is in its option, because the plugin's must be off; a released one's
 // is the option's still, for the events of its time.
-func (c *Compiler) possession(row *Row, o *Option) (whose owner, on bool) {
+func ownership(row *Row, o *Option, adopted bool) (whose owner, on bool) {
 	switch {
-	case !c.Adopted:
+	case !adopted:
 		return dispatchers, row.Enabled || o.Adopted() && o.Enabled
 	case o == nil || o.AdoptedAt.IsZero():
 		return plugins, row.Enabled
@@ -42,13 +42,13 @@ func (c *Compiler) now() time.Time {
 	return c.Now()
 }
 
-// windows returns the times whose events are the dispatcher's, nil for all. Earlier are those of former adoptions.
-func (c *Compiler) windows(row *Row, o *Option, earlier []Window) []Window {
-	whose, _ := c.possession(row, o)
+// periods returns the ownership periods, in which events are the dispatcher's, nil for all times. Earlier are those of former adoptions.
+func (c *Compiler) periods(row *Row, o *Option, earlier []OwnershipPeriod) []OwnershipPeriod {
+	whose, _ := ownership(row, o, c.Adopted)
 	if !c.Adopted || whose == plugins {
 		return nil
 	}
-	now := Window{From: o.AdoptedAt.Add(-Skew)}
+	now := OwnershipPeriod{From: o.AdoptedAt.Add(-Skew)}
 	switch whose {
 	case dispatchers, plugins:
 	case released:
@@ -60,13 +60,13 @@ func (c *Compiler) windows(row *Row, o *Option, earlier []Window) []Window {
 			now.Until = c.now().Add(Skew)
 		}
 	}
-	windows := make([]Window, 0, len(earlier)+1)
-	for _, w := range earlier {
-		w.From = w.From.Add(-Skew)
-		if !w.Until.IsZero() {
-			w.Until = w.Until.Add(Skew)
+	periods := make([]OwnershipPeriod, 0, len(earlier)+1)
+	for _, p := range earlier {
+		p.From = p.From.Add(-Skew)
+		if !p.Until.IsZero() {
+			p.Until = p.Until.Add(Skew)
 		}
-		windows = append(windows, w)
+		periods = append(periods, p)
 	}
-	return append(windows, now)
+	return append(periods, now)
 }

@@ -9,8 +9,6 @@ import (
 	"regexp"
 	"strings"
 	"unicode/utf8"
-
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
 // FilterPath is what the path of the dispatcher's filter endpoint begins with; the name of the filter follows.
@@ -20,16 +18,16 @@ const FilterPath = "/filters/v1/"
 // back there would call itself without end.
 const HopHeader = "X-Webhook-Dispatcher-Hop"
 
-// FilterRow is a row of openedx_webhooks_webfilter as it is stored. Its Event is the name of a filter, a signal constant, or an event's
+// WebfilterRow is a row of openedx_webhooks_webfilter as it is stored. Its Event is the name of a filter, a signal constant, or an event's
 // dotted type.
-type FilterRow struct {
+type WebfilterRow struct {
 	Row
 	Description string
-	FilterFlags
+	WebfilterFlags
 }
 
-// FilterFlags are the columns that only webfilter rows have. The redirects are URLs, or empty.
-type FilterFlags struct {
+// WebfilterFlags are the columns that only webfilter rows have. The redirects are URLs, or empty.
+type WebfilterFlags struct {
 	DisableFiltering           bool // data of answers is left out
 	DisableHalt                bool // exceptions of answers are left out
 	HaltOn4xx                  bool
@@ -40,14 +38,14 @@ type FilterFlags struct {
 	RedirectOnRequestException string
 }
 
-// Filter is a webfilter row that can be called. It is immutable. Its Kind is delivery.KindEvent, its EventType the name of the filter as
+// Webfilter is a webfilter row that can be called. It is immutable. Its Kind is delivery.KindEvent, its EventType the name of the filter as
 // FilterName has it, or an event's type. Its requests carry HopHeader.
 //
 // The two never meet, so that no request of the LMS calls a row of the bus, and no event one of the request: every type that a rule can
 // want has a dot in it, and no name of a filter has one.
-type Filter struct {
+type Webfilter struct {
 	*Rule
-	FilterFlags
+	WebfilterFlags
 	// Hold says why the row must not be called, "" where it may be. The plugin would fail to send to such a row, which may halt: so
 	// must whoever goes through rows take it for one that gave no answer, and not for one that is not there.
 	Hold string
@@ -56,54 +54,53 @@ type Filter struct {
 	Waits bool
 }
 
-// CompileFilter makes a filter of a row and its option, which may be nil, or says in one line what is wrong with the row's event, the only
-// fault for which there is no filter. The error may be shown and logged.
+// CompileWebfilter makes a webfilter of a row and its options, or says in one line what is wrong with the row's event, the only fault for
+// which there is no webfilter. The error may be shown and logged. No database is asked.
 //
-// hold, which is the filter's Hold, says in one line why nothing may be sent to it: its URL is none that can be sent to or leads back to
+// hold, which is the webfilter's Hold, says in one line why nothing may be sent to it: its URL is none that can be sent to or leads back to
 // the dispatcher, its options cannot be read or used, or somebody has changed the URL that its secrets were meant for.
-func (c *Compiler) CompileFilter(row FilterRow, option *Option) (f *Filter, hold string, err error) {
-	event, err := c.filterEvent(row.Event)
-	if err != nil {
-		return nil, "", oneLine(err)
-	}
-	row.URL = strings.TrimLeft(row.URL, spaces)
-	f = &Filter{
-		Rule:        &Rule{Row: row.Row, Kind: delivery.KindEvent, EventType: event, Format: delivery.FormatJSON},
-		FilterFlags: row.FilterFlags,
-	}
-	if row.Form {
-		f.Format = delivery.FormatForm
-	}
-	if err := f.prepare(c, option); err != nil {
-		f.Hold = oneLine(err).Error()
+func (c *Compiler) CompileWebfilter(row WebfilterRow, d Document, s Secrets) (f *Webfilter, hold string, err error) {
+	if f, err = c.webfilter(row, &opened{document: d, secrets: s}); err != nil {
+		return nil, "", err
 	}
 	return f, f.Hold, nil
 }
 
-// prepare takes over URL and options.
-func (f *Filter) prepare(c *Compiler, option *Option) (err error) {
-	if f.Target, err = target(f.URL); err != nil {
-		return err
+// webfilter does what CompileWebfilter does with options as they could be read.
+func (c *Compiler) webfilter(row WebfilterRow, o *opened) (*Webfilter, error) {
+	event, err := c.filterEvent(row.Event)
+	if err != nil {
+		return nil, oneLine(err)
 	}
+	f := &Webfilter{WebfilterFlags: row.WebfilterFlags}
+	if f.Rule, err = newRule(row.Row, Webfilters, event); err == nil {
+		err = f.prepare(c, o)
+	}
+	if err != nil {
+		f.Hold = oneLine(err).Error()
+	}
+	return f, nil
+}
+
+// prepare takes over the options.
+func (f *Webfilter) prepare(c *Compiler, o *opened) error {
 	if f.LeadsBack() {
 		return errors.New("its URL is the filter endpoint of a dispatcher, which would call the row again: give the URL of the service " +
 			"that shall answer")
 	}
-	if option != nil {
-		document, err := ParseDocument(option.Document)
-		if err == nil {
-			err = document.fitsFilter()
-		}
-		if err == nil {
-			err = f.limit(&document)
-		}
-		if err == nil {
-			err = f.open(c, option, &document)
-		}
-		if err != nil {
-			f.Waits = true
-			return err
-		}
+	err := o.unread
+	if err == nil {
+		err = o.document.fitsFilter()
+	}
+	if err == nil {
+		err = f.limit(&o.document)
+	}
+	if err == nil {
+		err = f.authorize(c, o)
+	}
+	if err != nil {
+		f.Waits = true
+		return err
 	}
 	access := Access{}
 	if f.Access != nil {
@@ -116,6 +113,11 @@ func (f *Filter) prepare(c *Compiler, option *Option) (err error) {
 	access.Header[HopHeader] = "1"
 	f.Access = &access
 	return nil
+}
+
+// same reports whether two rows say the same.
+func (r *WebfilterRow) same(other *WebfilterRow) bool {
+	return r.Same(&other.Row) && r.WebfilterFlags == other.WebfilterFlags && r.Description == other.Description
 }
 
 // fitsFilter says which option has no meaning for a filter, whose caller waits for the answer. A filter that ignored it would send what
@@ -140,21 +142,21 @@ func (d *Document) fitsFilter() error {
 	return nil
 }
 
-// LeadsBack tells whether the URL has the path of a filter endpoint. The host is not looked at: a dispatcher does not know all names that
+// LeadsBack reports whether the URL has the path of a filter endpoint. The host is not looked at: a dispatcher does not know all names that
 // lead to it, and what this lets through HopHeader stops.
-func (f *Filter) LeadsBack() bool {
+func (f *Webfilter) LeadsBack() bool {
 	u, err := url.Parse(f.URL)
 	if err != nil {
 		return false
 	}
 	name, found := strings.CutPrefix(path.Clean(u.Path), FilterPath)
-	return found && (isFilterName(name) || strings.EqualFold(name, f.EventType))
+	return found && (FindFilter(name) != nil || strings.EqualFold(name, f.EventType))
 }
 
 // filterName is how filters are called: by the name of a Python class. Other callers may use hyphens.
 var filterName = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
 
-// isType tells whether the event of a Filter is the type of an event of the bus, and not the name of a filter.
+// isType tells whether the event of a Webfilter is the type of an event of the bus, and not the name of a filter.
 func isType(event string) bool { return strings.Contains(event, ".") }
 
 // filterEvent finds what a row names: a filter, or an event of the bus.
@@ -181,32 +183,4 @@ func (c *Compiler) filterEvent(event string) (string, error) {
 		return "", fmt.Errorf("%q is no name of a filter: write one such as CourseEnrollmentStarted, or a signal's constant", event)
 	}
 	return FilterName(event), nil
-}
-
-// renamed are the names that the plugin offered before its release 22, and those that they have now. Others were changed in case alone.
-var renamed = map[string]string{
-	"studentsettingsrenderstarted":     "AccountSettingsRenderStarted",
-	"xblockrenderstarted":              "RenderXBlockStarted",
-	"coursehomepageurlcreationstarted": "CourseHomeUrlCreationStarted",
-	"homeenrollmentapirendered":        "CourseEnrollmentAPIRenderStarted",
-	"homecourserunapirenderedstarted":  "CourseRunAPIRenderStarted",
-	"authoringlmspageurlrequested":     "LMSPageURLRequested",
-}
-
-// FilterName returns the name of a filter as the plugin 22 spells it: case does not count, as in MySQL, and the names of releases before
-// 22 are known. A name that the plugin does not know comes back as it is, and what can only be the type of an event as "", the name of no
-// filter: whoever asks in a request must not reach rows of the bus.
-func FilterName(name string) string {
-	if isType(name) {
-		return ""
-	}
-	if now, ok := renamed[strings.ToLower(name)]; ok {
-		return now
-	}
-	for known := range strings.FieldsSeq(filterNames) { // today's names come before old ones
-		if strings.EqualFold(known, name) {
-			return known
-		}
-	}
-	return name
 }
