@@ -15,7 +15,7 @@ import (
 // Switched is how a rule stands that was to be adopted, released, switched on or off.
 type Switched struct {
 	Key rule.Key
-	// Changed tells whether anything was changed; where not, Why says how the rule stood already.
+	// Changed reports whether anything was changed; where not, Why says how the rule stood already.
 	Changed bool
 	Why     string
 	// Adopted tells whose the rule is now: the dispatcher's, or the plugin's. Enabled is its switch there.
