@@ -23,7 +23,7 @@ func TestWrongEventFiles(t *testing.T) {
 	for name, file := range map[string]struct{ text, want string }{
 		"list": {"[]", "write an object"},
 		"half": {`{"a": `, "JSON"},
-		"time": {`{"` + class + `": {}, "event_metadata": {"time": "yesterday"}}`, "the time is none"},
+		"time": {`{"` + class + `": {}, "event_metadata": {"time": "yesterday"}}`, "invalid time"},
 		// What is made of these would have null wherever the rule looks for data.
 		"nothing":        {`{}`, `no object under "` + class + `", where BADGE_AWARDED has its data: ` + prints},
 		"metadata alone": {`{"event_metadata": {"id": "x"}}`, class},

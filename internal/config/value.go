@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/egress"
 )
 
 // listSeparator stands between the items of a list.
@@ -62,7 +63,7 @@ func setValue(target reflect.Value, tag tags, text string) error {
 	case *[]time.Duration:
 		return appendItems(field, text, parseDelay)
 	case *[]netip.Prefix:
-		return appendItems(field, text, parseNetwork)
+		return appendItems(field, text, egress.ParsePrefix)
 	default:
 		return fmt.Errorf("no setting can be of type %s", target.Type())
 	}
@@ -152,18 +153,6 @@ func parseDelay(item string) (time.Duration, error) {
 		return 0, fmt.Errorf("the delay %q is out of range: write delays above 0s and up to 11d", item)
 	}
 	return d, nil
-}
-
-func parseNetwork(item string) (netip.Prefix, error) {
-	network, err := netip.ParsePrefix(item)
-	if err != nil {
-		return netip.Prefix{}, fmt.Errorf("%q is no network: write CIDRs such as 10.0.0.0/8 or fd00::/8, a single address as 192.0.2.7/32", item)
-	}
-	if network != network.Masked() {
-		return netip.Prefix{}, fmt.Errorf("%q has bits set behind its mask: write %s, or a single address as %s/%d",
-			item, network.Masked(), network.Addr(), network.Addr().BitLen())
-	}
-	return network, nil
 }
 
 // ParseDuration reads a duration as time.ParseDuration does, and besides knows d, a day of 24 hours, as the first unit.
