@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/egress"
 )
 
 // listSeparator separates the items of a list.
@@ -47,7 +48,7 @@ func setValue(target reflect.Value, tag tags, text string) error {
 	case *[]time.Duration:
 		return appendItems(field, text, parseDelay)
 	case *[]netip.Prefix:
-		return appendItems(field, text, parseNetwork)
+		return appendItems(field, text, egress.ParsePrefix)
 	default:
 		return fmt.Errorf("no setting can be of type %s", target.Type())
 	}
