@@ -1,10 +1,9 @@
-// Package app wires the daemon together: what is built from which settings, what starts after what, and
-// how it all ends. It is the only package that knows all others, and leaves every decision to them.
+// Package app wires the daemon: it builds the parts from the settings, starts and stops them.
 //
-// New builds and starts nothing. The order of start: health server, database, rules, queue, filter
-// endpoint, dispatcher, bus; so that nothing is consumed before there are rules and a place for
-// deliveries that fail. The order of stop is the reverse: stop fetching, hand off what is in flight,
-// commit, leave the group, let requests end, write their results.
+// New starts nothing. Run starts health server, database, rules, queue, filter endpoint, dispatcher
+// and bus, in this order, so that nothing is consumed before there are rules and a place for failed
+// deliveries. It stops in reverse: end fetching, hand off deliveries in flight, commit, leave the
+// group, wait for requests, write their results.
 package app
 
 import (
@@ -35,22 +34,21 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
 
-// Options are what is not a setting.
+// Options are the parameters that are not settings.
 type Options struct {
-	// Version and Revision are those of the build.
-	Version, Revision string
+	Version, Revision string       // of the build
 	Logger            *slog.Logger // nil discards
 }
 
 const (
-	// stopTime bounds what follows once the bus has been left, which takes 5 s at most: together they stay below 25 s, so that
-	// an orchestrator that kills after 30 s never has to.
+	// stopTime bounds the stop after the bus was left, which takes 5 s at most: together less than
+	// the 30 s after which orchestrators kill.
 	stopTime = 19 * time.Second
-	// closeTime is the end of it, kept for writing the last results and for closing connections.
+	// closeTime is the part of stopTime for writing the last results and closing connections.
 	closeTime = 4 * time.Second
 	// healthTime bounds the stop of the health server.
 	healthTime = time.Second
-	// expireAfter is how long a row may wait untouched, its rule disabled.
+	// expireAfter is how long the rows of a disabled rule wait.
 	expireAfter = 14 * 24 * time.Hour
 )
 
@@ -79,7 +77,7 @@ type App struct {
 	cleanups  cleanups
 }
 
-// New builds the daemon. It connects to nothing yet and listens nowhere; an error is one of the settings.
+// New builds the daemon. It does not connect or listen; errors are about the settings.
 func New(cfg *config.Config, o Options) (*App, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -93,7 +91,7 @@ func New(cfg *config.Config, o Options) (*App, error) {
 	return a, nil
 }
 
-// build is one straight list on purpose: its order shows what depends on what.
+// build is one straight list: each part depends on those above.
 func (a *App) build(o Options) error {
 	cfg := a.cfg
 	registry := prometheus.NewRegistry()
@@ -161,7 +159,7 @@ func (a *App) build(o Options) error {
 	if err != nil {
 		return err
 	}
-	a.cleanups.add("requests under way", a.stopDispatcher)
+	a.cleanups.add("requests in flight", a.stopDispatcher)
 
 	if err := a.buildFilters(send, claim, registry); err != nil {
 		return err
@@ -199,13 +197,13 @@ func (a *App) build(o Options) error {
 	return a.buildHealth(registry)
 }
 
-// Run runs the daemon until ctx ends or it cannot go on, and returns when it has stopped: within 25 s of ctx's end.
+// Run runs the daemon until ctx ends or it fails, and returns once it has stopped, within 25 s.
 func (a *App) Run(ctx context.Context) (err error) {
 	defer func() {
 		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
 		defer cancel()
 		if cleanupErr := a.cleanups.run(stop); cleanupErr != nil {
-			// The rest is in the database or is read again, so the daemon has not failed.
+			// Not a failure: the rest is in the database or will be read again.
 			a.logger.Warn("shutdown timed out; remaining work was abandoned", "error", cleanupErr)
 		}
 		a.logger.Info("stopped")
@@ -227,8 +225,8 @@ func (a *App) Run(ctx context.Context) (err error) {
 		return err
 	}
 	a.dispatcher.Start()
-	// Refreshing goes on while the bus drains, and ends before the dispatcher stops. Claiming ends at once:
-	// rows made by the drain are for other replicas, or for the next start.
+	// Rules are refreshed while the bus drains. Claiming ends at once: rows that the drain makes
+	// are for other replicas or the next start.
 	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
 	claims, stopClaims := context.WithCancel(ctx)
 	var working sync.WaitGroup
@@ -244,17 +242,14 @@ func (a *App) Run(ctx context.Context) (err error) {
 		return nil
 	})
 
-	stopping := context.AfterFunc(ctx, func() {
-		a.logger.Info("stopping: fetching ends, and what is in flight is handed off")
-	})
-	defer stopping()
+	defer context.AfterFunc(ctx, func() { a.logger.Info("stopping: handing off deliveries in flight") })()
 	a.consuming.Store(true)
 	err = a.consumer.Run(ctx)
 	if ctx.Err() != nil {
 		return nil
 	}
 	if err == nil {
-		err = errors.New("it ended by itself")
+		err = errors.New("ended unexpectedly")
 	}
 	return fmt.Errorf("consume: %w", err)
 }
@@ -262,21 +257,21 @@ func (a *App) Run(ctx context.Context) (err error) {
 // Addr returns the address of the health server, once Run has started it.
 func (a *App) Addr() net.Addr { return a.health.Addr() }
 
-// stopHealth gives a scrape under way little time, and leaves the rest to deliveries.
+// stopHealth limits the wait for scrapes.
 func (a *App) stopHealth(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, healthTime)
 	defer cancel()
 	return a.health.Stop(ctx)
 }
 
-// stopDispatcher leaves time to write the results of the requests that it waits for.
+// stopDispatcher leaves time to write the results of requests.
 func (a *App) stopDispatcher(ctx context.Context) error {
 	ctx, cancel := within(ctx, stopTime, closeTime)
 	defer cancel()
 	return a.dispatcher.Stop(ctx)
 }
 
-// ignoreEnd returns err, unless ctx has ended: then the error is the stop's.
+// ignoreEnd returns nil if ctx has ended, else err.
 func ignoreEnd(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		err = nil

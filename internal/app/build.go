@@ -21,7 +21,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
 
-// OpenStore opens the database that the settings name, without connecting.
+// OpenStore opens the database of the settings, without connecting.
 func OpenStore(cfg *config.Database, logger *slog.Logger) (*store.Store, error) {
 	options, err := StoreOptions(cfg, logger)
 	if err != nil {
@@ -30,7 +30,7 @@ func OpenStore(cfg *config.Database, logger *slog.Logger) (*store.Store, error) 
 	return store.Open(options)
 }
 
-// StoreOptions turns the database's settings into the store's.
+// StoreOptions turns settings of the database into options of the store.
 func StoreOptions(cfg *config.Database, logger *slog.Logger) (store.Options, error) {
 	conf, err := cfg.TLS()
 	if err != nil {
@@ -39,8 +39,8 @@ func StoreOptions(cfg *config.Database, logger *slog.Logger) (store.Options, err
 	return store.Options{DSN: cfg.MySQLDSN.Reveal(), TLS: conf, Logger: logger}, nil
 }
 
-// NewCompiler builds what makes rules of rows, with the keys that their secrets are sealed with. Scheme is the setting's, which signs for
-// rules that have none of their own.
+// NewCompiler builds a compiler of rules with the keys of their secrets. scheme is the signing
+// scheme of rules without one.
 func NewCompiler(rules *config.Rules, secrets *config.Secrets, scheme string, catalogue *schema.Catalogue) (*rule.Compiler, error) {
 	keys, err := rule.ParseKeys(secrets.SecretsKey.Reveal())
 	if err != nil {
@@ -49,8 +49,8 @@ func NewCompiler(rules *config.Rules, secrets *config.Secrets, scheme string, ca
 	return &rule.Compiler{Catalogue: catalogue, Adopted: rules.RulesSource == "adopted", Opener: keys, Scheme: scheme}, nil
 }
 
-// NewSender builds the sender that the settings describe, egress guard included; `rules test --send` sends with the same.
-// o brings what is no setting. The second result closes idle connections.
+// NewSender builds the sender of the settings, with its egress guard, for the daemon and for
+// `rules test --send`. o has what is not a setting. The second result closes it.
 func NewSender(cfg *config.Config, o sender.Options) (*sender.Sender, func(), error) {
 	guard, err := egress.NewGuard(cfg.EgressAllow)
 	if err != nil {
@@ -80,7 +80,7 @@ func NewSender(cfg *config.Config, o sender.Options) (*sender.Sender, func(), er
 	}, nil
 }
 
-// buildBus builds what reads Kafka: registry client, decoder, intake and consumer.
+// buildBus builds registry client, decoder, intake and consumer.
 func (a *App) buildBus(catalogue *schema.Catalogue, registerer prometheus.Registerer) error {
 	cfg := a.cfg
 	var err error
@@ -113,16 +113,16 @@ func (a *App) buildBus(catalogue *schema.Catalogue, registerer prometheus.Regist
 	return err
 }
 
-// kafkaReady says what is wrong with Kafka, once it is asked anything.
+// kafkaReady returns the problem with Kafka, if any.
 func (a *App) kafkaReady(context.Context) error {
 	if !a.consuming.Load() {
-		return errors.New("not asked yet: database and rules come first")
+		return errors.New("not connected yet: database and rules come first")
 	}
 	return a.consumer.Ready()
 }
 
-// What /readyz can be asked about by itself. Consuming events needs all that is checked; filters in the request are answered from the
-// rules as they were last read, and need nothing else.
+// Roles that /readyz can report separately. Consuming needs all checks; filters in the request need
+// only the rules as last read.
 const (
 	roleConsuming = "consuming"
 	roleFilters   = "filters"

@@ -17,8 +17,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/webfilter/stage"
 )
 
-// buildFilters builds everything that calls webfilters: the engine, the stage for events of the bus, and
-// the endpoint for filters in the request.
+// buildFilters builds the webfilter engine, the stage for events of the bus, and the endpoint for
+// filters in the request.
 func (a *App) buildFilters(send *sender.Sender, claim *queue.Wakeup, registerer prometheus.Registerer) error {
 	engine, err := webfilter.New(webfilter.Options{
 		Rules: a.rules, Caller: send, Deadline: a.cfg.FilterDeadline, Registerer: registerer,
@@ -35,7 +35,7 @@ func (a *App) buildFilters(send *sender.Sender, claim *queue.Wakeup, registerer 
 	if err != nil {
 		return err
 	}
-	a.cleanups.add("filters under way", a.stopFilters)
+	a.cleanups.add("filters in flight", a.stopFilters)
 	if a.cfg.FilterListen == "" {
 		return nil
 	}
@@ -52,13 +52,13 @@ func (a *App) buildFilters(send *sender.Sender, claim *queue.Wakeup, registerer 
 	return err
 }
 
-// plan returns the deliveries of an event by the rules of this moment.
+// plan returns the deliveries of an event by the current rules.
 func (a *App) plan(m *payload.Message) []delivery.Delivery {
 	return plan.Deliveries(m, a.rules.Current().Match(m.Event.Type))
 }
 
-// startEndpoint listens for filters in the request. It must come after the rules were read: without rules
-// every request would pass.
+// startEndpoint listens for filters in the request. Without rules every request would pass, so
+// rules must be read first.
 func (a *App) startEndpoint(ctx context.Context) error {
 	if a.endpoint == nil {
 		return nil
@@ -70,23 +70,22 @@ func (a *App) startEndpoint(ctx context.Context) error {
 	return nil
 }
 
-// stopEndpoint gives requests the time that their filters may take, but not the time of the stops that
-// follow: see stopFilters and stopDispatcher.
+// stopEndpoint gives requests the time of their filters, without the time of later stops.
 func (a *App) stopEndpoint(ctx context.Context) error {
 	ctx, cancel := within(ctx, a.cfg.FilterDeadline+time.Second, 3*closeTime)
 	defer cancel()
 	return a.endpoint.Stop(ctx)
 }
 
-// stopFilters gives filters under way their time, and the time to write their answers. Requests to
-// endpoints of webhooks go on meanwhile: stopDispatcher has the rest of the time for them.
+// stopFilters gives filters in flight their time, and time to write their answers. Requests to
+// webhooks continue; stopDispatcher waits for them.
 func (a *App) stopFilters(ctx context.Context) error {
 	ctx, cancel := within(ctx, a.cfg.FilterDeadline+closeTime, 2*closeTime)
 	defer cancel()
 	return a.filters.Stop(ctx)
 }
 
-// within returns a ctx that ends after most, and early enough to leave `left` of its time.
+// within returns a ctx that ends after most, or earlier, to leave `left` before ctx's deadline.
 func within(ctx context.Context, most, left time.Duration) (context.Context, context.CancelFunc) {
 	end := time.Now().Add(most)
 	if deadline, ok := ctx.Deadline(); ok && deadline.Add(-left).Before(end) {
@@ -95,7 +94,7 @@ func within(ctx context.Context, most, left time.Duration) (context.Context, con
 	return context.WithDeadline(ctx, end)
 }
 
-// chains are the webfilter rows of events, by the rules of the moment.
+// chains are the webfilter rows of events, by the current rules.
 type chains struct{ rules *rule.Refresher }
 
 // Chain implements stage.Chains.

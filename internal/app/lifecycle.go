@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// cleanups are what is to be closed, in the order in which it was opened. They run last first, each once.
+// cleanups run in reverse order, each once.
 type cleanups struct{ list []cleanup }
 
 type cleanup struct {
@@ -15,12 +15,12 @@ type cleanup struct {
 	run  func(ctx context.Context) error
 }
 
-// add goes on the line after what it cleans up.
+// add belongs on the line after the resource is opened.
 func (c *cleanups) add(name string, run func(ctx context.Context) error) {
 	c.list = append(c.list, cleanup{name, run})
 }
 
-// run runs all of them, whatever the others return.
+// run runs all of them, even after an error.
 func (c *cleanups) run(ctx context.Context) error {
 	var errs []error
 	for _, v := range slices.Backward(c.list) {

@@ -17,15 +17,15 @@ import (
 
 const (
 	startupPoll = time.Second
-	// migrationWait is how long a schema that is behind is waited for: a migration may be under way beside this start.
+	// migrationWait is how long to wait for an outdated schema: a migration may be running.
 	migrationWait = 15 * time.Second
 )
 
-// startup waits for a database that can be used. A database that is away is waited for without end; one whose schema is behind
-// only for a while, because nothing but an operator changes that.
+// startup waits for the database: for ever while it is unreachable, but only migrationWait while
+// its schema is outdated, which an operator must fix.
 type startup struct{ problem atomic.Pointer[error] }
 
-// ready returns what is waited for, nil when the wait is over.
+// ready returns the problem with the database, nil once the wait is over.
 func (s *startup) ready() error {
 	if p := s.problem.Load(); p != nil {
 		return *p
@@ -33,7 +33,6 @@ func (s *startup) ready() error {
 	return nil
 }
 
-// schemaChecker says whether the tables of the database can be worked with.
 type schemaChecker interface {
 	CheckSchema(ctx context.Context) error
 }
@@ -53,7 +52,7 @@ func (s *startup) wait(ctx context.Context, db schemaChecker, logger *slog.Logge
 		if ctx.Err() != nil {
 			return err
 		}
-		var schema *store.SchemaError // nil where nothing is wrong with the schema
+		var schema *store.SchemaError // nil for other errors
 		errors.As(err, &schema)
 		s.problem.Store(&err)
 		if text := err.Error(); text != logged {
@@ -74,7 +73,7 @@ func (s *startup) wait(ctx context.Context, db schemaChecker, logger *slog.Logge
 	}
 }
 
-// databaseReady says what is wrong with the database.
+// databaseReady returns the problem with the database, if any.
 func (a *App) databaseReady(ctx context.Context) error {
 	if err := a.startup.ready(); err != nil {
 		return err
@@ -85,12 +84,12 @@ func (a *App) databaseReady(ctx context.Context) error {
 	return a.writer.Ready()
 }
 
-// endpointReady says why filters in the request are not answered. It asks neither database nor Kafka: the endpoint listens once the rules
-// have been read, and goes on with these, however old they are.
+// endpointReady says why filters in the request are not answered. The endpoint listens once the
+// rules have been read, and needs neither database nor Kafka afterwards.
 func (a *App) endpointReady(context.Context) error {
 	select {
 	case <-a.endpoint.Ended():
-		return fmt.Errorf("it listens no more: %w", cmp.Or(a.endpoint.Err(), errors.New("the daemon is stopping")))
+		return fmt.Errorf("it no longer listens: %w", cmp.Or(a.endpoint.Err(), errors.New("the daemon is stopping")))
 	default:
 	}
 	if a.endpoint.Addr() != nil {
@@ -99,5 +98,5 @@ func (a *App) endpointReady(context.Context) error {
 	if err := a.startup.ready(); err != nil {
 		return fmt.Errorf("it listens once the rules have been read: %w", err)
 	}
-	return errors.New("it listens once the rules have been read: they have not been yet")
+	return errors.New("it listens once the rules have been read, which has not happened yet")
 }
