@@ -51,14 +51,13 @@ func toJQ(v payload.Value) any {
 // checkOutput returns an error where a result is too large: a small one in gojq, which shares its
 // parts, may be huge in JSON. What is counted is never more than what is written in the end.
 func checkOutput(v any) error {
-	size := scale{left: MaxOutput, grain: 1, deepest: maxDepth}
-	switch {
-	case size.put(v, 0):
-		return nil
-	case size.deep:
+	switch left := weigh(v, MaxOutput, 1, maxDepth); {
+	case left == tooDeep:
 		return fmt.Errorf("the result is nested deeper than %d", maxDepth)
+	case left < 0:
+		return fmt.Errorf("the result has more than %d bytes as JSON", MaxOutput)
 	}
-	return fmt.Errorf("the result has more than %d bytes as JSON", MaxOutput)
+	return nil
 }
 
 // fromJQ returns a result of gojq, with its keys sorted.

@@ -222,7 +222,7 @@ func TestBudget(t *testing.T) {
 			{1, patience * MaxTime, false},
 			{1, patience*MaxTime + time.Millisecond, true},
 		} {
-			b := newBudget(t.Context())
+			b := &budget{Context: t.Context(), begin: time.Now()}
 			for range tc.steps {
 				b.Done()
 			}
