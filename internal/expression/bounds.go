@@ -62,17 +62,13 @@ func weigh(v any, limit, grain, levels int) (left int) {
 	return left
 }
 
-// measured returns the error of a value that weighs more than the limit, or else than maxWeight.
-func measured(v any, limit ...any) error {
-	n, _ := append(limit, maxWeight)[0].(int)
-	return heavy(weigh(v, n, textGrain, maxNested) < 0)
-}
+func lighter(v any, limit int) bool { return weigh(v, limit, textGrain, maxNested) >= 0 }
 
-func heavy(is bool) error {
-	if is {
-		return errTooHeavy
+func unless(ok bool) error {
+	if ok {
+		return nil
 	}
-	return nil
+	return errTooHeavy
 }
 
 // functions are the functions in Go that rewritten expressions and prelude.jq use, for all programs.
@@ -80,84 +76,83 @@ var functions = sync.OnceValue(func() (all []gojq.CompilerOption) {
 	function := func(name string, f func(v any, args []any) any) {
 		all = append(all, gojq.WithFunction(name, 0, 2, f))
 	}
-	for name, check := range map[string]func(v any, args ...any) error{ // which return their input, or an error
-		"_measured": measured, "_made": made, "_paired": paired, "_comparable": comparable, "_at": indexable,
-		"_fail": func(_ any, text ...any) error { return errors.New(text[0].(string)) },
+	for name, check := range map[string]func(v any, args []any) error{ // which return their input, or an error
+		"_measured": measured, "_made": made, "_paired": paired, "_at": indexable,
+		"_comparable": func(v any, args []any) error { return unless(comparable(v, args[0])) },
+		"_fail":       func(_ any, args []any) error { return errors.New(args[0].(string)) },
 	} {
-		function(name, func(v any, args []any) any { return cmp.Or[any](check(v, args...), v) })
+		function(name, func(v any, args []any) any { return cmp.Or[any](check(v, args), v) })
 	}
 	// The bits of a key are the orders for which the operator holds: less, equal and greater.
 	for holds, name := range map[int]string{1: "_lt", 2: "_eq", 3: "_le", 4: "_gt", 5: "_ne", 6: "_ge"} {
 		function(name, func(_ any, args []any) any {
-			if err := comparable(args[0], args[1]); err != nil {
-				return err
+			if !comparable(args[0], args[1]) {
+				return errTooHeavy
 			}
 			return holds>>(1+gojq.Compare(args[0], args[1]))&1 == 1
 		})
 	}
-	function("_difference", func(v any, args []any) any { return difference(v, args[0]) })
+	// NaN is equal to nothing, itself included: wherever sorting puts it, it is never found.
+	function("_difference", func(v any, args []any) any {
+		unwanted := slices.SortedFunc(slices.Values(args[0].([]any)), gojq.Compare)
+		return slices.DeleteFunc(slices.Clone(v.([]any)), func(item any) bool {
+			_, found := slices.BinarySearchFunc(unwanted, item, gojq.Compare)
+			return found
+		})
+	})
 	function("_copied", func(v any, _ []any) any { return copied(v) })
 	return all
 })
 
+// measured checks the weight of what a step takes, which is maxWeight at most, or else args[0].
+func measured(v any, args []any) error {
+	if len(args) == 0 {
+		return unless(lighter(v, maxWeight))
+	}
+	limit, _ := args[0].(int)
+	return unless(lighter(v, limit))
+}
+
 // made checks what a step has made of what was within its bounds.
-func made(v any, _ ...any) error {
+func made(v any, _ []any) error {
 	switch v := v.(type) {
 	case string:
-		return heavy(len(v) > maxText)
+		return unless(len(v) <= maxText)
 	case *big.Int:
-		return heavy(v.BitLen() > maxBits)
+		return unless(v.BitLen() <= maxBits)
 	case []any:
-		return heavy(len(v) > maxWeight)
+		return unless(len(v) <= maxWeight)
 	}
 	return nil
 }
 
-// paired is for what takes all of v with all of x.
-func paired(v any, x ...any) error {
+// paired checks what takes all of v with all of args[0].
+func paired(v any, args []any) error {
 	l := maxWeight - weigh(v, maxWeight, textGrain, maxNested)
-	r := maxWeight - weigh(x[0], maxWeight, textGrain, maxNested)
-	return heavy(max(l, r) > maxWeight || l*r > maxPairs)
+	r := maxWeight - weigh(args[0], maxWeight, textGrain, maxNested)
+	return unless(max(l, r) <= maxWeight && l*r <= maxPairs)
 }
 
 // comparable: no comparison goes deeper than the lighter side. Nor does this, for
 // `until(. == []; .[1:])` compares a long list with an empty one at each step.
-func comparable(l any, r ...any) error {
+func comparable(l, r any) bool {
 	for limit := 1 << 6; limit <= maxWeight; limit <<= 3 {
-		if measured(l, limit) == nil || measured(r[0], limit) == nil {
-			return nil
+		if lighter(l, limit) || lighter(r, limit) {
+			return true
 		}
 	}
-	return errTooHeavy
+	return false
 }
 
 // indexable is for the E of .[E], and for steps of a path.
-func indexable(v any, _ ...any) error {
-	if list, ok := v.([]any); ok && measured(v, maxKey) != nil {
+func indexable(v any, _ []any) error {
+	if list, ok := v.([]any); ok && !lighter(v, maxKey) {
 		return fmt.Errorf("a list of %d values is too long for an index: write indices(…)", len(list))
 	}
 	if n, ok := gojq.ToFloat64(v); ok && n > MaxIndex {
 		return fmt.Errorf("the array index %.0f is above %d: for a key, write it as text", n, MaxIndex)
 	}
 	return nil
-}
-
-// difference returns l - r of two lists, and null of other values. NaN is equal to nothing, itself
-// included: sorting may put items that hold one in any order among themselves, and none is ever found.
-func difference(l, r any) any {
-	list, isList := l.([]any)
-	unwanted, areLists := r.([]any)
-	if !isList || !areLists {
-		return nil
-	}
-	if err := measured([]any{l, r}); err != nil {
-		return err
-	}
-	sorted := slices.SortedFunc(slices.Values(unwanted), gojq.Compare)
-	return slices.DeleteFunc(slices.Clone(list), func(v any) bool {
-		_, found := slices.BinarySearchFunc(sorted, v, gojq.Compare)
-		return found
-	})
 }
 
 // copied returns a copy that shares nothing with v: gojq writes into all of what it deletes from,

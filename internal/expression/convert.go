@@ -27,9 +27,7 @@ func toJQ(v payload.Value) any {
 		return n
 	case payload.Float:
 		return v.Float()
-	case payload.String:
-		return v.Text()
-	case payload.Bytes:
+	case payload.String, payload.Bytes:
 		return valid(v.Text())
 	case payload.List:
 		list := make([]any, v.Len())
@@ -53,9 +51,9 @@ func toJQ(v payload.Value) any {
 func checkOutput(v any) error {
 	switch left := weigh(v, MaxOutput, 1, maxDepth); {
 	case left == tooDeep:
-		return fmt.Errorf("the result is nested deeper than %d", maxDepth)
+		return fmt.Errorf("the transform failed: the result is nested deeper than %d", maxDepth)
 	case left < 0:
-		return fmt.Errorf("the result has more than %d bytes as JSON", MaxOutput)
+		return fmt.Errorf("the transform failed: the result has more than %d bytes as JSON", MaxOutput)
 	}
 	return nil
 }

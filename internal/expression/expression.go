@@ -66,10 +66,13 @@ func Compile(text string, params payload.Value) (*Program, error) {
 		}
 		return nil, cut("the expression does not parse: ", err)
 	}
-	if err := prelude().prepare(query); err != nil {
+	used, err := prelude().prepare(query)
+	if err != nil {
 		return nil, cut("", err)
 	}
-	code, err := gojq.Compile(query, append(slices.Clip(functions()), gojq.WithFunction("_find_all", 3, 3, new(patterns).findAll),
+	prelude().define(query, used)
+	code, err := gojq.Compile(query, append(slices.Clip(functions()),
+		gojq.WithFunction("_find_all", 3, 3, new(patterns).findAll),
 		gojq.WithVariables([]string{"$event", "$data", "$params"}))...)
 	if err != nil {
 		return nil, cut("the expression does not compile: ", err)
@@ -108,7 +111,7 @@ func (in *Input) make() {
 // is an error. An error may hold parts of the event: it must not be logged. It wraps ErrTooLong where
 // the run took too long.
 func (p *Program) Test(ctx context.Context, in *Input) (bool, error) {
-	v, _, err := p.run(ctx, in, "filter")
+	v, _, err := p.run(ctx, in, "the filter ")
 	if err != nil || v == nil {
 		return false, err
 	}
@@ -123,11 +126,12 @@ func (p *Program) Test(ctx context.Context, in *Input) (bool, error) {
 // Apply runs a transform and returns its one result. No result, or more than one, is an error, as is
 // one of more than MaxOutput bytes. Errors are those of Test.
 func (p *Program) Apply(ctx context.Context, in *Input) (payload.Value, error) {
-	v, found, err := p.run(ctx, in, "transform")
+	v, found, err := p.run(ctx, in, "the transform ")
 	if err == nil && !found {
 		err = errors.New("the transform returned no result: make it one, or leave events out with a filter")
-	} else if err == nil {
-		err = cut("the transform failed: ", checkOutput(v))
+	}
+	if err == nil {
+		err = checkOutput(v)
 	}
 	if err != nil {
 		return payload.Value{}, err
@@ -136,11 +140,10 @@ func (p *Program) Apply(ctx context.Context, in *Input) (payload.Value, error) {
 }
 
 // run returns the result, if there is one. More than one is an error.
-func (p *Program) run(ctx context.Context, in *Input, kind string) (result any, found bool, err error) {
-	failed := "the " + kind + " failed: "
+func (p *Program) run(ctx context.Context, in *Input, what string) (result any, found bool, err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
-			err = cut(failed, fmt.Errorf("gojq panicked: %v", cause))
+			err = cut(what, fmt.Errorf("failed: gojq panicked: %v", cause))
 		}
 	}()
 	in.make()
@@ -150,15 +153,18 @@ func (p *Program) run(ctx context.Context, in *Input, kind string) (result any, 
 		v, more := iter.Next()
 		switch e, isError := v.(error); {
 		case isError:
-			if thrown, ok := errors.AsType[gojq.ValueError](e); ok && measured(thrown.Value()) != nil {
+			if thrown, ok := errors.AsType[gojq.ValueError](e); ok && !lighter(thrown.Value(), maxWeight) {
 				e = errors.New("an error with a value that is too large to be shown")
 			}
-			return nil, false, cut(failed, e) // its text is made here, where a panic is caught
+			return nil, false, cut(what+"failed: ", e) // its text is made here, where a panic is caught
 		case !more:
-			return result, found, cut(failed, budget.over())
+			if err := budget.over(); err != nil {
+				return nil, false, cut(what+"failed: ", err)
+			}
+			return result, found, nil
 		case found:
-			return nil, false, fmt.Errorf("the %s returned more than one result: "+
-				"make it one, such as any(.roles[]; . == \"staff\"), or a list: [ … ]", kind)
+			return nil, false, fmt.Errorf("%sreturned more than one result: "+
+				"make it one, such as any(.roles[]; . == \"staff\"), or a list: [ … ]", what)
 		}
 		result, found = v, true
 	}
@@ -169,11 +175,8 @@ func described(v any) string {
 	return cmp.Or(map[string]string{"array": "a list", "object": "an object"}[kind], "a "+kind)
 }
 
-// cut returns the error, if any, with prefix before it, as valid UTF-8 of maxError characters at most.
+// cut returns the error with prefix before it, as valid UTF-8 of maxError characters at most.
 func cut(prefix string, err error) error {
-	if err == nil {
-		return nil
-	}
 	if errors.Is(err, ErrTooLong) {
 		return fmt.Errorf("%s%w", prefix, err)
 	}

@@ -5,20 +5,31 @@
 def _short: _measured(2049); # text of 16,384 bytes
 def _gojq_tostring: tostring; def tostring: _measured | _gojq_tostring | _made;
 def _gojq_tojson: tojson; def tojson: _measured | _gojq_tojson | _made;
-def _format($f): _measured | format($f) | _made; # what @f becomes
-def format($f): _format($f);
-def _gojq_explode: explode; def explode: _gojq_explode | _made;
-def _gojq_fromjson: fromjson; def fromjson: _gojq_fromjson | _measured;
+def _gojq__tohtml: _tohtml; def _tohtml: _measured | _gojq__tohtml | _made;
+def _gojq__touri: _touri; def _touri: _measured | _gojq__touri | _made;
+def _gojq__tourid: _tourid; def _tourid: _measured | _gojq__tourid;
+def _gojq__tocsv: _tocsv; def _tocsv: _measured | _gojq__tocsv | _made;
+def _gojq__totsv: _totsv; def _totsv: _measured | _gojq__totsv | _made;
+def _gojq__tosh: _tosh; def _tosh: _measured | _gojq__tosh | _made;
+def _gojq__tobase64: _tobase64; def _tobase64: _measured | _gojq__tobase64 | _made;
+def _gojq__tobase64d: _tobase64d; def _tobase64d: _measured | _gojq__tobase64d;
+def _gojq_format($f): format($f); def format($f): _measured | _gojq_format($f) | _made;
+def _formats: # which @name may be
+  format(""), tostring, tojson, _tohtml, _touri, _tourid, _tocsv, _totsv, _tosh, _tobase64, _tobase64d;
+def _gojq_explode: explode; def explode: _measured | _gojq_explode | _made;
+def _gojq_fromjson: fromjson; def fromjson: _measured | _gojq_fromjson | _measured;
 def _gojq_tonumber: tonumber; def tonumber: _short | _gojq_tonumber;
 
 # What operators become: see operators. A |= that deletes writes into all that it deletes from.
-def _minus(l; r): r as $r | l | _difference($r) // _subtract(.; $r);
+def _minus(l; r): r as $r | l | if type == "array" and ($r | type) == "array" then
+    ([., $r] | _measured) as $_ | _difference($r) else _subtract(.; $r) end;
 def _repeatable($n):
   if type == "string" and ($n | type) == "number" and _multiply($n; utf8bytelength) > 1048576 then
     _fail("a text of \(utf8bytelength) bytes is repeated \($n) times, to more than 1048576 bytes: " +
       "is it meant to be a number?") end;
 def _times(l; r): r as $r | l | . as $l | ($r | _repeatable($l)) as $r | _repeatable($r) |
   _comparable($r) | _multiply(.; $r) | _made;
+def _over(l; r): r as $r | l | _measured | _divide(.; $r) | _made;
 def _private: _measured | _copied;
 def _update(p; f): _private | _modify(p; f | _private);
 def _update_add(p; f): f as $v | _modify(p; . + $v);
@@ -88,7 +99,7 @@ def splits($re; $flags):
   .[foreach (match($re; $flags + "g"), null) as {$offset, $length}
       (null; {start: .next, end: $offset, next: $offset + $length})];
 def splits($re): splits($re; null);
-def _gojq_split($s): split($s); def split($s): _gojq_split($s) | _made;
+def _gojq_split($s): split($s); def split($s): _measured | _gojq_split($s) | _made;
 def split($re; $flags): [splits($re; $flags)];
 def sub($re; str; $flags):
   reduce match($re; $flags) as $match ({s: ., r: []};
