@@ -73,7 +73,7 @@ func allocated() uint64 {
 
 // maxHostile and maxHostileMemory are for the worst that a run may do on a machine that is busy.
 const (
-	maxHostile       = 10 * time.Second
+	maxHostile       = busy
 	maxHostileMemory = 1 << 30
 )
 
