@@ -17,9 +17,10 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/suggest"
 )
 
-// names.txt lists the functions of gojq that are allowed as they are: their results depend on nothing
-// but what they are given, and each of their steps takes time and memory in proportion to the top
-// level of its input. Below are names, some unknown to gojq, whose users should read why they are not.
+// names.txt lists the functions of gojq that are allowed as they are: their results depend on
+// nothing but what they are given, and each of their steps takes time and memory in proportion to
+// the top level of its input. Below are names, some unknown to gojq, whose users should read why
+// they are not.
 //
 //go:embed names.txt
 var namesText string
@@ -30,7 +31,8 @@ var preludeText string
 // operators are the functions that those operators become which can take or make something large.
 var operators = map[gojq.Operator]string{
 	gojq.OpAdd: "_add", gojq.OpSub: "_minus", gojq.OpMul: "_times", gojq.OpDiv: "_over",
-	gojq.OpLt: "_lt", gojq.OpLe: "_le", gojq.OpEq: "_eq", gojq.OpNe: "_ne", gojq.OpGe: "_ge", gojq.OpGt: "_gt",
+	gojq.OpLt: "_lt", gojq.OpLe: "_le", gojq.OpEq: "_eq",
+	gojq.OpNe: "_ne", gojq.OpGe: "_ge", gojq.OpGt: "_gt",
 	gojq.OpModify: "_update", gojq.OpUpdateAdd: "_update_add", gojq.OpUpdateSub: "_update_minus",
 	gojq.OpUpdateMul: "_update_times", gojq.OpUpdateDiv: "_update_divide",
 }
@@ -68,9 +70,10 @@ func (l *library) define(query *gojq.Query, used map[string]bool) {
 	}
 }
 
-// prepare returns an error where the tree uses what is not allowed, and the names of the functions that
-// it uses. It rewrites what the syntax itself can do beyond the bounds of a step: operators and indices.
-// A text made of parts is within them: each part is a step, and calls tostring or a format.
+// prepare returns an error where the tree uses what is not allowed, and the names of the functions
+// that it uses. It rewrites what the syntax itself can do beyond the bounds of a step: operators
+// and indices. A text made of parts is within them: each part is a step, and calls tostring or a
+// format.
 func (l *library) prepare(tree any) (used map[string]bool, err error) {
 	used = make(map[string]bool)
 	defined, ours := make(map[string]bool), make(map[*gojq.Func]bool)
@@ -144,7 +147,8 @@ func (l *library) prepare(tree any) (used map[string]bool, err error) {
 // refusal returns why a name is not allowed.
 func (l *library) refusal(name string, args int, defined map[string]bool) error {
 	for line := range strings.Lines(l.refused) {
-		if names, why, _ := strings.Cut(strings.TrimSpace(line), ": "); slices.Contains(strings.Fields(names), name) {
+		names, why, _ := strings.Cut(strings.TrimSpace(line), ": ")
+		if slices.Contains(strings.Fields(names), name) {
 			return fmt.Errorf("%s is not allowed: it %s", name, why)
 		}
 	}

@@ -25,9 +25,9 @@ const (
 	maxKey    = 64              // weight of a list that is an index: it is searched for
 )
 
-var errTooHeavy = fmt.Errorf("a value is too large for one step, which takes up to %d values or %d bytes of text, "+
-	"a number or time format of %d bytes, and compares up to %d pairs: of long lists, write $wanted - $list == []",
-	maxWeight, maxText, maxDigits, maxPairs)
+var errTooHeavy = fmt.Errorf("a value is too large for one step, which takes up to %d values or "+
+	"%d bytes of text, a number or time format of %d bytes, and compares up to %d pairs: "+
+	"of long lists, write $wanted - $list == []", maxWeight, maxText, maxDigits, maxPairs)
 
 // tooDeep is what weigh returns for a value that is nested too deep.
 const tooDeep = math.MinInt
@@ -71,14 +71,16 @@ func unless(ok bool) error {
 	return errTooHeavy
 }
 
-// functions are the functions in Go that rewritten expressions and prelude.jq use, for all programs.
+// functions are the functions in Go that rewritten expressions and prelude.jq use, for all
+// programs.
 var functions = sync.OnceValue(func() (all []gojq.CompilerOption) {
 	function := func(name string, f func(v any, args []any) any) {
 		all = append(all, gojq.WithFunction(name, 0, 2, f))
 	}
-	for name, check := range map[string]func(v any, args []any) error{ // which return their input, or an error
+	// Checks return their input, or an error.
+	for name, check := range map[string]func(v any, args []any) error{
 		"_measured": measured, "_made": made, "_paired": paired, "_at": indexable,
-		"_comparable": func(v any, args []any) error { return unless(comparable(v, args[0])) },
+		"_comparable": func(v any, args []any) error { return unless(canCompare(v, args[0])) },
 		"_fail":       func(_ any, args []any) error { return errors.New(args[0].(string)) },
 	} {
 		function(name, func(v any, args []any) any { return cmp.Or[any](check(v, args), v) })
@@ -86,7 +88,7 @@ var functions = sync.OnceValue(func() (all []gojq.CompilerOption) {
 	// The bits of a key are the orders for which the operator holds: less, equal and greater.
 	for holds, name := range map[int]string{1: "_lt", 2: "_eq", 3: "_le", 4: "_gt", 5: "_ne", 6: "_ge"} {
 		function(name, func(_ any, args []any) any {
-			if !comparable(args[0], args[1]) {
+			if !canCompare(args[0], args[1]) {
 				return errTooHeavy
 			}
 			return holds>>(1+gojq.Compare(args[0], args[1]))&1 == 1
@@ -133,9 +135,9 @@ func paired(v any, args []any) error {
 	return unless(max(l, r) <= maxWeight && l*r <= maxPairs)
 }
 
-// comparable: no comparison goes deeper than the lighter side. Nor does this, for
+// canCompare: no comparison goes deeper than the lighter side. Nor does this, for
 // `until(. == []; .[1:])` compares a long list with an empty one at each step.
-func comparable(l, r any) bool {
+func canCompare(l, r any) bool {
 	for limit := 1 << 6; limit <= maxWeight; limit <<= 3 {
 		if lighter(l, limit) || lighter(r, limit) {
 			return true

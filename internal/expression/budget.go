@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// fewSteps of gojq take some 30 µs, and make nothing large. The usual filter takes 30 steps, the usual
-// transform 100. A run that has made no more than a few when its time is over has waited for a
-// processor, and gets patience times as long: otherwise, where processors are busy or throttled, one in
-// 100,000 runs of microseconds would fail.
+// fewSteps of gojq take some 30 µs, and make nothing large. The usual filter takes 30 steps, the
+// usual transform 100. A run that has made no more than a few when its time is over has waited for
+// a processor, and gets patience times as long: otherwise, where processors are busy or throttled,
+// one in 100,000 runs of microseconds would fail.
 const (
 	fewSteps = 300
 	patience = 10
@@ -43,8 +43,8 @@ func (b *budget) Done() <-chan struct{} {
 	return done
 }
 
-// over returns ErrTooLong once the run has used up its time. It is asked at the end of a run, too: one
-// that was late because of a single step must not count as good, or its rule is never paused.
+// over returns ErrTooLong once the run has used up its time. It is asked at the end of a run, too:
+// one that was late because of a single step must not count as good, or its rule is never paused.
 func (b *budget) over() error {
 	if took := time.Since(b.begin); took > patience*MaxTime || took > MaxTime && b.steps > fewSteps {
 		return ErrTooLong

@@ -15,7 +15,8 @@ import (
 // maxDepth is how deep a result may be nested: what reads bodies back takes no more.
 const maxDepth = 400
 
-// toJQ returns v as gojq knows it. Events hold no Bytes once they are redacted; other Bytes become text.
+// toJQ returns v as gojq knows it. Events hold no Bytes once they are redacted; other Bytes become
+// text.
 func toJQ(v payload.Value) any {
 	switch v.Kind() {
 	case payload.Bool:

@@ -2,19 +2,20 @@
 // fires, and transforms, whose result is what it sends.
 //
 //   - The same event gives the same result, whenever and wherever it runs.
-//   - An expression calls only what names.txt allows and prelude.jq defines; operators, indices and
-//     texts are rewritten into such calls (allow.go). What a step takes and makes is bounded
-//     (bounds.go): at worst it takes about a second and 300 MB, and usually microseconds.
-//   - A run ends after about MaxTime. The clock is looked at between steps (budget.go), so a run can
-//     end late by one step, and fails then. A result has at most MaxOutput bytes.
-//   - Whatever goes wrong is an error, a panic within gojq included. Runs share nothing that they write.
+//   - An expression calls only what names.txt allows and prelude.jq defines; operators and indices
+//     are rewritten into such calls (allow.go). What a step takes and makes is bounded (bounds.go):
+//     at worst it takes about a second and 300 MB, and usually microseconds.
+//   - A run ends after about MaxTime. The clock is looked at between steps (budget.go), so a run
+//     can end late by one step, and fails then. A result has at most MaxOutput bytes.
+//   - Whatever goes wrong is an error, a panic within gojq included. Runs share nothing that they
+//     write.
 //
 // Integers are exact whatever their size, and a float of the event stays one: 1.0 comes out as 1.0.
-// What jq computes follows jq: 4/2 is 2, and `3.7 | floor` is 3.0 (`| tostring | tonumber` makes it 3).
-// NaN comes out as null, and infinities as the largest doubles. Objects come out with sorted keys.
+// What jq computes follows jq: 4/2 is 2, and `3.7 | floor` is 3.0 (3 with `| tostring | tonumber`).
+// NaN comes out as null, infinities come out as the largest doubles, and objects with sorted keys.
 //
-// It is not a security boundary: expressions come from operators, and the limits are for mistakes. In
-// 50 ms of steps memory can still grow to some hundred megabytes.
+// It is not a security boundary: expressions come from operators, and the limits are for mistakes.
+// In 50 ms of steps memory can still grow to some hundred megabytes.
 package expression
 
 import (
@@ -53,8 +54,9 @@ type Program struct {
 }
 
 // Compile compiles an expression of at most MaxText bytes. Its input is what a plain rule sends,
-// redacted; $event is its event_metadata, $data the data of the event, and $params the parameters of
-// the rule, an Object or Null. The error may be shown: it holds nothing but parts of the expression.
+// redacted; $event is its event_metadata, $data the data of the event, and $params the parameters
+// of the rule, an Object or Null. The error may be shown: it holds nothing but parts of the
+// expression.
 func Compile(text string, params payload.Value) (*Program, error) {
 	if len(text) > MaxText {
 		return nil, fmt.Errorf("the expression has %d bytes: write %d at most", len(text), MaxText)
@@ -87,8 +89,8 @@ type Input struct {
 	body, event, data any
 }
 
-// NewInput returns the input that programs get of the event. It is cheap: what programs read is made
-// when the first of them runs, and shared by all. No run changes it.
+// NewInput returns the input that programs get of the event. It is cheap: what programs read is
+// made when the first of them runs, and shared by all. No run changes it.
 func NewInput(m *payload.Message) *Input { return &Input{message: m} }
 
 func (in *Input) make() {
@@ -107,9 +109,9 @@ func (in *Input) make() {
 	in.data = data
 }
 
-// Test runs a filter: true only for the result true; false, null and no result are false, anything else
-// is an error. An error may hold parts of the event: it must not be logged. It wraps ErrTooLong where
-// the run took too long.
+// Test runs a filter: true only for the result true; false, null and no result are false, anything
+// else is an error. An error may hold parts of the event: it must not be logged. It wraps
+// ErrTooLong where the run took too long.
 func (p *Program) Test(ctx context.Context, in *Input) (bool, error) {
 	v, _, err := p.run(ctx, in, "the filter ")
 	if err != nil || v == nil {
@@ -123,8 +125,8 @@ func (p *Program) Test(ctx context.Context, in *Input) (bool, error) {
 	return fires, nil
 }
 
-// Apply runs a transform and returns its one result. No result, or more than one, is an error, as is
-// one of more than MaxOutput bytes. Errors are those of Test.
+// Apply runs a transform and returns its one result. No result, or more than one, is an error, as
+// is one of more than MaxOutput bytes. Errors are those of Test.
 func (p *Program) Apply(ctx context.Context, in *Input) (payload.Value, error) {
 	v, found, err := p.run(ctx, in, "the transform ")
 	if err == nil && !found {

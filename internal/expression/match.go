@@ -19,7 +19,7 @@ import (
 // pattern does not match nothing once more.
 const (
 	maxPatterns = 64      // kept
-	maxPattern  = 10_000  // bytes of a pattern, and its places: instructions, with its repetitions written out
+	maxPattern  = 10_000  // bytes of a pattern, and its places: see compile
 	maxMatches  = 100_000 // of one pattern in one text, times the groups of the pattern
 	maxSearch   = 1 << 25 // bytes of text times places, for one search: 0.4 to 0.7 s at worst
 	maxFind     = 4 * MaxTime
@@ -54,11 +54,12 @@ func (p *patterns) compile(text, flags string) (*pattern, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Places are where a search may be at once: the instructions, with repetitions written out.
 	program, _ := syntax.Compile(tree.Simplify()) // which does not fail
 	places := len(program.Inst)
 	if places > maxPattern {
-		return nil, fmt.Errorf("a regular expression has %d places with its repetitions written out: more than %d",
-			places, maxPattern)
+		return nil, fmt.Errorf("a regular expression has %d places with its repetitions written out: "+
+			"more than %d", places, maxPattern)
 	}
 	if p.count.Add(1) > maxPatterns {
 		p.known.Clear()
@@ -83,8 +84,8 @@ func (p *patterns) findAll(v any, args []any) any {
 	case err != nil:
 		return err
 	case len(text)*r.places > maxSearch:
-		return fmt.Errorf("a regular expression of %d places is too much for a text of %d bytes: shorten one of them",
-			r.places, len(text))
+		return fmt.Errorf("a regular expression of %d places is too much for a text of %d bytes: "+
+			"shorten one of them", r.places, len(text))
 	case args[2] == true:
 		return r.MatchString(text)
 	}
@@ -92,8 +93,9 @@ func (p *patterns) findAll(v any, args []any) any {
 	if strings.Contains(flags, "g") {
 		limit = maxMatches/(1+r.NumSubexp()) + 1
 	}
-	// Each match may cost a search to the end of the text (x*y|x, where there is no y). So few are looked
-	// for before the clock is looked at, and then, as there is no going on from one, several times as many.
+	// Each match may cost a search to the end of the text (x*y|x, where there is no y). So few are
+	// looked for before the clock is looked at, and then, as there is no going on from one, several
+	// times as many.
 	var found [][]int
 	for n, begin := 4, time.Now(); ; n *= 4 {
 		if found = r.FindAllStringSubmatchIndex(text, min(n, limit)); len(found) < n {
