@@ -1,10 +1,11 @@
-// Package app wires the daemon together: what is built from which settings, what starts after what, and
-// how it all ends. It is the only package that knows all others, and leaves every decision to them.
+// Package app wires the daemon together: what is built from which settings, what starts after what,
+// and how it all ends. It is the only package that knows all others, and leaves every decision to
+// them.
 //
 // New builds and starts nothing. The order of start: health server, database, rules, queue, filter
 // endpoint, dispatcher, bus; so that nothing is consumed before there are rules and a place for
-// deliveries that fail. The order of stop is the reverse: stop fetching, hand off what is in flight,
-// commit, leave the group, let requests end, write their results.
+// deliveries that fail. The order of stop is the reverse: stop fetching, hand off what is in
+// flight, commit, leave the group, let requests end, write their results.
 package app
 
 import (
@@ -43,8 +44,8 @@ type Options struct {
 }
 
 const (
-	// stopTime bounds what follows once the bus has been left, which takes 5 s at most: together they stay below 25 s, so that
-	// an orchestrator that kills after 30 s never has to.
+	// stopTime bounds what follows once the bus has been left, which takes 5 s at most: together
+	// they stay below 25 s, so that an orchestrator that kills after 30 s never has to.
 	stopTime = 19 * time.Second
 	// closeTime is the end of it, kept for writing the last results and for closing connections.
 	closeTime = 4 * time.Second
@@ -79,7 +80,8 @@ type App struct {
 	cleanups  cleanups
 }
 
-// New builds the daemon. It connects to nothing yet and listens nowhere; an error is one of the settings.
+// New builds the daemon. It connects to nothing yet and listens nowhere; an error is one of the
+// settings.
 func New(cfg *config.Config, o Options) (*App, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -199,7 +201,8 @@ func (a *App) build(o Options) error {
 	return a.buildHealth(registry)
 }
 
-// Run runs the daemon until ctx ends or it cannot go on, and returns when it has stopped: within 25 s of ctx's end.
+// Run runs the daemon until ctx ends or it cannot go on, and returns when it has stopped: within 25
+// s of ctx's end.
 func (a *App) Run(ctx context.Context) (err error) {
 	defer func() {
 		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
@@ -227,8 +230,8 @@ func (a *App) Run(ctx context.Context) (err error) {
 		return err
 	}
 	a.dispatcher.Start()
-	// Refreshing goes on while the bus drains, and ends before the dispatcher stops. Claiming ends at once:
-	// rows made by the drain are for other replicas, or for the next start.
+	// Refreshing goes on while the bus drains, and ends before the dispatcher stops. Claiming ends
+	// at once: rows made by the drain are for other replicas, or for the next start.
 	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
 	claims, stopClaims := context.WithCancel(ctx)
 	var working sync.WaitGroup

@@ -17,15 +17,15 @@ import (
 
 const (
 	startupPoll = time.Second
-	// migrationWait is how long a schema that is behind is waited for: a migration may be under way beside this start.
+	// migrationWait is how long startup waits for a schema that is behind: a migration may be running.
 	migrationWait = 15 * time.Second
 )
 
-// startup waits for a database that can be used. A database that is away is waited for without end; one whose schema is behind
-// only for a while, because nothing but an operator changes that.
+// startup waits for a database that can be used: without end for one that is away, but only for a
+// while for one whose schema is behind, because only an operator changes that.
 type startup struct{ problem atomic.Pointer[error] }
 
-// ready returns what is waited for, nil when the wait is over.
+// ready returns why startup waits, nil when the wait is over.
 func (s *startup) ready() error {
 	if p := s.problem.Load(); p != nil {
 		return *p
@@ -33,7 +33,7 @@ func (s *startup) ready() error {
 	return nil
 }
 
-// schemaChecker says whether the tables of the database can be worked with.
+// schemaChecker checks that the database has the tables that this version needs.
 type schemaChecker interface {
 	CheckSchema(ctx context.Context) error
 }
@@ -53,7 +53,7 @@ func (s *startup) wait(ctx context.Context, db schemaChecker, logger *slog.Logge
 		if ctx.Err() != nil {
 			return err
 		}
-		var schema *store.SchemaError // nil where nothing is wrong with the schema
+		var schema *store.SchemaError // nil if the schema is fine
 		errors.As(err, &schema)
 		s.problem.Store(&err)
 		if text := err.Error(); text != logged {
@@ -74,7 +74,7 @@ func (s *startup) wait(ctx context.Context, db schemaChecker, logger *slog.Logge
 	}
 }
 
-// databaseReady says what is wrong with the database.
+// databaseReady returns what is wrong with the database.
 func (a *App) databaseReady(ctx context.Context) error {
 	if err := a.startup.ready(); err != nil {
 		return err
@@ -85,8 +85,9 @@ func (a *App) databaseReady(ctx context.Context) error {
 	return a.writer.Ready()
 }
 
-// endpointReady says why filters in the request are not answered. It asks neither database nor Kafka: the endpoint listens once the rules
-// have been read, and goes on with these, however old they are.
+// endpointReady returns why filters in the request are not answered. It asks neither the database
+// nor Kafka: the endpoint listens once the rules have been read, and keeps using them however old
+// they get.
 func (a *App) endpointReady(context.Context) error {
 	select {
 	case <-a.endpoint.Ended():
