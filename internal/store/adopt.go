@@ -118,8 +118,8 @@ func withEarlier(document string, period rule.OwnershipPeriod, now time.Time) (s
 }
 
 // SetEnabled enables or disables a rule: in its option while it is adopted, else in the plugin's
-// table, with a new modified time as Django sets it. It refuses an adopted rule whose row is
-// enabled for the plugin. A missing rule is a *NoRuleError. The account needs UPDATE on the
+// table, with a new modified time as Django sets it. An adopted rule whose row is enabled for the
+// plugin is a *ContestedError, a missing one a *NoRuleError. The account needs UPDATE on the
 // plugin's tables.
 func (s *Store) SetEnabled(ctx context.Context, key rule.Key, on bool) (Switched, error) {
 	to := switching{verb: "disable", stands: "already disabled"}
@@ -140,8 +140,8 @@ func (s *Store) SetEnabled(ctx context.Context, key rule.Key, on bool) (Switched
 	return s.switchRule(ctx, key, to)
 }
 
-// ContestedError says that a rule is adopted and its row has been enabled for the plugin since. It
-// must be adopted again, or released, before it is switched.
+// ContestedError reports an adopted rule whose row has been enabled for the plugin: both would
+// send its events.
 type ContestedError struct{ Key rule.Key }
 
 // Error implements error.
