@@ -5,26 +5,28 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync/atomic"
 
 	"github.com/go-sql-driver/mysql"
 )
 
-// connector sets up each new connection: strict, so that a value is never cut or bent to fit; in UTC; and READ COMMITTED, so that
-// claims lock no gaps that inserts need.
+// connector sets up each new connection: strict, so that values are never changed to fit; in UTC;
+// and READ COMMITTED, so that claims lock no gaps that inserts need.
 type connector struct {
 	driver.Connector
 	packet *atomic.Int64
 }
 
-const strictMode = "STRICT_TRANS_TABLES,STRICT_ALL_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
+const strictMode = "STRICT_TRANS_TABLES,STRICT_ALL_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE," +
+	"ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
 
 // Connect implements driver.Connector.
 func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	conn, err := c.Connector.Connect(ctx)
-	if isNumber(err, parameterErrors[:]...) {
-		return nil, &parameterError{err}
+	if refused, ok := errors.AsType[*mysql.MySQLError](err); ok && slices.Contains(parameterErrors[:], refused.Number) {
+		return nil, parameterError(refused)
 	}
 	if err != nil {
 		return nil, err
@@ -51,7 +53,7 @@ func (c *connector) setUp(ctx context.Context, conn driver.Conn) error {
 			return fmt.Errorf("set up connection: %w", err)
 		}
 	}
-	// The embedded database has no such variable for a session; nothing depends on it but how soon a lock wait is retried.
+	// The embedded database has no such session variable. It only makes lock waits end sooner.
 	var refused *mysql.MySQLError
 	wait := fmt.Sprintf("SET SESSION innodb_lock_wait_timeout = %d", int(lockWait.Seconds()))
 	if _, err := session.ExecContext(ctx, wait, nil); err != nil && !errors.As(err, &refused) {

@@ -1,19 +1,14 @@
 package store
 
 import (
-	"context"
 	"crypto/tls"
-	"database/sql"
 	"errors"
 	"fmt"
 	"net"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/go-sql-driver/mysql"
-
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/backoff"
 )
 
 // Numbers of server errors, the same on MariaDB and MySQL.
@@ -37,17 +32,11 @@ const (
 	errUnknownVariable = 1193
 )
 
-// parameterErrors are those of a SET statement, which the driver makes of the DSN's parameters that are not its own: a variable that is
-// unknown, read-only, not the session's or not for this account, a value of the wrong kind or out of range, or what is no SQL.
+// parameterErrors answer a SET statement, which the driver makes of those DSN parameters that it
+// does not know itself: unknown, read-only or global variables, missing rights, wrong values.
 var parameterErrors = [...]uint16{errUnknownVariable, 1064, 1115, 1227, 1229, 1231, 1232, 1238, 1273, 1298}
 
-// parameterError is what a server says of the DSN's parameters.
-type parameterError struct{ error }
-
-// Unwrap lets callers look at the cause.
-func (e *parameterError) Unwrap() error { return e.error }
-
-// plainErrors are those whose text names accounts, tables, columns and server states, and never a value.
+// plainErrors have texts that name accounts, tables, columns and server states, but never a value.
 var plainErrors = [...]uint16{
 	1040, errDatabaseDenied, errAccessDenied, 1046, errUnknownDatabase, 1053, 1129, 1130, 1203, 1226, // connections and accounts
 	1021, 1030, 1114, 1290, 1317, 1836, 1927, 3024, // the server cannot or may not
@@ -55,38 +44,93 @@ var plainErrors = [...]uint16{
 	errPacketTooLarge, errDataTooLong, errOutOfRange,
 }
 
-// serverError is an answer of the server without its text where that may quote a value, and with what to do about it where that is known.
-type serverError struct {
-	cause *mysql.MySQLError
-	// parameter tells that the server refuses what the DSN has after its question mark.
-	parameter bool
-	// bare leaves out what to do.
-	bare bool
+// cleanError is an error whose text quotes no values.
+type cleanError struct {
+	cause error
+	text  string
+	fix   string // what to do, "" if unknown
 }
 
 // Error implements error.
-func (e *serverError) Error() string {
-	if !slices.Contains(plainErrors[:], e.cause.Number) {
-		text := fmt.Sprintf("Error %d (%s)", e.cause.Number, e.cause.SQLState[:])
-		switch {
-		case e.parameter && e.cause.Number == errUnknownVariable:
-			text += ": a parameter after ? of " + dsnSetting + " is no variable of the server: remove it"
-		case e.parameter:
-			text += ": the server does not take the value of a parameter after ? of " + dsnSetting + ": correct or remove it"
-		case e.cause.Number == errIncorrectString:
-			text += ": a character is none that the table's character set has: write another"
-		}
-		return text
+func (e *cleanError) Error() string {
+	if e.fix == "" {
+		return e.text
 	}
-	if fix := e.fix(); fix != "" && !e.bare {
-		return e.cause.Error() + ": " + fix
-	}
-	return e.cause.Error()
+	return e.text + ": " + e.fix
 }
 
-// fix says what to do.
-func (e *serverError) fix() string {
-	switch e.cause.Number {
+// Unwrap lets callers look at the number.
+func (e *cleanError) Unwrap() error { return e.cause }
+
+// clean takes what may quote values out of err, and adds what to do. A cleaned error stays as it is.
+func clean(err error) error {
+	if _, done := errors.AsType[*cleanError](err); done || err == nil {
+		return err
+	}
+	cause, ok := errors.AsType[*mysql.MySQLError](err)
+	switch {
+	case !ok:
+		if fix := connectFix(err); fix != "" {
+			return &cleanError{err, err.Error(), fix}
+		}
+		return err
+	case slices.Contains(plainErrors[:], cause.Number):
+		return &cleanError{cause, cause.Error(), serverFix(cause)}
+	case cause.Number == errIncorrectString:
+		return withoutText(cause, "a character is not in the table's character set: use another")
+	}
+	return withoutText(cause, "")
+}
+
+func withoutText(cause *mysql.MySQLError, fix string) *cleanError {
+	return &cleanError{cause, fmt.Sprintf("Error %d (%s)", cause.Number, cause.SQLState[:]), fix}
+}
+
+// parameterError is the server's refusal of a connection that is caused by the DSN's parameters.
+func parameterError(cause *mysql.MySQLError) error {
+	if cause.Number == errUnknownVariable {
+		return withoutText(cause, "a parameter after ? of "+dsnSetting+" is no variable of the server: remove it")
+	}
+	return withoutText(cause, "the server does not take the value of a parameter after ? of "+dsnSetting+": correct or remove it")
+}
+
+// bare removes what to do from a cleaned error, for callers that know better.
+func bare(err error) error {
+	if e, ok := errors.AsType[*cleanError](err); ok {
+		e.fix = ""
+	}
+	return err
+}
+
+// denied adds to an error of migrate which rights are missing, if that is the problem.
+func denied(err error) error {
+	if isNumber(err, errTableDenied, errDatabaseDenied) {
+		return fmt.Errorf("%w: migrate needs an account with CREATE, ALTER, INDEX, SELECT, INSERT and UPDATE on the database, not that of serve",
+			bare(clean(err)))
+	}
+	return clean(err)
+}
+
+func isNumber(err error, numbers ...uint16) bool {
+	cause, ok := errors.AsType[*mysql.MySQLError](err)
+	return ok && slices.Contains(numbers, cause.Number)
+}
+
+// The settings and tables that errors name.
+const (
+	dsnSetting  = "WEBHOOK_DISPATCHER_MYSQL_DSN"
+	caSetting   = "WEBHOOK_DISPATCHER_MYSQL_CA_FILE"
+	tablePrefix = "webhook_dispatcher_"
+
+	noPluginTable = "install the plugin openedx-webhooks in the LMS and run its migrations, or name the LMS's database in " + dsnSetting +
+		", or, without an LMS, run `webhook-dispatcher migrate --with-plugin-tables`"
+)
+
+// serverFix says what to do about an answer of the server, "" if unknown.
+func serverFix(e *mysql.MySQLError) string {
+	ours := strings.Contains(e.Message, tablePrefix)
+	table := pluginTable(e.Message)
+	switch e.Number {
 	case errAccessDenied:
 		return "check user and password in " + dsnSetting + ", and from which hosts the server lets this account in"
 	case errDatabaseDenied:
@@ -95,17 +139,16 @@ func (e *serverError) fix() string {
 		return "name the LMS's database in " + dsnSetting + ", or create it"
 	case errNoTable:
 		switch {
-		case strings.Contains(e.cause.Message, tablePrefix):
+		case ours:
 			return "run `webhook-dispatcher migrate`"
-		case pluginTable(e.cause.Message) != "":
+		case table != "":
 			return noPluginTable
 		}
 	case errTableDenied, errColumnDenied:
-		if table := pluginTable(e.cause.Message); table != "" {
-			return "GRANT " + pluginRights(e.cause.Message) + " ON " + table + " TO the account"
-		}
-		// A server does not say whether a table exists to an account without rights on it.
-		if strings.Contains(e.cause.Message, tablePrefix) {
+		switch {
+		case table != "":
+			return "GRANT " + pluginRights(e.Message) + " ON " + table + " TO the account"
+		case ours: // an account without rights on a table is not told whether it exists
 			return "run `webhook-dispatcher migrate` if it has not been run since the upgrade, then " +
 				"GRANT SELECT, INSERT, UPDATE, DELETE ON that table TO the account"
 		}
@@ -113,7 +156,7 @@ func (e *serverError) fix() string {
 	return ""
 }
 
-// pluginTable returns which of the plugin's tables a message of the server names, "" where none.
+// pluginTable returns the plugin's table that a message of the server names, "" if none.
 func pluginTable(message string) string {
 	for _, table := range [...]string{webhook{}.TableName(), webfilter{}.TableName()} {
 		if strings.Contains(message, table) {
@@ -123,8 +166,8 @@ func pluginTable(message string) string {
 	return ""
 }
 
-// pluginRights returns what an account needs on a table of the plugin that was denied it. Who may make rows also switches them, and whoever
-// changes some reads them.
+// pluginRights returns the rights on a table of the plugin that an account needs which was denied
+// one: to insert rows means to switch them too, and to change rows means to read them.
 func pluginRights(message string) string {
 	// Such as "SELECT", "INSERT", "SELECT, UPDATE" and "SELECT with locking clause".
 	switch command, _, _ := strings.Cut(message, " command denied"); {
@@ -136,41 +179,7 @@ func pluginRights(message string) string {
 	return "SELECT, UPDATE"
 }
 
-// denied adds to an error of migrate which rights are missing, if that is what is wrong.
-func denied(err error) error {
-	if isNumber(err, errTableDenied, errDatabaseDenied) {
-		return fmt.Errorf("%w: migrate needs an account with CREATE, ALTER, INDEX, SELECT, INSERT and UPDATE on the database, not that of serve",
-			bare(clean(err)))
-	}
-	return clean(err)
-}
-
-// Unwrap lets callers look at the number.
-func (e *serverError) Unwrap() error { return e.cause }
-
-// Where an error says what to do, it names the setting and the tables that are meant.
-const (
-	dsnSetting  = "WEBHOOK_DISPATCHER_MYSQL_DSN"
-	caSetting   = "WEBHOOK_DISPATCHER_MYSQL_CA_FILE"
-	tablePrefix = "webhook_dispatcher_"
-
-	noPluginTable = "install the plugin openedx-webhooks in the LMS and run its migrations, or name the LMS's database in " + dsnSetting +
-		", or, without an LMS, run `webhook-dispatcher migrate --with-plugin-tables`"
-)
-
-// settingError is a connection that was not made, with the setting that is to be looked at.
-type settingError struct {
-	cause error
-	fix   string
-}
-
-// Error implements error.
-func (e *settingError) Error() string { return e.cause.Error() + ": " + e.fix }
-
-// Unwrap lets callers look at the cause.
-func (e *settingError) Unwrap() error { return e.cause }
-
-// connectFix says what to do about a connection that was not made, "" where that is not known.
+// connectFix says what to do about a connection that was not made, "" if unknown.
 func connectFix(err error) string {
 	if cause, ok := errors.AsType[*net.OpError](err); ok && cause.Op == "dial" {
 		return "check that the server runs, and host and port in " + dsnSetting
@@ -182,106 +191,4 @@ func connectFix(err error) string {
 		return "check the host in " + dsnSetting + ", and name the PEM file of the authority that signs the server's certificate in " + caSetting
 	}
 	return ""
-}
-
-// clean takes out of err what may quote values, and adds what to do. What was cleaned before stays as it is.
-func clean(err error) error {
-	if err == nil {
-		return nil
-	}
-	if _, done := errors.AsType[*serverError](err); done {
-		return err
-	}
-	if cause := serverErrorOf(err); cause != nil {
-		_, parameter := errors.AsType[*parameterError](err)
-		return &serverError{cause: cause, parameter: parameter}
-	}
-	if _, done := errors.AsType[*settingError](err); done {
-		return err
-	}
-	if fix := connectFix(err); fix != "" {
-		return &settingError{err, fix}
-	}
-	return err
-}
-
-// bare leaves out what to do about an error, where the caller knows better.
-func bare(err error) error {
-	if e, ok := errors.AsType[*serverError](err); ok {
-		e.bare = true
-	}
-	return err
-}
-
-func serverErrorOf(err error) *mysql.MySQLError {
-	if cause, ok := errors.AsType[*mysql.MySQLError](err); ok {
-		return cause
-	}
-	return nil
-}
-
-func isNumber(err error, numbers ...uint16) bool {
-	cause := serverErrorOf(err)
-	return cause != nil && slices.Contains(numbers, cause.Number)
-}
-
-// Retries of what the server undid because of other transactions.
-const (
-	maxRetries = 6
-	retryBase  = 5 * time.Millisecond
-)
-
-// retry runs f again after a deadlock or a lock wait, which leave nothing of f behind, and after a row that another has made since f
-// looked for it. Any other error is returned at once: after a lost connection it is open what was done, and waiting is the caller's to
-// decide.
-func (s *Store) retry(ctx context.Context, what string, f func() error) error {
-	wait := backoff.Backoff{Min: retryBase}
-	for n := 0; ; n++ {
-		err := f()
-		if err == nil {
-			return nil
-		}
-		if n == maxRetries || !isNumber(err, errDeadlock, errLockWait, errRecordChanged, errDuplicate) {
-			return fmt.Errorf("%s: %w", what, clean(err))
-		}
-		s.log.DebugContext(ctx, "database statement undone by another, trying again", "what", what, "try", n+1, "error", clean(err))
-		if ended := wait.Wait(ctx); ended != nil {
-			return fmt.Errorf("%s: %w", what, errors.Join(clean(err), ended))
-		}
-	}
-}
-
-// transaction runs f in one transaction, and again as retry does.
-func (s *Store) transaction(ctx context.Context, what string, f func(tx *sql.Tx) error) error {
-	return s.transactionAt(ctx, sql.LevelDefault, what, f)
-}
-
-// transactionAt does what transaction does, at another level of isolation than the connections'.
-func (s *Store) transactionAt(ctx context.Context, level sql.IsolationLevel, what string, f func(tx *sql.Tx) error) error {
-	return s.retry(ctx, what, func() error {
-		tx, err := s.db.BeginTx(ctx, &sql.TxOptions{Isolation: level})
-		if err != nil {
-			return err
-		}
-		if err := f(tx); err != nil {
-			// A rollback that fails, fails because the connection is gone, and the transaction with it.
-			_ = tx.Rollback()
-			return err
-		}
-		return tx.Commit()
-	})
-}
-
-// exec runs one statement by itself and returns how many rows it changed, and again as retry does.
-func (s *Store) exec(ctx context.Context, what, statement string, args ...any) (changed int, err error) {
-	err = s.retry(ctx, what, func() error {
-		result, err := s.db.ExecContext(ctx, statement, args...)
-		if err != nil {
-			return err
-		}
-		n, err := result.RowsAffected()
-		changed = int(n)
-		return err
-	})
-	return changed, err
 }

@@ -1,15 +1,17 @@
-// Package store holds every SQL statement of the dispatcher: the queue of deliveries, the attempt log, records that could not be
-// decoded, what is known of topics, the plugin's rules, and the migrations.
+// Package store holds every SQL statement of the dispatcher: the queue of deliveries, the attempt
+// log, undecodable records, known topics, the plugin's rules, and the migrations.
 //
-// It promises that each method either did all that it says or returns an error, that a method may be called again after an
-// error, and that all times are the database's, in UTC. Statements run unchanged on MariaDB from 10.6, MySQL from 8.0 and the embedded
-// database. The plugin's tables are only read, but by what adds a rule and what switches one; their structure is never touched.
+// Each method does all it says or returns an error, and may be called again after an error. All
+// times are the database's, in UTC. Statements run unchanged on MariaDB from 10.6, MySQL from 8.0
+// and the embedded database. The structure of the plugin's tables is never changed, and their rows
+// only by what adds, changes or switches a rule.
 //
-// It leaves out when to claim, retry or prune, and what a rule means. Its errors carry no values of columns: those
-// hold learners' data.
+// When to claim, retry or prune, and what a rule means, is decided elsewhere. Errors hold no column
+// values: those are learners' data.
 package store
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"database/sql"
@@ -34,16 +36,16 @@ import (
 const (
 	DefaultMaxOpenConns = 10
 	dialTimeout         = 5 * time.Second
-	// ioTimeout ends the wait for a server that is gone without a word. It is above lockWait, so that a lock wait ends with the
-	// server's answer and the connection lives on.
+	// ioTimeout ends the wait for a silent server. It is above lockWait, so that a lock wait ends
+	// with the server's answer and the connection survives.
 	ioTimeout = 30 * time.Second
 	lockWait  = 5 * time.Second
-	// connLifetime bounds how long a connection outlives a change of the server behind a name (failover, rotation).
+	// connLifetime bounds how long a connection outlives a change of the server behind its name.
 	connLifetime = 5 * time.Minute
 	connIdle     = time.Minute
 )
 
-// Options says which database to use, and how.
+// Options say which database to use, and how.
 type Options struct {
 	// DSN is what dsn.Parse reads. Required.
 	DSN string
@@ -67,8 +69,8 @@ type Store struct {
 	refused  atomic.Int64   // rows that the server refused since the last line
 }
 
-// Open checks o and returns a store. It does not connect: a database that is away at first is found out by Ping or
-// CheckSchema, and its return needs no new Store.
+// Open returns a Store. It does not connect: Ping and CheckSchema find out whether the database is
+// there, and it may come back at any time.
 func Open(o Options) (*Store, error) {
 	return open(o, ioTimeout)
 }
@@ -78,10 +80,7 @@ func open(o Options, readTimeout time.Duration) (*Store, error) {
 		// database/sql takes a negative number for "no limit".
 		return nil, fmt.Errorf("open database: MaxOpenConns is %d, want 0 or more", o.MaxOpenConns)
 	}
-	log := o.Logger
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
+	log := cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	cfg, err := dsn.Parse(o.DSN)
 	if err != nil {
 		return nil, fmt.Errorf("open database: the DSN %w: %s", err, dsn.Forms)
@@ -96,19 +95,17 @@ func open(o Options, readTimeout time.Duration) (*Store, error) {
 	}
 	packet := new(atomic.Int64)
 	db := sql.OpenDB(&connector{Connector: inner, packet: packet})
-	limit := o.MaxOpenConns
-	if limit == 0 {
-		limit = DefaultMaxOpenConns
-	}
+	limit := cmp.Or(o.MaxOpenConns, DefaultMaxOpenConns)
 	db.SetMaxOpenConns(limit)
 	db.SetMaxIdleConns(limit)
 	db.SetConnMaxLifetime(connLifetime)
 	db.SetConnMaxIdleTime(connIdle)
-	// GORM's own log would hold statements with their values; errors reach the caller anyway.
+	// GORM's log would hold statements with their values.
 	orm, err := gorm.Open(gormmysql.New(gormmysql.Config{
 		Conn: db, SkipInitializeWithVersion: true, DisableWithReturning: true,
 	}), &gorm.Config{
 		Logger: logger.Discard, SkipDefaultTransaction: true, DisableAutomaticPing: true, DisableNestedTransaction: true,
+		QueryFields: true, // a later version of the plugin may add columns
 	})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open database: %w", clean(err)), db.Close())
@@ -121,8 +118,9 @@ func open(o Options, readTimeout time.Duration) (*Store, error) {
 
 // enforce sets what the statements of this package rely on, whatever the DSN says.
 func enforce(cfg *mysql.Config, o Options, log *slog.Logger, readTimeout time.Duration) error {
-	// Placeholders are filled in by the driver, which saves two round trips a statement. That is safe because the connection's
-	// character set is UTF-8 and the driver follows the server's word on NO_BACKSLASH_ESCAPES, which our sql_mode leaves out.
+	// The driver fills in placeholders, which saves two round trips a statement. That is safe
+	// because the connection's character set is UTF-8 and the driver knows from the server whether
+	// NO_BACKSLASH_ESCAPES is set, which our sql_mode does not.
 	cfg.InterpolateParams = true
 	cfg.Collation = ""
 	if err := cfg.Apply(mysql.Charset("utf8mb4", "")); err != nil {
@@ -137,18 +135,13 @@ func enforce(cfg *mysql.Config, o Options, log *slog.Logger, readTimeout time.Du
 	cfg.ClientFoundRows = false
 	// After a failover the old primary is read-only: leave it.
 	cfg.RejectReadOnly = true
-	// 0 makes the driver ask the server, and refuse a larger statement before the server cuts the connection over it.
+	// 0 makes the driver ask the server, and refuse larger statements instead of losing the
+	// connection over them.
 	cfg.MaxAllowedPacket = 0
 	cfg.Logger = driverLog{log}
-	if cfg.Timeout == 0 {
-		cfg.Timeout = dialTimeout
-	}
-	if cfg.ReadTimeout == 0 {
-		cfg.ReadTimeout = readTimeout
-	}
-	if cfg.WriteTimeout == 0 {
-		cfg.WriteTimeout = ioTimeout
-	}
+	cfg.Timeout = cmp.Or(cfg.Timeout, dialTimeout)
+	cfg.ReadTimeout = cmp.Or(cfg.ReadTimeout, readTimeout)
+	cfg.WriteTimeout = cmp.Or(cfg.WriteTimeout, ioTimeout)
 	if o.TLS != nil {
 		cfg.TLS = o.TLS.Clone()
 		if cfg.TLS.ServerName == "" {
@@ -161,7 +154,7 @@ func enforce(cfg *mysql.Config, o Options, log *slog.Logger, readTimeout time.Du
 	return nil
 }
 
-// driverLog passes the driver's complaints about connections on.
+// driverLog passes on the driver's messages about connections.
 type driverLog struct{ log *slog.Logger }
 
 // Print implements mysql.Logger.
@@ -175,7 +168,7 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// Target names the database in words that may stand in a log: host:port/database.
+// Target returns host:port/database, for logs.
 func (s *Store) Target() string { return s.target }
 
 // Ping asks whether the database answers.
@@ -191,7 +184,7 @@ const (
 	maxMediumBlob = 1<<24 - 1
 	// assumedPacket holds until the first connection: no supported server has less by default.
 	assumedPacket = 16 << 20
-	// overhead is more than all of a row but its body, escaped, and its statement's words take.
+	// overhead is more than a statement for one row takes without the row's body.
 	overhead = 8 << 10
 	maxRows  = 500
 )

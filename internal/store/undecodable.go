@@ -4,12 +4,13 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"time"
 )
 
-// RecordHeader is a header of a record of the bus. As JSON the value is base64; a key that is not UTF-8 has U+FFFD for what is wrong.
+// RecordHeader is a header of a record of the bus. In JSON its value is base64.
 type RecordHeader struct {
 	Key   string `json:"key"`
 	Value []byte `json:"value"`
@@ -33,9 +34,9 @@ const (
 	maxRecordHeaders = 1 << 20
 )
 
-// InsertUndecodable keeps a record. The same record again (topic, partition, offset, time) changes nothing. What does not fit is left
-// out rather than the record: the end of the value (the row tells its real size), the end of a key over 64 KiB, and the last
-// headers where they take more than 1 MiB.
+// InsertUndecodable keeps a record. The same record again (topic, partition, offset, time) changes
+// nothing. What does not fit is cut: the end of the value (the row has its real size), the end of a
+// key over 64 KiB, and the last headers if they take more than 1 MiB.
 func (s *Store) InsertUndecodable(ctx context.Context, u Undecodable) error {
 	what := fmt.Sprintf("keep record %d of topic %q, partition %d", u.Offset, u.Topic, u.Partition)
 	if len(u.Topic) > 249 || !isASCII(u.Topic) || len(u.Reason) > 32 || !isASCII(u.Reason) {
@@ -58,7 +59,7 @@ func (s *Store) InsertUndecodable(ctx context.Context, u Undecodable) error {
 	}
 	at := timeOrNull(u.Time, time.Millisecond)
 	if at == nil {
-		// The column is part of the key and never NULL. A constant keeps the record recognisable.
+		// The column is part of the key and never NULL; a constant keeps it the same record.
 		at = time.Unix(0, 0).UTC()
 	}
 	_, err = s.exec(ctx, what, `INSERT INTO webhook_dispatcher_undecodable
@@ -96,50 +97,58 @@ type KeptRecord struct {
 	CreatedAt time.Time
 }
 
-// ListUndecodable returns up to limit kept records, the newest first, and whether there are more. reason is theirs, "" means any.
-// Headers, keys and values are not read. limit must be above 0.
+const recordColumns = "SELECT id, topic, partition_id, record_offset, record_time, reason, value_size, created_at"
+
+func scanRecord(rows *sql.Rows, r *KeptRecord, more ...any) error {
+	return rows.Scan(append([]any{
+		&r.RowID, &r.Topic, &r.Partition, &r.Offset, &r.Time, &r.Reason, &r.ValueSize, &r.CreatedAt,
+	}, more...)...)
+}
+
+// ListUndecodable returns up to limit kept records, the newest first, and whether there are more;
+// only those kept for reason unless it is "". Headers, keys and values are not read. limit must be
+// above 0.
 func (s *Store) ListUndecodable(ctx context.Context, reason string, limit int) (found []KeptRecord, more bool, err error) {
 	const what = "list undecodable records"
 	if limit <= 0 {
 		return nil, false, fmt.Errorf("%s: the limit is %d, want 1 or more", what, limit)
 	}
-	statement := `SELECT id, topic, partition_id, record_offset, record_time, reason, value_size, created_at
-  FROM webhook_dispatcher_undecodable `
-	var args []any
-	if reason != "" {
-		if !isASCII(reason) {
-			return nil, false, nil // the server would refuse to compare it with the column
-		}
-		statement, args = statement+"WHERE reason = ? ", append(args, reason)
+	where, args := byReason(reason)
+	found, err = read(ctx, s, what, func(rows *sql.Rows, r *KeptRecord) error { return scanRecord(rows, r) },
+		recordColumns+" FROM webhook_dispatcher_undecodable WHERE "+where+" ORDER BY id DESC LIMIT ?", append(args, limit+1)...)
+	return found[:min(limit, len(found))], len(found) > limit, err
+}
+
+// UndecodableIDs returns the numbers of up to limit kept records, 500 at most, in rising order:
+// those above after and at most upTo, and only those kept for reason unless it is "".
+func (s *Store) UndecodableIDs(ctx context.Context, reason string, after, upTo uint64, limit int) ([]uint64, error) {
+	where, args := byReason(reason)
+	return read(ctx, s, "read the numbers of undecodable records", scalar[uint64],
+		"SELECT id FROM webhook_dispatcher_undecodable WHERE "+where+" AND id > ? AND id <= ? ORDER BY id LIMIT ?",
+		append(args, after, upTo, capped(limit))...)
+}
+
+// byReason returns the condition for records kept for reason.
+func byReason(reason string) (where string, args []any) {
+	switch {
+	case reason == "":
+		return "TRUE", nil
+	case !isASCII(reason):
+		return "FALSE", nil // the server would refuse to compare it with the column
 	}
-	rows, err := s.db.QueryContext(ctx, statement+"ORDER BY id DESC LIMIT ?", append(args, limit+1)...)
-	found, err = collect(rows, err, func(rows *sql.Rows, r *KeptRecord) error {
-		return rows.Scan(&r.RowID, &r.Topic, &r.Partition, &r.Offset, &r.Time, &r.Reason, &r.ValueSize, &r.CreatedAt)
-	})
-	if err != nil {
-		return nil, false, fmt.Errorf("%s: %w", what, clean(err))
-	}
-	return found[:min(limit, len(found))], len(found) > limit, nil
+	return "reason = ?", []any{reason}
 }
 
 // UndecodableRow returns a kept record by its row's number, and whether there is one.
 func (s *Store) UndecodableRow(ctx context.Context, row uint64) (KeptRecord, bool, error) {
-	what := fmt.Sprintf("read undecodable record %d", row)
-	rows, err := s.db.QueryContext(ctx, `SELECT id, topic, partition_id, record_offset, record_time, reason, value_size, created_at,
-  headers, record_key, record_value FROM webhook_dispatcher_undecodable WHERE id = ?`, row)
-	var headers []byte
-	found, err := collect(rows, err, func(rows *sql.Rows, r *KeptRecord) error {
-		return rows.Scan(&r.RowID, &r.Topic, &r.Partition, &r.Offset, &r.Time, &r.Reason, &r.ValueSize, &r.CreatedAt,
-			&headers, &r.Key, &r.Value)
-	})
-	if err != nil {
-		return KeptRecord{}, false, fmt.Errorf("%s: %w", what, clean(err))
-	}
-	if len(found) == 0 {
-		return KeptRecord{}, false, nil
-	}
-	if err := json.Unmarshal(headers, &found[0].Headers); err != nil {
-		return KeptRecord{}, false, fmt.Errorf("%s: its headers are not the JSON that this program writes", what)
-	}
-	return found[0], true, nil
+	return readOne(ctx, s, fmt.Sprintf("read undecodable record %d", row), func(rows *sql.Rows, r *KeptRecord) error {
+		var headers []byte
+		if err := scanRecord(rows, r, &headers, &r.Key, &r.Value); err != nil {
+			return err
+		}
+		if json.Unmarshal(headers, &r.Headers) != nil {
+			return errors.New("its headers are not the JSON that this program writes")
+		}
+		return nil
+	}, recordColumns+", headers, record_key, record_value FROM webhook_dispatcher_undecodable WHERE id = ?", row)
 }
