@@ -43,7 +43,7 @@ func (s *Store) Adopt(ctx context.Context, keys []rule.Key, seen map[rule.Key]ru
 			return nil
 		}
 		if then, ok := seen[o.Key]; ok && !then.Same(row) {
-			return errors.New("somebody has changed its row meanwhile: run it again")
+			return errors.New("its row has changed meanwhile: run it again")
 		}
 		if !o.AdoptedAt.IsZero() {
 			document, err := withEarlier(o.Document, rule.OwnershipPeriod{From: o.AdoptedAt, Until: ownedUntil(row, o, now)}, now)

@@ -15,14 +15,10 @@ import (
 // Selection selects deliveries. The zero Selection selects all. Times are compared with the time of
 // a row's last change, which for an ended row is when it ended.
 type Selection struct {
-	// States are those to look at; none means all.
-	States []delivery.State
-	// Lane is the queue of one rule; nil means all.
-	Lane *delivery.Lane
-	// EventType is a whole event type; "" means all.
-	EventType string
-	// Since is inclusive, Until exclusive; zero means no bound.
-	Since, Until time.Time
+	States       []delivery.State // none: all
+	Lane         *delivery.Lane   // nil: all
+	EventType    string           // "": all
+	Since, Until time.Time        // from Since to before Until; zero: no bound
 }
 
 // where returns the conditions for rows of one state, for use with ix_state.
@@ -129,10 +125,10 @@ func (s *Store) EndedPage(
 	ctx context.Context, state delivery.State, f Selection, after EndedRow, limit int,
 ) (page []Summary, last EndedRow, err error) {
 	if !state.Ended() || f.Until.IsZero() || limit <= 0 {
-		return nil, after, errors.New("walk over ended rows: needs an ended state, an end of the time range and a limit above 0")
+		return nil, after, errors.New("page ended rows: needs an ended state, an end of the time range and a limit above 0")
 	}
 	where, args := after.where(f.where(state))
-	page, err = read(ctx, s, fmt.Sprintf("walk over %s rows", state), scanSummary,
+	page, err = read(ctx, s, fmt.Sprintf("page %s rows", state), scanSummary,
 		summaryColumns+"FORCE INDEX (ix_state)"+where+" ORDER BY updated_at, id LIMIT ?", append(args, capped(limit))...)
 	if n := len(page); n > 0 {
 		after = EndedRow{id: page[n-1].RowID, at: page[n-1].UpdatedAt}

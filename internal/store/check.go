@@ -52,7 +52,7 @@ func (s *Store) checkTable(ctx context.Context, table string, rows any) error {
 	case isNumber(err, errTableDenied, errColumnDenied):
 		return schemaError("check table %s: %v", table, clean(err)) // which says what to grant
 	case isNumber(err, errUnknownColumn):
-		return schemaError("check table %s: %v: it is of a version of openedx-webhooks before 1.0; update the plugin", table, clean(err))
+		return schemaError("check table %s: %v: it belongs to openedx-webhooks before 1.0; update the plugin", table, clean(err))
 	case err != nil:
 		return fmt.Errorf("check table %s: %w", table, clean(err))
 	}

@@ -142,7 +142,7 @@ func (s *Store) GiveBack(
 // whose lease has expired. It returns how many; fewer than limit means that only those are left
 // that others hold. limit is capped at 500.
 func (s *Store) KillLane(ctx context.Context, lane delivery.Lane, reason delivery.Reason, limit int) (killed int, err error) {
-	return s.changeFound(ctx, "give up rows of "+name(lane),
+	return s.changeFound(ctx, "dead-letter rows of "+name(lane),
 		statement{`SELECT id FROM webhook_dispatcher_delivery FORCE INDEX (ix_claim)
   WHERE kind = ? AND rule_id = ? AND due_at IS NOT NULL AND (state = 0 OR due_at <= UTC_TIMESTAMP(3))
   ORDER BY due_at LIMIT ? FOR UPDATE SKIP LOCKED`, []any{lane.Kind, lane.RuleID, capped(limit)}},

@@ -77,7 +77,7 @@ func clean(err error) error {
 	case slices.Contains(plainErrors[:], cause.Number):
 		return &cleanError{cause, cause.Error(), serverFix(cause)}
 	case cause.Number == errIncorrectString:
-		return withoutText(cause, "a character is not in the table's character set: use another")
+		return withoutText(cause, "the table's character set lacks a character: replace it")
 	}
 	return withoutText(cause, "")
 }
@@ -89,9 +89,9 @@ func withoutText(cause *mysql.MySQLError, fix string) *cleanError {
 // parameterError is the server's refusal of a connection that is caused by the DSN's parameters.
 func parameterError(cause *mysql.MySQLError) error {
 	if cause.Number == errUnknownVariable {
-		return withoutText(cause, "a parameter after ? of "+dsnSetting+" is no variable of the server: remove it")
+		return withoutText(cause, "the server does not know a parameter after ? of "+dsnSetting+": remove it")
 	}
-	return withoutText(cause, "the server does not take the value of a parameter after ? of "+dsnSetting+": correct or remove it")
+	return withoutText(cause, "the server refuses the value of a parameter after ? of "+dsnSetting+": correct or remove it")
 }
 
 // bare removes what to do from a cleaned error, for callers that know better.
@@ -105,7 +105,7 @@ func bare(err error) error {
 // denied adds to an error of migrate which rights are missing, if that is the problem.
 func denied(err error) error {
 	if isNumber(err, errTableDenied, errDatabaseDenied) {
-		return fmt.Errorf("%w: migrate needs an account with CREATE, ALTER, INDEX, SELECT, INSERT and UPDATE on the database, not that of serve",
+		return fmt.Errorf("%w: migrate needs an account with CREATE, ALTER, INDEX, SELECT, INSERT and UPDATE on the database, unlike serve",
 			bare(clean(err)))
 	}
 	return clean(err)
@@ -132,9 +132,9 @@ func serverFix(e *mysql.MySQLError) string {
 	table := pluginTable(e.Message)
 	switch e.Number {
 	case errAccessDenied:
-		return "check user and password in " + dsnSetting + ", and from which hosts the server lets this account in"
+		return "check user and password in " + dsnSetting + ", and the hosts from which the account may connect"
 	case errDatabaseDenied:
-		return "GRANT the account what it needs on this database, or name another in " + dsnSetting
+		return "GRANT the account its rights on this database, or name another in " + dsnSetting
 	case errUnknownDatabase:
 		return "name the LMS's database in " + dsnSetting + ", or create it"
 	case errNoTable:
@@ -182,13 +182,13 @@ func pluginRights(message string) string {
 // connectFix says what to do about a connection that was not made, "" if unknown.
 func connectFix(err error) string {
 	if cause, ok := errors.AsType[*net.OpError](err); ok && cause.Op == "dial" {
-		return "check that the server runs, and host and port in " + dsnSetting
+		return "check that the server is running, and host and port in " + dsnSetting
 	}
 	if errors.Is(err, mysql.ErrNoTLS) {
 		return "remove tls from " + dsnSetting + ", and " + caSetting + " if it is set, or have the server offer TLS"
 	}
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return "check the host in " + dsnSetting + ", and name the PEM file of the authority that signs the server's certificate in " + caSetting
+		return "check the host in " + dsnSetting + ", and set " + caSetting + " to a PEM file of the CA that signs the server's certificate"
 	}
 	return ""
 }

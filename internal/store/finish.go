@@ -104,6 +104,7 @@ func writeOutcome(ctx context.Context, tx *sql.Tx, outcome *delivery.Update, row
 		}
 	case delivery.Delivered:
 		set += ", body = '', body_size = 0"
+	default:
 	}
 	args = append(args, outcome.State, outcome.Attempts, outcome.Claims, outcome.Reason, outcome.LastStatus)
 	for _, row := range rows {

@@ -104,7 +104,7 @@ func (s *Store) insertChunk(ctx context.Context, rows []delivery.Insert, pick []
 		id := rows[pick[0]].ID
 		s.refused.Add(1)
 		s.refusals.Do(func() {
-			s.log.ErrorContext(ctx, "database refuses deliveries", "count", s.refused.Swap(0), "webhook_id", id.String(), "error", err)
+			s.log.ErrorContext(ctx, "database refused deliveries", "count", s.refused.Swap(0), "webhook_id", id.String(), "error", err)
 		})
 		return []delivery.Rejected{{Index: pick[0], ID: id, Column: "(refused by the server)"}}, nil
 	}

@@ -23,7 +23,7 @@ func (s *Store) MarkFailing(ctx context.Context, lane delivery.Lane, age time.Du
 
 // ClearFailing removes the mark of a lane, if it has one.
 func (s *Store) ClearFailing(ctx context.Context, lane delivery.Lane) error {
-	_, err := s.exec(ctx, "take the mark from "+name(lane), `UPDATE webhook_dispatcher_lane
+	_, err := s.exec(ctx, "clear the failing mark of "+name(lane), `UPDATE webhook_dispatcher_lane
   SET failing_since = NULL WHERE kind = ? AND rule_id = ? AND failing_since IS NOT NULL`, lane.Kind, lane.RuleID)
 	return err
 }

@@ -193,7 +193,7 @@ const maxSealed = math.MaxUint16
 // writeOption writes a whole option row, which is locked if it is there.
 func writeOption(ctx context.Context, tx *sql.Tx, o *rule.Option, there bool) error {
 	if len(o.Sealed) > maxSealed {
-		return own{fmt.Errorf("the secrets take %d bytes sealed, the column takes %d: give fewer or shorter ones", len(o.Sealed), maxSealed)}
+		return own{fmt.Errorf("the sealed secrets have %d bytes, the column takes %d: give fewer or shorter ones", len(o.Sealed), maxSealed)}
 	}
 	var secrets []byte // NULL for none
 	if o.Sealed != "" {
@@ -222,7 +222,7 @@ func (s *Store) Reseal(ctx context.Context, change func(*rule.Option) error) (n 
 		return 0, err
 	}
 	err = each(keys, func(key rule.Key) error {
-		what := "seal the secrets of " + key.String() + " anew"
+		what := "reseal the secrets of " + key.String()
 		changed, err := s.changeOption(ctx, what, key, func(_ *sql.Tx, _ rule.Row, o *rule.Option) error {
 			if o.Sealed == "" {
 				return nil

@@ -206,7 +206,7 @@ func (s *Store) retry(ctx context.Context, what string, f func() error) error {
 		if n == maxRetries || !isNumber(err, errDeadlock, errLockWait, errRecordChanged, errDuplicate) {
 			return fmt.Errorf("%s: %w", what, clean(err))
 		}
-		s.log.DebugContext(ctx, "database statement undone by another, trying again", "what", what, "try", n+1, "error", clean(err))
+		s.log.DebugContext(ctx, "database statement rolled back because of another, retrying", "what", what, "try", n+1, "error", clean(err))
 		if ended := wait.Wait(ctx); ended != nil {
 			return fmt.Errorf("%s: %w", what, errors.Join(clean(err), ended))
 		}

@@ -100,7 +100,7 @@ func ruleTable(key rule.Key) (string, error) {
 	case rule.Webfilters:
 		return webfilter{}.TableName(), nil
 	}
-	return "", fmt.Errorf("there is no table of rules with the number %d", key.Table)
+	return "", fmt.Errorf("unknown table of rules %d", key.Table)
 }
 
 // ruleOf reads the row of a rule with db, which may have a lock clause. Without one the account

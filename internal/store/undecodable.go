@@ -18,15 +18,14 @@ type RecordHeader struct {
 
 // Undecodable is a record of the bus that can never be read.
 type Undecodable struct {
-	Topic     string // 249 ASCII characters at most, as Kafka has it
+	Topic     string // at most 249 ASCII characters
 	Partition int32
 	Offset    int64
 	Time      time.Time
-	// Reason is a bounded name for what is wrong, 32 ASCII characters at most.
-	Reason  string
-	Headers []RecordHeader
-	Key     []byte // nil where the record has none
-	Value   []byte // nil where the record has none
+	Reason    string // one of a few names of at most 32 ASCII characters
+	Headers   []RecordHeader
+	Key       []byte // may be nil
+	Value     []byte // may be nil
 }
 
 const (
@@ -40,7 +39,7 @@ const (
 func (s *Store) InsertUndecodable(ctx context.Context, u Undecodable) error {
 	what := fmt.Sprintf("keep record %d of topic %q, partition %d", u.Offset, u.Topic, u.Partition)
 	if len(u.Topic) > 249 || !isASCII(u.Topic) || len(u.Reason) > 32 || !isASCII(u.Reason) {
-		return fmt.Errorf("%s: topic or reason is no short ASCII text", what)
+		return fmt.Errorf("%s: topic or reason is not short ASCII text", what)
 	}
 	// Every byte may need an escape in the statement.
 	packet := s.maxPacket()
