@@ -13,20 +13,20 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
 
-// Topics are what replays read events from. Nothing is connected to before the first question.
+// Topics are what replays read events from. It connects when first used.
 type Topics struct {
 	Log       *kafka.LogReader
 	registry  *confluent.Client
 	catalogue *schema.Catalogue
 }
 
-// NewTopics returns the topics and the registry that the daemon's settings describe.
+// NewTopics returns the topics and the registry of the settings.
 func NewTopics(cfg *config.Bus, catalogue *schema.Catalogue) (*Topics, error) {
 	kafkaTLS, sasl, err := kafkaSecurity(cfg)
 	if err != nil {
 		return nil, err
 	}
-	registry, err := newRegistryClient(cfg, nil, nil) // what goes wrong is an error here, not a line in a log
+	registry, err := newRegistryClient(cfg, nil, nil) // problems are returned, not logged
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +40,7 @@ func NewTopics(cfg *config.Bus, catalogue *schema.Catalogue) (*Topics, error) {
 	return &Topics{log, registry, catalogue}, nil
 }
 
-// Decoder returns a decoder for one replay, which does not wait long for the registry.
+// Decoder returns a decoder for one replay, with a short wait for the registry.
 func (t *Topics) Decoder() (decode.Decoder, error) {
 	return confluent.New(confluent.Impatient(t.registry), t.catalogue)
 }
@@ -51,7 +51,6 @@ func (t *Topics) Close() {
 	t.registry.Close()
 }
 
-// newRegistryClient builds the client of the schema registry. It connects to nothing yet.
 func newRegistryClient(cfg *config.Bus, logger *slog.Logger, registerer prometheus.Registerer) (*confluent.Client, error) {
 	roots, err := cfg.RegistryTLS()
 	if err != nil {
@@ -63,7 +62,8 @@ func newRegistryClient(cfg *config.Bus, logger *slog.Logger, registerer promethe
 	})
 }
 
-// kafkaSecurity returns how to reach the brokers; nil for plain text and nil for no credentials.
+// kafkaSecurity returns the TLS configuration, nil for plain text, and the credentials, nil for
+// none.
 func kafkaSecurity(cfg *config.Bus) (*tls.Config, *kafka.SASL, error) {
 	conf, err := cfg.KafkaTLSConfig()
 	if err != nil || cfg.APIKey == "" {
