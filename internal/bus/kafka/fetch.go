@@ -94,13 +94,6 @@ func (r *reader) fetch(ctx context.Context, size int64) ([]*bus.Record, error) {
 	return r.take(stream.Records, req.heads)
 }
 
-func codeOf(code int16) error {
-	if code == 0 {
-		return nil
-	}
-	return kafka.Error(code)
-}
-
 // take reads the batches of an answer.
 func (r *reader) take(batches []protocol.RecordReader, heads []batchHead) ([]*bus.Record, error) {
 	next := r.position
@@ -197,24 +190,17 @@ func (r *reader) copy(rec *protocol.Record, skip bool) (*bus.Record, error) {
 	return out, nil
 }
 
-// bounds returns the starts or the ends of the logs of one topic's partitions. It returns all of
-// them or an error: a guessed position could skip events.
-func bounds(ctx context.Context, client *kafka.Client, topic string, partitions []int, which int64) (map[int]int64, error) {
-	found, err := offsetsAt(ctx, client, topic, partitions, which)
-	if err != nil {
-		return nil, err
+// bounds returns the starts and the ends of the logs of one topic's partitions.
+func bounds(ctx context.Context, client *kafka.Client, topic string, partitions []int) (starts, ends map[int]int64, err error) {
+	if starts, err = offsetsAt(ctx, client, topic, partitions, kafka.FirstOffset); err == nil {
+		ends, err = offsetsAt(ctx, client, topic, partitions, kafka.LastOffset)
 	}
-	for _, p := range partitions {
-		if found[p] < 0 {
-			return nil, noAnswer(topic, p)
-		}
-	}
-	return found, nil
+	return starts, ends, err
 }
 
-// offsetsAt returns the first offsets at or after a time in milliseconds, or those that
-// kafka.FirstOffset and kafka.LastOffset stand for: -1 for partitions without one. It returns all
-// of them or an error.
+// offsetsAt returns the first offsets at or after a time in milliseconds, -1 for partitions without
+// one, or those that kafka.FirstOffset and kafka.LastOffset stand for, which are negative. It
+// returns all of them or an error: a guessed position could skip events.
 func offsetsAt(ctx context.Context, client *kafka.Client, topic string, partitions []int, at int64) (map[int]int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
@@ -233,19 +219,13 @@ func offsetsAt(ctx context.Context, client *kafka.Client, topic string, partitio
 			if p.ErrorCode != 0 {
 				return nil, fmt.Errorf("list offsets of %s, partition %d: %w", topic, p.Partition, kafka.Error(p.ErrorCode))
 			}
-			if t.Topic == topic {
-				found[int(p.Partition)] = p.Offset
-			}
+			found[int(p.Partition)] = p.Offset
 		}
 	}
 	for _, p := range partitions {
-		if _, ok := found[p]; !ok {
-			return nil, noAnswer(topic, p)
+		if offset, ok := found[p]; !ok || offset < 0 && at < 0 {
+			return nil, fmt.Errorf("list offsets of %s: the broker did not answer for partition %d", topic, p)
 		}
 	}
 	return found, nil
-}
-
-func noAnswer(topic string, partition int) error {
-	return fmt.Errorf("list offsets of %s: the broker did not answer for partition %d", topic, partition)
 }

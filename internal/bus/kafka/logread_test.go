@@ -20,11 +20,11 @@ var begun = time.Date(2026, 3, 1, 10, 0, 0, 0, time.UTC)
 // history opens one on the bench's broker until the test ends.
 func (b *bench) history(names ...string) *LogReader {
 	b.Helper()
-	h, err := NewLogReader(LogReaderOptions{Brokers: b.broker.Addrs(), TopicPrefix: "dev", Topics: names})
+	h, err := NewLogReader(Source{Brokers: b.broker.Addrs(), TopicPrefix: "dev", Topics: names})
 	if err != nil {
 		b.Fatal(err)
 	}
-	h.cluster.options.resetDelay = 100 * time.Millisecond
+	h.resetDelay = 100 * time.Millisecond
 	b.Cleanup(h.Close)
 	return h
 }
@@ -258,7 +258,7 @@ func TestReadSurvivesABrokerRestart(t *testing.T) {
 
 func TestHistoryOptions(t *testing.T) {
 	t.Parallel()
-	for name, o := range map[string]LogReaderOptions{
+	for name, o := range map[string]Source{
 		"no broker":    {Topics: []string{"a"}},
 		"no topic":     {Brokers: []string{"x:1"}},
 		"no port":      {Brokers: []string{"x"}, Topics: []string{"a"}},
