@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -36,7 +37,6 @@ type reader struct {
 	position int64 // the next offset to read
 	end      int64 // of the log, as of the last answer; 0 before the first
 	grown    int64 // bytes to ask for, after an answer that held no whole batch
-	usual    int   // records that an answer is expected to hold
 }
 
 // What a record costs in memory on top of its bytes, as read and after Shrink, and what each of its
@@ -97,7 +97,7 @@ func (r *reader) fetch(ctx context.Context, size int64) ([]*bus.Record, error) {
 // take reads the batches of an answer.
 func (r *reader) take(batches []protocol.RecordReader, heads []batchHead) ([]*bus.Record, error) {
 	next := r.position
-	records := make([]*bus.Record, 0, r.usual)
+	var records []*bus.Record
 	for i, batch := range batches {
 		base := baseOf(batch)
 		next = max(next, base)
@@ -139,7 +139,6 @@ func (r *reader) take(batches []protocol.RecordReader, heads []batchHead) ([]*bu
 			next = max(next, head.last+1) // compaction may have taken its last records
 		}
 	}
-	r.usual = len(records) + len(records)/8
 	if next > r.position {
 		r.position, r.grown = next, 0
 	}
@@ -163,35 +162,42 @@ func baseOf(batch protocol.RecordReader) int64 {
 func (r *reader) copy(rec *protocol.Record, skip bool) (*bus.Record, error) {
 	out := bus.NewRecord(r.topic, r.partition, bus.Position(rec.Offset))
 	out.Time = rec.Time
-	for _, field := range []struct {
-		from protocol.Bytes
-		to   *[]byte
-	}{{rec.Key, &out.Key}, {rec.Value, &out.Value}} {
-		if field.from == nil {
-			continue
-		}
-		if !skip {
-			b, err := protocol.ReadAll(field.from)
-			if err != nil {
-				return nil, err
-			}
-			*field.to = b
-		}
-		if err := field.from.Close(); err != nil {
-			return nil, err
-		}
+	var err error
+	if out.Key, err = readField(rec.Key, skip); err != nil {
+		return nil, err
 	}
-	if !skip && len(rec.Headers) > 0 {
-		out.Headers = make([]bus.Header, len(rec.Headers))
-		for i, h := range rec.Headers {
-			out.Headers[i] = bus.Header{Key: h.Key, Value: h.Value}
+	if out.Value, err = readField(rec.Value, skip); err != nil {
+		return nil, err
+	}
+	if !skip {
+		out.Headers = slices.Grow(out.Headers, len(rec.Headers))
+		for _, h := range rec.Headers {
+			out.Headers = append(out.Headers, bus.Header(h))
 		}
 	}
 	return out, nil
 }
 
+func readField(field protocol.Bytes, skip bool) (b []byte, err error) {
+	if field == nil {
+		return nil, nil
+	}
+	if !skip {
+		b, err = protocol.ReadAll(field)
+	}
+	return b, errors.Join(err, field.Close())
+}
+
+// bounds returns the start and the end of the log.
+func (r *reader) bounds(ctx context.Context) (start, end int64, err error) {
+	starts, ends, err := bounds(ctx, r.client, r.topic, []int{r.partition})
+	return starts[r.partition], ends[r.partition], err
+}
+
 // bounds returns the starts and the ends of the logs of one topic's partitions.
-func bounds(ctx context.Context, client *kafka.Client, topic string, partitions []int) (starts, ends map[int]int64, err error) {
+func bounds(
+	ctx context.Context, client *kafka.Client, topic string, partitions []int,
+) (starts, ends map[int]int64, err error) {
 	if starts, err = offsetsAt(ctx, client, topic, partitions, kafka.FirstOffset); err == nil {
 		ends, err = offsetsAt(ctx, client, topic, partitions, kafka.LastOffset)
 	}

@@ -231,7 +231,8 @@ func (g *generation) commit(ctx context.Context, offsets map[string]map[int]int6
 // applied after a later one.
 func (g *generation) send(offsets map[string]map[int]int64) error {
 	req := &offsetcommit.Request{
-		GroupID: g.options.GroupID, GenerationID: g.id, MemberID: g.memberID, GroupInstanceID: g.options.GroupInstanceID, RetentionTimeMs: -1,
+		GroupID: g.options.GroupID, GenerationID: g.id, MemberID: g.memberID,
+		GroupInstanceID: g.options.GroupInstanceID, RetentionTimeMs: -1,
 	}
 	for topic, partitions := range offsets {
 		t := offsetcommit.RequestTopic{Name: topic}

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -110,11 +111,13 @@ func (h *LogReader) Read(ctx context.Context, r bus.Range, take func(*bus.Record
 			return lost, context.Cause(ctx)
 		}
 		if errors.Is(err, kafka.OffsetOutOfRange) {
-			var skipped int64
-			if skipped, err = h.skip(ctx, rd); err == nil {
-				lost += min(skipped, int64(r.To)-before)
+			var start int64
+			if start, _, err = rd.bounds(ctx); err == nil && start > before {
+				lost += min(start, int64(r.To)) - before
+				rd.position = start
 				continue
 			}
+			err = cmp.Or(err, ErrRecreated)
 		}
 		if err == nil {
 			for i, rec := range records {
@@ -157,21 +160,6 @@ func (h *LogReader) patience(err error) time.Duration {
 		return h.resetDelay // a leader that has just started may not know its end yet
 	}
 	return readPatience
-}
-
-// skip moves a reader from below the start of the log to it, and returns by how much.
-func (h *LogReader) skip(ctx context.Context, rd *reader) (int64, error) {
-	starts, _, err := bounds(ctx, h.routes.Client, rd.topic, []int{rd.partition})
-	if err != nil {
-		return 0, err
-	}
-	start := starts[rd.partition]
-	if start <= rd.position {
-		return 0, ErrRecreated
-	}
-	skipped := start - rd.position
-	rd.position = start
-	return skipped, nil
 }
 
 // errTaken ends a Read that wants one record.

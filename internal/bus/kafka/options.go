@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -173,10 +174,7 @@ func (o *Options) check() error {
 	if o.GroupID == "" {
 		return errors.New("no consumer group is given")
 	}
-	if o.StartOffset == "" {
-		o.StartOffset = Latest
-	}
-	if o.StartOffset != Latest && o.StartOffset != Earliest {
+	if o.StartOffset = cmp.Or(o.StartOffset, Latest); o.StartOffset != Latest && o.StartOffset != Earliest {
 		return fmt.Errorf("start offset %q is neither %q nor %q", o.StartOffset, Latest, Earliest)
 	}
 	// Without it, a topic created while nothing runs would start at its end and lose its first
@@ -191,12 +189,8 @@ func (o *Options) check() error {
 }
 
 func (o *Options) checkNumbers() error {
-	if o.MaxInFlight == 0 {
-		o.MaxInFlight = 1024
-	}
-	if o.Budget == 0 {
-		o.Budget = 32 << 20
-	}
+	o.MaxInFlight = cmp.Or(o.MaxInFlight, 1024)
+	o.Budget = cmp.Or(o.Budget, 32<<20)
 	// Negative sizes would stop every partition for good.
 	if o.MaxInFlight < 0 || o.Budget < 0 || o.Budget > math.MaxInt32 {
 		return fmt.Errorf("window %d and budget %d must be positive, the budget below 2 GiB", o.MaxInFlight, o.Budget)
@@ -215,15 +209,10 @@ func (o *Options) checkNumbers() error {
 		{"topic poll", &o.TopicPoll, 10 * time.Second, 10 * time.Millisecond},
 		{"reset delay", &o.resetDelay, defaultResetDelay, time.Millisecond},
 	} {
-		if *d.value == 0 {
-			*d.value = d.fallback
-		}
-		if *d.value < d.least {
+		if *d.value = cmp.Or(*d.value, d.fallback); *d.value < d.least {
 			return fmt.Errorf("%s %s is shorter than %s", d.name, *d.value, d.least)
 		}
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	return nil
 }

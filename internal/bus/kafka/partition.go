@@ -199,11 +199,10 @@ func (p *partition) handOver(ctx context.Context, records []*bus.Record) bool {
 // asked again later.
 func (p *partition) outOfRange(ctx context.Context) bool {
 	position := p.reader.position
-	starts, ends, err := bounds(ctx, p.reader.client, p.topic, []int{p.id})
+	start, end, err := p.reader.bounds(ctx)
 	if err != nil {
 		return false
 	}
-	start, end := starts[p.id], ends[p.id]
 	log := p.log.With("topic", p.topic, "partition", p.id, "position", position, "log_start", start, "log_end", end)
 	switch {
 	case position < start:

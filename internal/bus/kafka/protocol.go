@@ -49,7 +49,9 @@ type groupRequest struct {
 func (r *groupRequest) Group() string { return r.group }
 
 // ask sends a request or a groupRequest, whose answer is an A.
-func ask[A protocol.Message](ctx context.Context, r *route, patience time.Duration, req protocol.Message) (a A, err error) {
+func ask[A protocol.Message](
+	ctx context.Context, r *route, patience time.Duration, req protocol.Message,
+) (a A, err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	resp, err := r.Transport.RoundTrip(ctx, r.Addr, req)
