@@ -1,8 +1,8 @@
-// Package schema holds what the project knows about the platform's data without asking anybody: the catalogue of events
-// and their Avro schemas, made by the script `update` from the published Python packages, and the SQL migrations.
+// Package schema embeds the catalogue of events and their Avro schemas, which the script `update`
+// makes from the published Python packages, and the SQL migrations.
 //
-// It only embeds and looks up. The schemas are samples for tests, documents and the sandbox: a record on the bus is
-// decoded with the schema that its writer registered, never with these.
+// The Avro schemas are samples for tests, documentation and the sandbox. Records on the bus are
+// decoded with the schema that their writer registered.
 package schema
 
 import (
@@ -26,22 +26,24 @@ type Signal struct {
 	Type string `json:"type"`
 	// Constant is the Python name that rules use, such as "COURSE_ENROLLMENT_CREATED".
 	Constant string `json:"constant"`
-	// Kwarg is the name of the signal's one argument, which is the one field of the Avro record.
+	// Kwarg is the name of the signal's one argument and of the one field of the Avro record.
 	Kwarg string `json:"kwarg"`
-	// Class is the path of the argument's class, such as "openedx_events.learning.data.CourseEnrollmentData".
+	// Class is the path of the argument's class, such as
+	// "openedx_events.learning.data.CourseEnrollmentData".
 	Class string `json:"class"`
-	// Datetimes are the paths of the fields that hold datetimes, beginning with Kwarg, parts joined by dots; the part "*"
-	// stands for every item of a list or a map.
+	// Datetimes are the paths of the fields with datetimes: they begin with Kwarg, are joined by
+	// dots, and have "*" for every item of a list or a map.
 	Datetimes []string `json:"datetimes"`
 	// Minor is the minor version of the event type.
 	Minor int `json:"minor"`
-	// Plugin tells whether the openedx-webhooks plugin handles the event.
+	// Plugin says that the openedx-webhooks plugin handles the event.
 	Plugin bool `json:"plugin"`
-	// OnBus tells whether the event bus can serialise the event.
+	// OnBus says that the event bus can serialise the event.
 	OnBus bool `json:"on_bus"`
 }
 
-// Catalogue is all events of one release of openedx-events. It is immutable; what its methods return must not be changed.
+// Catalogue holds all events of one release of openedx-events. It is immutable; results of its
+// methods must not be changed.
 type Catalogue struct {
 	signals    []Signal
 	byType     map[string]int
@@ -96,8 +98,8 @@ func (c *Catalogue) ByType(eventType string) (Signal, bool) {
 	return c.signals[i], true
 }
 
-// ByConstant returns the signal with the constant, written in any case: the column that holds it is compared by MySQL
-// without regard to case.
+// ByConstant returns the signal with the constant, in any case: MySQL ignores the case of its
+// column.
 func (c *Catalogue) ByConstant(constant string) (Signal, bool) {
 	i, ok := c.byConstant[strings.ToUpper(constant)]
 	if !ok {
@@ -106,17 +108,18 @@ func (c *Catalogue) ByConstant(constant string) (Signal, bool) {
 	return c.signals[i], true
 }
 
-// Signals returns all signals, ordered by domain and, within it, as openedx-events defines them.
+// Signals returns all signals by domain, in the order of openedx-events.
 func (c *Catalogue) Signals() []Signal { return slices.Clone(c.signals) }
 
-// Version returns the version of openedx-events that the catalogue was made from, such as {11, 2, 0}.
+// Version returns the version of openedx-events that the catalogue was made from, such as {11, 2,
+// 0}.
 func (c *Catalogue) Version() []int64 { return slices.Clone(c.version) }
 
 // Release returns Version as text, such as "11.2.0".
 func (c *Catalogue) Release() string { return c.release }
 
-// Avro returns the schema that this release of openedx-events registers for the event type, as JSON. There is none for an
-// unknown type and for an event that the bus cannot carry.
+// Avro returns the schema that this release of openedx-events registers for the event type, as
+// JSON. Unknown types and events that the bus cannot carry have none.
 func (c *Catalogue) Avro(eventType string) (string, bool) {
 	if _, ok := c.byType[eventType]; !ok {
 		return "", false

@@ -62,7 +62,8 @@ func TestLookUp(t *testing.T) {
 	}
 }
 
-// Every event that the bus can carry has a schema of its one argument, and there is no file that no event has.
+// Every event that the bus can carry has a schema of its one argument, and there is no file that no
+// event has.
 func TestAvro(t *testing.T) {
 	t.Parallel()
 	c := load(t)

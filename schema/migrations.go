@@ -6,8 +6,8 @@ import (
 	"io/fs"
 )
 
-// migrations holds the steps that make and change the dispatcher's own tables, for goose: one idempotent statement each,
-// so that a step can be repeated after a crash in its middle.
+// migrations create and change the dispatcher's tables with goose. Each has one idempotent
+// statement and can be repeated after a crash.
 //
 //go:embed migrations/*.sql
 var migrations embed.FS
@@ -15,7 +15,7 @@ var migrations embed.FS
 //go:embed migrations/plugin/*.sql
 var pluginTables embed.FS
 
-// Migrations returns the files of the migrations, named <version>_<what>.sql, at the root of a file system.
+// Migrations returns a file system with the migrations, named <version>_<what>.sql, at its root.
 func Migrations() (fs.FS, error) {
 	sub, err := fs.Sub(migrations, "migrations")
 	if err != nil {
@@ -27,11 +27,12 @@ func Migrations() (fs.FS, error) {
 // PluginTable is a table of the Django plugin openedx-webhooks.
 type PluginTable struct {
 	Name string
-	// Create makes the table, if it is not there, as the plugin's migrations 0001 to 0008 leave it: same columns in the same order.
+	// Create creates the table if it does not exist, with the columns, in order, of the plugin's
+	// migrations 0001 to 0008.
 	Create string
 }
 
-// PluginTables returns the tables of the plugin, for a database that no Django looks after.
+// PluginTables returns the tables of the plugin, for a database without Django.
 func PluginTables() ([]PluginTable, error) {
 	var tables []PluginTable
 	for _, name := range [...]string{"openedx_webhooks_webhook", "openedx_webhooks_webfilter"} {

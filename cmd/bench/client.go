@@ -7,30 +7,22 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 )
 
-// clientCommand is the plain client: as many goroutines as the daemon has places for an endpoint, each of which sends one request
-// after the other with net/http as anybody would.
+// clientCommand is the plain client: the daemon's concurrency for an endpoint, in goroutines that
+// send one request after the other with net/http. It prints a side as JSON.
 type clientCommand struct {
-	URL      string
-	Body     string // file
+	URL      string // of the receiver
 	Requests int
-}
-
-// clientResult is what the plain client prints: times in nanoseconds, memory in bytes.
-type clientResult struct {
-	Took, CPU time.Duration
-	Peak      int64
 }
 
 // Run implements the command.
 func (c *clientCommand) Run(ctx context.Context, out io.Writer) error {
-	body, err := os.ReadFile(c.Body)
+	body, err := get(ctx, c.URL+bodyPath)
 	if err != nil {
 		return err
 	}
@@ -55,7 +47,7 @@ func (c *clientCommand) Run(ctx context.Context, out io.Writer) error {
 	if err := failure.Load(); err != nil {
 		return *err
 	}
-	result := clientResult{Took: time.Since(began)}
+	result := side{Requests: c.Requests, Took: time.Since(began)}
 	var usage syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
 		return err
@@ -77,7 +69,8 @@ func post(ctx context.Context, client *http.Client, url string, body []byte) err
 	return nil
 }
 
-// drain reads an answer to its end, so that the connection can be used again. Any other than 200 is an error.
+// drain reads an answer to its end, so that the connection is reused. A status other than 200 is an
+// error.
 func drain(resp *http.Response, err error) error {
 	if err != nil {
 		return err
@@ -87,7 +80,7 @@ func drain(resp *http.Response, err error) error {
 		return err
 	}
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("it answers %s", resp.Status)
+		return fmt.Errorf("answered %s", resp.Status)
 	}
 	return nil
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/cli"
 )
 
-// daemonCommand is the daemon without its command line, to write profiles of it.
+// daemonCommand runs the daemon in this program, with profiles.
 type daemonCommand struct {
 	Profile string // directory, "" for none
 }
@@ -33,7 +33,7 @@ func (c *daemonCommand) Run(ctx context.Context) (err error) {
 	return nil
 }
 
-// profile begins a CPU profile and returns what ends it and writes the heap beside it.
+// profile starts a CPU profile. stop ends it and also writes a heap profile.
 func profile(dir string) (stop func() error, err error) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, err

@@ -24,7 +24,8 @@ const (
 	filterToken = "0123456789abcdef0123456789abcdef"
 )
 
-// endpointCommand is the daemon's filter endpoint in a process of its own, without bus and database. All its rows have the same receiver.
+// endpointCommand is the daemon's filter endpoint as a process, without bus and database. All rows
+// have the same receiver.
 type endpointCommand struct {
 	Receiver string
 	Rows     int
@@ -33,19 +34,18 @@ type endpointCommand struct {
 	own []time.Duration // guarded by mu
 }
 
-// ownTime is what the endpoint took for a request, without the time in which its receiver was waited for.
+// ownTime is the duration of requests without the calls of the receiver.
 type ownTime struct{ P50, P99 time.Duration }
 
-// waited is the key of a context under which the time spent in calls is kept.
+// waited is the context key of the time spent in calls.
 type waited struct{}
 
-// fixedRows are the endpoint's.
 type fixedRows []*rule.Webfilter
 
 // Webfilters implements webfilter.Rules.
 func (r fixedRows) Webfilters(string) []*rule.Webfilter { return r }
 
-// timed notes how long an engine waited for calls.
+// timed records how long an engine waited for calls.
 type timed struct{ *webfilter.Engine }
 
 // Run implements server.Filters.
@@ -130,5 +130,5 @@ func (c *endpointCommand) stats(w http.ResponseWriter, _ *http.Request) {
 	if n := len(sorted); n > 0 {
 		told = ownTime{P50: sorted[n/2], P99: sorted[n*99/100]}
 	}
-	_ = json.NewEncoder(w).Encode(told) // whoever asks has gone
+	_ = json.NewEncoder(w).Encode(told) // the client may be gone
 }

@@ -1,10 +1,10 @@
-// Command bench measures the daemon beside a plain net/http client that sends the same bodies at the same concurrency to the
-// same receiver in the same run: deliveries a second, CPU of the process for each delivery, its peak memory, and the time from
-// publish to POST.
+// Command bench compares the daemon with a plain net/http client that sends the same body, at the
+// same concurrency, to the same receiver: deliveries per second, CPU per delivery, peak memory, and
+// the time from publish to POST.
 //
-// Broker, registry and database are embedded in this process; the daemon, the receiver and the plain client are processes of
-// their own, so that what is told of one holds nothing of another. All share the machine, so the figures are those of a machine
-// that also carries the load's other end. It measures and checks that everything arrived; it judges nothing.
+// Broker, registry and database are embedded in this process; the daemon, the receiver and the
+// plain client are separate processes, measured separately. All share the machine. It checks that
+// everything arrived, but has no limits to pass or fail.
 package main
 
 import (
@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -39,11 +40,11 @@ type commands struct {
 type runCommand struct {
 	Scenarios []string      `arg:"" optional:"" help:"Scenarios to run, all by default; see --list."`
 	List      bool          `help:"List the scenarios."`
-	Binary    string        `help:"The daemon's binary. Without one this program runs the same code as a process of its own."`
-	Scale     float64       `help:"Factor on the number of events of each scenario." default:"1"`
-	Rounds    int           `help:"How often each scenario is run; the table has the median." default:"1"`
-	Profile   string        `help:"Directory for a CPU and a heap profile of the daemon for each scenario; not with --binary."`
-	Deadline  time.Duration `help:"Longest time for one run of one scenario." default:"5m"`
+	Binary    string        `help:"The daemon's binary. By default this program runs the same code in a separate process."`
+	Scale     float64       `help:"Factor for the number of events of each scenario." default:"1"`
+	Rounds    int           `help:"Number of runs of each scenario; the table shows the median." default:"1"`
+	Profile   string        `help:"Directory for CPU and heap profiles of the daemon, per scenario; not with --binary."`
+	Deadline  time.Duration `help:"Maximum time for one run of a scenario." default:"5m"`
 }
 
 // Validate implements kong.Validatable.
@@ -54,7 +55,7 @@ func (c *runCommand) Validate() error {
 	case c.Rounds < 1:
 		return fmt.Errorf("--rounds is %d: give at least 1", c.Rounds)
 	case c.Profile != "" && c.Binary != "":
-		return errors.New("--profile works without --binary only: the daemon's binary writes no profiles")
+		return errors.New("--profile does not work with --binary: the daemon's binary writes no profiles")
 	}
 	_, err := c.chosen()
 	return err
@@ -67,15 +68,11 @@ func (c *runCommand) chosen() ([]scenario, error) {
 	}
 	var found []scenario
 	for _, name := range c.Scenarios {
-		known := len(found)
-		for _, s := range scenarios {
-			if s.name == name {
-				found = append(found, s)
-			}
-		}
-		if len(found) == known {
+		i := slices.IndexFunc(scenarios, func(s scenario) bool { return s.name == name })
+		if i < 0 {
 			return nil, fmt.Errorf("unknown scenario %q: --list shows them", name)
 		}
+		found = append(found, scenarios[i])
 	}
 	return found, nil
 }
@@ -90,7 +87,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var c commands
 	helped := false
 	parser, err := kong.New(&c, kong.Name("bench"),
-		kong.Description("Measures the daemon beside a plain HTTP client, on this machine."),
+		kong.Description("Compares the daemon with a plain HTTP client, on this machine."),
 		kong.BindTo(ctx, (*context.Context)(nil)), kong.BindTo(stdout, (*io.Writer)(nil)),
 		kong.Writers(stdout, stderr), kong.Exit(func(int) { helped = true }))
 	if err != nil {

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -17,21 +19,21 @@ import (
 	"time"
 )
 
-// process is a program that was started and is measured from outside.
+// process is a running program.
 type process struct {
 	cmd    *exec.Cmd
-	health string // URL that answers 200 once it is ready, "" for none
-	stderr *tail
+	health string        // URL that answers 200 once it is ready, "" for none
 	ended  chan struct{} // closed when it has ended
-	err    error         // how; read after ended
+	stderr bytes.Buffer  // read after ended
+	err    error         // of its end; read after ended
 	stop   func() error
 }
 
-// start starts a program. What it prints is kept for the case that it fails.
+// start starts a program. It keeps stderr for the error if the program fails.
 func start(cmd *exec.Cmd) (*process, error) {
-	p := &process{cmd: cmd, stderr: &tail{}, ended: make(chan struct{})}
-	cmd.Stderr = p.stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // nothing is left behind, whatever ends this process
+	p := &process{cmd: cmd, ended: make(chan struct{})}
+	cmd.Stderr = &p.stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // it ends with this process
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", filepath.Base(cmd.Path), err)
 	}
@@ -47,24 +49,21 @@ func start(cmd *exec.Cmd) (*process, error) {
 			_ = cmd.Process.Kill()
 			<-p.ended
 		}
-		return p.failureUnlessGood()
+		if p.err == nil {
+			return nil
+		}
+		return p.failure()
 	})
 	return p, nil
 }
 
-func (p *process) failureUnlessGood() error {
-	if p.err == nil {
-		return nil
-	}
-	return p.failure()
-}
-
-// failure tells how a process ended that should not have.
+// failure describes the unexpected end of a process.
 func (p *process) failure() error {
 	if p.err == nil {
-		return errors.New("the process has ended by itself")
+		return errors.New("the process ended unexpectedly")
 	}
-	return fmt.Errorf("the process has ended: %w; the end of its log: %s", p.err, p.stderr.text())
+	log := p.stderr.Bytes()
+	return fmt.Errorf("the process ended: %w; the end of its log: %s", p.err, bytes.TrimSpace(log[max(0, len(log)-4096):]))
 }
 
 // self returns a command that runs this program.
@@ -76,17 +75,7 @@ func self(ctx context.Context, args ...string) (*exec.Cmd, error) {
 	return exec.CommandContext(ctx, path, args...), nil
 }
 
-// runSelf runs this program to its end and returns what it prints.
-func runSelf(ctx context.Context, args ...string) ([]byte, error) {
-	cmd, err := self(ctx, args...)
-	if err != nil {
-		return nil, err
-	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	return cmd.Output()
-}
-
-// startDaemon starts the daemon with its defaults, but for what the machine dictates.
+// startDaemon starts the daemon with the default settings where possible.
 func (c *runCommand) startDaemon(ctx context.Context, b *bed, s scenario) (*process, error) {
 	port, err := freePort(ctx)
 	if err != nil {
@@ -134,24 +123,39 @@ func freePort(ctx context.Context) (int, error) {
 	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
-// local returns a client for what listens on this machine.
-func local() *http.Client { return &http.Client{Timeout: 5 * time.Second} }
+// get returns what a server on this machine answers with status 200.
+func get(ctx context.Context, url string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := (&http.Client{Timeout: 5 * time.Second}).Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close() //nolint:errcheck // read to its end below
+	body, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s answered %s", url, resp.Status)
+	}
+	return body, err
+}
+
+// stats reads a server's statistics.
+func stats(ctx context.Context, url string, into any) error {
+	text, err := get(ctx, url+statsPath)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(text, into)
+}
 
 func (p *process) waitReady(ctx context.Context) error {
-	client := local()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.health, http.NoBody)
-		if err != nil {
-			return err
-		}
-		if resp, err := client.Do(req); err == nil {
-			_, _ = io.Copy(io.Discard, resp.Body)
-			_ = resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
-				return nil
-			}
+		if _, err := get(ctx, p.health); err == nil {
+			return nil
 		}
 		select {
 		case <-tick.C:

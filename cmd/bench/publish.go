@@ -18,12 +18,12 @@ const (
 	batch      = 1000
 )
 
-// event is the message as a new event. Its id says when it was published and which one it is.
+// event returns the message as a new event, with the time and the sequence number in its id.
 func (b *bed) event(seq int, now time.Time) fakes.Message {
 	return b.message.Renew(eventID(now, seq), now, int32(seq%partitions))
 }
 
-// publish publishes events as fast as the broker takes them.
+// publish publishes events as fast as the broker accepts them.
 func (b *bed) publish(ctx context.Context, from, to int) error {
 	for from < to {
 		n := min(batch, to-from)

@@ -19,21 +19,23 @@ import (
 
 const (
 	hookPath  = "/hook"
-	statsPath = "/stats"
+	statsPath = "/stats" // arrivals, as JSON
+	bodyPath  = "/body"  // of the last delivery
 )
 
-// receiverCommand answers webhooks. It speaks just enough HTTP/1.1 for that, so that on a machine which it shares with what
-// is measured it takes little.
+// receiverCommand answers webhooks with a minimal HTTP/1.1 server, to leave the CPU to the others.
 type receiverCommand struct {
 	Delay time.Duration
 
 	mu    sync.Mutex
+	last  []byte // body
 	seen  map[int]bool
 	got   arrivals
 	waits []int64 // from publish to arrival, in nanoseconds
 }
 
-// arrivals is what a receiver has got. Times are Unix nanoseconds, P50 and P99 nanoseconds from publish to arrival.
+// arrivals counts the deliveries of a receiver. First and Last are Unix nanoseconds, P50 and P99
+// the nanoseconds from publish to arrival.
 type arrivals struct {
 	Count, Distinct int
 	First, Last     int64
@@ -59,12 +61,16 @@ func (c *receiverCommand) Run(ctx context.Context, out io.Writer) error {
 		}
 		go func() {
 			defer conn.Close() //nolint:errcheck // the client sees it
-			_ = c.serve(conn)  // the client has gone
+			_ = c.serve(conn)  // the client is gone
 		}()
 	}
 }
 
-var answer = []byte("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+var answer = response(nil)
+
+func response(body []byte) []byte {
+	return fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+}
 
 func (c *receiverCommand) serve(conn net.Conn) error {
 	r := bufio.NewReaderSize(conn, 16<<10)
@@ -74,7 +80,7 @@ func (c *receiverCommand) serve(conn net.Conn) error {
 		if err != nil {
 			return err
 		}
-		stats := bytes.Contains(line, []byte(statsPath))
+		stats, last := bytes.Contains(line, []byte(statsPath)), bytes.Contains(line, []byte(bodyPath))
 		length := 0
 		for len(line) > 2 {
 			if line, err = r.ReadSlice('\n'); err != nil {
@@ -91,9 +97,14 @@ func (c *receiverCommand) serve(conn net.Conn) error {
 			return err
 		}
 		reply := answer
-		if stats {
+		switch {
+		case stats:
 			reply = c.stats()
-		} else {
+		case last:
+			c.mu.Lock()
+			reply = response(c.last)
+			c.mu.Unlock()
+		default:
 			c.arrived(body, time.Now())
 			if c.Delay > 0 {
 				<-time.After(c.Delay)
@@ -112,7 +123,7 @@ func (c *receiverCommand) arrived(body []byte, now time.Time) {
 	if c.got.Count++; c.got.Count == 1 {
 		c.got.First = now.UnixNano()
 	}
-	c.got.Last = now.UnixNano()
+	c.got.Last, c.last = now.UnixNano(), append(c.last[:0], body...)
 	if ok && !c.seen[seq] {
 		c.seen[seq] = true
 		c.got.Distinct++
@@ -124,7 +135,7 @@ func (c *receiverCommand) stats() []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	got := c.got
-	if n := len(c.waits); n > 0 && n <= 50_000 { // with more, events were published long before
+	if n := len(c.waits); n > 0 && n <= 50_000 { // more are published long before
 		sorted := slices.Sorted(slices.Values(c.waits))
 		got.P50, got.P99 = sorted[n/2], sorted[n*99/100]
 	}
@@ -132,17 +143,17 @@ func (c *receiverCommand) stats() []byte {
 	if err != nil {
 		panic(err) // it is a struct of numbers
 	}
-	return fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(text), text)
+	return response(text)
 }
 
-// eventID returns an event's id: a UUID in form, whose first half is the time of publishing in Unix nanoseconds and whose second half is
-// the event's number.
+// eventID returns an id in the form of a UUID: the first half is the time of publishing in Unix
+// nanoseconds, the second the event's sequence number.
 func eventID(now time.Time, seq int) string {
 	h := fmt.Sprintf("%016x%016x", now.UnixNano(), seq)
 	return strings.Join([]string{h[:8], h[8:12], h[12:16], h[16:20], h[20:]}, "-")
 }
 
-// The id follows the type in the metadata, which are the last of a body.
+// In the metadata, at the end of the body, the id follows the type.
 var idStart = []byte(`.enrollment.created.v1", "id": "`)
 
 // parseID reads the id out of a delivery's body.

@@ -7,30 +7,30 @@ import (
 	"time"
 )
 
-// side is what was measured of one of the two senders.
+// side holds the measurements of one of the two senders.
 type side struct {
-	requests int
-	took     time.Duration // from the first request to the last
-	cpu      time.Duration // of the process, kernel included
-	peak     int64         // most memory resident, in bytes
+	Requests int
+	Took     time.Duration // from the first request to the last
+	CPU      time.Duration // of the process, kernel included
+	Peak     int64         // resident memory in bytes
 }
 
-func (s side) rate() float64 { return float64(s.requests) / s.took.Seconds() }
+func (s side) rate() float64 { return float64(s.Requests) / s.Took.Seconds() }
 
-func (s side) each() float64 { return float64(s.cpu.Nanoseconds()) / 1000 / float64(s.requests) }
+func (s side) each() float64 { return float64(s.CPU.Nanoseconds()) / 1000 / float64(s.Requests) }
 
 // figures is one run of one scenario.
 type figures struct {
 	daemon, client side
 	repeats        int
-	p50, p99       time.Duration // from publish to POST, where events are paced
-	idleCPU        float64       // share of one CPU, where there are no events
+	p50, p99       time.Duration // from publish to POST, if events are published at a rate
+	idleCPU        float64       // share of one CPU, if there are no events
 }
 
-// median returns the run with the median rate, or the median p99 where events are paced.
+// median returns the run with the median p99, or the median rate if there is no p99.
 func median(runs []figures) figures {
 	slices.SortFunc(runs, func(a, b figures) int {
-		return cmp.Or(cmp.Compare(a.p99, b.p99), cmp.Compare(a.daemon.took, b.daemon.took))
+		return cmp.Or(cmp.Compare(a.p99, b.p99), cmp.Compare(a.daemon.Took, b.daemon.Took))
 	})
 	return runs[len(runs)/2]
 }
@@ -41,7 +41,7 @@ const tableHead = `
 `
 
 func (f figures) row(s scenario) string {
-	mib := float64(f.daemon.peak) / (1 << 20)
+	mib := float64(f.daemon.Peak) / (1 << 20)
 	switch {
 	case s.idle:
 		return fmt.Sprintf("| %s | | | | | | | %.0f | | | | (%.1f %% of one CPU)", s.name, mib, 100*f.idleCPU)

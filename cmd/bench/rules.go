@@ -11,7 +11,7 @@ import (
 
 const wanted = "COURSE_ENROLLMENT_CREATED"
 
-// addRules makes the tables and n active rules, one of which wants the events.
+// addRules creates the tables and n enabled rules, one of which matches the events.
 func addRules(ctx context.Context, dsn, receiver string, n int) (err error) {
 	options := store.Options{DSN: dsn}
 	if _, err := store.Migrate(ctx, options, store.MigrateOptions{WithPluginTables: true}); err != nil {

@@ -5,20 +5,19 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
+	"syscall"
 	"time"
 )
 
-// scenario is one thing to measure.
+// scenario is one measurement.
 type scenario struct {
 	name, about string
 	events      int
 	delay       time.Duration // of the receiver's answers
-	rules       int           // in all; one of them wants the events
-	rate        int           // events published in a second while the daemon runs; 0: all of them before it starts
-	idle        bool          // nothing is published; memory alone
-	filters     bool          // nothing is published; the filter endpoint is asked, without bus and database
+	rules       int           // one of them matches the events
+	rate        int           // events per second while the daemon runs; 0: all before it starts
+	idle        bool          // without events
+	filters     bool          // requests to the filter endpoint, without bus and database
 }
 
 const concurrency = 64
@@ -27,8 +26,8 @@ var scenarios = []scenario{
 	{name: "instant", about: "a receiver that answers at once", events: 200_000, rules: 1},
 	{name: "10ms", about: "a receiver that takes 10 ms", events: 60_000, rules: 1, delay: 10 * time.Millisecond},
 	{name: "100ms", about: "a receiver that takes 100 ms", events: 9_600, rules: 1, delay: 100 * time.Millisecond},
-	{name: "100-rules", about: "100 rules, one of which wants the events", events: 200_000, rules: 100},
-	{name: "10000-rules", about: "10,000 rules, one of which wants the events", events: 200_000, rules: 10_000},
+	{name: "100-rules", about: "100 rules, one of which matches the events", events: 200_000, rules: 100},
+	{name: "10000-rules", about: "10,000 rules, one of which matches the events", events: 200_000, rules: 10_000},
 	{name: "backlog", about: "a backlog of 300,000 events", events: 300_000, rules: 1},
 	{name: "latency", about: "1,000 events a second", events: 20_000, rules: 1, rate: 1000},
 	{
@@ -98,22 +97,22 @@ func (b *bed) follow(ctx context.Context, d *process, s scenario) (f figures, er
 		case <-ctx.Done():
 			return f, fmt.Errorf("%d of %d events arrived: %w", got.Distinct, s.events, ctx.Err())
 		}
-		if got, err = b.arrivals(ctx); err != nil {
-			return f, err
+		if err := stats(ctx, b.receiverURL, &got); err != nil {
+			return f, fmt.Errorf("ask the receiver: %w", err)
 		}
-		if f.daemon.cpu, err = d.cpu(); err != nil {
+		if f.daemon.CPU, err = d.cpu(); err != nil {
 			return f, err
 		}
 	}
-	f.daemon.cpu -= before
-	f.daemon.requests, f.repeats = got.Count, got.Count-got.Distinct
-	f.daemon.took = time.Duration(got.Last - got.First)
+	f.daemon.CPU -= before
+	f.daemon.Requests, f.repeats = got.Count, got.Count-got.Distinct
+	f.daemon.Took = time.Duration(got.Last - got.First)
 	f.p50, f.p99 = time.Duration(got.P50), time.Duration(got.P99)
-	f.daemon.peak, err = d.peak()
+	f.daemon.Peak, err = d.peak()
 	return f, err
 }
 
-// settleTime is how long an idle daemon is watched: a few refreshes of the rules.
+// settleTime is how long an idle daemon is measured: a few refreshes of the rules.
 const settleTime = 20 * time.Second
 
 func idle(ctx context.Context, d *process) (f figures, err error) {
@@ -133,28 +132,23 @@ func idle(ctx context.Context, d *process) (f figures, err error) {
 		return f, err
 	}
 	f.idleCPU = float64(after-before) / float64(settleTime)
-	f.daemon.peak, err = d.peak()
+	f.daemon.Peak, err = d.peak()
 	return f, err
 }
 
-// plainClient sends the scenario's bodies to the receiver without the daemon.
-func (b *bed) plainClient(ctx context.Context, s scenario) (side, error) {
-	dir, err := os.MkdirTemp("", "bench")
+// plainClient sends the last delivery's body to the receiver, once for each event.
+func (b *bed) plainClient(ctx context.Context, s scenario) (result side, err error) {
+	cmd, err := self(ctx, "client", "--url", b.receiverURL, "--requests", fmt.Sprint(s.events))
 	if err != nil {
-		return side{}, err
+		return result, err
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // a file of a kilobyte
-	file := filepath.Join(dir, "body")
-	if err := os.WriteFile(file, b.body, 0o600); err != nil {
-		return side{}, err
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	text, err := cmd.Output()
+	if err == nil {
+		err = json.Unmarshal(text, &result)
 	}
-	text, err := runSelf(ctx, "client", "--url", b.receiverURL, "--body", file, "--requests", fmt.Sprint(s.events))
 	if err != nil {
-		return side{}, fmt.Errorf("plain client: %w", err)
+		return result, fmt.Errorf("plain client: %w", err)
 	}
-	var r clientResult
-	if err := json.Unmarshal(text, &r); err != nil {
-		return side{}, fmt.Errorf("plain client: %w", err)
-	}
-	return side{requests: s.events, took: r.Took, cpu: r.CPU, peak: r.Peak}, nil
+	return result, nil
 }

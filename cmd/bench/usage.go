@@ -11,16 +11,16 @@ import (
 	"time"
 )
 
-// tick is the unit of times in /proc: USER_HZ, which is 100 on every Linux that Go runs on.
+// tick is the unit of times in /proc: USER_HZ, which is 100 on all of Go's Linux ports.
 const tick = 10 * time.Millisecond
 
-// cpu returns the time that all threads of the process have spent on CPUs, kernel included.
+// cpu returns the CPU time of all threads of the process, kernel included.
 func (p *process) cpu() (time.Duration, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
 	if err != nil {
 		return 0, fmt.Errorf("read the CPU time of the daemon: %w", err)
 	}
-	// The second field is the program's name, in parentheses, and may hold spaces. Fields 14 and 15 are utime and stime.
+	// Field 2 is the name in parentheses and may contain spaces; 14 and 15 are utime and stime.
 	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
 	var sum int64
 	for _, field := range fields[11:13] {
@@ -33,7 +33,7 @@ func (p *process) cpu() (time.Duration, error) {
 	return time.Duration(sum) * tick, nil
 }
 
-// peak returns the most memory that the process ever had resident, in bytes.
+// peak returns the peak resident memory of the process in bytes.
 func (p *process) peak() (int64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
@@ -48,7 +48,7 @@ func (p *process) peak() (int64, error) {
 	return 0, fmt.Errorf("read the memory of the daemon: no VmHWM in /proc/%d/status", p.cmd.Process.Pid)
 }
 
-// machine says what the figures were measured on.
+// machine describes the machine and the Go version.
 func machine() string {
 	model := "unknown processor"
 	if f, err := os.Open("/proc/cpuinfo"); err == nil {

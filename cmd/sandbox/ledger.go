@@ -5,21 +5,21 @@ import (
 	"sync"
 )
 
-// remembered is how many deliveries the ledger knows after they were taken, to tell a repeat from a stranger. The sandbox may run
-// for days.
+// remembered bounds the accepted deliveries in the ledger, which detect repeats: the sandbox may
+// run for days.
 const remembered = 20_000
 
-// ledger is the truth that the summary is checked against: what is due, what has come, each by event and rule.
+// ledger records which deliveries are due and which have arrived, by event and rule.
 type ledger struct {
 	rules []*sampleRule
 
-	mu        sync.Mutex // guards what follows
+	mu        sync.Mutex // guards the fields below
 	due       map[entryKey]*entry
 	taken     map[entryKey]*entry
 	order     []entryKey // of taken, oldest first
 	tallies   map[string]*tally
 	events    int
-	unmatched int // events that no rule wants
+	unmatched int // events without a matching rule
 	faults    []string
 	waiters   []chan struct{}
 }
@@ -42,7 +42,7 @@ func newLedger(rules []*sampleRule) *ledger {
 	return l
 }
 
-// published notes what is due for an event.
+// published records the deliveries due for an event.
 func (l *ledger) published(event, eventType string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -60,7 +60,7 @@ func (l *ledger) published(event, eventType string) {
 	}
 }
 
-// arrived notes a request and tells whether the endpoint takes it, and the how manyth it is of its delivery.
+// arrived records a request. It reports whether the endpoint accepts it, and the attempt's number.
 func (l *ledger) arrived(event string, r *sampleRule, webhookID string) (take bool, attempt int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -115,13 +115,13 @@ func (l *ledger) settle(key entryKey, e *entry) {
 
 // fault is called with mu held.
 func (l *ledger) fault(format string, args ...any) {
-	const most = 20 // enough to see what is wrong
+	const most = 20
 	if len(l.faults) < most {
 		l.faults = append(l.faults, fmt.Sprintf(format, args...))
 	}
 }
 
-// settled returns a channel that is closed as soon as nothing is due.
+// settled returns a channel that is closed once nothing is due.
 func (l *ledger) settled() <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()

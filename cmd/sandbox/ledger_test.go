@@ -19,7 +19,7 @@ func TestLedger(t *testing.T) {
 		says string
 	}{
 		{"nothing due", func(*ledger) {}, true, "0 deliveries due"},
-		{"no rule wants it", func(l *ledger) { l.published("1", "other") }, true, "1 events that no rule wants"},
+		{"no rule wants it", func(l *ledger) { l.published("1", "other") }, true, "1 events without a matching rule"},
 		{"all taken", func(l *ledger) {
 			l.published("1", "e")
 			l.arrived("1", steady, "a")

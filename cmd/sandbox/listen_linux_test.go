@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// TestNoOtherListener asks the kernel: every socket on which this process listens, whoever opened it, is on 127.0.0.1.
+// TestNoOtherListener asks the kernel: every socket on which this process listens, whoever opened
+// it, is on 127.0.0.1.
 func TestNoOtherListener(t *testing.T) {
 	t.Parallel()
 	startSandbox(t)

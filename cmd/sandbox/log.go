@@ -8,7 +8,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
-// newLogger returns the daemon's logger: warnings, or everything where verbose is set.
+// newLogger returns the daemon's logger: everything if verbose, else warnings.
 func newLogger(out io.Writer, verbose bool) *slog.Logger {
 	if verbose {
 		return slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -16,8 +16,8 @@ func newLogger(out io.Writer, verbose bool) *slog.Logger {
 	return slog.New(&quiet{Handler: slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelWarn})})
 }
 
-// quiet leaves out what would alarm for nothing: there is no plugin here that could send the same rows, and each refused
-// request is a line of the receiver already.
+// quiet drops warnings that do not apply here: there is no plugin that could send the same rows,
+// and the receiver prints each refused request itself.
 type quiet struct {
 	slog.Handler
 	muted bool

@@ -1,9 +1,9 @@
-// Command sandbox shows the whole system on one machine with nothing but Go: an embedded broker, schema registry and database,
-// a receiver, and the real daemon between them. Captured messages of a real platform are published, and each request that
-// reaches the receiver is a line on the terminal.
+// Command sandbox runs the whole system on one machine with only Go: an embedded broker, schema
+// registry and database, a receiver, and the real daemon. It publishes messages captured from a
+// real platform and prints a line for each request that the receiver gets.
 //
-// It listens on 127.0.0.1 only, on free ports, and leaves nothing behind. Its learners are fictitious, which is why it may show
-// bodies; the daemon itself never does.
+// It listens on free ports of 127.0.0.1 and leaves nothing behind. It may print bodies, which the
+// daemon never does, because its learners are fictitious.
 package main
 
 import (
@@ -28,11 +28,11 @@ const (
 
 type flags struct {
 	Once     bool          `help:"Publish --events, wait until all is delivered, print a summary and exit: 0 if nothing was lost, else 1."`
-	Events   int           `help:"How many events --once publishes." default:"30" placeholder:"N"`
+	Events   int           `help:"Number of events that --once publishes." default:"30" placeholder:"N"`
 	Every    time.Duration `help:"Time between two events without --once." default:"1s"`
-	Deadline time.Duration `help:"Longest time that --once may take." default:"60s"`
-	Bodies   bool          `help:"Show each body whole."`
-	Verbose  bool          `help:"Show the daemon's log, not only its warnings."`
+	Deadline time.Duration `help:"Time limit of --once." default:"60s"`
+	Bodies   bool          `help:"Show whole bodies."`
+	Verbose  bool          `help:"Show the daemon's whole log, not only warnings."`
 }
 
 // Validate implements kong.Validatable.
@@ -61,7 +61,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	parser, err := kong.New(&f, kong.Name("sandbox"),
 		kong.Description("Runs the daemon between an embedded broker, registry, database and receiver, until Ctrl-C."),
 		kong.Writers(stdout, stderr),
-		kong.Exit(func(int) { helped = true })) // only --help exits; the parse goes on and its result is dropped
+		kong.Exit(func(int) { helped = true })) // only --help exits; the result of Parse is then ignored
 	if err != nil {
 		fmt.Fprintf(stderr, "sandbox: build the command line: %v\n", err)
 		return exitFailed
@@ -81,10 +81,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return exitGood
 }
 
-// errIncomplete has been explained by the summary already.
-var errIncomplete = errors.New("not everything was delivered exactly as expected; see the summary above")
-
-// play builds everything up, publishes, and takes everything down again.
+// play starts everything, publishes, and stops everything.
 func play(ctx context.Context, f *flags, stdout, stderr io.Writer) (err error) {
 	began := time.Now()
 	out := newTerminal(stdout, f.Bodies)
@@ -94,7 +91,7 @@ func play(ctx context.Context, f *flags, stdout, stderr io.Writer) (err error) {
 	}
 	if err != nil {
 		if ctx.Err() != nil {
-			return nil // stopped before it had begun
+			return nil // stopped during the start
 		}
 		return err
 	}
@@ -117,7 +114,7 @@ func play(ctx context.Context, f *flags, stdout, stderr io.Writer) (err error) {
 	if err := s.waitDelivered(once); err != nil && once.Err() == nil {
 		return err
 	}
-	if err := s.stopDaemon(); err != nil { // before the count: what comes late is a repeat that must be seen
+	if err := s.stopDaemon(); err != nil { // first, so that late repeats are counted
 		return err
 	}
 	if ctx.Err() != nil {
@@ -125,7 +122,7 @@ func play(ctx context.Context, f *flags, stdout, stderr io.Writer) (err error) {
 		return nil
 	}
 	if !out.summary(s.ledger, time.Since(began)) {
-		return errIncomplete
+		return errors.New("not everything was delivered exactly as expected; see the summary above")
 	}
 	return nil
 }

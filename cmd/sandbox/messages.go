@@ -12,13 +12,13 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/fakes"
 )
 
-// captured holds records that the platform's own producer wrote to a real Kafka, with the schemas that it registered. They are
-// published in the order of the files' names.
+// captured holds records of the platform's own producer with their schemas, in the order in which
+// they are published.
 //
 //go:embed messages/*.json
 var captured embed.FS
 
-// topicPrefix is that of the captured platform, as EVENT_BUS_TOPIC_PREFIX has it.
+// topicPrefix is the EVENT_BUS_TOPIC_PREFIX of the captured platform.
 const topicPrefix = "prod"
 
 func loadMessages() ([]*fakes.Captured, error) {
@@ -39,7 +39,6 @@ func loadMessages() ([]*fakes.Captured, error) {
 	return all, nil
 }
 
-// topics returns the topics of the messages.
 func topics(messages []*fakes.Captured) []string {
 	var all []string
 	for _, m := range messages {
@@ -49,7 +48,7 @@ func topics(messages []*fakes.Captured) []string {
 	return slices.Compact(all)
 }
 
-// baseTopics returns topics without the prefix, as WEBHOOK_DISPATCHER_TOPICS has them.
+// baseTopics returns topics without the prefix, for WEBHOOK_DISPATCHER_TOPICS.
 func baseTopics(full []string) []string {
 	base := make([]string, len(full))
 	for i, topic := range full {
@@ -58,7 +57,7 @@ func baseTopics(full []string) []string {
 	return base
 }
 
-// newEventID returns an id as the platform spells its own.
+// newEventID returns a UUID, as the platform uses.
 func newEventID() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails, as documented

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// publish publishes n events, one right after the other.
+// publish publishes n events without a pause.
 func (s *sandbox) publish(ctx context.Context, n int) error {
 	for i := range n {
 		if err := s.publishOne(ctx, i); err != nil {
@@ -15,7 +15,7 @@ func (s *sandbox) publish(ctx context.Context, n int) error {
 	return nil
 }
 
-// publishForEver publishes an event at each tick until ctx ends, which is no error, or the daemon does, which is one.
+// publishForEver publishes an event at each tick until ctx ends. It is an error if the daemon ends.
 func (s *sandbox) publishForEver(ctx context.Context, every time.Duration) error {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -40,10 +40,10 @@ func (s *sandbox) publishForEver(ctx context.Context, every time.Duration) error
 	}
 }
 
-// trimEvery is after how many events the broker's memory is trimmed.
+// trimEvery is the number of events between two calls of trim.
 const trimEvery = 1000
 
-// trim deletes the records that the daemon is done with: the broker keeps everything in memory, and this may run for days.
+// trim deletes committed records: the broker keeps all in memory, and the sandbox may run for days.
 func (s *sandbox) trim(ctx context.Context) error {
 	for _, topic := range topics(s.messages) {
 		for p := range int32(partitions) {
@@ -59,7 +59,7 @@ func (s *sandbox) trim(ctx context.Context) error {
 	return nil
 }
 
-// publishOne publishes the next message as a new event. What is due for it stands in the ledger before it can arrive.
+// publishOne publishes a message as a new event. The ledger must know of it before it can arrive.
 func (s *sandbox) publishOne(ctx context.Context, i int) error {
 	m := s.messages[i%len(s.messages)]
 	id := newEventID()
@@ -67,7 +67,7 @@ func (s *sandbox) publishOne(ctx context.Context, i int) error {
 	return s.broker.Publish(ctx, m.Renew(id, time.Now(), int32(i/len(s.messages)%partitions)))
 }
 
-// waitDelivered waits until nothing is due any more, and fails when the daemon ends before.
+// waitDelivered waits until nothing is due, and fails if the daemon ends earlier.
 func (s *sandbox) waitDelivered(ctx context.Context) error {
 	select {
 	case <-s.ledger.settled():

@@ -15,7 +15,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
 )
 
-// receiver is all endpoints, one path for each rule.
+// receiver serves all endpoints, one path for each rule.
 type receiver struct {
 	server   *http.Server
 	listener net.Listener
@@ -49,15 +49,13 @@ func (r *receiver) close() error {
 	return err
 }
 
-// receive is what an integrator's endpoint does: read the body, know the event by its id, answer.
+// receive is what an endpoint does: read the body, recognise the event by its id, answer.
 func receive(w http.ResponseWriter, req *http.Request, r *sampleRule, l *ledger, out *terminal) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, maxBody))
 	if err != nil {
-		return // the daemon has gone away
+		return // the daemon is gone
 	}
-	a := arrival{
-		at: time.Now(), rule: r, format: delivery.FormatJSON, body: body, status: http.StatusOK,
-	}
+	a := arrival{at: time.Now(), rule: r, format: delivery.FormatJSON, body: body, status: http.StatusOK}
 	if req.Header.Get("Content-Type") == delivery.FormatForm.ContentType() {
 		a.format = delivery.FormatForm
 	}
@@ -70,7 +68,7 @@ func receive(w http.ResponseWriter, req *http.Request, r *sampleRule, l *ledger,
 	if take, a.attempt = l.arrived(event, r, req.Header.Get("Webhook-Id")); !take {
 		a.status = http.StatusServiceUnavailable
 	}
-	out.arrival(&a) // before the answer, so that lines stand in the order of what happens
+	out.arrival(&a) // before the answer, to keep lines in order
 	w.WriteHeader(a.status)
 }
 
@@ -101,7 +99,7 @@ func (a *arrival) read() (eventID string, err error) {
 	id, hasID := meta.Get("id")
 	eventType, hasType := meta.Get("event_type")
 	if !hasID || !hasType {
-		return "", errors.New("read the body: it holds no " + metadata)
+		return "", errors.New("read the body: it has no " + metadata)
 	}
 	data := v.Item(0)
 	fields := make([]string, data.Len())
@@ -119,7 +117,7 @@ func (a *arrival) readForm() (eventID string, err error) {
 		return "", fmt.Errorf("read the body: %w", err)
 	}
 	if a.eventType = values.Get(metadata + "_event_type"); a.eventType == "" {
-		return "", errors.New("read the body: it holds no " + metadata)
+		return "", errors.New("read the body: it has no " + metadata)
 	}
 	var class string
 	var fields []string

@@ -10,14 +10,13 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
 
-// sampleRule is a row of the webhook table and how its endpoint behaves.
+// sampleRule is a row of the webhook table and the behaviour of its endpoint.
 type sampleRule struct {
-	name  string // the path of its URL
-	event string // signal constant
-	form  bool
-	// refuses is how many times the endpoint refuses each delivery before it takes it.
-	refuses int
-	off     bool // a disabled row
+	name    string // the path of its URL
+	event   string // signal constant
+	form    bool
+	refuses int  // how often the endpoint refuses each delivery before it accepts it
+	off     bool // disabled
 
 	id        int32
 	eventType string
@@ -36,12 +35,12 @@ func sampleRules() []*sampleRule {
 	}
 }
 
-// retrySchedule is short, so that people see a retry before they look away.
+// retrySchedule is short, so that retries can be watched.
 func retrySchedule() []time.Duration {
 	return []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second, 16 * time.Second}
 }
 
-// addRules makes the tables and the rows, as `migrate --with-plugin-tables` and `rules add` do.
+// addRules creates the tables and rows, like `migrate --with-plugin-tables` and `rules add`.
 func addRules(ctx context.Context, dsn, receiver string, rules []*sampleRule) error {
 	options := store.Options{DSN: dsn}
 	if _, err := store.Migrate(ctx, options, store.MigrateOptions{WithPluginTables: true}); err != nil {

@@ -31,11 +31,12 @@ type sandbox struct {
 
 	stop     context.CancelFunc // of the daemon
 	ended    chan struct{}      // closed when the daemon has ended
-	err      error              // why, if nobody asked it to; read after ended
+	err      error              // of its end; read after ended
 	cleanups []func() error     // run last first
 }
 
-// start starts all servers and then the daemon. What it returns must be closed, also beside an error.
+// start starts all servers and then the daemon. The sandbox must be closed even if there is an
+// error.
 func start(ctx context.Context, out *terminal, log *slog.Logger) (*sandbox, error) {
 	s := &sandbox{rules: sampleRules(), ended: make(chan struct{})}
 	s.ledger = newLedger(s.rules)
@@ -78,13 +79,13 @@ func (s *sandbox) startServers(ctx context.Context, out *terminal) error {
 	return addRules(ctx, s.database.DSN(), s.receiver.url(), s.rules)
 }
 
-// config is what an operator would set, but for times that suit somebody who watches.
+// config is what an operator would set, with shorter times.
 func (s *sandbox) config() (*config.Config, error) {
 	cfg := config.Default()
 	cfg.BootstrapServers, cfg.SchemaRegistryURL = s.broker.Addrs(), s.registry.URL()
 	cfg.TopicPrefix, cfg.Topics, cfg.StartOffset = topicPrefix, baseTopics(topics(s.messages)), "earliest"
 	cfg.MySQLDSN = config.Secret(s.database.DSN())
-	cfg.EgressAllow = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} // the receiver is no public address
+	cfg.EgressAllow = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} // the receiver
 	cfg.RetrySchedule = retrySchedule()
 	cfg.RulesRefresh = time.Second
 	cfg.Listen = "127.0.0.1:0"
@@ -100,14 +101,14 @@ func (s *sandbox) startDaemon(ctx context.Context, log *slog.Logger) error {
 	if s.daemon, err = app.New(cfg, app.Options{Version: "sandbox", Revision: "sandbox", Logger: log}); err != nil {
 		return err
 	}
-	// Not ended by ctx: on Ctrl-C the publisher stops first.
+	// ctx does not end it: on Ctrl-C the publisher stops first.
 	daemonCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
 	go func() {
 		defer close(s.ended)
 		s.err = s.daemon.Run(daemonCtx)
 	}()
-	s.cleanups = append(s.cleanups, func() error { stop(); <-s.ended; return nil }) // its error has been told by then
+	s.cleanups = append(s.cleanups, func() error { stop(); <-s.ended; return nil }) // its error is already reported
 	return s.waitListening(ctx)
 }
 
@@ -127,7 +128,7 @@ func (s *sandbox) waitListening(ctx context.Context) error {
 	return nil
 }
 
-// stopDaemon stops it as SIGTERM would, and returns when it has ended. It may be called more than once.
+// stopDaemon stops the daemon as SIGTERM would, and waits. It may be called more than once.
 func (s *sandbox) stopDaemon() error {
 	s.stop()
 	<-s.ended
@@ -139,9 +140,9 @@ func (s *sandbox) stopDaemon() error {
 
 func (s *sandbox) daemonEnded() error {
 	if s.err == nil {
-		return errors.New("the daemon has ended by itself")
+		return errors.New("the daemon ended unexpectedly")
 	}
-	return fmt.Errorf("the daemon has ended: %w", s.err)
+	return fmt.Errorf("the daemon ended: %w", s.err)
 }
 
 // close stops everything, the daemon first.

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// summary prints what has come of what was due, and tells whether all is well: every delivery taken, nothing that was not due.
+// summary prints the result. It reports whether every delivery was accepted and all were due.
 func (t *terminal) summary(l *ledger, took time.Duration) (well bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -24,19 +24,16 @@ func (t *terminal) summary(l *ledger, took time.Duration) (well bool) {
 		l.events, all.due, all.taken, took.Round(100*time.Millisecond))
 	for _, r := range l.rules {
 		c := l.tallies[r.name]
-		encoding, note := "json", ""
-		if r.form {
-			encoding = "form"
-		}
+		note := ""
 		switch {
 		case r.off:
 			note = ", disabled"
 		case c.refused > 0:
 			note = fmt.Sprintf(", %d of them by retry after %d refusals", c.retried, c.refused)
 		}
-		fmt.Fprintf(&b, "  %-12s %-30s %s  %d of %d%s\n", r.name, r.event, encoding, c.taken, c.due, note)
+		fmt.Fprintf(&b, "  %-12s %-30s %s  %d of %d%s\n", r.name, r.event, encoding(r.form), c.taken, c.due, note)
 	}
-	fmt.Fprintf(&b, "\n%d retries, %d repeats, %d events that no rule wants\n", all.refused, all.repeats, l.unmatched)
+	fmt.Fprintf(&b, "\n%d retries, %d repeats, %d events without a matching rule\n", all.refused, all.repeats, l.unmatched)
 	lost := l.lost(&b)
 	for _, fault := range l.faults {
 		fmt.Fprintf(&b, "WRONG: %s\n", fault)
@@ -48,7 +45,7 @@ func (t *terminal) summary(l *ledger, took time.Duration) (well bool) {
 	return well
 }
 
-// lost writes down what is due and has not been taken. The caller holds mu.
+// lost writes the deliveries that are still due, and returns their number. The caller holds mu.
 func (l *ledger) lost(b *strings.Builder) int {
 	const most = 10
 	shown := 0
@@ -62,7 +59,7 @@ func (l *ledger) lost(b *strings.Builder) int {
 	return len(l.due)
 }
 
-// farewell is the summary of a run that was stopped: what still waited for a retry is not lost, its row would have been sent.
+// farewell is the summary of a run that was stopped. Deliveries that wait for a retry are not lost.
 func (t *terminal) farewell(l *ledger) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -70,5 +67,5 @@ func (t *terminal) farewell(l *ledger) {
 	for _, c := range l.tallies {
 		taken += c.taken
 	}
-	t.printf("\nstopped: %d events published, %d deliveries taken, %d waited for their turn or their retry\n", l.events, taken, len(l.due))
+	t.printf("\nstopped: %d events published, %d deliveries taken, %d were still waiting\n", l.events, taken, len(l.due))
 }

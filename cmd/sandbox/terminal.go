@@ -7,12 +7,12 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode/utf8"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/suggest"
 )
 
-// terminal is what people see. Its methods may be called from any goroutine.
+// terminal prints to the screen. It is safe for concurrent use.
 type terminal struct {
 	bodies bool
 	colour bool
@@ -37,15 +37,14 @@ func (t *terminal) printf(format string, args ...any) {
 	fmt.Fprintf(t.out, format, args...)
 }
 
-// The colours of a line: taken at once, taken by retry, refused.
 const (
-	green  = "\x1b[32m"
-	cyan   = "\x1b[36m"
-	yellow = "\x1b[33m"
+	green  = "\x1b[32m" // taken
+	cyan   = "\x1b[36m" // taken by retry
+	yellow = "\x1b[33m" // refused
 	plain  = "\x1b[0m"
 )
 
-const maxShape = 48
+const maxShape = 47 // characters, without the ellipsis
 
 // arrival prints the line of one request.
 func (t *terminal) arrival(a *arrival) {
@@ -60,34 +59,33 @@ func (t *terminal) arrival(a *arrival) {
 	if t.colour {
 		decision = colour + decision + plain
 	}
-	encoding := "json"
-	if a.format == delivery.FormatForm {
-		encoding = "form"
-	}
-	shape := a.shape
-	if utf8.RuneCountInString(shape) > maxShape {
-		shape = string([]rune(shape)[:maxShape-1]) + "…"
-	}
 	line := fmt.Sprintf("%s  %s  %d %-12s try %d  %s %5d B  %s  %s\n",
-		a.at.Format("15:04:05.000"), decision, a.rule.id, a.rule.name, a.attempt, encoding, len(a.body),
-		strings.TrimPrefix(a.eventType, "org.openedx."), shape)
+		a.at.Format("15:04:05.000"), decision, a.rule.id, a.rule.name, a.attempt, encoding(a.format == delivery.FormatForm),
+		len(a.body), strings.TrimPrefix(a.eventType, "org.openedx."), suggest.Clip(a.shape, maxShape))
 	if t.bodies {
 		line += "    " + string(a.body) + "\n"
 	}
 	t.printf("%s", line)
 }
 
-// banner says what runs where.
+func encoding(form bool) string {
+	if form {
+		return "form"
+	}
+	return "json"
+}
+
+// banner prints the addresses of all servers.
 func (t *terminal) banner(s *sandbox, once bool, took time.Duration) {
 	user, addr, database := splitDSN(s.database.DSN())
-	host, port, _ := strings.Cut(addr, ":") // an address of IPv4
+	host, port, _ := strings.Cut(addr, ":")
 	var b strings.Builder
 	row := func(what, where string) { fmt.Fprintf(&b, "  %-10s %s\n", what, where) }
-	fmt.Fprintf(&b, "webhook-dispatcher sandbox, up after %s. All of it listens on 127.0.0.1 only.\n\n", took.Round(10*time.Millisecond))
+	fmt.Fprintf(&b, "webhook-dispatcher sandbox, up after %s. Everything listens on 127.0.0.1 only.\n\n", took.Round(10*time.Millisecond))
 	row("daemon", "http://"+s.daemon.Addr().String()+"/metrics, also /livez and /readyz")
 	row("database", fmt.Sprintf("mysql -h %s -P %s -u %s %s", host, port, user, database))
 	row("rules", fmt.Sprintf("go run ./cmd/webhook-dispatcher rules list --mysql-dsn '%s'", s.database.DSN()))
-	row("", "rows of openedx_webhooks_webhook; a change counts within a second")
+	row("", "rows of openedx_webhooks_webhook; changes take effect within a second")
 	row("broker", strings.Join(s.broker.Addrs(), ",")+", topics "+topicPrefix+"-…")
 	row("registry", s.registry.URL())
 	row("receiver", s.receiver.url())
@@ -100,16 +98,15 @@ func (t *terminal) banner(s *sandbox, once bool, took time.Duration) {
 		case r.form:
 			note = "  (form-encoded)"
 		case r.refuses > 0:
-			note = fmt.Sprintf("  (refuses each delivery %d times, then takes it)", r.refuses)
+			note = fmt.Sprintf("  (refuses each delivery %d times, then accepts it)", r.refuses)
 		}
 		fmt.Fprintf(&b, "  rule %-3d %-12s %s%s\n", r.id, r.name, r.event, note)
 	}
+	end := "Ctrl-C stops it."
 	if once {
-		b.WriteString("\nIt ends when everything is delivered.\n\n")
-	} else {
-		b.WriteString("\nCtrl-C stops it.\n\n")
+		end = "It ends when everything is delivered."
 	}
-	t.printf("%s", b.String())
+	t.printf("%s\n%s\n\n", b.String(), end)
 }
 
 // splitDSN takes a DSN of the embedded database apart: user@tcp(address)/database.

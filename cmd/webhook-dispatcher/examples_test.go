@@ -12,9 +12,10 @@ import (
 // docs are the pages, seen from the folder of this package.
 const docs = "../../docs"
 
-// runExamples runs "examples PAGE": the commands of the page's console blocks, which must succeed, and print the lines that stand below
-// them, each somewhere, … for anything. /run/secrets is the folder secrets of the script. Before a section the statements of
-// before/SECTION.sql are run, where there is such a file.
+// runExamples runs "examples PAGE": the commands of the page's console blocks, which must succeed,
+// and print the lines that stand below them, each somewhere, … for anything. /run/secrets is the
+// folder secrets of the script. Before a section the statements of before/SECTION.sql are run,
+// where there is such a file.
 func runExamples(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: examples PAGE")

@@ -1,6 +1,6 @@
 // Command webhook-dispatcher turns Open edX event-bus topics into webhooks.
 //
-// This package gives the command line (package cli) its process: arguments, environment, signals and the exit code.
+// It connects package cli to the process: arguments, environment, signals and exit code.
 package main
 
 import (
@@ -16,7 +16,8 @@ import (
 var version string
 
 func main() {
-	// net/http writes there what endpoints send unasked for; it belongs into no log. The daemon's own log is a slog.Logger.
+	// net/http logs unsolicited responses of endpoints here, which must not be logged. The daemon
+	// uses a slog.Logger.
 	log.SetOutput(io.Discard)
 	ctx, stop := untilSignal(context.Background(), os.Exit)
 	code := cli.Run(ctx, os.Args[1:], &cli.Process{

@@ -25,7 +25,8 @@ import (
 
 var update = flag.Bool("update", false, "write what the scripts compare with into them")
 
-// TestMain lets the test binary be the program: scripts run it as a process of its own, with the real main but for serve.
+// TestMain lets the test binary be the program: scripts run it as a process of its own, with the
+// real main but for serve.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"webhook-dispatcher": func() {
 		ctx, stop := untilSignal(context.Background(), os.Exit)
@@ -37,7 +38,8 @@ func TestMain(m *testing.M) {
 	}})
 }
 
-// serveStub stands for the daemon: it says that it runs and stops in good order. In the group "stuck" it never stops.
+// serveStub stands for the daemon: it says that it runs and stops in good order. In the group
+// "stuck" it never stops.
 func serveStub(ctx context.Context, cfg *config.Config, _ *slog.Logger) error {
 	if err := os.WriteFile("serving", []byte(cfg.GroupID), 0o600); err != nil {
 		return err
@@ -82,8 +84,8 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// exitCode runs "code N program args…" and fails unless the program exits with N. What the program prints must not hold $CANARY, which
-// stands in every secret of a script that sets it.
+// exitCode runs "code N program args…" and fails unless the program exits with N. What the program
+// prints must not hold $CANARY, which stands in every secret of a script that sets it.
 func exitCode(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: code N program args…")
@@ -110,7 +112,8 @@ func noSecrets(ts *testscript.TestScript) {
 	}
 }
 
-// startDatabase returns the script command that starts a database and sets the DSN. The database is the program at path.
+// startDatabase returns the script command that starts a database and sets the DSN. The database is
+// the program at path.
 func startDatabase(path string) func(*testscript.TestScript, bool, []string) {
 	return func(ts *testscript.TestScript, _ bool, _ []string) {
 		database := exec.Command(path)
@@ -140,8 +143,8 @@ func buildDatabase(t *testing.T) (path string) {
 	return path
 }
 
-// runSQL runs "sql FILE": the statements of the file, each ended by a semicolon at the end of its line, on the script's
-// database. $NAME in them is the value of an environment variable.
+// runSQL runs "sql FILE": the statements of the file, each ended by a semicolon at the end of its
+// line, on the script's database. $NAME in them is the value of an environment variable.
 func runSQL(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: sql FILE")

@@ -37,7 +37,8 @@ func receive(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, "got %s %s\x1b[31m", r.Header.Get("Content-Type"), r.Header.Get("Webhook-Id"))
 }
 
-// writeCertificate writes a client certificate, cert.pem, one that was good once, old.pem, and their key, key.pem.
+// writeCertificate writes a client certificate, cert.pem, one that was good once, old.pem, and
+// their key, key.pem.
 func writeCertificate(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err

@@ -14,8 +14,8 @@ import (
 // errSignalled is the cause of a context that a signal ended.
 var errSignalled = errors.New("stopped by a signal")
 
-// untilSignal returns a context that the first SIGTERM or SIGINT ends, so that the daemon stops in good order. The second one exits at
-// once: who sends two does not want to wait. stop gives the signals back and leaves no goroutine behind.
+// untilSignal returns a context that the first SIGTERM or SIGINT cancels, for an orderly stop. The
+// second exits at once. stop releases the signals and the goroutine.
 func untilSignal(parent context.Context, exit func(code int)) (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	signals := make(chan os.Signal, 2)

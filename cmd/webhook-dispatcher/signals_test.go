@@ -30,7 +30,8 @@ func awaitFile(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// sendSignal sends TERM or INT to the background process; the kill of testscript itself knows no TERM.
+// sendSignal sends TERM or INT to the background process; the kill of testscript itself knows no
+// TERM.
 func sendSignal(ts *testscript.TestScript, _ bool, args []string) {
 	signals := map[string]os.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT}
 	processes := ts.BackgroundCmds()

@@ -1,5 +1,6 @@
-// Package admin holds the operations of an operator: to list, show and replay deliveries and
-// records that could not be decoded, to show samples of events, and to rotate the keys of secrets.
+// Package admin holds the operations of an operator: to list, show, add, change, adopt, release and
+// test rules, to list, show and replay deliveries and records that could not be decoded, to show
+// samples of events, and to rotate the keys of secrets.
 // The command line, the API and the console are faces of these operations.
 //
 // An operation takes typed values and returns a typed view. A view has the names, the order and the
@@ -25,6 +26,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/replay"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/sender"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
@@ -41,6 +43,8 @@ type Options struct {
 	Compiler *rule.Compiler
 	// RulesRefresh is how often daemons read the rules, for adoptions.
 	RulesRefresh time.Duration
+	// Sender is for tests of rules. It must be as the daemons have it.
+	Sender *sender.Sender
 	// Log and Decoder are for replays that read topics or decode records. Decoder is called for
 	// each replay and returns a decoder of its own, which need not be safe for concurrent use.
 	Log     replay.LogReader

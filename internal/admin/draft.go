@@ -24,23 +24,11 @@ func draftOf(o *rule.Option, opener rule.Opener) (d draft, err error) {
 	if d.document, err = rule.ParseDocument(o.Document); err != nil {
 		return d, fmt.Errorf("%w: give them anew with --options FILE", err)
 	}
-	if d.secrets, err = openSecrets(o, opener); err != nil {
-		return d, fmt.Errorf("its secrets cannot be opened: %w", err)
+	if d.secrets, err = o.OpenSecrets(opener); err != nil {
+		return d, err
 	}
 	_, d.stored, err = d.encode()
 	return d, err
-}
-
-// openSecrets opens the secrets of a rule.
-func openSecrets(o *rule.Option, opener rule.Opener) (s rule.Secrets, err error) {
-	if o.Sealed == "" {
-		return s, nil
-	}
-	opened, err := opener.Open(o.Key, rule.SecretsField, o.KeyID, []byte(o.Sealed))
-	if err != nil {
-		return s, err
-	}
-	return rule.ParseSecrets(opened)
 }
 
 // replace sets all options at once. Secrets stay where the new options have the same use for them.

@@ -83,7 +83,7 @@ func viewSecrets(o *rule.Option, opener rule.Opener) *SecretsView {
 		return nil
 	}
 	v := &SecretsView{KeyID: o.KeyID}
-	secrets, err := openSecrets(o, opener)
+	secrets, err := o.OpenSecrets(opener)
 	if err != nil {
 		return v
 	}

@@ -1,11 +1,6 @@
 package cli
 
-import (
-	"context"
-
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
-)
+import "github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 
 // kindFlag chooses the plugin's table.
 type kindFlag struct {
@@ -21,22 +16,4 @@ func (k kindFlag) key(id int32) rule.Key { return rule.Key{Table: k.table(), ID:
 // command returns a command for a rule, such as "rules set 7 --resume".
 func command(name string, key rule.Key, flags string) string {
 	return "rules " + name + " " + key.Arguments() + flags
-}
-
-// readEntry reads one rule, with what made it of its row.
-func (s *session) readEntry(ctx context.Context, settings *ruleSettings, key rule.Key) (e *rule.Entry, compiler *rule.Compiler, err error) {
-	if compiler, err = settings.compiler(); err != nil {
-		return nil, nil, err
-	}
-	err = s.withStore(&settings.Database, func(st *store.Store) error {
-		tables, err := st.Rules(ctx)
-		if err != nil {
-			return err
-		}
-		if e = rule.NewSnapshot(tables, compiler).Entry(key); e == nil {
-			return &store.NoRuleError{Key: key}
-		}
-		return nil
-	})
-	return e, compiler, err
 }

@@ -28,7 +28,7 @@ func (r *ruleSettings) groups() []config.Group {
 	return []config.Group{&r.Database, &r.Rules, &r.Secrets}
 }
 
-// adopted tells whether only adopted rows are rules.
+// adopted reports whether only adopted rows are rules.
 func (r *ruleSettings) adopted() bool { return r.RulesSource == "adopted" }
 
 // compiler builds what makes rules of rows as the daemon does.

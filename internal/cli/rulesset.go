@@ -171,7 +171,7 @@ func changedLines(v *admin.ChangedView, options bool) (said []string) {
 	case confirmed.URL == "":
 		said = append(said, "has the URL that its secrets are for: there is nothing to confirm")
 	default:
-		said = append(said, "sends its secrets to "+printable(confirmed.URL)+" from now on")
+		said = append(said, "sends its secrets to "+admin.Printable(confirmed.URL)+" from now on")
 	}
 	if n := len(v.Kept); n > 0 {
 		headers := "header"

@@ -13,14 +13,16 @@ import (
 	"time"
 )
 
-// Every spelling of a loopback or link-local address that a URL can have, and names that resolve to one. No connection is opened, and
-// what is refused is refused by the guard: with the loopback allowed, a request to the same name arrives.
+// Every spelling of a loopback or link-local address that a URL can have, and names that resolve to
+// one. No connection is opened, and what is refused is refused by the guard: with the loopback
+// allowed, a request to the same name arrives.
 func TestNoSpellingGetsPastTheGuard(t *testing.T) {
 	t.Parallel()
 	server := serve(t, "127.0.0.1:0", nil)
 	server.Start()
 	six := trap(t, "[::1]:"+server.port())
-	// As a resolver of the C library's kind takes numeric names, and the public DNS names that hold an address.
+	// As a resolver of the C library's kind takes numeric names, and the public DNS names that hold
+	// an address.
 	resolver, dns := newResolver(t, func(string, int) []netip.Addr {
 		return []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("::1")}
 	})
@@ -52,8 +54,9 @@ func TestNoSpellingGetsPastTheGuard(t *testing.T) {
 			}
 		}
 	}
-	// Go takes these for names, and for none that could exist: it does not even ask. The C library's resolver, which a build may have, would
-	// make addresses of them, and the guard would see those.
+	// Go takes these for names, and for none that could exist: it does not even ask. The C
+	// library's resolver, which a build may have, would make addresses of them, and the guard would
+	// see those.
 	for _, host := range []string{
 		"2130706433", "0177.0.0.1", "00000177.0.0.1", "017700000001", "127.1", "127.0.1", "0", "127.0.0.01", "4294967295", "127.0.0.256",
 		"127.0.0.1.", "127.0.0.1..", "①②⑦。１",
@@ -111,7 +114,8 @@ func TestOtherSchemes(t *testing.T) {
 	}
 }
 
-// Whoever looks first sees a public address, and the dial another one: what counts is what is dialled.
+// Whoever looks first sees a public address, and the dial another one: what counts is what is
+// dialled.
 func TestFirstPublicThenPrivate(t *testing.T) {
 	t.Parallel()
 	inside := trap(t, "127.0.0.1:0")
@@ -152,8 +156,8 @@ func TestFirstPublicThenPrivate(t *testing.T) {
 	}
 }
 
-// A connection that was opened to an allowed address is used again without a look-up, in both HTTP versions; the next one that is
-// opened is judged anew.
+// A connection that was opened to an allowed address is used again without a look-up, in both HTTP
+// versions; the next one that is opened is judged anew.
 func TestReuseAndRebinding(t *testing.T) {
 	t.Parallel()
 	for _, version := range []string{"HTTP/1.1", "HTTP/2.0"} {
@@ -194,7 +198,8 @@ func TestReuseAndRebinding(t *testing.T) {
 	}
 }
 
-// The text is the same whatever a denied name resolves to, and wherever among allowed addresses the denied one stands.
+// The text is the same whatever a denied name resolves to, and wherever among allowed addresses the
+// denied one stands.
 func TestDenialTellsNothing(t *testing.T) {
 	t.Parallel()
 	texts := make(map[string]bool)
@@ -271,7 +276,8 @@ func TestProxyCredentialsDoNotReachTheTarget(t *testing.T) {
 	tr.CloseIdleConnections()
 }
 
-// A server that takes the connection and never says a word of TLS holds up a request for the handshake's time and no longer.
+// A server that takes the connection and never says a word of TLS holds up a request for the
+// handshake's time and no longer.
 func TestStalledHandshake(t *testing.T) {
 	t.Parallel()
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0") // accepts by its backlog

@@ -1,14 +1,14 @@
-// Package egress is the HTTP transport of everything that this system sends: a guard on the address that is dialled, and
-// limits on what a hostile or broken endpoint can cost. A Pool has one for each client certificate, all with the same guard.
+// Package egress is the HTTP transport for all outgoing requests: it guards the dialled address and
+// limits what a hostile or broken endpoint can cost. A Pool holds one transport per client
+// certificate, all with the same guard.
 //
-// It promises that no TCP connection is opened to an address that is neither public unicast nor allowed by the
-// operator. The check runs on each connect, with the address that the kernel is about to be given: after name
-// resolution, for every candidate of a name, whatever the spelling in the URL. A name that resolves to a public address when
-// it is looked at and to a private one when it is dialled gains nothing.
+// No TCP connection is opened to an address that is neither public unicast nor allowed by the
+// operator. The check runs on each connect, after name resolution, with the address that is handed
+// to the kernel, so it does not matter how the URL spells the address, or whether a name resolves
+// differently the second time.
 //
-// It leaves out what a request says and what an answer means, and it knows no deliveries. Networks that translate IPv4
-// under a prefix of their own (NAT64 other than 64:ff9b::/96) are not known to it: an operator of such a network has to
-// keep translated private addresses from being routed.
+// The package knows nothing of deliveries. It does not know NAT64 prefixes other than 64:ff9b::/96:
+// operators of such networks must keep translated private addresses from being routed.
 package egress
 
 import (
@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -26,10 +27,10 @@ import (
 // Setting is the name of the setting that widens what may be reached.
 const Setting = "WEBHOOK_DISPATCHER_EGRESS_ALLOW"
 
-// DeniedError says that an address may not be reached. It carries the host as the URL gave it and never the address
-// that the host resolved to: that would tell whoever wrote the URL about the inside of the network.
+// DeniedError says that an address may not be reached. It holds the host from the URL but never the
+// address it resolved to, which would reveal the internal network to the author of the URL.
 type DeniedError struct {
-	// Host is the host of the URL, without port; empty where only an address was checked.
+	// Host is the host of the URL, without port; empty if only an address was checked.
 	Host string
 }
 
@@ -39,24 +40,25 @@ func (e *DeniedError) Error() string {
 	if e.Host != "" {
 		what = fmt.Sprintf("host %q", e.Host)
 	}
-	return "egress denied: " + what + " is not at an allowed public address; if it is meant to be reached, add its CIDR block to " +
-		Setting + " (a metadata address needs a /32 or /128 of its own)"
+	return "egress denied: " + what + " is not at an allowed public address; to allow it, add its CIDR block to " +
+		Setting + " (a metadata address needs its own /32 or /128)"
 }
 
 // Guard decides which addresses may be reached. It is immutable and safe for concurrent use.
 //
-// An address is allowed when it is public unicast, or when a block of the allow list holds it. A cloud's metadata address,
-// public or not, is allowed only by a block that is exactly this address, so that an operator who allows
-// 169.254.0.0/16 or 0.0.0.0/0 does not hand out credentials. An IPv6 address that carries an IPv4 address (6to4, Teredo,
-// NAT64, SIIT, ISATAP, IPv4-compatible) is allowed only when the IPv4 address is allowed as well; an IPv4-mapped one is the IPv4 address.
+// An address is allowed if it is public unicast or in a block of the allow list. A cloud's metadata
+// address is allowed only by a block of exactly that address, so allowing 169.254.0.0/16 or
+// 0.0.0.0/0 does not hand out credentials. An IPv6 address that embeds an IPv4 address (6to4,
+// Teredo, NAT64, SIIT, ISATAP, IPv4-compatible) is allowed only if both are; an IPv4-mapped one
+// counts as the IPv4 address.
 type Guard struct {
 	ranges *ranges
 	allow  []netip.Prefix
 	exact  map[netip.Addr]bool // allow blocks that are a single address
 }
 
-// NewGuard returns a guard that allows the given blocks besides public addresses. It fails on a block that does not mean what it
-// says (IPv4 written as IPv6, bits behind the prefix), and on a fault in the embedded ranges.
+// NewGuard returns a guard that allows the given blocks in addition to public addresses. It fails
+// on blocks that ParsePrefix would reject, and on an error in the embedded ranges.
 func NewGuard(allow []netip.Prefix) (*Guard, error) {
 	all, err := parseRanges(rangesFile)
 	if err != nil {
@@ -75,42 +77,32 @@ func NewGuard(allow []netip.Prefix) (*Guard, error) {
 	return g, nil
 }
 
-// Check returns nil when addr may be reached and a *DeniedError otherwise. A zone is ignored; an invalid address is denied.
+// Check returns nil if addr may be reached and a *DeniedError otherwise. Zones are ignored; an
+// invalid address is denied.
 func (g *Guard) Check(addr netip.Addr) error {
-	if g.Allowed(addr) {
-		return nil
+	if !g.Allowed(addr) {
+		return &DeniedError{}
 	}
-	return &DeniedError{}
+	return nil
 }
 
-// Allowed tells whether addr may be reached.
+// Allowed reports whether addr may be reached.
 func (g *Guard) Allowed(addr netip.Addr) bool {
 	if !addr.IsValid() {
 		return false
 	}
 	addr = addr.WithZone("").Unmap()
-	if !g.allowedAlone(addr) {
-		return false
-	}
-	for _, inner := range embedded(addr) {
-		if !g.allowedAlone(inner) {
-			return false
-		}
-	}
-	return true
+	return g.allowedAlone(addr) &&
+		!slices.ContainsFunc(embedded(addr), func(inner netip.Addr) bool { return !g.allowedAlone(inner) })
 }
 
-// allowedAlone judges an address without a look at what it carries.
+// allowedAlone is Allowed without regard to embedded addresses.
 func (g *Guard) allowedAlone(addr netip.Addr) bool {
 	if holds(g.ranges.metadata, addr) {
 		return g.exact[addr]
 	}
-	for _, prefix := range g.allow {
-		if prefix.Contains(addr) {
-			return true
-		}
-	}
-	return holds(g.ranges.public, addr) && !holds(g.ranges.special, addr)
+	return slices.ContainsFunc(g.allow, func(p netip.Prefix) bool { return p.Contains(addr) }) ||
+		holds(g.ranges.public, addr) && !holds(g.ranges.special, addr)
 }
 
 var (
@@ -121,8 +113,8 @@ var (
 	translate = netip.MustParsePrefix("::ffff:0:0:0/96")
 )
 
-// embedded returns the IPv4 addresses that an IPv6 address carries and that some router or host on the way may take
-// for the destination.
+// embedded returns the IPv4 addresses in an IPv6 address that a router or host on the path may use
+// as the destination.
 func embedded(addr netip.Addr) []netip.Addr {
 	if !addr.Is6() {
 		return nil
@@ -145,21 +137,21 @@ func embedded(addr netip.Addr) []netip.Addr {
 	return nil
 }
 
-// LiteralDenied tells whether host, as a URL's Hostname gives it, is itself an address that may not be reached, so that no
-// change in DNS can make it reachable. Digits in any Unicode form count, as the HTTP client folds them. Short, decimal,
-// octal and hexadecimal spellings of IPv4 are names to Go, not addresses: they are resolved and then meet the dial guard.
+// LiteralDenied reports whether host (a URL's Hostname) is itself a denied address, so that no DNS
+// change can make it reachable. It folds Unicode digits as the HTTP client does. Short, decimal,
+// octal and hexadecimal forms of IPv4 are names to Go, which are checked after they are resolved.
 func (g *Guard) LiteralDenied(host string) bool {
 	addr, ok := literal(host)
 	return ok && !g.Allowed(addr)
 }
 
-// literal returns the address that host spells, read as net/http and the dialer read it.
+// literal parses host as an address, the way net/http and the dialer do.
 func literal(host string) (netip.Addr, bool) {
 	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
 	if addr, err := netip.ParseAddr(host); err == nil {
 		return addr, true
 	}
-	// net/http maps a name that is not ASCII before it dials; ①②⑦.⓪.⓪.① becomes 127.0.0.1 there.
+	// net/http maps names to ASCII before it dials: ①②⑦.⓪.⓪.① becomes 127.0.0.1.
 	ascii, err := idna.Lookup.ToASCII(host)
 	if err != nil {
 		return netip.Addr{}, false
@@ -168,7 +160,8 @@ func literal(host string) (netip.Addr, bool) {
 	return addr, err == nil
 }
 
-// control is the dialer's hook: it sees the very address of each connect. What it cannot read it denies.
+// control is called by the dialer with the exact address of each connect. It denies addresses that
+// it cannot parse.
 func (g *Guard) control(_ context.Context, network, address string, _ syscall.RawConn) error {
 	if network != "tcp4" && network != "tcp6" {
 		return &DeniedError{}
@@ -180,7 +173,7 @@ func (g *Guard) control(_ context.Context, network, address string, _ syscall.Ra
 	return g.Check(addrPort.Addr())
 }
 
-// IsDenied tells whether err, or what it wraps, is a denial.
+// IsDenied reports whether err is or wraps a *DeniedError.
 func IsDenied(err error) bool {
 	var denied *DeniedError
 	return errors.As(err, &denied)

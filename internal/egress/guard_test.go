@@ -29,8 +29,8 @@ func lastOf(p netip.Prefix) netip.Addr {
 	return addr
 }
 
-// Each block's first and last address are denied. The addresses just outside are as the list below says, which is
-// written by hand: the file may not testify for itself.
+// Each block's first and last address are denied. The addresses just outside are as the list below
+// says, which is written by hand: the file may not testify for itself.
 func TestEdgesOfBlocks(t *testing.T) {
 	t.Parallel()
 	g := newGuard(t)

@@ -9,17 +9,18 @@ import (
 )
 
 const (
-	// maxCertificates is how many transports with a client certificate there are at most; with more certificates than these in use, some
-	// lose their idle connections now and then.
+	// maxCertificates bounds the transports with a client certificate. If more certificates are in
+	// use, some lose their idle connections now and then.
 	maxCertificates = 256
-	// certificateIdle is how long one is kept without a request.
+	// certificateIdle is how long an unused transport is kept.
 	certificateIdle = 10 * time.Minute
-	// idleCertified is how many idle connections one keeps: as many as the endpoint of one rule has requests under way.
+	// idleCertified bounds the idle connections of one: an endpoint has as many requests in flight.
 	idleCertified = 64
 )
 
-// Pool is the transports of a process: one for requests without a client certificate, and one for each certificate, because a connection
-// belongs to whom it was opened as. All have the same guard, proxy and limits. It is safe for concurrent use, and holds no goroutine.
+// Pool holds the transports of a process: one for requests without a client certificate, and one
+// for each certificate, because a connection is authenticated with it. All have the same guard,
+// proxy and limits. A Pool is safe for concurrent use and has no goroutine.
 type Pool struct {
 	options Options
 	plain   *http.Transport
@@ -28,16 +29,16 @@ type Pool struct {
 	certified map[fingerprint]*certified // guarded by mu
 }
 
-// fingerprint is the SHA-256 of a certificate and its chain. The key is not in it: a certificate has but one.
+// fingerprint is the SHA-256 of a certificate and its chain.
 type fingerprint [sha256.Size]byte
 
 type certified struct {
 	transport *http.Transport
 	used      time.Time   // guarded by the pool's mu
-	idle      *time.Timer // ends the transport
+	idle      *time.Timer // drops the transport
 }
 
-// NewPool returns a pool. The caller owns it and calls CloseIdleConnections at the end.
+// NewPool returns a pool. The caller calls CloseIdleConnections at the end.
 func NewPool(options Options) (*Pool, error) {
 	if err := options.setDefaults(); err != nil {
 		return nil, err
@@ -45,8 +46,9 @@ func NewPool(options Options) (*Pool, error) {
 	return &Pool{options: options, plain: options.transport(), certified: make(map[fingerprint]*certified)}, nil
 }
 
-// Transport returns what sends requests with a client certificate, or without one where it is nil. It is to be asked for anew for each
-// request: one that was given before still works, but its connections end early once it is dropped. The certificate must not be changed.
+// Transport returns the transport for a client certificate, or the plain one if it is nil. Call it
+// for each request: a transport that the pool has dropped still works but loses its connections
+// early. The certificate must not be changed.
 func (p *Pool) Transport(certificate *tls.Certificate) http.RoundTripper {
 	if certificate == nil {
 		return p.plain
@@ -68,7 +70,7 @@ func (p *Pool) Transport(certificate *tls.Certificate) http.RoundTripper {
 	return c.transport
 }
 
-// CloseIdleConnections closes the connections that are not in use. The pool can be used on.
+// CloseIdleConnections closes idle connections. The pool stays usable.
 func (p *Pool) CloseIdleConnections() {
 	p.plain.CloseIdleConnections()
 	p.mu.Lock()
@@ -78,7 +80,8 @@ func (p *Pool) CloseIdleConnections() {
 	}
 }
 
-// drop forgets a transport. Requests under way on it end as they would, and their connections with them. The lock is held.
+// drop removes a transport. Its requests in flight continue, and their connections close after
+// them. p.mu is held.
 func (p *Pool) drop(key fingerprint) {
 	c := p.certified[key]
 	delete(p.certified, key)
@@ -89,13 +92,13 @@ func (p *Pool) drop(key fingerprint) {
 func (p *Pool) dropIdle(key fingerprint, c *certified) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	// The timer may have fired just before somebody asked for the transport, or dropped it.
+	// Transport or drop may have been called since the timer fired.
 	if p.certified[key] == c && time.Since(c.used) >= certificateIdle {
 		p.drop(key)
 	}
 }
 
-// leastUsed returns whose last use is the longest ago. The lock is held.
+// leastUsed returns the certificate unused for longest. p.mu is held.
 func (p *Pool) leastUsed() (least fingerprint) {
 	var used time.Time
 	for key, c := range p.certified {
@@ -106,12 +109,12 @@ func (p *Pool) leastUsed() (least fingerprint) {
 	return least
 }
 
-// certified makes a transport that shows the certificate to whoever asks for one.
+// certified makes a transport that presents the certificate to servers that request one.
 func (o *Options) certified(certificate *tls.Certificate) *http.Transport {
 	t := o.transport()
 	t.MaxIdleConns, t.MaxIdleConnsPerHost = min(o.Concurrency, idleCertified), min(o.Concurrency, idleCertified)
-	// Not by Certificates: crypto/tls would show none where the server names authorities of which none has signed it, and the server
-	// would then miss a certificate instead of saying what is wrong with this one.
+	// With Certificates instead, crypto/tls would send none if the server does not list the issuer;
+	// the server would then report a missing certificate instead of what is wrong with this one.
 	t.TLSClientConfig.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return certificate, nil }
 	return t
 }

@@ -7,24 +7,25 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
 //go:embed ranges.csv
 var rangesFile string
 
-// block is one line of the data file.
+// block is one line of ranges.csv.
 type block struct {
 	prefix netip.Prefix
 	name   string
 }
 
-// ranges is the data file, by kind.
+// ranges is the content of ranges.csv by kind.
 type ranges struct {
 	public, special, metadata []block
 }
 
-// parseRanges reads the format that ranges.csv describes. A file with a fault is refused as a whole: a guard
+// parseRanges reads the format that ranges.csv describes. It rejects a file with any error: a guard
 // that lacks a block would let requests through.
 func parseRanges(text string) (*ranges, error) {
 	reader := csv.NewReader(strings.NewReader(text))
@@ -45,16 +46,16 @@ func parseRanges(text string) (*ranges, error) {
 		}
 		line, _ := reader.FieldPos(0)
 		kind, text, name, source := record[0], record[1], record[2], record[3]
-		prefix, err := parsePrefix(text)
+		prefix, err := ParsePrefix(text)
 		if err != nil {
 			return nil, fmt.Errorf("address ranges, line %d: %w", line, err)
 		}
 		if seen[prefix] {
-			return nil, fmt.Errorf("address ranges, line %d: %s stands there twice", line, prefix)
+			return nil, fmt.Errorf("address ranges, line %d: duplicate %s", line, prefix)
 		}
 		seen[prefix] = true
 		if name == "" || source == "" {
-			return nil, fmt.Errorf("address ranges, line %d: %s has no name or no source", line, prefix)
+			return nil, fmt.Errorf("address ranges, line %d: %s lacks a name or a source", line, prefix)
 		}
 		switch kind {
 		case "public":
@@ -71,14 +72,13 @@ func parseRanges(text string) (*ranges, error) {
 		}
 	}
 	if len(all.public) == 0 || len(all.special) == 0 || len(all.metadata) == 0 {
-		return nil, errors.New("address ranges: a kind has no block at all")
+		return nil, errors.New("address ranges: a kind has no blocks")
 	}
 	return &all, nil
 }
 
-// parsePrefix reads a CIDR block in the one spelling that means what it says: no bits set behind the prefix, and
-// IPv4 written as IPv4.
-func parsePrefix(text string) (netip.Prefix, error) {
+// ParsePrefix reads a CIDR block. It rejects host bits after the prefix, and IPv4 written as IPv6.
+func ParsePrefix(text string) (netip.Prefix, error) {
 	prefix, err := netip.ParsePrefix(text)
 	if err != nil {
 		if addr, addrErr := netip.ParseAddr(text); addrErr == nil && addr.Zone() == "" {
@@ -96,16 +96,12 @@ func checkPrefix(prefix netip.Prefix) error {
 	case prefix.Addr().Is4In6():
 		return fmt.Errorf("block %s is IPv4 written as IPv6: write it as IPv4", prefix)
 	case prefix != prefix.Masked():
-		return fmt.Errorf("block %s has bits set behind its prefix: write %s, or a longer prefix", prefix, prefix.Masked())
+		return fmt.Errorf("block %s has bits set after its prefix: write %s, or %s/%d for one address",
+			prefix, prefix.Masked(), prefix.Addr(), prefix.Addr().BitLen())
 	}
 	return nil
 }
 
 func holds(blocks []block, addr netip.Addr) bool {
-	for i := range blocks {
-		if blocks[i].prefix.Contains(addr) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(blocks, func(b block) bool { return b.prefix.Contains(addr) })
 }

@@ -16,7 +16,8 @@ func TestRangesFileIsWhole(t *testing.T) {
 	for _, b := range append(append([]block(nil), all.special...), all.metadata...) {
 		have[b.prefix.String()] = true
 	}
-	// The blocks of both registries that are not inside another one, and what the registries leave out.
+	// The blocks of both registries that are not inside another one, and what the registries leave
+	// out.
 	want := strings.FieldsSeq(`0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24
 		192.0.2.0/24 192.31.196.0/24 192.52.193.0/24 192.88.99.0/24 192.168.0.0/16 192.175.48.0/24 198.18.0.0/15 198.51.100.0/24
 		203.0.113.0/24 224.0.0.0/4 240.0.0.0/4 ::1/128 ::/128 ::/96 64:ff9b:1::/48 100::/64 100:0:0:1::/64 2001::/23
@@ -29,8 +30,9 @@ func TestRangesFileIsWhole(t *testing.T) {
 	}
 }
 
-// Metadata addresses lie in blocks that an operator may allow for receivers. A wide block does not open them, their neighbours are the
-// block's, and only a block that is the address itself opens one. The list is written by hand: the file may not testify for itself.
+// Metadata addresses lie in blocks that an operator may allow for receivers. A wide block does not
+// open them, their neighbours are the block's, and only a block that is the address itself opens
+// one. The list is written by hand: the file may not testify for itself.
 func TestMetadataAddresses(t *testing.T) {
 	t.Parallel()
 	all, err := parseRanges(rangesFile)
@@ -131,7 +133,7 @@ func TestWrongBlocks(t *testing.T) {
 		"fe80::1%eth0/64":        "CIDR",
 		"10.0.0.0/8;192.0.2.0/8": "CIDR",
 	} {
-		if _, err := parsePrefix(text); err == nil || !strings.Contains(err.Error(), fix) {
+		if _, err := ParsePrefix(text); err == nil || !strings.Contains(err.Error(), fix) {
 			t.Errorf("%q: %v; want %s", text, err, fix)
 		}
 	}

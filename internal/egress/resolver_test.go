@@ -12,7 +12,8 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// fakeDNS answers over in-memory connections, so that the resolver, the dialer and the guard under test are the real ones.
+// fakeDNS answers over in-memory connections, so that the resolver, the dialer and the guard under
+// test are the real ones.
 type fakeDNS struct {
 	mu      sync.Mutex
 	asked   map[string]int // guarded by mu; look-ups of A by name

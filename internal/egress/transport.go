@@ -24,57 +24,59 @@ const (
 	DefaultMaxHeaderBytes   = 64 << 10
 )
 
-// ProxySetting is the name of the setting with the proxy.
+// ProxySetting is the name of the setting for the proxy.
 const ProxySetting = "WEBHOOK_DISPATCHER_PROXY"
 
-// ErrProxiedName is wrapped by the error of a proxied request whose target's name does not resolve here.
+// ErrProxiedName is wrapped by the error of a proxied request if the target's name does not
+// resolve.
 var ErrProxiedName = errors.New("resolve the target of a proxied request")
 
-// ProxyRefusal says that the proxy did not connect to a target: it answered CONNECT with another status than 200. It comes inside a
-// *net.OpError with the Op proxyconnect, as everything that net/http says of the way to a proxy. Nothing of the proxy's words is kept.
+// ProxyRefusal says that the proxy answered CONNECT with a status other than 200. It is wrapped in
+// a *net.OpError with the Op proxyconnect, like all errors of net/http about a proxy, and holds
+// nothing of the proxy's text.
 type ProxyRefusal struct {
-	// Status is what it answered.
-	Status int
+	Status int // the proxy's answer
 }
 
 // Error names the status.
 func (e *ProxyRefusal) Error() string { return fmt.Sprintf("the proxy answered %d", e.Status) }
 
 const (
-	pingAfter   = 15 * time.Second // an HTTP/2 connection that has been silent for so long is probed
+	pingAfter   = 15 * time.Second // how long an HTTP/2 connection may be silent before it is probed
 	pingTimeout = 5 * time.Second
-	// windowBytes is the receive window of an HTTP/2 stream. It is what a server can make this process buffer beyond
-	// what a caller reads; the default of net/http is 4 MiB for each stream.
+	// windowBytes is the receive window of an HTTP/2 stream: the most that a server can make this
+	// process buffer. The default of net/http is 4 MiB.
 	windowBytes = 64 << 10
-	// connWindowBytes is the same for all streams of one connection; 64 KiB is the least that HTTP/2 has.
+	// connWindowBytes is the same for all streams of a connection; HTTP/2's minimum is 64 KiB.
 	connWindowBytes = 1 << 20
 )
 
-// Options of NewTransport. The zero value of each but Guard means its default.
+// Options of NewTransport. The zero value of each, except Guard, means its default.
 type Options struct {
-	// Guard decides which addresses are dialled. Required: a transport without one would reach everything.
+	// Guard decides which addresses are dialled. Required.
 	Guard *Guard
-	// Concurrency is how many requests are in flight at most; as many idle connections are kept, so that no
-	// connection is closed at the end of a burst only to be opened again for the next.
+	// Concurrency is the maximum number of requests in flight. As many idle connections are kept,
+	// so that those of one burst serve the next.
 	Concurrency int
-	// DialTimeout bounds a connect, name resolution included. It also ends a dial whose request has given up: net/http goes on
-	// with it in the hope of the next request.
+	// DialTimeout bounds a connect, name resolution included. It also ends a dial that net/http
+	// continues for the next request after its own has given up.
 	DialTimeout time.Duration
 	// HandshakeTimeout bounds the TLS handshake.
 	HandshakeTimeout time.Duration
-	// IdleTimeout is how long an unused connection is kept. Below what common servers and load balancers use (60 s and more),
-	// so that it is this side that closes: a POST on a connection that the server has just closed is a failed attempt.
+	// IdleTimeout is how long an unused connection is kept. It should be below that of common
+	// servers and load balancers (60 s and more): a POST on a connection that the server is just
+	// closing is a failed attempt.
 	IdleTimeout time.Duration
-	// MaxHeaderBytes bounds the header of a response, all 1xx responses before it included.
+	// MaxHeaderBytes bounds the header of a response, including all 1xx responses before it.
 	MaxHeaderBytes int64
-	// RootCAs are the authorities that are trusted; nil means the system's.
+	// RootCAs are the trusted authorities; nil means the system's.
 	RootCAs *x509.CertPool
-	// Proxy is an HTTP proxy for all requests (scheme http or https). Nil means none: the environment is not looked at.
+	// Proxy is an HTTP proxy (scheme http or https) for all requests, at any address. Nil means
+	// none; the environment is ignored.
 	//
-	// The proxy itself may be at any address. The target is still checked: its name is resolved here, and the request is
-	// refused when any of its addresses is denied, or when it does not resolve. What remains is that the proxy resolves the
-	// name again (also with CONNECT), so a name whose answers change between the two look-ups is decided by the proxy's own
-	// rules. Where that matters, the proxy has to be one that guards by itself.
+	// The target's name is resolved here, and the request is refused if it does not resolve or if
+	// any of its addresses is denied. But the proxy resolves the name again (also with CONNECT),
+	// and only its own rules guard against answers that change in between.
 	Proxy *url.URL
 	// Resolver resolves names; nil means net.DefaultResolver.
 	Resolver *net.Resolver
@@ -84,12 +86,12 @@ func (o *Options) setDefaults() error {
 	if o.Guard == nil {
 		return errors.New("egress transport: Guard is nil")
 	}
-	// Negative limits would mean "none" to net/http, and a negative timeout a dial that fails at once.
+	// A negative limit means "none" to net/http, and a negative timeout makes every dial fail.
 	if o.Concurrency < 0 || o.DialTimeout < 0 || o.HandshakeTimeout < 0 || o.IdleTimeout < 0 || o.MaxHeaderBytes < 0 {
 		return errors.New("egress transport: a limit is negative")
 	}
 	if o.Proxy != nil {
-		// net/http would speak SOCKS to other schemes, which nothing here accounts for.
+		// net/http also accepts SOCKS, which is not supported here.
 		if (o.Proxy.Scheme != "http" && o.Proxy.Scheme != "https") || o.Proxy.Hostname() == "" {
 			return fmt.Errorf("egress transport: proxy %s://%s: want http://host:port or https://host:port", o.Proxy.Scheme, o.Proxy.Host)
 		}
@@ -115,8 +117,8 @@ func (o *Options) setDefaults() error {
 	return nil
 }
 
-// NewTransport returns a transport that dials only what the guard allows and decompresses nothing. The caller owns it and
-// calls CloseIdleConnections at the end.
+// NewTransport returns a transport that dials only what the guard allows and decompresses nothing.
+// The caller calls CloseIdleConnections at the end.
 func NewTransport(options Options) (*http.Transport, error) {
 	if err := options.setDefaults(); err != nil {
 		return nil, err
@@ -124,24 +126,24 @@ func NewTransport(options Options) (*http.Transport, error) {
 	return options.transport(), nil
 }
 
-// transport makes a transport of options that have been checked.
+// transport requires setDefaults to have been called.
 func (o *Options) transport() *http.Transport {
 	d := &dialer{guard: o.Guard, resolver: o.Resolver}
 	d.net = net.Dialer{Timeout: o.DialTimeout, Resolver: o.Resolver}
 	if o.Proxy == nil {
-		// With a proxy every dial goes to the proxy, so that there is nothing to guard here; see checkTarget.
+		// With a proxy, every dial goes to the proxy; checkTarget guards the target.
 		d.net.ControlContext = o.Guard.control
 	}
 	transport := &http.Transport{
 		DialContext:            d.DialContext,
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: o.RootCAs},
 		TLSHandshakeTimeout:    o.HandshakeTimeout,
-		DisableCompression:     true, // else a small answer may unpack to a huge one
+		DisableCompression:     true, // a small answer could decompress to a huge one
 		MaxIdleConns:           o.Concurrency,
 		MaxIdleConnsPerHost:    o.Concurrency, // several rules may share a host
 		IdleConnTimeout:        o.IdleTimeout,
 		MaxResponseHeaderBytes: o.MaxHeaderBytes,
-		ForceAttemptHTTP2:      true, // net/http does not try it by itself with a dialer of ours
+		ForceAttemptHTTP2:      true, // off by default with a custom dialer
 		HTTP2: &http.HTTP2Config{
 			SendPingTimeout:               pingAfter,
 			PingTimeout:                   pingTimeout,
@@ -160,7 +162,7 @@ func (o *Options) transport() *http.Transport {
 		}
 		transport.OnProxyConnectResponse = func(_ context.Context, _ *url.URL, _ *http.Request, answer *http.Response) error {
 			if answer.StatusCode != http.StatusOK {
-				// net/http would make an untyped error of the proxy's own words.
+				// net/http would return an untyped error with the proxy's text.
 				return &net.OpError{Op: "proxyconnect", Net: "tcp", Err: &ProxyRefusal{Status: answer.StatusCode}}
 			}
 			return nil
@@ -175,24 +177,21 @@ type dialer struct {
 	net      net.Dialer
 }
 
-// DialContext dials as net.Dialer does. A denial comes back bare, because *net.OpError would add the address.
+// DialContext is net.Dialer's, but returns a denial unwrapped: *net.OpError would add the address.
 func (d *dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	conn, err := d.net.DialContext(ctx, network, address)
 	if err == nil {
 		return conn, nil
 	}
 	if IsDenied(err) {
-		host, _, splitErr := net.SplitHostPort(address)
-		if splitErr != nil {
-			host = ""
-		}
+		host, _, _ := net.SplitHostPort(address) // empty on error
 		return nil, &DeniedError{Host: host}
 	}
 	return nil, err
 }
 
-// checkTarget refuses a host that is, or resolves to, a denied address. One denied address among allowed ones is enough: which
-// of them the proxy takes is not known here.
+// checkTarget refuses a host that is, or resolves to, a denied address. One denied address is
+// enough, as the proxy may choose any of them.
 func (d *dialer) checkTarget(ctx context.Context, host string) error {
 	addrs := make([]netip.Addr, 0, 1)
 	if addr, ok := literal(host); ok {

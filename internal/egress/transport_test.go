@@ -30,8 +30,8 @@ func serve(t *testing.T, address string, handler http.HandlerFunc) *counter {
 	return serveOn(t, listener, handler)
 }
 
-// trap counts connections to an address that nothing may connect to. On a machine that does not have the address
-// (no IPv6, no 127.0.0.2) nothing could.
+// trap counts connections to an address that nothing may connect to. On a machine that does not
+// have the address (no IPv6, no 127.0.0.2) nothing could.
 func trap(t *testing.T, address string) *counter {
 	t.Helper()
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", address)

@@ -2,15 +2,15 @@ package payload
 
 import "slices"
 
-// Entries collects the entries of an Object as a Python dict does: of a key that is set twice, the last value stands at
-// the first place. The zero Entries is empty; it is for one goroutine.
+// Entries collects the entries of an Object as a Python dict does: a key that is set again keeps
+// its position and takes the new value. The zero Entries is empty; it is for one goroutine.
 type Entries struct {
 	keys  []string
 	items []Value
 	index map[string]int
 }
 
-// manyEntries is the number of entries above which a map finds a key faster than going through them all.
+// manyEntries is the number of entries above which a map is faster than a scan.
 const manyEntries = 16
 
 // Set sets the value of key.
@@ -45,7 +45,7 @@ func (e *Entries) find(key string) (int, bool) {
 	return i, ok
 }
 
-// Object returns the entries, which must not be set any more.
+// Object returns the entries. Set must not be called afterwards.
 func (e *Entries) Object() Value { return ObjectValue(e.keys, e.items) }
 
 // Grow makes room for n more entries.

@@ -16,7 +16,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
 
-// captured is an event as the real producer wrote it, with the bodies that the real plugin sent of it.
+// captured is an event as the real producer wrote it, with the bodies that the real plugin sent of
+// it.
 type captured struct {
 	InProcess struct {
 		JSON struct{ Body string } `json:"json"`
@@ -36,7 +37,8 @@ func (c *captured) Schema(context.Context, uint32) (*decode.Schema, error) {
 	return decode.ParseSchema(string(c.Kafka.Schema))
 }
 
-// eachCaptured calls test with every captured event: with the message that was decoded of its record, nil where it has none.
+// eachCaptured calls test with every captured event: with the message that was decoded of its
+// record, nil where it has none.
 func eachCaptured(t *testing.T, test func(t *testing.T, c *captured, m *payload.Message)) {
 	t.Helper()
 	catalogue, err := schema.LoadCatalogue()

@@ -7,15 +7,16 @@ import (
 	"strconv"
 )
 
-// AppendForm appends the fields of an Object as the plugin's form encoding spells them: nested objects flattened with "_"
-// between keys, every other value by Python's str(), then application/x-www-form-urlencoded. An empty object is nothing at
-// all; a list is one field with its repr. Where two paths join to the same key the last value stands at the first place.
-// A value that is no Object has no fields.
+// AppendForm appends the fields of an Object as the plugin's form encoding writes them: nested
+// objects flattened with "_" between keys, every other value by Python's str(), then
+// application/x-www-form-urlencoded. An empty object gives no field, a list one field with its
+// repr. If two paths join to the same key, the field keeps its position and takes the later value.
+// A value that is not an Object has no fields.
 func AppendForm(dst []byte, v Value) []byte {
 	if v.kind != Object {
 		return dst
 	}
-	var room struct {
+	var room struct { // one allocation
 		prefix  [192]byte
 		scratch [128]byte
 		spans   [48]span
@@ -27,24 +28,24 @@ func AppendForm(dst []byte, v Value) []byte {
 	return appendFormMerged(dst, v)
 }
 
-// span is where a key stands in the body, with its last bytes to tell most keys apart at a glance.
+// span is the position of a key in the body, with its last bytes to compare first.
 type span struct {
 	begin, end int
 	tail       uint64
 }
 
-// manySpans is the number of keys above which a map finds repeated ones faster than going through them all.
+// manySpans is the number of keys above which a map is faster than a scan.
 const manySpans = 96
 
 type formWriter struct {
 	dst     []byte
-	prefix  []byte // the escaped, joined keys down to the current object
+	prefix  []byte // the escaped, joined keys of the current path
 	scratch []byte
 	spans   []span
 	seen    map[string]struct{}
 }
 
-// object appends all fields of v and tells whether no key stood twice.
+// object appends all fields of v. It returns false if a key repeats.
 func (w *formWriter) object(v Value) bool {
 	keys := v.names()
 	for i, item := range v.list() {
@@ -106,7 +107,7 @@ func (w *formWriter) repeated(key span) bool {
 	return false
 }
 
-// appendFormMerged is the slow way, for an object in which two paths join to the same key.
+// appendFormMerged is the slow path, for an object in which two paths join to the same key.
 func appendFormMerged(dst []byte, v Value) []byte {
 	var keys []string
 	values := make(map[string]Value)
@@ -139,7 +140,7 @@ func appendFormMerged(dst []byte, v Value) []byte {
 	return dst
 }
 
-// appendFormValue appends str(v), quoted. It returns the scratch memory for the next call.
+// appendFormValue appends str(v), quoted, and returns the scratch buffer for the next call.
 func appendFormValue(dst []byte, v Value, scratch []byte) (grown, reuse []byte) {
 	switch v.kind {
 	case String:
@@ -154,7 +155,7 @@ func appendFormValue(dst []byte, v Value, scratch []byte) (grown, reuse []byte) 
 	return appendQuoted(dst, scratch), scratch
 }
 
-// formSafe has the bytes that urllib.parse.quote_plus leaves alone.
+// formSafe holds the bytes that urllib.parse.quote_plus does not escape.
 var formSafe = func() (safe [256]bool) {
 	for _, c := range "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~" {
 		safe[c] = true
@@ -162,7 +163,7 @@ var formSafe = func() (safe [256]bool) {
 	return safe
 }()
 
-// appendQuoted appends s as urllib.parse.quote_plus spells it.
+// appendQuoted appends urllib.parse.quote_plus(s).
 func appendQuoted[T string | []byte](dst []byte, s T) []byte {
 	const upperHex = "0123456789ABCDEF"
 	begin := 0

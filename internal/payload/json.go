@@ -9,8 +9,9 @@ import (
 
 const hexDigits = "0123456789abcdef"
 
-// AppendJSON appends v as Python's json.dumps(v, default=str) spells it: ", " and ": " between parts, ASCII only, keys in
-// their order, integers in full, floats by repr, NaN and Infinity by name. Bytes are spelled as their str().
+// AppendJSON appends v as Python's json.dumps(v, default=str) writes it: ", " and ": " as
+// separators, ASCII only, keys in order, integers in full, floats by repr, NaN and Infinity by
+// name, bytes by str().
 func AppendJSON(dst []byte, v Value) []byte {
 	switch v.kind {
 	case Null:
@@ -52,7 +53,7 @@ func AppendJSON(dst []byte, v Value) []byte {
 	return append(dst, "null"...)
 }
 
-// jsonSafe has the bytes that stand for themselves within a JSON string.
+// jsonSafe holds the bytes that need no escape in a JSON string.
 var jsonSafe = func() (safe [256]bool) {
 	for c := ' '; c <= '~'; c++ {
 		safe[c] = c != '"' && c != '\\'
@@ -62,7 +63,7 @@ var jsonSafe = func() (safe [256]bool) {
 
 func appendJSONString(dst []byte, s string) []byte {
 	dst = append(dst, '"')
-	begin := 0 // of the part that has not been appended yet
+	begin := 0 // of the part not yet appended
 	for i := 0; i < len(s); {
 		c := s[i]
 		if jsonSafe[c] {
@@ -111,8 +112,8 @@ func appendHex4(dst []byte, c uint32) []byte {
 	return append(dst, '\\', 'u', hexDigits[c>>12&15], hexDigits[c>>8&15], hexDigits[c>>4&15], hexDigits[c&15])
 }
 
-// appendFloat appends Python's repr of f: the shortest digits that read back as f, with a point or an exponent always,
-// and an exponent of two digits at least outside of 1e-4 <= |f| < 1e16.
+// appendFloat appends Python's repr of f: the shortest digits that read back as f, always with a
+// point or an exponent; outside 1e-4 <= |f| < 1e16, an exponent of at least two digits.
 func appendFloat(dst []byte, f float64, nan, inf string) []byte {
 	switch {
 	case math.IsNaN(f):

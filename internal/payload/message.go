@@ -8,15 +8,16 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/pkg/event"
 )
 
-// Message is an event with its data, ready to be turned into bodies. It is immutable.
+// Message is an event with its data, from which bodies are made. It is immutable.
 type Message struct {
 	// Event is the envelope.
 	Event event.Event
-	// Data is an Object with one entry for each argument of the signal (on the bus exactly one): the key is the class path
-	// that the plugin would name, such as "openedx_events.learning.data.UserData", the value the data with datetimes
-	// already spelled as Python's str() does. Nothing has been redacted yet.
+	// Data is an Object with one entry for each argument of the signal (exactly one on the bus).
+	// The key is the plugin's class path, such as "openedx_events.learning.data.UserData"; the
+	// value is the data, not yet redacted, with datetimes already formatted as by Python's str().
 	Data Value
-	// Recorded is when the bus took the event, or its sender gave it to the bus; zero where that is not known. It is in no body.
+	// Recorded is when the event was put on the bus, by the clock of the bus or of the producer;
+	// zero if unknown. No body contains it.
 	Recorded time.Time
 }
 
@@ -25,10 +26,10 @@ const MetadataKey = "event_metadata"
 
 var metadataKeys = []string{"event_type", "id", "minorversion", "source", "sourcehost", "time", "sourcelib"}
 
-// Payload returns what the plugin 22 sends for the event: Data, redacted, followed by "event_metadata".
+// Payload returns what version 22 of the plugin sends: Data, redacted, and "event_metadata".
 func (m *Message) Payload() Value {
 	n := m.Data.Len()
-	// Exactly the memory that the parts around the data need: payload, metadata and library version.
+	// Exactly the memory for payload, metadata and library version.
 	b := Builder{items: make([]Value, n+1+len(metadataKeys)+len(m.Event.SourceLib)), subs: make([]compound, 3)}
 	keys := make([]string, 0, n+1)
 	items := b.Items(n + 1)[:0]
@@ -59,8 +60,8 @@ func (m *Message) metadata(b *Builder) Value {
 	return b.Object(metadataKeys, items)
 }
 
-// Datetime returns what Python's str() makes of the moment in UTC: "2023-01-31 20:28:10.976084+00:00", without the
-// fraction where it is zero. What is finer than a microsecond is cut off.
+// Datetime returns Python's str() of the time in UTC, truncated to microseconds:
+// "2023-01-31 20:28:10.976084+00:00", without the fraction if it is zero.
 func Datetime(t time.Time) string {
 	t = t.UTC().Truncate(time.Microsecond)
 	layout := "2006-01-02 15:04:05.000000+00:00"
@@ -70,11 +71,10 @@ func Datetime(t time.Time) string {
 	return t.Format(layout)
 }
 
-// Body returns the body of the plugin's request in the format: Payload as JSON or as a form. It takes no more memory than its
-// bytes: many may wait.
+// Body returns Payload, encoded.
 func (m *Message) Body(f delivery.Format) []byte { return Encode(m.Payload(), f) }
 
-// Encode returns v in the format. It takes no more memory than its bytes.
+// Encode returns v in the format. The result has no spare capacity, as many bodies may be waiting.
 func Encode(v Value, f delivery.Format) []byte {
 	if f == delivery.FormatForm {
 		return bytes.Clone(AppendForm(make([]byte, 0, bodySize), v))
@@ -83,13 +83,5 @@ func Encode(v Value, f delivery.Format) []byte {
 	return bytes.Clone(AppendJSON(scratch[:0], v))
 }
 
-// bodySize is room for the body of a usual event.
+// bodySize fits the body of a typical event.
 const bodySize = 2048
-
-// Append appends v in the format.
-func Append(dst []byte, v Value, f delivery.Format) []byte {
-	if f == delivery.FormatForm {
-		return AppendForm(dst, v)
-	}
-	return AppendJSON(dst, v)
-}

@@ -11,14 +11,15 @@ import (
 // Limits of ParseJSON.
 const (
 	maxParseDepth = 500
-	// maxIntDigits is Python's limit for turning digits into an integer.
+	// maxIntDigits is Python's limit for int().
 	maxIntDigits = 4300
 )
 
-// ParseJSON reads one JSON document as Python's json.loads does: NaN, Infinity and -Infinity are numbers, integers are
-// exact whatever their size, a number with a point or an exponent is a double (too large: infinite), of a key that stands
-// twice the last value stands at the first place. Two things differ: deeper than 500 is an error, and a surrogate without
-// its partner becomes U+FFFD, because a String is valid UTF-8. Errors tell the offset and never quote the document.
+// ParseJSON reads one JSON document as Python's json.loads does: NaN, Infinity and -Infinity are
+// numbers, integers are exact at any size, a number with a point or an exponent is a double
+// (infinite on overflow), and a repeated key keeps its position and takes the later value. Two
+// things differ: nesting deeper than 500 is an error, and a lone surrogate becomes U+FFFD, because
+// a String is valid UTF-8. Errors give the offset and never quote the document.
 func ParseJSON(text []byte) (Value, error) {
 	if !utf8.Valid(text) {
 		return Value{}, errors.New("parse JSON: not UTF-8")
@@ -65,7 +66,7 @@ func (p *parser) peek() byte {
 	return 0
 }
 
-// word skips w where it stands next.
+// word skips w if it comes next, and reports whether it did.
 func (p *parser) word(w string) bool {
 	if len(p.text)-p.pos >= len(w) && p.text[p.pos:p.pos+len(w)] == w {
 		p.pos += len(w)
@@ -215,10 +216,10 @@ func (p *parser) number() (Value, error) {
 	}
 	text := p.text[begin:p.pos]
 	if float {
-		// What does not fit is infinite or zero, as in Python; the syntax was checked above.
+		// Out of range gives infinity or zero, as in Python; the syntax was checked above.
 		f, err := strconv.ParseFloat(text, 64)
 		if err != nil && !errors.Is(err, strconv.ErrRange) {
-			return Value{}, p.fail("no number")
+			return Value{}, p.fail("invalid number")
 		}
 		return FloatValue(f), nil
 	}
@@ -247,7 +248,7 @@ func (p *parser) str() (string, error) {
 	return "", p.fail("string without its end")
 }
 
-// escaped reads on behind buf where a string holds an escape.
+// escaped reads the rest of a string from its first escape; buf is what came before.
 func (p *parser) escaped(buf []byte) (string, error) {
 	for p.pos < len(p.text) {
 		c := p.text[p.pos]
@@ -291,7 +292,7 @@ func (p *parser) escaped(buf []byte) (string, error) {
 	return "", p.fail("string without its end")
 }
 
-// pair joins r with a low surrogate that follows; a surrogate alone is U+FFFD.
+// pair joins r with a following low surrogate; a lone surrogate is U+FFFD.
 func (p *parser) pair(r rune) rune {
 	if r < 0xd800 || r > 0xdfff {
 		return r

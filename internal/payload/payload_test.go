@@ -48,7 +48,7 @@ func TestEncoderEdgeCases(t *testing.T) {
 		"bytes", BytesValue("ab\x00"), "Token", s("x"), "5", s("intkey"),
 	)
 	for name, format := range map[string]delivery.Format{"json": delivery.FormatJSON, "form": delivery.FormatForm} {
-		got := Append(nil, Redact(v), format)
+		got := Encode(Redact(v), format)
 		if want := captured[name].Body; string(got) != want {
 			t.Errorf("%s\n got %s\nwant %s", name, got, want)
 		}
@@ -146,7 +146,8 @@ func TestBody(t *testing.T) {
 	}
 }
 
-// A String made of text that is no UTF-8 is a mistake elsewhere, and still gives a body that can be sent.
+// A String made of text that is no UTF-8 is a mistake elsewhere, and still gives a body that can be
+// sent.
 func TestInvalidUTF8(t *testing.T) {
 	t.Parallel()
 	v := object("a\xff", list(StringValue("\xed\xa0\x80")))

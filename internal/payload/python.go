@@ -53,7 +53,7 @@ func appendRepr(dst []byte, v Value) []byte {
 	return append(dst, "None"...)
 }
 
-// quoteFor returns the quote that repr puts around s: single, unless s holds single ones and no double ones.
+// quoteFor returns the quote that repr uses: single, unless s contains single quotes and no double.
 func quoteFor(s string) byte {
 	if strings.IndexByte(s, '\'') >= 0 && strings.IndexByte(s, '"') < 0 {
 		return '"'
@@ -93,7 +93,7 @@ func appendBytesRepr(dst []byte, b string) []byte {
 	return append(dst, quote)
 }
 
-// appendASCIIRepr appends one byte as both kinds of repr do; those above ASCII occur in bytes only.
+// appendASCIIRepr appends a byte as the repr of str and bytes does; one above ASCII is of bytes.
 func appendASCIIRepr(dst []byte, c, quote byte) []byte {
 	switch {
 	case c == quote || c == '\\':
@@ -110,6 +110,6 @@ func appendASCIIRepr(dst []byte, c, quote byte) []byte {
 	return append(dst, c)
 }
 
-// isPrintable is Python's str.isprintable for a rune above ASCII. The table is Python's own, so that a release of Go with
-// another edition of Unicode changes no body.
+// isPrintable is Python's str.isprintable for a rune above ASCII. The table is Python's own, so a
+// Go release with another version of Unicode does not change bodies.
 func isPrintable(r rune) bool { return !unicode.Is(notPrintable, r) }

@@ -9,9 +9,9 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/pkg/event"
 )
 
-// ParseMessage reads an event back out of the JSON body that a plain rule sends of it. Every body that is made of the result, in each
-// shape and format, has the bytes of one made of the event itself; only the trace context is not in it, and left to the caller.
-// An error tells what is wrong, and never quotes the body.
+// ParseMessage reads an event from the JSON body that a plain rule sends. Bodies made from the
+// result equal those of the original event, byte for byte in each shape and format; only the trace
+// context is missing and left to the caller. Errors never quote the body.
 func ParseMessage(body []byte) (*Message, error) {
 	m, metadata, err := readBody(body)
 	if err != nil {
@@ -26,8 +26,8 @@ func ParseMessage(body []byte) (*Message, error) {
 	return m, nil
 }
 
-// ReadMessage is ParseMessage for what people write: what is missing of the metadata, or of another type than it should be, is taken
-// from defaults.
+// ReadMessage is ParseMessage for hand-written bodies: metadata that is missing or of the wrong
+// type is taken from defaults.
 func ReadMessage(body []byte, defaults event.Event) (*Message, error) {
 	m, metadata, err := readBody(body)
 	if err != nil {
@@ -60,26 +60,27 @@ func readBody(body []byte) (m *Message, metadata Value, err error) {
 	return &Message{Data: ObjectValue(keys, items)}, metadata, nil
 }
 
-// metadataKinds are what the values of metadataKeys are.
+// metadataKinds are the kinds of metadataKeys' values.
 var metadataKinds = [...]Kind{String, String, Int, String, String, String, List}
 
-// complete says what of the metadata is missing, or no metadata.
+// complete returns an error that names the first metadata that is missing or of the wrong type.
 func complete(metadata Value) error {
 	for i, key := range metadataKeys {
 		if v, ok := metadata.Get(key); !ok || v.kind != metadataKinds[i] {
-			return fmt.Errorf("%s is missing, or of another type than it should be", key)
+			return fmt.Errorf("%s is missing or of the wrong type", key)
 		}
 	}
 	library, _ := metadata.Get("sourcelib")
 	for _, n := range library.list() {
 		if n.kind != Int {
-			return errors.New("sourcelib holds something that is no integer of 64 bits")
+			return errors.New("sourcelib contains something other than 64-bit integers")
 		}
 	}
 	return nil
 }
 
-// readMetadata reads what Payload writes. What is missing or of another type stays in e as it is.
+// readMetadata reads the metadata into e. Fields that are missing or of the wrong type stay as they
+// are.
 func readMetadata(e *event.Event, metadata Value) error {
 	for key, field := range map[string]*string{"event_type": &e.Type, "id": &e.ID, "source": &e.Source, "sourcehost": &e.SourceHost} {
 		if v, _ := metadata.Get(key); v.kind == String {
@@ -98,7 +99,7 @@ func readMetadata(e *event.Event, metadata Value) error {
 	if v, ok := metadata.Get("time"); ok {
 		at, err := time.Parse("2006-01-02T15:04:05.999999999Z07:00", strings.Replace(v.text, " ", "T", 1))
 		if err != nil {
-			return errors.New(`the time is none; write it as in "2026-01-02 03:04:05.678901+00:00"`)
+			return errors.New(`invalid time; write it like "2026-01-02 03:04:05.678901+00:00"`)
 		}
 		e.Time = at.UTC()
 	}

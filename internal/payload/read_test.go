@@ -69,15 +69,15 @@ func TestParseMessageFails(t *testing.T) {
 		t.Fatalf("%s, want %s", got, whole)
 	}
 	for want, body := range map[string]string{
-		"parse JSON: no value at offset 0":                                         ``,
-		"parse JSON: text after the value at offset 3":                             `{} x`,
-		`write an object: {"<class path>": {…}, "event_metadata": {…}}`:            `[1]`,
-		"event_metadata: event_type is missing, or of another type than it should": `{"a.B": {}}`,
-		"event_metadata: id is missing":                                            strings.Replace(whole, `"id": "1", `, ``, 1),
-		"event_metadata: minorversion is missing":                                  strings.Replace(whole, `on": 2`, `on": "2"`, 1),
-		"event_metadata: sourcelib is missing":                                     strings.Replace(whole, `[11, 2, 0]`, `"11.2.0"`, 1),
-		"event_metadata: sourcelib holds something that is no integer":             strings.Replace(whole, `[11, 2, 0]`, `[11, 2.0]`, 1),
-		"event_metadata: the time is none":                                         strings.Replace(whole, `2023-01-31`, `31.1.2023`, 1),
+		"parse JSON: no value at offset 0":                                       ``,
+		"parse JSON: text after the value at offset 3":                           `{} x`,
+		`write an object: {"<class path>": {…}, "event_metadata": {…}}`:          `[1]`,
+		"event_metadata: event_type is missing or of the wrong type":             `{"a.B": {}}`,
+		"event_metadata: id is missing":                                          strings.Replace(whole, `"id": "1", `, ``, 1),
+		"event_metadata: minorversion is missing":                                strings.Replace(whole, `on": 2`, `on": "2"`, 1),
+		"event_metadata: sourcelib is missing":                                   strings.Replace(whole, `[11, 2, 0]`, `"11.2.0"`, 1),
+		"event_metadata: sourcelib contains something other than 64-bit integer": strings.Replace(whole, `[11, 2, 0]`, `[11, 2.0]`, 1),
+		"event_metadata: invalid time":                                           strings.Replace(whole, `2023-01-31`, `31.1.2023`, 1),
 	} {
 		if m, err := payload.ParseMessage([]byte(body)); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%s: %v, %v; want the error %s…", body, m, err, want)
@@ -110,9 +110,9 @@ func TestReadMessage(t *testing.T) {
 		}
 	}
 	for want, body := range map[string]string{
-		"parse JSON: ":                     `{`,
-		"write an object: ":                `1`,
-		"event_metadata: the time is none": `{"event_metadata": {"time": 5}}`,
+		"parse JSON: ":                 `{`,
+		"write an object: ":            `1`,
+		"event_metadata: invalid time": `{"event_metadata": {"time": 5}}`,
 	} {
 		if _, err := payload.ReadMessage([]byte(body), defaults); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%s: %v, want the error %s…", body, err, want)

@@ -3,15 +3,15 @@ package payload
 import "strings"
 
 const (
-	// maxDepth is how deep below a field of the data the plugin goes.
+	// maxDepth is the plugin's limit, counted from a field of the data.
 	maxDepth = 15
-	// depthReached stands for everything below.
+	// depthReached replaces everything below maxDepth.
 	depthReached = "! Depth limit reached !"
 )
 
-// Redact returns v as the plugin's object_serializer and redact_sensitive_fields make it: entries of objects whose key
-// names a credential or begins with "_" dropped at every depth, what lies deeper than 15 replaced by a text, bytes
-// replaced by their str(). Where nothing changes, v itself is returned and nothing is copied.
+// Redact does what the plugin's object_serializer and redact_sensitive_fields do: at every depth it
+// drops entries whose key names a credential or begins with "_"; values deeper than 15 are replaced
+// by a text, and bytes by their str(). If nothing changes, it returns v without a copy.
 func Redact(v Value) Value {
 	v, _ = redact(v, 0)
 	return v
@@ -33,7 +33,7 @@ func redact(v Value, depth int) (Value, bool) {
 	}
 }
 
-// redactItems copies the items from the first one on that is dropped or changed.
+// redactItems starts to copy at the first item that is dropped or changed.
 func redactItems(v Value, depth int, dropPrivate bool) (Value, bool) {
 	keys, items := v.names(), v.list()
 	var newKeys []string
@@ -68,8 +68,9 @@ func redactItems(v Value, depth int, dropPrivate bool) (Value, bool) {
 	return ObjectValue(newKeys, newItems), true
 }
 
-// redactData is what the plugin does with the data of an event. The fields of a data class itself are counted from
-// depth 0 each, and those that begin with "_" stay: attrs turns that object into a dict before the serializer sees it.
+// redactData is what the plugin does with the data of an event: the fields of the data class itself
+// are at depth 0, and those that begin with "_" stay, because attrs turns that object into a dict
+// before the serializer sees it.
 func redactData(v Value) Value {
 	if v.kind != Object {
 		return Redact(v)
@@ -78,16 +79,17 @@ func redactData(v Value) Value {
 	return v
 }
 
-// longestSensitive is the length in bytes of the longest sensitive key; a K may be the Kelvin sign of three bytes.
+// longestSensitive is the length of the longest sensitive key in bytes. A k may be the Kelvin sign,
+// which has three.
 const longestSensitive = len("csrfmiddlewaretoken") + 2*1
 
-// isSensitive tells whether key.lower() in Python is one of the plugin's sensitive fields. The only character outside of
-// ASCII whose lower case is within it alone is the Kelvin sign.
+// isSensitive reports whether key.lower() in Python is one of the plugin's sensitive fields. The
+// Kelvin sign is the only character outside ASCII with a lower case in ASCII.
 func isSensitive(key string) bool {
 	if len(key) < len("token") || len(key) > longestSensitive {
 		return false
 	}
-	// The last letters of all sensitive keys rule out nearly every other key.
+	// The last letter rules out nearly every other key.
 	switch key[len(key)-1] {
 	case 'd', 'D', 'n', 'N', '1', '2', 't', 'T', 'e', 'E':
 	default:

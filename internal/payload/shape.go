@@ -16,7 +16,7 @@ type Shape uint8
 
 // The shapes.
 const (
-	ShapePlugin      Shape = iota // as the plugin 22 sends it: {"<class path>": {…}, "event_metadata": {…}}
+	ShapePlugin      Shape = iota // the plugin's: {"<class path>": {…}, "event_metadata": {…}}
 	ShapeCloudEvents              // a CloudEvent 1.0 in the JSON event format
 	ShapeStandard                 // {"type": …, "timestamp": …, "data": …}, as Standard Webhooks recommends
 )
@@ -36,8 +36,8 @@ func ParseShape(name string) (Shape, error) {
 	return 0, fmt.Errorf("unknown shape %q: write one of plugin, cloudevents, standard", name)
 }
 
-// Shaped returns the body of the event in the shape, before it is encoded. All is redacted. What JSON cannot spell, NaN and infinities,
-// becomes null in the shapes that others define; the plugin's has its own way.
+// Shaped returns the redacted body of the event in the shape, before it is encoded. In the standard
+// shapes NaN and infinities become null, as JSON has none; the plugin's keeps them.
 func (m *Message) Shaped(s Shape) Value {
 	body := m.Payload()
 	if s == ShapePlugin {
@@ -46,7 +46,7 @@ func (m *Message) Shaped(s Shape) Value {
 	return m.Wrap(s, Data(body))
 }
 
-// Wrap returns the body in which v takes the place of what the event says: of the data, or of the whole body for ShapePlugin.
+// Wrap returns the body with v in place of the data, or v itself for ShapePlugin.
 func (m *Message) Wrap(s Shape, v Value) Value {
 	switch s {
 	case ShapeCloudEvents:
@@ -60,7 +60,8 @@ func (m *Message) Wrap(s Shape, v Value) Value {
 
 var standardKeys = []string{"type", "timestamp", "data"}
 
-// Data returns the data out of what Payload returns: the value of its class path, or an object of all where there is not exactly one.
+// Data returns the data of what Payload returned: the value of its class path, or an object of all
+// of them if there is not exactly one.
 func Data(body Value) Value {
 	keys, items := body.names(), body.list()
 	last := len(items) - 1 // the metadata
@@ -75,7 +76,8 @@ func timestamp(t time.Time) string {
 	return t.UTC().Truncate(time.Microsecond).Format("2006-01-02T15:04:05.999999Z")
 }
 
-// cloudEvent returns a CloudEvent 1.0 as its JSON event format has it. Extensions that the event has nothing for are left out.
+// cloudEvent returns a CloudEvent 1.0 in the JSON event format. Extensions without a value are left
+// out.
 func (m *Message) cloudEvent(data Value) Value {
 	e := &m.Event
 	var o Entries
@@ -116,11 +118,12 @@ func dotted(version []int64) string {
 	return string(text)
 }
 
-// noSource is the source of events that name none: CloudEvents demand one.
+// noSource is the source of events that have none: CloudEvents require one.
 const noSource = "openedx"
 
-// uriReference returns the source as what CloudEvents demand, a URI reference that is not empty. Open edX sends paths such as
-// openedx/lms/web, which stay as they are; anything that is no reference becomes the path of one segment, percent-encoded.
+// uriReference returns the source as a non-empty URI reference, which CloudEvents require. The
+// paths that Open edX sends, such as openedx/lms/web, stay as they are; anything that is not a
+// reference becomes a path of one segment, percent-encoded.
 func uriReference(source string) string {
 	if source == "" {
 		return noSource
@@ -132,12 +135,12 @@ func uriReference(source string) string {
 	return strings.ReplaceAll(url.PathEscape(source), ":", "%3A")
 }
 
-// notInURI: RFC 3986 has these characters and no others, %-encoded ones aside.
+// notInURI reports whether RFC 3986 does not allow the character.
 func notInURI(r rune) bool {
 	return r > unicode.MaxASCII || !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("-._~:/?#[]@!$&'()*+,;=%", r)
 }
 
-// finite returns v with null for each number that is none, v itself where there is none such.
+// finite returns v with null for each NaN and infinity, or v itself if it has none.
 func finite(v Value) Value {
 	switch v.kind {
 	case Float:

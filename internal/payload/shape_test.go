@@ -19,7 +19,8 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// The CloudEvents SDK reads what is sent of every captured event, finds nothing to complain of, and sees what the event says.
+// The CloudEvents SDK reads what is sent of every captured event, finds nothing to complain of, and
+// sees what the event says.
 func TestCloudEvents(t *testing.T) {
 	t.Parallel()
 	eachCaptured(t, func(t *testing.T, c *captured, m *payload.Message) {
@@ -94,7 +95,8 @@ func shapedMessage() *payload.Message {
 	}
 }
 
-// The bodies of all shapes, byte for byte: as the event gives them, and with the result of a transform.
+// The bodies of all shapes, byte for byte: as the event gives them, and with the result of a
+// transform.
 func TestShapesGolden(t *testing.T) {
 	t.Parallel()
 	m := shapedMessage()

@@ -1,7 +1,7 @@
-// Package payload builds the bodies that webhooks get: ordered values, and their spelling as Python-style JSON and as
-// form fields, byte for byte as the openedx-webhooks plugin 22 spells them.
+// Package payload builds the bodies of webhooks: ordered values, encoded as Python-style JSON or as
+// form fields, byte for byte like version 22 of the openedx-webhooks plugin.
 //
-// It is pure: it knows neither rules nor HTTP, and it never fails on a value that it was given.
+// It knows neither rules nor HTTP, and encoding a value never fails.
 package payload
 
 import (
@@ -9,7 +9,7 @@ import (
 	"strconv"
 )
 
-// Kind tells what a Value holds.
+// Kind is the type of a Value.
 type Kind uint8
 
 // The kinds of a Value. The zero Value is Null.
@@ -25,19 +25,19 @@ const (
 	Object             // named values in order
 )
 
-// Value is an ordered value: what Avro, JSON or a form can hold, with the order of fields and map keys kept. Values are
-// immutable: a change makes a new Value that may share parts with the old one.
+// Value is anything that Avro, JSON or a form can hold, with the order of fields and map keys kept.
+// Values are immutable; a changed copy may share parts with the original.
 type Value struct {
 	text string
-	sub  *compound // of a List or an Object; nil where it is empty
+	sub  *compound // of a List or an Object; nil if empty
 	bits uint64
 	kind Kind
 }
 
-// compound is behind a pointer so that a Value stays small: most are text or numbers.
+// compound is behind a pointer to keep a Value small: most are text or numbers.
 type compound struct {
 	items []Value
-	keys  []string // an object's, as long as items; may be shared between the values of one schema
+	keys  []string // of an Object, one for each item; values of one schema may share them
 }
 
 // BoolValue returns a Bool.
@@ -58,11 +58,11 @@ func FloatValue(f float64) Value { return Value{kind: Float, bits: math.Float64b
 // StringValue returns a String.
 func StringValue(s string) Value { return Value{kind: String, text: s} }
 
-// BytesValue returns Bytes; it takes the bytes as a string so that the value stays immutable.
+// BytesValue returns Bytes; it takes a string because values are immutable.
 func BytesValue(b string) Value { return Value{kind: Bytes, text: b} }
 
-// BigValue returns the integer that digits spell: decimal digits without leading zeros, after a minus sign where it is
-// negative. It is an Int where it fits one.
+// BigValue returns the integer with the decimal digits, which have no leading zeros and may follow
+// a minus sign. It is an Int if it fits in 64 bits.
 func BigValue(digits string) Value {
 	if n, err := strconv.ParseInt(digits, 10, 64); err == nil {
 		return IntValue(n)
@@ -78,8 +78,8 @@ func ListValue(items []Value) Value {
 	return Value{kind: List, sub: &compound{items: items}}
 }
 
-// ObjectValue returns an Object that owns keys and items from now on; no key may stand twice. It panics when they differ in
-// length: that is a mistake in the calling code, never in the input.
+// ObjectValue returns an Object that owns keys and items from now on; keys must be unique. It
+// panics if the lengths differ, which is a mistake of the caller, never of the input.
 func ObjectValue(keys []string, items []Value) Value {
 	if len(keys) != len(items) {
 		panic(keysMismatch)
@@ -92,14 +92,14 @@ func ObjectValue(keys []string, items []Value) Value {
 
 const keysMismatch = "payload: an object needs as many keys as values"
 
-// Builder makes the lists and objects of one message in a few large pieces of memory, which live as long as any Value of
-// them. The zero Builder is ready; it is for one goroutine.
+// Builder allocates the lists and objects of one message in a few large chunks, each of which lives
+// as long as any Value in it. The zero Builder is ready; it is for one goroutine.
 type Builder struct {
 	items []Value
 	subs  []compound
 }
 
-// The pieces fit a usual event: about thirty values in five records.
+// The chunks fit a typical event: about thirty values in five records.
 const (
 	itemsPiece = 32
 	subsPiece  = 8
@@ -134,7 +134,7 @@ func (b *Builder) compound(items []Value, keys []string) *compound {
 // List is ListValue in the builder's memory.
 func (b *Builder) List(items []Value) Value { return Value{kind: List, sub: b.compound(items, nil)} }
 
-// Object is ObjectValue in the builder's memory. It panics like that.
+// Object is ObjectValue in the builder's memory, panic included.
 func (b *Builder) Object(keys []string, items []Value) Value {
 	if len(keys) != len(items) {
 		panic(keysMismatch)
@@ -164,7 +164,8 @@ func (v Value) Float() float64 {
 	return math.Float64frombits(v.bits)
 }
 
-// Text returns a String's text, the bytes of Bytes and the digits of a Big, "" for every other kind.
+// Text returns a String's text, the bytes of Bytes and the digits of a Big, "" for every other
+// kind.
 func (v Value) Text() string { return v.text }
 
 // Len returns how many items a List or an Object has.

@@ -95,7 +95,7 @@ func (s Secrets) String() string { return "[secrets]" }
 // GoString is String.
 func (s Secrets) GoString() string { return s.String() }
 
-// Empty tells whether there is no secret at all.
+// Empty reports whether there is no secret at all.
 func (s *Secrets) Empty() bool {
 	return len(s.Signing) == 0 && s.Auth == "" && len(s.Headers) == 0 && s.ClientCert == ""
 }

@@ -7,12 +7,11 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/secret"
 )
 
-// keySetting is the setting that errors about keys name.
+// keySetting is what errors about keys name.
 const keySetting = "WEBHOOK_DISPATCHER_SECRETS_KEY"
 
-// Keys seals and opens the secrets of rules, each for its own rule and field: moved to another it
-// does not open. The zero Keys has no key, and says which setting is missing. It is immutable and
-// safe for concurrent use.
+// Keys seals and opens the secrets of rules, each for its own rule and field: moved to another it does not open. The zero Keys has no key,
+// and says which setting is missing. It is immutable and safe for concurrent use.
 type Keys struct{ ring *secret.Ring }
 
 // ParseKeys reads the keys of the setting, "" for none. Its errors hold nothing of a key.
@@ -27,7 +26,7 @@ func ParseKeys(text string) (*Keys, error) {
 	return &Keys{ring}, nil
 }
 
-// ID returns the name of the key that seals, "" if there is none.
+// ID returns the name of the key that seals, "" where there is none.
 func (k *Keys) ID() string {
 	if k.ring == nil {
 		return ""

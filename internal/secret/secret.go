@@ -1,8 +1,8 @@
-// Package secret seals secrets for a table, so that whoever reads the database learns nothing of them, and whoever writes it cannot
-// move one to another row.
+// Package secret encrypts secrets for storage in a table: reading the database reveals nothing, and
+// a secret that is copied to another row does not open there.
 //
-// It promises AES-256-GCM with a nonce of its own for each secret, and that a sealed secret opens only at the place it was sealed
-// for. It leaves out where the keys come from and what the secrets are.
+// It uses AES-256-GCM with a fresh nonce for each secret and authenticates the Place it was sealed
+// for. It does not know where keys come from or what the secrets are.
 package secret
 
 import (
@@ -16,14 +16,15 @@ import (
 	"strings"
 )
 
-// MaxKeyID is how many bytes the name of a key has at most: it stands in a column.
+// MaxKeyID is the maximum length of a key's id in bytes, the size of its column.
 const MaxKeyID = 32
 
-// keySize is the size of a key of AES-256 in bytes.
-const keySize = 32
-
-// version is the first byte of what is sealed, and authenticated with it: what follows is a nonce of 12 bytes and what AES-256-GCM makes.
-const version = 1
+const (
+	keySize = 32 // of AES-256, in bytes
+	// version is the first byte of a sealed secret and is authenticated with it. A nonce of 12
+	// bytes and the output of AES-256-GCM follow.
+	version = 1
+)
 
 // Place is where a secret belongs. It is authenticated, not stored.
 type Place struct {
@@ -33,7 +34,7 @@ type Place struct {
 	Field string
 }
 
-// data is the same for no two places: texts have their length before them, numbers a fixed one.
+// data differs for any two places: texts follow their length, numbers have a fixed size.
 func (p Place) data() []byte {
 	data := []byte{version}
 	for _, part := range [...]string{p.Table, p.Field} {
@@ -52,7 +53,8 @@ type key struct {
 	aead cipher.AEAD
 }
 
-// ParseKeys reads keys as ID:BASE64, separated by commas; the base64 is standard, of 32 bytes. Its errors hold ids, and nothing of a key.
+// ParseKeys reads keys as ID:BASE64, separated by commas; the base64 is standard, of 32 bytes. Its
+// errors contain ids but no part of a key.
 func ParseKeys(text string) (*Ring, error) {
 	var r Ring
 	for i, part := range strings.Split(text, ",") {
@@ -61,11 +63,11 @@ func ParseKeys(text string) (*Ring, error) {
 			return nil, fmt.Errorf("key %d has no id: write ID:KEY, the key as base64 of 32 bytes", i+1)
 		}
 		if !validID(id) {
-			return nil, fmt.Errorf("the id of key %d is not 1 to %d letters, digits, dots, hyphens or underscores", i+1, MaxKeyID)
+			return nil, fmt.Errorf("the id of key %d must be 1 to %d letters, digits, dots, hyphens or underscores", i+1, MaxKeyID)
 		}
 		for _, k := range r.keys {
 			if k.id == id {
-				return nil, fmt.Errorf("the id %q stands twice", id)
+				return nil, fmt.Errorf("duplicate key id %q", id)
 			}
 		}
 		raw, err := base64.StdEncoding.Strict().DecodeString(encoded)
@@ -98,10 +100,10 @@ func validID(id string) bool {
 	return true
 }
 
-// ID returns the name of the key that seals.
+// ID returns the id of the key that Seal uses.
 func (r *Ring) ID() string { return r.keys[0].id }
 
-// Seal seals a secret for a place with the first key, and returns the key's name beside it.
+// Seal encrypts a secret for a place with the first key, and also returns that key's id.
 func (r *Ring) Seal(place Place, text []byte) (keyID string, sealed []byte) {
 	k := r.keys[0]
 	sealed = make([]byte, 1+k.aead.NonceSize(), 1+k.aead.NonceSize()+len(text)+k.aead.Overhead())
@@ -111,7 +113,7 @@ func (r *Ring) Seal(place Place, text []byte) (keyID string, sealed []byte) {
 	return k.id, k.aead.Seal(sealed, nonce, text, place.data())
 }
 
-// Open opens what was sealed for a place with the named key. Its errors hold nothing of the secret.
+// Open decrypts what Seal returned for the same place. Its errors contain nothing of the secret.
 func (r *Ring) Open(place Place, keyID string, sealed []byte) ([]byte, error) {
 	for _, k := range r.keys {
 		if k.id != keyID {
@@ -119,15 +121,15 @@ func (r *Ring) Open(place Place, keyID string, sealed []byte) ([]byte, error) {
 		}
 		size := k.aead.NonceSize()
 		if len(sealed) < 1+size+k.aead.Overhead() || sealed[0] != version {
-			return nil, errors.New("what is sealed is damaged, or of a later version")
+			return nil, errors.New("the sealed secret is damaged, or of a later version")
 		}
 		text, err := k.aead.Open(nil, sealed[1:1+size], sealed[1+size:], place.data())
 		if err != nil {
-			return nil, fmt.Errorf("the key %q does not open it: it was changed, or moved from another rule, or the key is another one", keyID)
+			return nil, fmt.Errorf("the key %q does not open it: it was changed, copied from another rule, or sealed with a different key", keyID)
 		}
 		return text, nil
 	}
-	return nil, fmt.Errorf("the key %q is not among the keys: add it", keyID)
+	return nil, fmt.Errorf("the key %q is not configured: add it", keyID)
 }
 
 // String keeps keys out of logs.

@@ -46,7 +46,8 @@ func TestSealAndOpen(t *testing.T) {
 	}
 }
 
-// sealedElsewhere was computed with another implementation, AESGCM of Python's cryptography: what is in databases must open for good.
+// sealedElsewhere was computed with another implementation, AESGCM of Python's cryptography: what
+// is in databases must open for good.
 const sealedElsewhere = "01000102030405060708090a0bc084f45354962443dc1e88af4507eade16c016ae606be4de9bdc2643cdb41960"
 
 func TestOpensWhatWasSealedBefore(t *testing.T) {
@@ -104,7 +105,7 @@ func TestKeyOrderAndRotation(t *testing.T) {
 	if text, err := during.Open(home, id, sealed); err != nil || string(text) != "text" {
 		t.Errorf("a second key opens %q, %v", text, err)
 	}
-	if _, err := after.Open(home, id, sealed); err == nil || !strings.Contains(err.Error(), `"old" is not among`) {
+	if _, err := after.Open(home, id, sealed); err == nil || !strings.Contains(err.Error(), `"old" is not configured`) {
 		t.Errorf("without its key: %v, want it named", err)
 	}
 	id, sealed = during.Seal(home, []byte("text"))
@@ -154,7 +155,7 @@ func TestParseKeysRefuses(t *testing.T) {
 		"odd id":        {"kä:" + key, "id of key 1"},
 		"id with space": {"k 1:" + key, "id of key 1"},
 		"turned round":  {key + ":k1", "id of key 1"},
-		"twice":         {"k:" + key + ",k:" + keyOf(2), `"k" stands twice`},
+		"twice":         {"k:" + key + ",k:" + keyOf(2), `duplicate key id "k"`},
 		"short":         {"k:" + key[:40], `"k" is not standard base64 of 32 bytes`},
 		"16 bytes":      {"k:" + base64.StdEncoding.EncodeToString(make([]byte, 16)), "of 32 bytes"},
 		"33 bytes":      {"k:" + base64.StdEncoding.EncodeToString(make([]byte, 33)), "of 32 bytes"},
@@ -175,7 +176,8 @@ func TestParseKeysRefuses(t *testing.T) {
 	ring(t, "A.b-c_9:"+key+",B:"+keyOf(2)+",b:"+keyOf(3)) // ids are told apart by case
 }
 
-// TestShowsNoKey prints a ring in all ways that come to mind, and looks for the key in each spelling.
+// TestShowsNoKey prints a ring in all ways that come to mind, and looks for the key in each
+// spelling.
 func TestShowsNoKey(t *testing.T) {
 	raw := []byte("0123456789abcdefghijklmnopqrstuv")
 	r := ring(t, "k1:"+base64.StdEncoding.EncodeToString(raw))

@@ -136,7 +136,8 @@ func TestGoldenRequests(t *testing.T) {
 	}
 }
 
-// What compiling a rule refuses does not get onto the wire either, nor two things that need one header.
+// What compiling a rule refuses does not get onto the wire either, nor two things that need one
+// header.
 func TestAccessThatCannotBeSent(t *testing.T) {
 	t.Parallel()
 	header := func(name, value string) *rule.Access { return &rule.Access{Header: map[string]string{name: value}} }

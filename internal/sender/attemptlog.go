@@ -16,22 +16,23 @@ import (
 )
 
 const (
-	// repeatEvery is how often a failure that goes on is logged again, with the number of those since.
+	// repeatEvery is how often an ongoing failure is logged again, with a count.
 	repeatEvery = time.Hour
-	// Beyond lineBurst lines, one endpoint gets a line each lineEvery: one whose answers change with every request, or
-	// that fails every second time, would fill the log otherwise.
+	// After lineBurst lines an endpoint gets one line per lineEvery, however often its answers
+	// change.
 	lineBurst = 4
 	lineEvery = time.Minute
-	// maxRules bounds what is remembered. With more failing endpoints some are logged more often than they need to be.
+	// maxRules bounds the state. With more failing endpoints, some are logged more often.
 	maxRules = 8192
 )
 
-// attemptLogger logs how attempts end, throttled: a failure of a rule when it begins or changes, then a summary now and then, and its end.
+// attemptLogger logs the results of attempts, throttled: a rule's failure when it begins, changes
+// and ends, and a summary every repeatEvery.
 type attemptLogger struct {
 	logger *slog.Logger
 	now    func() time.Time
 
-	// failing counts the rules that fail, so that a success takes the lock only while there is one.
+	// failing counts the failing rules; while it is 0, a success does not take the lock.
 	failing atomic.Int64
 	mu      sync.Mutex
 	rules   map[rule.Key]*ruleLog // guarded by mu; rules that have failed
@@ -39,7 +40,7 @@ type attemptLogger struct {
 
 type ruleLog struct {
 	failing bool
-	what    string // class, or status and location, of the failure logged last
+	what    string // class, or status and location, of the last logged failure
 	at      time.Time
 	failed  int // since the last line
 	lines   *rate.Limiter
@@ -49,10 +50,10 @@ func newAttemptLogger(logger *slog.Logger, now func() time.Time) *attemptLogger 
 	return &attemptLogger{logger: logger, now: now, rules: make(map[rule.Key]*ruleLog)}
 }
 
-// record logs an attempt, or leaves it to a later summary. Nothing of URL, body or answer gets into a line but scheme and
-// host.
+// record logs an attempt, or leaves it to a later summary. Of URL, body and answer it logs only
+// scheme and host.
 func (l *attemptLogger) record(ctx context.Context, r *rule.Rule, a *delivery.Attempt, location string, cause error) {
-	// Once a process stops, its own cancellations say nothing about an endpoint.
+	// Cancellations at shutdown say nothing about an endpoint.
 	if a.OK() || a.Class == delivery.ClassCancelled {
 		if a.OK() {
 			l.succeeded(ctx, r, a)
@@ -72,19 +73,18 @@ func (l *attemptLogger) record(ctx context.Context, r *rule.Rule, a *delivery.At
 	}
 	list := append(attrs(r, a), slog.Int("failures", failed))
 	message := "attempt failed"
-	switch {
-	case location != "":
+	if a.Class == "" && isRedirect(a.Status) {
 		message = "the endpoint redirects, which is not followed: change the URL of the rule"
+	}
+	if location != "" {
 		list = append(list, slog.String("location", location))
-	case a.Class == "" && a.Status >= 300 && a.Status <= 399:
-		message = "the endpoint redirects, which is not followed: change the URL of the rule"
 	}
 	if detail := detailOf(a, cause); detail != "" {
 		list = append(list, slog.String("detail", detail))
 	}
 	level := slog.LevelWarn
 	if a.Status == http.StatusTooManyRequests {
-		level = slog.LevelInfo // the endpoint works, and says when to come again
+		level = slog.LevelInfo // the endpoint works and says when to retry
 	}
 	l.logger.LogAttrs(ctx, level, message, list...) //nolint:sloglint // one of a few constants
 }
@@ -106,7 +106,8 @@ func attrs(r *rule.Rule, a *delivery.Attempt) []slog.Attr {
 	return list
 }
 
-// failed notes a failure and reports whether to log it, with the number of failures since the last line, this one included.
+// failed records a failure. It reports whether to log it, and the number of failures since the last
+// line, this one included.
 func (l *attemptLogger) failed(key rule.Key, what string) (int, bool) {
 	now := l.now()
 	l.mu.Lock()
@@ -150,11 +151,11 @@ func (l *attemptLogger) succeeded(ctx context.Context, r *rule.Rule, a *delivery
 	}
 	l.mu.Unlock()
 	if log {
-		l.logger.LogAttrs(ctx, slog.LevelInfo, "the endpoint takes deliveries again", append(attrs(r, a), slog.Int("failures", failed))...)
+		l.logger.LogAttrs(ctx, slog.LevelInfo, "the endpoint accepts deliveries again", append(attrs(r, a), slog.Int("failures", failed))...)
 	}
 }
 
-// forgetOne makes room for a rule. The lock is held.
+// forgetOne makes room for a rule. l.mu is held.
 func (l *attemptLogger) forgetOne() {
 	for key, r := range l.rules {
 		if r.failing {

@@ -73,7 +73,7 @@ func TestAttemptLoggerSummarises(t *testing.T) {
 		t.Errorf("a change: %s", s.out)
 	}
 	s.tell(1, 204, "", "")
-	if s.count() != 4 || !strings.Contains(s.out.String(), "takes deliveries again") {
+	if s.count() != 4 || !strings.Contains(s.out.String(), "accepts deliveries again") {
 		t.Errorf("its end: %s", s.out)
 	}
 	s.tell(2, 0, delivery.ClassCancelled, "")

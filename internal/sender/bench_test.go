@@ -42,7 +42,8 @@ func cheapServer(b *testing.B) string {
 	})
 }
 
-// measure runs once on many goroutines and reports the CPU that the process used, the server's small share included.
+// measure runs once on many goroutines and reports the CPU that the process used, the server's
+// small share included.
 func measure(b *testing.B, once func(ctx context.Context) error) {
 	b.Helper()
 	b.ReportAllocs()
@@ -77,7 +78,8 @@ func BenchmarkSend(b *testing.B) {
 	})
 }
 
-// BenchmarkPlainClient is what the same exchange costs with net/http alone, over the same transport and with the same header.
+// BenchmarkPlainClient is what the same exchange costs with net/http alone, over the same transport
+// and with the same header.
 func BenchmarkPlainClient(b *testing.B) {
 	url := cheapServer(b) + "/hooks/openedx?token=abc"
 	client := &http.Client{Transport: loopback(b, nil), Timeout: DefaultTimeout}

@@ -17,20 +17,22 @@ import (
 type Answer struct {
 	// Status is 200 or more.
 	Status int
-	// Reason is the phrase behind the status as it was on the wire, "" where there was none.
+	// Reason is the reason phrase of the status line, "" if there was none.
 	Reason string
-	// ContentType is the value of that header.
+	// ContentType is the value of the header.
 	ContentType string
-	// Body is the whole body, as it came.
+	// Body is the whole body.
 	Body []byte
 }
 
-// CallError says why there is no answer. Its text may be logged and shown: it holds nothing of the URL, the address or the answer.
+// CallError says why there is no answer. Its text may be logged and shown: it holds nothing of the
+// URL, the address or the answer.
 type CallError struct {
 	Class delivery.ErrorClass
-	// Detail says more than the class, "" where nothing is known.
+	// Detail explains the class; it may be empty.
 	Detail string
-	// TokenServer is scheme and host of the authorization server if it is what failed, "" where it is not. It is not part of the text.
+	// TokenServer is scheme and host of the authorization server if it failed, else "". The text
+	// does not include it.
 	TokenServer string
 }
 
@@ -41,7 +43,7 @@ func (e *CallError) Error() string {
 	return "no answer: " + string(e.Class) + ": " + e.Detail
 }
 
-// callError makes the error of an attempt that a.Class ended.
+// callError makes the error of an attempt with a.Class.
 func callError(r *rule.Rule, a *delivery.Attempt, cause error) *CallError {
 	e := &CallError{Class: a.Class, Detail: describe(cause)}
 	if _, ok := errors.AsType[*tokenError](cause); ok {
@@ -52,7 +54,8 @@ func callError(r *rule.Rule, a *delivery.Attempt, cause error) *CallError {
 	return e
 }
 
-// Try is Send for somebody who watches: the error, a *CallError, is what stands behind the attempt's class, nil where it has none.
+// Try is Send, but also returns the cause of the attempt's class as a *CallError, nil if it has
+// none.
 func (s *Sender) Try(ctx context.Context, r *rule.Rule, d *delivery.Delivery) (delivery.Attempt, error) {
 	a, cause := s.attempt(ctx, r, d, 1)
 	if a.Class == "" {
@@ -61,14 +64,13 @@ func (s *Sender) Try(ctx context.Context, r *rule.Rule, d *delivery.Delivery) (d
 	return a, callError(r, &a, cause)
 }
 
-// errTooLong has the class protocol: more than the limits allow.
-var errTooLong = errors.New("the answer is longer than may be read")
+var errTooLong = errors.New("the answer is too long") // of the class protocol
 
-// Call makes one request to the endpoint of r and returns the answer, whatever its status; a redirect is an answer as well. The request is
-// made as Send makes it, with the same guard, headers, credentials, signature and deadline. An answer with more than limit bytes is none.
+// Call makes one request to the endpoint of r, as Send does, and returns the answer whatever its
+// status, redirects included. An answer longer than limit bytes is an error.
 //
-// The error is a *CallError; cancelling ctx gives it the class cancelled, its deadline the class timeout. Failures are logged as those
-// of Send, statuses are not: whoever calls decides what they mean. Nothing is counted here.
+// The error is a *CallError; cancelling ctx gives it the class cancelled, its deadline the class
+// timeout. Failures are logged as by Send; statuses are left to the caller. Nothing is counted.
 func (s *Sender) Call(
 	ctx context.Context, r *rule.Rule, id delivery.ID, format delivery.Format, body []byte, limit int,
 ) (Answer, error) {
@@ -80,7 +82,7 @@ func (s *Sender) Call(
 	case err != nil:
 		s.attempts.record(ctx, r, &a, "", err)
 		return Answer{}, callError(r, &a, err)
-	case a.Status <= 399 && a.Status >= 300:
+	case isRedirect(a.Status):
 		s.attempts.record(ctx, r, &a, location, nil)
 	default:
 		s.attempts.succeeded(ctx, r, &a)
@@ -88,7 +90,8 @@ func (s *Sender) Call(
 	return answer, nil
 }
 
-// call sends the request and reads the whole answer. It returns where a redirect leads. Of a it sets what came of the request.
+// call sends the request and reads the whole answer into answer and a. It also returns the target
+// of a redirect.
 func (s *Sender) call(
 	ctx context.Context, r *rule.Rule, d *delivery.Delivery, a *delivery.Attempt, limit int,
 ) (answer Answer, location string, err error) {
@@ -106,17 +109,14 @@ func (s *Sender) call(
 	case err != nil:
 		a.Class = classify(ctx, exchange, err)
 	default:
-		if response.StatusCode <= 399 && response.StatusCode >= 300 {
-			location = t.redirect(response.Header.Get(keptLocation))
-		}
 		return Answer{
 			Status: response.StatusCode, Reason: reason(response.Status), ContentType: response.Header.Get("Content-Type"), Body: body,
-		}, location, nil
+		}, t.redirect(response), nil
 	}
 	return Answer{}, "", err
 }
 
-// readAll reads a body of limit bytes at most. One that is longer is not read to its end, and its connection not used again.
+// readAll reads a body of at most limit bytes.
 func readAll(response *http.Response, limit int) ([]byte, error) {
 	defer response.Body.Close()
 	if response.ContentLength > int64(limit) {
@@ -124,7 +124,7 @@ func readAll(response *http.Response, limit int) ([]byte, error) {
 	}
 	var buf bytes.Buffer
 	if response.ContentLength > 0 {
-		buf.Grow(int(response.ContentLength) + bytes.MinRead) // ReadFrom wants to see the end without growing
+		buf.Grow(int(response.ContentLength) + bytes.MinRead) // else ReadFrom grows to see the end
 	}
 	if _, err := buf.ReadFrom(io.LimitReader(response.Body, int64(limit)+1)); err != nil {
 		return nil, err
@@ -135,8 +135,8 @@ func readAll(response *http.Response, limit int) ([]byte, error) {
 	return buf.Bytes(), nil
 }
 
-// reason cuts the phrase out of a status line's end, such as "403 Forbidden". Its bytes are ISO 8859-1, as HTTP/1.1 once said and as the
-// plugin's HTTP library reads them.
+// reason returns the phrase of a status such as "403 Forbidden", read as ISO 8859-1 as by the
+// plugin's HTTP library.
 func reason(status string) string {
 	_, phrase, _ := strings.Cut(status, " ")
 	runes := make([]rune, len(phrase))

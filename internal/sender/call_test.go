@@ -64,7 +64,8 @@ func TestCall(t *testing.T) {
 	}
 }
 
-// The answer that ends with the limit is one, the next longer one is none, whether or not its length is said.
+// The answer that ends with the limit is one, the next longer one is none, whether or not its
+// length is said.
 func TestCallReadsNoMoreThanTheLimit(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

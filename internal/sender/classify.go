@@ -14,7 +14,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/egress"
 )
 
-// streamError has the shape of net/http's unexported HTTP/2 stream error, which converts itself into any struct of this shape.
+// streamError has the fields of net/http's unexported HTTP/2 stream error, whose As method converts
+// to any such struct.
 type streamError struct {
 	StreamID uint32
 	Code     uint32
@@ -23,7 +24,8 @@ type streamError struct {
 
 func (streamError) Error() string { return "HTTP/2 stream error" }
 
-// classify names what kept an answer away, by type. caller is the context that Send was given, exchange the one with the deadline.
+// classify maps an error to a class by type. caller is the context passed to Send, exchange the one
+// with the deadline.
 func classify(caller, exchange context.Context, err error) delivery.ErrorClass {
 	var (
 		dns *net.DNSError
@@ -49,11 +51,11 @@ func classify(caller, exchange context.Context, err error) delivery.ErrorClass {
 	case isReset(err):
 		return delivery.ClassReset
 	}
-	// What net/http's parsers find wrong has no type of its own, and is all that is left of its errors.
+	// The errors of net/http's parsers have no type; no others are left.
 	return delivery.ClassProtocol
 }
 
-// classifyToken names what kept a token away.
+// classifyToken is classify for token calls.
 func classifyToken(caller context.Context, err error) delivery.ErrorClass {
 	var failed *tokenError
 	switch {
@@ -74,7 +76,7 @@ func isTLS(err error) bool {
 	if errors.As(err, &verification) || errors.As(err, &record) || errors.Is(err, http.ErrSchemeMismatch) {
 		return true
 	}
-	// crypto/tls reports an alert under these names of an operation; the alert's own type is not exported.
+	// The type of alerts is not exported; crypto/tls reports them under these operations.
 	return errors.As(err, &op) && (op.Op == "remote error" || op.Op == "local error")
 }
 
@@ -90,7 +92,7 @@ func isReset(err error) bool {
 		errors.As(err, &stream)
 }
 
-// detailOf says more about what came of an attempt, "" where there is nothing to say.
+// detailOf explains the result of an attempt; it may return "".
 func detailOf(a *delivery.Attempt, cause error) string {
 	if cause == nil && a.Status == http.StatusProxyAuthRequired {
 		return proxyCredentials
@@ -98,8 +100,8 @@ func detailOf(a *delivery.Attempt, cause error) string {
 	return describe(cause)
 }
 
-// describe says more about an error than its class, in words of ours: an error's own text holds addresses, URLs and what
-// the endpoint chose to send.
+// describe explains an error in our words, as its own text may contain addresses, URLs and what the
+// endpoint sent. It may return "".
 func describe(err error) string {
 	var (
 		authority x509.UnknownAuthorityError
@@ -108,9 +110,7 @@ func describe(err error) string {
 		dns       *net.DNSError
 		token     *tokenError
 	)
-	for _, own := range []error{
-		errURL, errHeader, errAuthorization, errSign, errCertificate, errNoStatus, errTooLong,
-	} {
+	for _, own := range []error{errURL, errHeader, errAuthorization, errSign, errCertificate, errNoStatus, errTooLong} {
 		if errors.Is(err, own) {
 			return own.Error()
 		}
@@ -125,7 +125,7 @@ func describe(err error) string {
 	case errors.As(err, &token):
 		return token.Error()
 	case egress.IsDenied(err):
-		return "the endpoint is not at an allowed address; if it is meant to be reached, add its CIDR block to " + egress.Setting
+		return "the endpoint is not at an allowed address; to allow it, add its CIDR block to " + egress.Setting
 	case errors.As(err, &authority):
 		return "the certificate is signed by an unknown authority"
 	case errors.As(err, &hostname):
@@ -146,8 +146,8 @@ func describe(err error) string {
 	return ""
 }
 
-// refusal says why the endpoint has refused a TLS connection, "" where it has not or gives no helpful reason. The alerts by which it
-// does have no exported type but that of QUIC, whose text is the same.
+// refusal explains why the endpoint refused a TLS connection, "" if it did not or gave no helpful
+// reason. Alerts have no exported type except that of QUIC, which has the same text.
 func refusal(err error) string {
 	var op *net.OpError
 	if !errors.As(err, &op) || op.Op != "remote error" {
@@ -156,8 +156,8 @@ func refusal(err error) string {
 	switch op.Err.Error() {
 	case tls.AlertError(116).Error(): // certificate_required
 		return "the endpoint requires a client certificate, and the rule has none: give it one"
-	case tls.AlertError(40).Error(): // handshake_failure, which is how TLS 1.2 says the same
-		return "the endpoint broke off the handshake: it requires a client certificate and the rule has none, or it speaks too old a TLS"
+	case tls.AlertError(40).Error(): // handshake_failure: the same in TLS 1.2
+		return "the endpoint broke off the handshake: it requires a client certificate and the rule has none, or its TLS is too old"
 	case tls.AlertError(42).Error(), tls.AlertError(43).Error(), tls.AlertError(46).Error(): // bad, unsupported, unknown certificate
 		return "the endpoint requires a client certificate: the rule has none, or one that the endpoint refuses"
 	case tls.AlertError(44).Error(), tls.AlertError(45).Error(): // certificate revoked, expired

@@ -320,7 +320,8 @@ func TestCancelled(t *testing.T) {
 	}
 }
 
-// net/http sends a request again only when nothing of it was written: one attempt is one request at the endpoint.
+// net/http sends a request again only when nothing of it was written: one attempt is one request at
+// the endpoint.
 func TestStaleConnectionIsNoSecondRequest(t *testing.T) {
 	t.Parallel()
 	var requests atomic.Int64

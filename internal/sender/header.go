@@ -15,30 +15,28 @@ import (
 )
 
 var (
-	errHeader = errors.New("a header of the request has a name or value that cannot be sent, or is reserved")
-	// errAuthorization ends a delivery at once: sending one of the two would be refused at best, and shown to the wrong one at worst.
-	errAuthorization = errors.New("two of URL, options and signature need the same header, Authorization: if the rule's URL has " +
-		"credentials in it, take them out of the URL; if the signature needs the header, give the rule another scheme, or set " +
+	errHeader = errors.New("a header of the request is reserved, or has an invalid name or value")
+	// errAuthorization ends a delivery at once: either value might reach a receiver it is not for.
+	errAuthorization = errors.New("two of URL, options and signature need the header Authorization: if the rule's URL contains " +
+		"credentials, take them out of the URL; if the signature needs the header, give the rule another scheme, or set " +
 		"WEBHOOK_DISPATCHER_SIGNING_SCHEME to another one")
 )
 
-// tokenToCome stands in the header Authorization until there is a token.
+// tokenToCome is the placeholder for the token in the header Authorization.
 const tokenToCome = "Bearer … (fetched when sent)"
 
-// header makes the request's header. Names are in canonical form, so that no map look-up has to convert them. Where the rule's
-// authorization is a token, the header Authorization is tokenToCome.
+// header makes the request's header, with names in canonical form. If the rule needs a token, the
+// header Authorization is tokenToCome.
 func (s *Sender) header(r *rule.Rule, d *delivery.Delivery, t *target, at time.Time) (http.Header, error) {
-	timestamp := at.Unix()
 	id := d.ID.String()
 	values := [...]string{
-		d.Format.ContentType(), "text/plain", s.userAgent, id, strconv.FormatInt(timestamp, 10),
-		d.Traceparent, t.authorization,
+		d.Format.ContentType(), "text/plain", s.userAgent, id, strconv.FormatInt(at.Unix(), 10), d.Traceparent, t.authorization,
 	}
 	header := make(http.Header, 8) // with room for a signature
 	for i, name := range [...]string{"Content-Type", "Accept", "User-Agent", "Webhook-Id", "Webhook-Timestamp"} {
 		header[name] = values[i : i+1 : i+1]
 	}
-	// It comes from the bus: a malformed one is left out, for tracing is no reason to fail a delivery.
+	// It comes from the bus. A malformed one is left out: tracing must not fail a delivery.
 	if event.ValidTraceparent(d.Traceparent) {
 		header["Traceparent"] = values[5:6:6]
 	}
@@ -46,7 +44,7 @@ func (s *Sender) header(r *rule.Rule, d *delivery.Delivery, t *target, at time.T
 		header["Authorization"] = values[6:7:7]
 	}
 	if r.Access == nil && s.options.Signer == nil {
-		return header, nil // nothing of anybody else's is in it
+		return header, nil // nothing to validate
 	}
 	if r.Access != nil {
 		if err := addAccess(header, r.Access); err != nil {
@@ -69,8 +67,8 @@ func (s *Sender) header(r *rule.Rule, d *delivery.Delivery, t *target, at time.T
 	return header, nil
 }
 
-// addAccess adds headers and credentials of a rule. What cannot be sent, or would stand in for a header of ours, was refused when the rule
-// was compiled, and is refused again here, where it would do harm.
+// addAccess adds headers and credentials of a rule. It rejects invalid and reserved headers, though
+// Compile has done so before.
 func addAccess(header http.Header, a *rule.Access) error {
 	add := func(name, value string) error {
 		if name == "Authorization" && header[name] != nil {

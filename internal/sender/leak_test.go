@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Nothing secret gets into a log line, whatever goes wrong: the canary stands in path, query, userinfo, fragment, body, trace,
-// headers and bodies of answers.
+// Nothing secret gets into a log line, whatever goes wrong: the canary stands in path, query,
+// userinfo, fragment, body, trace, headers and bodies of answers.
 func TestNoLeak(t *testing.T) {
 	t.Parallel()
 	const canary = "CANARY"

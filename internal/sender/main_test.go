@@ -61,7 +61,8 @@ func guard(t testing.TB, allow string) *egress.Guard {
 	return g
 }
 
-// loopback is a transport that may reach 127.0.0.0/8, and trusts the certificate of server if there is one.
+// loopback is a transport that may reach 127.0.0.0/8, and trusts the certificate of server if there
+// is one.
 func loopback(t testing.TB, server *httptest.Server) *http.Transport {
 	t.Helper()
 	options := egress.Options{Guard: guard(t, "127.0.0.0/8")}
@@ -107,7 +108,8 @@ func sample(body string) *delivery.Delivery {
 	}
 }
 
-// raw serves each connection with handle, which closes it by returning. Connections still open at the end of the test are closed.
+// raw serves each connection with handle, which closes it by returning. Connections still open at
+// the end of the test are closed.
 func raw(t testing.TB, handle func(net.Conn)) string {
 	t.Helper()
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")

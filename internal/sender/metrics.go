@@ -7,7 +7,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/metric"
 )
 
-// outcomes are all values of the label outcome.
+// outcomes are the values of the label outcome.
 var outcomes = [...]string{
 	"2xx", "3xx", "4xx", "5xx",
 	string(delivery.ClassDNS), string(delivery.ClassConnect), string(delivery.ClassTLS), string(delivery.ClassTimeout),
@@ -50,7 +50,7 @@ func (m *metrics) observe(a *delivery.Attempt) {
 	m.duration.Observe(a.Duration.Seconds())
 }
 
-// outcome names what came of an attempt, bounded.
+// outcome returns an attempt's label.
 func outcome(a *delivery.Attempt) string {
 	switch {
 	case a.Class != "":

@@ -14,20 +14,21 @@ import (
 const (
 	theProxy = "the proxy of " + egress.ProxySetting
 
-	// proxyCredentials explains the status 407, which none but a proxy sends: to a request for a plain http:// URL it comes as the answer.
-	proxyCredentials = "a proxy on the way wants other credentials: check user and password in " + egress.ProxySetting
-	// proxiedName explains a name that does not resolve where a proxy might have found it.
+	// proxyCredentials explains the status 407, which a proxy returns as the answer if the URL is
+	// http://.
+	proxyCredentials = "a proxy requires other credentials: check user and password in " + egress.ProxySetting
+	// proxiedName explains a name that does not resolve here, though the proxy might resolve it.
 	proxiedName = "the host name does not exist here: the addresses of endpoints are checked before a request is sent, also with " +
 		egress.ProxySetting
 )
 
-// isProxy tells whether a request ended on its way to the proxy, or was refused by it: the endpoint has no part in that.
+// isProxy reports whether a request failed at the proxy, before it reached the endpoint.
 func isProxy(err error) bool {
 	var op *net.OpError
 	return errors.As(err, &op) && op.Op == "proxyconnect"
 }
 
-// describeProxy says what is wrong with the proxy, "" where the error is not of the way to one.
+// describeProxy explains an error of the proxy, "" if it is another error.
 func describeProxy(err error) string {
 	if !isProxy(err) {
 		return ""
@@ -41,7 +42,7 @@ func describeProxy(err error) string {
 	)
 	switch {
 	case errors.As(err, &refusal) && refusal.Status == http.StatusProxyAuthRequired:
-		return theProxy + " wants other credentials: check user and password in its URL"
+		return theProxy + " requires other credentials: check user and password in its URL"
 	case errors.As(err, &refusal):
 		return theProxy + " did not connect to the host, and answered with status " + strconv.Itoa(refusal.Status)
 	case errors.As(err, &dns) && dns.IsNotFound:

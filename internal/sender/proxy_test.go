@@ -29,7 +29,8 @@ func proxied(t *testing.T, proxy string) *http.Transport {
 	return tr
 }
 
-// What is wrong with the proxy is said of the proxy, and never looks like a fault of the endpoint's name, certificate or port.
+// What is wrong with the proxy is said of the proxy, and never looks like a fault of the endpoint's
+// name, certificate or port.
 func TestProxyFailures(t *testing.T) {
 	t.Parallel()
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -59,7 +60,7 @@ func TestProxyFailures(t *testing.T) {
 	}{
 		"down":                    {proxied(t, down), "http://127.0.0.1:9/CANARY", "connect", 0, theProxy + " refuses connections"},
 		"down, https":             {proxied(t, down), "https://127.0.0.1:9/CANARY", "connect", 0, theProxy + " refuses connections"},
-		"wants a password":        {proxied(t, answers(407)), "https://127.0.0.1:9/", "connect", 0, theProxy + " wants other credentials"},
+		"wants a password":        {proxied(t, answers(407)), "https://127.0.0.1:9/", "connect", 0, theProxy + " requires other credentials"},
 		"forbids":                 {proxied(t, answers(403)), "https://127.0.0.1:9/", "connect", 0, "answered with status 403"},
 		"reaches nothing":         {proxied(t, answers(502)), "https://127.0.0.1:9/", "connect", 0, "answered with status 502"},
 		"unknown authority":       {proxied(t, secure.URL), "https://127.0.0.1:9/", "connect", 0, theProxy + " has a certificate that is"},
@@ -97,7 +98,7 @@ func TestProxyFailsATokenCall(t *testing.T) {
 	s := newSender(t, func(o *Options) { o.Transport = proxied(t, proxy) })
 	access := &rule.Access{OAuth2: &rule.OAuth2{TokenURL: "https://127.0.0.1:9/token", ClientID: "c", Secret: "s"}}
 	a, err := s.Try(t.Context(), accessed("https://127.0.0.1:9/", access), sample("{}"))
-	const want = "no answer: token: the authorization server gave no access token: " + theProxy + " wants other credentials"
+	const want = "no answer: token: the authorization server gave no access token: " + theProxy + " requires other credentials"
 	if a.Class != delivery.ClassToken || err == nil || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("%q, %v; want %s", a.Class, err, want)
 	}

@@ -8,8 +8,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
-// ParseRetryAfter reads a Retry-After header (RFC 9110, 10.2.3): whole seconds, or an HTTP date, seen from now. It returns
-// between 0 and delivery.MaxRetryAfter; 0 for a value that is neither, or a time that has passed.
+// ParseRetryAfter reads a Retry-After header (RFC 9110, 10.2.3): whole seconds, or an HTTP date
+// relative to now. It returns 0 to delivery.MaxRetryAfter; 0 if it is neither, or in the past.
 func ParseRetryAfter(value string, now time.Time) time.Duration {
 	value = strings.Trim(value, " \t")
 	if value == "" {
@@ -25,7 +25,7 @@ func ParseRetryAfter(value string, now time.Time) time.Duration {
 	return min(max(at.Sub(now), 0), delivery.MaxRetryAfter)
 }
 
-// seconds reads digits of any number; strconv would call a long one an error, and a multiplication overflow.
+// seconds reads any number of digits without an overflow.
 func seconds(digits string) time.Duration {
 	var total time.Duration
 	for _, c := range []byte(digits) {

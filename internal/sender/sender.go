@@ -1,19 +1,21 @@
 // Package sender makes one attempt at one delivery: one request, one answer or error, one outcome.
 //
-// It promises that the body goes out as the bytes it is given, within one deadline over the whole exchange, and that
-// nothing the endpoint answers costs more than a bounded amount of memory. An answer is complete, or cut at a limit of ours;
-// one that breaks off or is still dripping at the deadline is an error, whatever its status, because its receiver may have
-// broken off as well. No redirect is followed, no cookie kept, nothing decompressed.
+// The body is sent unchanged, within one deadline for the whole exchange, and an answer costs a
+// bounded amount of memory. An answer is read to its end or to a limit of ours; one that breaks off
+// earlier, or is incomplete at the deadline, is an error whatever its status, because the receiver
+// may have failed as well. Redirects are not followed, cookies not kept, bodies not decompressed.
 //
-// A request carries what the rule's access says: headers, credentials, an access token, a signature, a client certificate. Tokens are
-// got over the same transport and kept for all deliveries of a client. Without the token that it needs, no request is made.
+// A request carries the rule's headers, credentials, access token, signature and client
+// certificate. Tokens are fetched over the same transport and shared by all deliveries of a client.
+// If a token is needed and missing, no request is made.
 //
-// It leaves out what follows from an outcome: retries, breakers and rows. Which addresses may be reached is decided by the
-// transport it is given (package egress).
+// Retries, breakers and rows are left to others. The transport decides which addresses may be
+// reached (package egress).
 package sender
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -40,33 +42,35 @@ const (
 	DefaultKeepResponse = 4096
 )
 
-// Signer adds the headers that prove to a receiver who sent a request. It is called for each attempt, when the body and all other
-// headers are final; id and timestamp are the values of the webhook-id and webhook-timestamp headers. It sets headers and changes
-// nothing else. An error ends the attempt with the class request; its text is not logged, since it may hold a secret. NewSigner makes one.
+// Signer adds the headers that prove the sender of a request. It is called for each attempt when
+// the body and all other headers are final; id and timestamp are the values of the webhook-id and
+// webhook-timestamp headers. An error ends the attempt with the class request; its text is not
+// logged, since it may hold a secret. NewSigner makes one.
 type Signer interface {
 	Sign(r *rule.Rule, id string, timestamp int64, body []byte, header http.Header) error
 }
 
-// Options of New. The zero value of each but Transport and Version means its default.
+// Options of New. The zero value of each, except Transport and Version, means its default.
 type Options struct {
-	// Transport sends the requests; see egress.NewTransport. Required: net/http's own would follow the environment's
-	// proxies and reach any address.
+	// Transport sends the requests; see egress.NewTransport. Required: net/http's default transport
+	// uses proxies from the environment and reaches any address.
 	Transport http.RoundTripper
-	// Certified returns what sends requests with a client certificate; see egress.Pool. Nil: rules that have one are not sent.
+	// Certified returns the transport for a client certificate; see egress.Pool. If nil, rules with
+	// a certificate are not sent.
 	Certified func(*tls.Certificate) http.RoundTripper
-	// Guard makes an attempt at a URL that is itself a denied address Final. Nil leaves such a URL to the dialer, whose denial
-	// is not: a name may resolve otherwise the next time.
+	// Guard makes an attempt Final if the URL's host is a denied address. If nil, the dialer denies
+	// it, which is not Final: a name may resolve to another address next time.
 	Guard *egress.Guard
-	// Version is ours, for User-Agent. Required.
+	// Version is the dispatcher's, for User-Agent. Required.
 	Version string
 	// Timeout bounds the whole exchange, reading the answer included. 10 s by default.
 	Timeout time.Duration
-	// MaxResponse is how many bytes of an answer's body are read, at most: 64 KiB by default. A longer one is
-	// cut, and its connection closed.
+	// MaxResponse is the maximum number of body bytes read: 64 KiB by default. A longer body is cut
+	// and its connection closed.
 	MaxResponse int
-	// KeepResponse is how many of them an Attempt keeps, at most: 4096 by default.
+	// KeepResponse is the maximum number of them that an Attempt keeps: 4096 by default.
 	KeepResponse int
-	// Signer signs the requests of rules that say nothing about signing; nil leaves them unsigned.
+	// Signer signs the requests of rules without signing options; nil leaves them unsigned.
 	Signer Signer
 	// Logger gets failures, summarised; nil discards.
 	Logger *slog.Logger
@@ -80,11 +84,9 @@ func (o *Options) setDefaults() error {
 	if o.Transport == nil {
 		return errors.New("sender: Transport is nil")
 	}
-	// An invalid header value would make net/http refuse every request.
 	if o.Version == "" || !httpguts.ValidHeaderFieldValue(o.Version) {
-		return fmt.Errorf("sender: version %q cannot stand in a User-Agent header", o.Version)
+		return fmt.Errorf("sender: version %q is not valid in a User-Agent header", o.Version)
 	}
-	// A negative timeout would fail every attempt at once, a negative size panic in make.
 	if o.Timeout < 0 || o.MaxResponse < 0 || o.KeepResponse < 0 {
 		return errors.New("sender: a limit is negative")
 	}
@@ -107,7 +109,8 @@ func (o *Options) setDefaults() error {
 	return nil
 }
 
-// Sender makes attempts. It is safe for concurrent use. The transport's idle connections are its owner's to close.
+// Sender makes attempts. It is safe for concurrent use. It does not close the transport's idle
+// connections.
 type Sender struct {
 	options   Options
 	client    *http.Client // resty's
@@ -119,7 +122,7 @@ type Sender struct {
 	buffers   sync.Pool // of *[]byte, each max(KeepResponse, readSize) long
 }
 
-// readSize is the least that a body is read with at a time.
+// readSize is the minimum buffer size for reading a body.
 const readSize = 4096
 
 // New returns a sender.
@@ -139,36 +142,31 @@ func New(options Options) (*Sender, error) {
 	}
 	size := max(options.KeepResponse, readSize)
 	s.buffers.New = func() any { buf := make([]byte, size); return &buf }
-	// Deliveries go through resty's client, but their requests are not built by resty: that parses the URL twice and copies the header,
-	// which took 5 of the 60 microseconds of CPU that a delivery costs (docs/performance.md).
-	s.client = resty.New().
-		SetTransport(&keepLocation{options.Transport}).
-		// Never reached while keepLocation hides where a redirect leads; here in case that changes.
-		SetRedirectPolicy(resty.RedirectPolicyFunc(func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse })).
-		SetCookieJar(nil).GetClient()
+	// resty does not build the requests: it parses the URL twice and copies the header, which took
+	// 5 of the 60 microseconds of CPU that a delivery costs (docs/performance.md).
+	s.client = resty.New().SetTransport(keepLocation{options.Transport}).
+		SetRedirectPolicy(resty.NoRedirectPolicy()).SetCookieJar(nil).GetClient()
 	s.tokens = newTokens(s.client, s.userAgent, options.Now)
 	return s, nil
 }
 
-// Close ends token calls, which may outlive the attempts that need them by some seconds, and waits for their end. What needs a token fails
-// from then on. The sender holds no other goroutine.
+// Close cancels token calls, which may outlive their attempts by some seconds, and waits for them.
+// Attempts that need a token fail from then on. The sender has no other goroutines.
 func (s *Sender) Close() { s.tokens.close() }
 
-// Send makes attempt number (counted from 1) of d at the endpoint of r and returns what came of it. Cancelling ctx ends the attempt
-// with the class cancelled. The attempt is Final when no later one can succeed until the rule or a setting changes: the rule's URL is no
-// usable one or is itself an address that is not allowed, or a header of the rule cannot be sent or is needed for two things.
+// Send makes one attempt to deliver d to the endpoint of r; number counts from 1. Cancelling ctx
+// ends it with the class cancelled. The attempt is Final if no later one can succeed until the rule
+// or a setting changes: the URL is unusable or its host is a denied address, or a header is invalid
+// or needed twice.
 func (s *Sender) Send(ctx context.Context, r *rule.Rule, d *delivery.Delivery, number int) delivery.Attempt {
 	a, _ := s.attempt(ctx, r, d, number)
 	return a
 }
 
-// attempt makes an attempt, counts and logs it. The error is what stands behind its class.
+// attempt makes an attempt, counts and logs it. The error is the cause of its class.
 func (s *Sender) attempt(ctx context.Context, r *rule.Rule, d *delivery.Delivery, number int) (delivery.Attempt, error) {
 	start := s.options.Now()
-	a := delivery.Attempt{
-		ID: d.ID, Kind: d.Kind, RuleID: d.RuleID, EventType: d.EventType,
-		Number: number, At: start,
-	}
+	a := delivery.Attempt{ID: d.ID, Kind: d.Kind, RuleID: d.RuleID, EventType: d.EventType, Number: number, At: start}
 	location, cause := s.exchange(ctx, r, d, &a)
 	a.Duration = s.options.Now().Sub(start)
 	s.metrics.observe(&a)
@@ -176,7 +174,8 @@ func (s *Sender) attempt(ctx context.Context, r *rule.Rule, d *delivery.Delivery
 	return a, cause
 }
 
-// exchange sends the request and reads the answer into a. It returns where a redirect leads, and the error behind a.Class.
+// exchange sends the request and reads the answer into a. It returns the target of a redirect, and
+// the cause of a.Class.
 func (s *Sender) exchange(ctx context.Context, r *rule.Rule, d *delivery.Delivery, a *delivery.Attempt) (location string, cause error) {
 	exchange, cancel := context.WithTimeout(ctx, s.timeout(r))
 	defer cancel()
@@ -189,14 +188,11 @@ func (s *Sender) exchange(ctx context.Context, r *rule.Rule, d *delivery.Deliver
 		a.Class = classify(ctx, exchange, err)
 		return "", err
 	}
-	if response.StatusCode <= 399 && response.StatusCode >= 300 {
-		location = t.redirect(response.Header.Get(keptLocation))
-	}
-	return location, nil
+	return t.redirect(response), nil
 }
 
-// answer sends the request and returns the answer, whose body the caller reads and closes while exchange lasts. Of a it sets Class and
-// Final, or Status and RetryAfter.
+// answer sends the request and returns the answer, whose body the caller reads and closes before
+// exchange ends. It sets Class and Final of a, or Status and RetryAfter.
 func (s *Sender) answer(
 	ctx, exchange context.Context, t *target, r *rule.Rule, d *delivery.Delivery, a *delivery.Attempt,
 ) (*http.Response, error) {
@@ -210,7 +206,7 @@ func (s *Sender) answer(
 	}
 	header, err := s.header(r, d, t, a.At)
 	if err != nil {
-		// A signer may have failed for a moment; a wrong header stays wrong.
+		// A signer may fail temporarily; an invalid header stays invalid.
 		a.Class, a.Final = delivery.ClassRequest, errors.Is(err, errHeader) || errors.Is(err, errAuthorization)
 		return nil, err
 	}
@@ -235,7 +231,7 @@ func (s *Sender) answer(
 	a.Status = response.StatusCode
 	a.RetryAfter = ParseRetryAfter(response.Header.Get("Retry-After"), s.options.Now())
 	if response.StatusCode < 200 {
-		// 101, or digits that are no status: the connection no longer speaks HTTP.
+		// 101, or not a status: the connection no longer speaks HTTP.
 		_ = response.Body.Close()
 		a.Class = delivery.ClassProtocol
 		return nil, errNoStatus
@@ -243,7 +239,7 @@ func (s *Sender) answer(
 	return response, nil
 }
 
-// token puts a token into the header and returns it, "" where the rule needs none.
+// token puts a token into the header and returns it, or "" if the rule needs none.
 func (s *Sender) token(ctx context.Context, r *rule.Rule, header http.Header) (string, error) {
 	if r.Access == nil || r.Access.OAuth2 == nil {
 		return "", nil
@@ -255,8 +251,8 @@ func (s *Sender) token(ctx context.Context, r *rule.Rule, header http.Header) (s
 	return token, err
 }
 
-// Preview returns the request that Send would make of d now, and sends nothing. Where Send would ask for an access token first, the
-// header Authorization says so in the token's place. An error's text may be shown.
+// Preview returns the request that Send would make of d now, and sends nothing. If Send would fetch
+// an access token first, the header Authorization has a placeholder. An error's text may be shown.
 func (s *Sender) Preview(ctx context.Context, r *rule.Rule, d *delivery.Delivery) (*http.Request, error) {
 	t := s.targets.get(r.URL, s.options.Guard)
 	if t.err != nil {
@@ -269,15 +265,11 @@ func (s *Sender) Preview(ctx context.Context, r *rule.Rule, d *delivery.Delivery
 	return t.request(ctx, header, d.Body), nil
 }
 
-// timeout returns how long an exchange with the rule's endpoint may take.
 func (s *Sender) timeout(r *rule.Rule) time.Duration {
-	if r.Limits.Timeout > 0 {
-		return r.Limits.Timeout
-	}
-	return s.options.Timeout
+	return cmp.Or(r.Limits.Timeout, s.options.Timeout)
 }
 
-// clientOf returns what sends the rule's requests.
+// clientOf returns the client for the rule's requests.
 func (s *Sender) clientOf(r *rule.Rule) (*http.Client, error) {
 	if r.Access == nil || r.Access.Certificate == nil {
 		return s.client, nil
@@ -286,17 +278,17 @@ func (s *Sender) clientOf(r *rule.Rule) (*http.Client, error) {
 		return nil, errCertificate
 	}
 	client := *s.client
-	client.Transport = &keepLocation{s.options.Certified(r.Access.Certificate)}
+	client.Transport = keepLocation{s.options.Certified(r.Access.Certificate)}
 	return &client, nil
 }
 
 var (
 	errNoStatus    = errors.New("the answer has no final status")
-	errCertificate = errors.New("the rule has a client certificate, and nothing here can show one")
+	errCertificate = errors.New("the rule has a client certificate, which this command cannot use")
 )
 
-// read reads the body of an answer up to the limit and returns its beginning. A body that ends within the limit is read to its
-// end, so that the connection can be used again; of a longer one the rest is not waited for.
+// read reads the body of an answer up to the limit and returns its beginning. A body within the
+// limit is read to its end, so that the connection can be reused.
 func (s *Sender) read(response *http.Response) ([]byte, error) {
 	body := response.Body
 	defer body.Close()
@@ -332,21 +324,20 @@ func (s *Sender) read(response *http.Response) ([]byte, error) {
 	return begin, nil
 }
 
-// keptLocation is where keepLocation puts a Location header. No header on the wire can have this name.
+// keptLocation is where keepLocation puts a Location header. It is not a valid header name.
 const keptLocation = "location of a redirect"
 
-// keepLocation renames the Location header of a redirect. http.Client parses it before it asks CheckRedirect, so that
-// a malformed one would turn an answer into an error, with its text inside.
+// keepLocation renames the Location header of a redirect. http.Client would parse it, even if it
+// follows no redirects, and return an error with its text if it is malformed.
 type keepLocation struct{ next http.RoundTripper }
 
-func (k *keepLocation) RoundTrip(req *http.Request) (*http.Response, error) {
+func (k keepLocation) RoundTrip(req *http.Request) (*http.Response, error) {
 	response, err := k.next.RoundTrip(req)
-	if err != nil || response.StatusCode < 300 || response.StatusCode > 399 {
-		return response, err
-	}
-	if location, ok := response.Header["Location"]; ok {
+	if err == nil && isRedirect(response.StatusCode) {
+		response.Header[keptLocation] = response.Header["Location"]
 		delete(response.Header, "Location")
-		response.Header[keptLocation] = location
 	}
-	return response, nil
+	return response, err
 }
+
+func isRedirect(status int) bool { return status >= 300 && status <= 399 }

@@ -15,7 +15,7 @@ const Unsigned = "none"
 
 var errSign = errors.New("the request could not be signed")
 
-// sign adds the signature that the rule asks for, or else the one of the settings.
+// sign adds the rule's signature, or else that of the settings.
 func (s *Sender) sign(r *rule.Rule, id string, at time.Time, body []byte, header http.Header) error {
 	if a := r.Access; a != nil && (a.Unsigned || len(a.Signings) > 0) {
 		return signAs(a, id, at, body, header)
@@ -31,7 +31,7 @@ func (s *Sender) sign(r *rule.Rule, id string, at time.Time, body []byte, header
 	return nil
 }
 
-// signAs signs as the rule's own options say.
+// signAs signs with the first of the rule's signings that has not expired.
 func signAs(a *rule.Access, id string, at time.Time, body []byte, header http.Header) error {
 	if a.Unsigned {
 		return nil
@@ -52,15 +52,15 @@ func signAs(a *rule.Access, id string, at time.Time, body []byte, header http.He
 	return errSign
 }
 
-// NewSigner returns what signs the requests of all rules by a scheme of signature.Named; nil for Unsigned or "".
-// It signs with all secrets, or with the first where the scheme has room for one signature. Its errors show no secret.
+// NewSigner returns a Signer for a scheme of signature.Named; nil for Unsigned or "". It signs with
+// all secrets, or with the first if the scheme allows one signature. Its errors show no secret.
 func NewSigner(scheme string, secrets ...string) (Signer, error) {
 	if scheme == Unsigned || scheme == "" {
 		return nil, nil
 	}
 	named, ok := signature.Named(scheme)
 	if !ok {
-		return nil, fmt.Errorf("sender: no signing scheme is called %q", scheme)
+		return nil, fmt.Errorf("sender: unknown signing scheme %q", scheme)
 	}
 	s, err := signature.NewSigner(named, secrets...)
 	if err != nil {
@@ -72,7 +72,7 @@ func NewSigner(scheme string, secrets ...string) (Signer, error) {
 
 type schemeSigner struct {
 	scheme        signature.Signer
-	authorization bool // the scheme's header is Authorization
+	authorization bool // the scheme uses the header Authorization
 }
 
 // Sign implements Signer.

@@ -18,7 +18,8 @@ const (
 	signPublic2 = "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4="
 )
 
-// sent sends one delivery through the transport of a test and returns the request's header, nil where none was made.
+// sent sends one delivery through the transport of a test and returns the request's header, nil
+// where none was made.
 func sent(t *testing.T, url, scheme string, at time.Time, out *output, secrets ...string) (http.Header, delivery.Attempt) {
 	t.Helper()
 	signer, err := NewSigner(scheme, secrets...)
@@ -72,7 +73,8 @@ func TestSchemes(t *testing.T) {
 	}
 }
 
-// Credentials of the URL and a signature that wants the same header: nothing is sent, and the reason is said.
+// Credentials of the URL and a signature that wants the same header: nothing is sent, and the
+// reason is said.
 func TestCredentialsAgainstSignature(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

@@ -15,21 +15,21 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
-// target is a rule's URL made ready to be sent to. It is immutable.
+// target is a rule's URL, prepared for requests. It is immutable.
 type target struct {
-	url           string // without userinfo and fragment, and with a query that fits a request line
+	url           string // without userinfo and fragment, and with the query escaped
 	host          string // without port
 	base          *url.URL
 	authorization string // Basic credentials of the userinfo, or ""
 	denied        bool   // the host is itself a denied address
-	err           error  // the URL cannot be used; its text holds nothing of the URL
+	err           error  // why the URL is unusable, without its text
 }
 
-var errURL = errors.New("the rule's URL is neither http:// nor https:// with a host, or has a port that is not between 1 and 65535")
+var errURL = errors.New("the rule's URL must be http:// or https:// with a host and a port from 1 to 65535, if any")
 
 func newTarget(raw string, guard *egress.Guard) *target {
 	u, err := rule.ParseURL(raw)
-	if err != nil { // a rule with such a URL has not been compiled
+	if err != nil { // never for a compiled rule
 		return &target{err: errURL}
 	}
 	t := &target{host: u.Hostname(), base: u}
@@ -45,7 +45,7 @@ func newTarget(raw string, guard *egress.Guard) *target {
 	return t
 }
 
-// request returns a POST to the target. What it takes from t is shared by all requests, and changed by none.
+// request returns a POST to the target. All requests share t.base, which must not be changed.
 func (t *target) request(ctx context.Context, header http.Header, body []byte) *http.Request {
 	request := (&http.Request{
 		Method: http.MethodPost, URL: t.base, Host: t.base.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
@@ -57,24 +57,17 @@ func (t *target) request(ctx context.Context, header http.Header, body []byte) *
 	}
 	request.ContentLength = int64(len(body))
 	request.Body = io.NopCloser(bytes.NewReader(body))
-	// For a connection that turns out to be closed before anything was sent, and for HTTP/2.
+	// For a retry on another connection if this one was closed before anything was sent.
 	request.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 	return request
 }
 
-// escape escapes the bytes that cannot stand in a request line and leaves all others, escapes among them, as they are. url.Parse
-// lets such bytes through; net/http would write them into a query as they are, so that a space ended the request target, and for their
-// sake encode a path anew, so that a %2F in it became a slash.
+// escape percent-encodes the bytes that a request line cannot contain, and nothing else. url.Parse
+// accepts them; net/http would write them to a query unchanged, where a space ends the request
+// target, and would re-encode the whole path, which turns %2F into a slash.
 func escape(part string) string {
 	const hexDigits = "0123456789ABCDEF"
 	plain := func(c byte) bool { return c > ' ' && c < 0x7f && strings.IndexByte("\"<>\\^`{|}", c) < 0 }
-	clean := true
-	for i := range len(part) {
-		clean = clean && plain(part[i])
-	}
-	if clean {
-		return part
-	}
 	var out strings.Builder
 	for i := range len(part) {
 		if c := part[i]; plain(c) {
@@ -88,8 +81,9 @@ func escape(part string) string {
 	return out.String()
 }
 
-// redirect returns scheme and host of where a Location header leads, or "" where it says nothing usable.
-func (t *target) redirect(location string) string {
+// redirect returns scheme and host of the target of a redirect, or "" if there is none.
+func (t *target) redirect(response *http.Response) string {
+	location := response.Header.Get(keptLocation)
 	if location == "" {
 		return ""
 	}
@@ -100,7 +94,7 @@ func (t *target) redirect(location string) string {
 	return u.Scheme + "://" + u.Host
 }
 
-// maxTargets bounds the cache. Installations have fewer rules; with more, entries are made again.
+// maxTargets bounds the cache, which is emptied when full. Installations have fewer rules.
 const maxTargets = 16384
 
 // targets caches targets by URL. The zero value is ready.
@@ -120,7 +114,6 @@ func (c *targets) get(raw string, guard *egress.Guard) *target {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.byURL == nil || len(c.byURL) >= maxTargets {
-		// URLs of rules that are gone would stay for good otherwise.
 		c.byURL = make(map[string]*target)
 	}
 	c.byURL[raw] = t

@@ -122,7 +122,8 @@ func TestFinal(t *testing.T) {
 	}
 }
 
-// First tries, retries, token calls and requests with a client certificate go past the same guard, on the address that is dialled.
+// First tries, retries, token calls and requests with a client certificate go past the same guard,
+// on the address that is dialled.
 func TestEveryPathIsGuarded(t *testing.T) {
 	t.Parallel()
 	var reached atomic.Int64

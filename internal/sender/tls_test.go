@@ -83,7 +83,8 @@ func (a *authority) pool() *x509.CertPool {
 	return pool
 }
 
-// mutual is a server that wants a client certificate of the authority, and answers with the name in it.
+// mutual is a server that wants a client certificate of the authority, and answers with the name in
+// it.
 func mutual(t *testing.T, own *tls.Certificate, clients *authority, version uint16) *httptest.Server {
 	t.Helper()
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -99,7 +100,8 @@ func mutual(t *testing.T, own *tls.Certificate, clients *authority, version uint
 	return server
 }
 
-// A client certificate that is right, and all that can be wrong with one, with both versions of TLS.
+// A client certificate that is right, and all that can be wrong with one, with both versions of
+// TLS.
 func TestClientCertificates(t *testing.T) {
 	t.Parallel()
 	ours, others := newAuthority(t, "ours"), newAuthority(t, "others")
@@ -179,8 +181,8 @@ func TestServerCertificates(t *testing.T) {
 	}
 }
 
-// The rule's certificate is for its endpoint: an authorization server that wants one is told apart from an endpoint that does, and so is
-// one that speaks no TLS.
+// The rule's certificate is for its endpoint: an authorization server that wants one is told apart
+// from an endpoint that does, and so is one that speaks no TLS.
 func TestTokenServerRefusesTLS(t *testing.T) {
 	t.Parallel()
 	ours := newAuthority(t, "ours")
@@ -193,8 +195,8 @@ func TestTokenServerRefusesTLS(t *testing.T) {
 	plain := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(plain.Close)
 	for server, detail := range map[string]string{
-		mutual(t, ours.server(soon), ours, tls.VersionTLS12).URL:     "token calls show no client certificate",
-		mutual(t, ours.server(soon), ours, tls.VersionTLS13).URL:     "token calls show no client certificate",
+		mutual(t, ours.server(soon), ours, tls.VersionTLS12).URL:     "token calls have no client certificate",
+		mutual(t, ours.server(soon), ours, tls.VersionTLS13).URL:     "token calls have no client certificate",
 		strings.Replace(plain.URL, "http:", "https:", 1) + "/CANARY": "the authorization server speaks plain HTTP",
 	} {
 		s := newSender(t, func(o *Options) { o.Transport, o.Certified = pool.Transport(nil), pool.Transport })

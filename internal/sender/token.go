@@ -19,29 +19,27 @@ import (
 )
 
 const (
-	// tokenTimeout bounds a token call. The attempt that begins it may end before.
+	// tokenTimeout bounds a token call. The attempt that started it may end earlier.
 	tokenTimeout = 5 * time.Second
-	// tokenEarly is how long before its end a token is no longer used, or half of its time if that is less.
+	// tokenEarly is how long before its expiry a token is replaced, but at most half of its life.
 	tokenEarly = 30 * time.Second
-	// tokenLeast is how long a token is used at least, whatever is said of its end.
+	// tokenLeast is the minimum time a token is used, whatever its expiry.
 	tokenLeast = time.Second
-	// tokenLife is how long a token is used whose end is not said.
+	// tokenLife is how long a token without an expiry is used.
 	tokenLife = time.Hour
-	// tokenRefetch is the least time between two token calls of one client when endpoints refuse its tokens.
+	// tokenRefetch is the minimum time between two calls of a client whose tokens are refused.
 	tokenRefetch = 10 * time.Second
-	// tokenFailed is how long a failure stands for all who need the token: an authorization server that is down is not asked once a delivery.
-	tokenFailed = 5 * time.Second
-	// tokenUnused is how long a client's token is kept that nobody asks for.
-	tokenUnused = time.Hour
-	// maxTokens bounds the clients whose tokens are kept.
-	maxTokens = 4096
-	// maxTokenAnswer is how much of an authorization server's answer is read, in bytes.
-	maxTokenAnswer = 64 << 10
-	// maxToken is the length of the longest token that is taken: common servers take headers of 8 KiB in all.
-	maxToken = 16 << 10
+	// tokenFailed is how long a failure is cached, so that a server that is down is not asked for
+	// each delivery.
+	tokenFailed    = 5 * time.Second
+	tokenUnused    = time.Hour // how long an unused token is kept
+	maxTokens      = 4096      // clients whose tokens are kept
+	maxTokenAnswer = 64 << 10  // bytes of an authorization server's answer
+	maxToken       = 16 << 10  // bytes of a token; common servers accept headers of 8 KiB in all
 )
 
-// tokenError says why there is no token. Its text is ours alone: what oauth2 makes of an answer holds the answer's body.
+// tokenError says why there is no token. Its text is ours: that of oauth2 includes the answer's
+// body.
 type tokenError struct {
 	text   string
 	denied bool // by the egress guard
@@ -51,13 +49,13 @@ func (e *tokenError) Error() string { return e.text }
 
 var (
 	errTokenTime   = &tokenError{text: "the authorization server did not answer in time"}
-	errTokenTLS    = &tokenError{text: "the authorization server refuses the TLS connection: token calls show no client certificate"}
+	errTokenTLS    = &tokenError{text: "the authorization server refuses the TLS connection: token calls have no client certificate"}
 	errTokenScheme = &tokenError{text: "the authorization server speaks plain HTTP where its URL says https"}
-	errTokenClosed = &tokenError{text: "no access token is fetched any more: this process stops"}
-	errTokenAnswer = &tokenError{text: "the authorization server gave no access token that can be used"}
+	errTokenClosed = &tokenError{text: "no access token is fetched because this process is stopping"}
+	errTokenAnswer = &tokenError{text: "the authorization server gave no usable access token"}
 )
 
-// tokens gets access tokens, and keeps each for all rules and deliveries of the same client.
+// tokens fetches access tokens and caches them by client.
 type tokens struct {
 	client *http.Client
 	now    func() time.Time
@@ -65,37 +63,37 @@ type tokens struct {
 	mu     sync.Mutex
 	grants map[rule.OAuth2]*grant // guarded by mu
 	closed bool                   // guarded by mu
-	calls  sync.WaitGroup         // of calls under way; grows under mu, and not once closed is set
+	calls  sync.WaitGroup         // calls in flight; grows under mu, and not once closed is set
 }
 
-// grant is what a client got last. The tokens' mu guards it.
+// grant is a client's last token or failure, guarded by tokens.mu.
 type grant struct {
 	token   string
 	failed  error      // instead of a token
 	fetched time.Time  // when the call ended
-	until   time.Time  // what is here, token or failure, is used until then
-	used    time.Time  // when somebody asked last
-	calling *tokenCall // nil while none is under way
+	until   time.Time  // when the token or failure expires
+	used    time.Time  // when it was last asked for
+	calling *tokenCall // nil if none is in flight
 }
 
-// tokenCall is a call under way.
+// tokenCall is a call in flight.
 type tokenCall struct {
 	cancel context.CancelFunc
 	ended  chan struct{} // closed at its end
-	// What came of it, set before ended is closed.
-	token  string
-	failed error
+	token  string        // set before ended is closed
+	failed error         // set before ended is closed
 }
 
-// newTokens returns tokens that are got by a client that follows no redirects.
+// newTokens requires a client that does not follow redirects.
 func newTokens(client *http.Client, userAgent string, now func() time.Time) *tokens {
 	own := *client
 	own.Transport = &tokenTransport{next: client.Transport, userAgent: userAgent}
 	return &tokens{client: &own, now: now, grants: make(map[rule.OAuth2]*grant)}
 }
 
-// get returns a token. While one is being fetched, whoever needs the same waits for it until ctx ends. The call goes on without them: a
-// server that takes longer than an attempt may is asked once, and answers for the attempts to come. An error is a *tokenError.
+// get returns a token. Concurrent callers share one call and wait until it or their ctx ends. The
+// call continues without them, so a server slower than an attempt's timeout still serves later
+// attempts. The error is a *tokenError.
 func (t *tokens) get(ctx context.Context, o *rule.OAuth2) (string, error) {
 	t.mu.Lock()
 	g, now := t.grant(o), t.now()
@@ -126,7 +124,7 @@ func (t *tokens) get(ctx context.Context, o *rule.OAuth2) (string, error) {
 	}
 }
 
-// call begins to fetch a token for all who wait for it. The lock is held.
+// call starts to fetch a token. t.mu is held.
 func (t *tokens) call(ctx context.Context, o *rule.OAuth2, g *grant) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tokenTimeout)
 	calling := &tokenCall{cancel: cancel, ended: make(chan struct{})}
@@ -148,7 +146,7 @@ func (t *tokens) call(ctx context.Context, o *rule.OAuth2, g *grant) {
 	})
 }
 
-// close ends the calls under way and waits for them. No call is made from then on.
+// close cancels the calls in flight and waits for them. No call is made from then on.
 func (t *tokens) close() {
 	t.mu.Lock()
 	t.closed = true
@@ -161,8 +159,8 @@ func (t *tokens) close() {
 	t.calls.Wait()
 }
 
-// refused notes that an endpoint answered 401 to a token: the next attempt gets another. An endpoint that refuses every token
-// costs a call each tokenRefetch, and no more.
+// refused records that an endpoint answered 401 to a token, so the next attempt gets another. An
+// endpoint that refuses every token costs one call per tokenRefetch.
 func (t *tokens) refused(o *rule.OAuth2, token string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -173,7 +171,7 @@ func (t *tokens) refused(o *rule.OAuth2, token string) {
 	}
 }
 
-// grant returns what the client has, and makes room for it. The lock is held.
+// grant returns the client's grant, and makes one if there is none. t.mu is held.
 func (t *tokens) grant(o *rule.OAuth2) *grant {
 	if g := t.grants[*o]; g != nil {
 		return g
@@ -197,11 +195,11 @@ func (t *tokens) grant(o *rule.OAuth2) *grant {
 	return g
 }
 
-// fetch makes a token call and returns the token with the time for which it is to be used.
+// fetch makes a token call and returns the token and how long to use it.
 func (t *tokens) fetch(ctx context.Context, o *rule.OAuth2) (string, time.Duration, error) {
 	config := clientcredentials.Config{
 		ClientID: o.ClientID, ClientSecret: o.Secret, TokenURL: o.TokenURL, Scopes: strings.Fields(o.Scopes),
-		AuthStyle: oauth2.AuthStyleInHeader, // said, because finding it out takes two calls
+		AuthStyle: oauth2.AuthStyleInHeader, // detecting it would take two calls
 	}
 	if o.InBody {
 		config.AuthStyle = oauth2.AuthStyleInParams
@@ -219,22 +217,22 @@ func (t *tokens) fetch(ctx context.Context, o *rule.OAuth2) (string, time.Durati
 	if answer.Expiry.IsZero() {
 		return answer.AccessToken, tokenLife, nil
 	}
-	life := time.Until(answer.Expiry) // by the clock that oauth2 has made it with
+	life := time.Until(answer.Expiry) // by the same clock as oauth2
 	return answer.AccessToken, max(life-min(tokenEarly, life/2), tokenLeast), nil
 }
 
-// usable tells whether the token can stand in a header.
+// usable reports whether the token fits in a header.
 func usable(t *oauth2.Token) bool {
 	odd := func(r rune) bool { return r <= ' ' || r >= 0x7f }
 	return t.Type() == "Bearer" && len(t.AccessToken) <= maxToken && !strings.ContainsFunc(t.AccessToken, odd)
 }
 
-// explain makes an error that can be logged of what oauth2 and the transport say.
+// explain turns an error of oauth2 or the transport into one that can be logged.
 func explain(ctx context.Context, err error) *tokenError {
 	var answer *oauth2.RetrieveError
 	switch {
 	case egress.IsDenied(err):
-		return &tokenError{denied: true, text: "the authorization server is not at an allowed address; if it is meant to be reached, " +
+		return &tokenError{denied: true, text: "the authorization server is not at an allowed address; to allow it, " +
 			"add its CIDR block to " + egress.Setting}
 	case errors.As(err, &answer):
 		return &tokenError{text: explainAnswer(answer)}
@@ -251,7 +249,7 @@ func explain(ctx context.Context, err error) *tokenError {
 	return errTokenAnswer
 }
 
-// explainAnswer says what an authorization server has against a client. Of its own words only those of RFC 6749 are repeated.
+// explainAnswer says why an authorization server refused. It repeats only error codes of RFC 6749.
 func explainAnswer(answer *oauth2.RetrieveError) string {
 	const refused = "the authorization server refuses the client: "
 	switch answer.ErrorCode {
@@ -263,13 +261,13 @@ func explainAnswer(answer *oauth2.RetrieveError) string {
 		return refused + answer.ErrorCode
 	}
 	status := answer.Response.StatusCode
-	if status >= 300 && status <= 399 {
+	if isRedirect(status) {
 		return "the authorization server redirects, which is not followed: change the token URL of the rule's auth"
 	}
 	return "the authorization server gave no access token, and answered with status " + strconv.Itoa(status)
 }
 
-// tokenTransport makes token calls look like ours, and bounds their answers.
+// tokenTransport sets the headers of token calls and bounds their answers.
 type tokenTransport struct {
 	next      http.RoundTripper
 	userAgent string

@@ -14,8 +14,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
-// platform is an authorization server at login.test and an endpoint at h.test, without a network. It counts, and takes what times and
-// answers the test says.
+// platform is an authorization server at login.test and an endpoint at h.test, without a network.
+// It counts, and takes what times and answers the test says.
 type platform struct {
 	calls  atomic.Int64
 	life   int                 // expires_in
@@ -85,7 +85,8 @@ func TestTokenIsSharedUntilItEnds(t *testing.T) {
 	})
 }
 
-// Each part of what describes a client counts: nobody gets a token that was made for something else.
+// Each part of what describes a client counts: nobody gets a token that was made for something
+// else.
 func TestTokensAreKeptApart(t *testing.T) {
 	t.Parallel()
 	p := &platform{life: 300}

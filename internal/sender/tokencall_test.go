@@ -12,9 +12,10 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
-const unusable = "no access token that can be used"
+const unusable = "no usable access token"
 
-// What a hostile or broken authorization server can answer, and what is said of it. Nothing of its words is repeated.
+// What a hostile or broken authorization server can answer, and what is said of it. Nothing of its
+// words is repeated.
 func TestTokenAnswers(t *testing.T) {
 	t.Parallel()
 	const form = "application/x-www-form-urlencoded"

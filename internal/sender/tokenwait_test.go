@@ -12,7 +12,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
-// Each attempt leaves when its own time is up, and the call that one of them began goes on for the others.
+// Each attempt leaves when its own time is up, and the call that one of them began goes on for the
+// others.
 func TestWaitingForAToken(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -12,7 +12,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
-// Who watches an attempt, or makes a call, hears each time what the log summarises, and which host it is about.
+// Who watches an attempt, or makes a call, hears each time what the log summarises, and which host
+// it is about.
 func TestTrySaysWhy(t *testing.T) {
 	t.Parallel()
 	endpoint := httptest.NewServer(http.NotFoundHandler())
@@ -41,7 +42,7 @@ func TestTrySaysWhy(t *testing.T) {
 		"broken off": {
 			raw(t, func(c net.Conn) { request(c); say(c, ok+"Content-Length: 9\r\n\r\nab") }), nil, delivery.ClassReset, "", "",
 		},
-		"no URL": {"ftp://h/CANARY", nil, delivery.ClassRequest, "neither http:// nor https://", ""},
+		"no URL": {"ftp://h/CANARY", nil, delivery.ClassRequest, "must be http:// or https://", ""},
 	} {
 		s := newSender(t, func(o *Options) { o.Transport, o.Guard = loopback(t, nil), guard(t, "127.0.0.0/8") })
 		r := accessed(c.url, c.access)

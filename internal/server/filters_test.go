@@ -189,7 +189,8 @@ func handlerOf(t *testing.T, handler http.Handler) *filterEndpoint {
 	return h.(*filterEndpoint)
 }
 
-// Many wrong guesses are refused shortly; the LMS, which may share an address with who guesses, is not.
+// Many wrong guesses are refused shortly; the LMS, which may share an address with who guesses, is
+// not.
 func TestWrongCredentialsAreLimited(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -306,7 +307,8 @@ func TestCallerHangsUp(t *testing.T) {
 	}
 }
 
-// Whoever has not gone away must not take a request that came to nothing for one that lets everything pass.
+// Whoever has not gone away must not take a request that came to nothing for one that lets
+// everything pass.
 func TestGivenUpIsNoAnswer(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {

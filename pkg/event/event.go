@@ -1,7 +1,5 @@
-// Package event holds the envelope of an Open edX event: what the platform says about an event beside its data.
-//
-// The envelope is the same whatever bus carried it. The data itself, the way it is encoded and the place it came from
-// are not here.
+// Package event holds the envelope of an Open edX event: all that the platform says about an event,
+// except its data. It is the same on every bus.
 package event
 
 import (
@@ -9,28 +7,28 @@ import (
 	"time"
 )
 
-// Event is the envelope of one event. Once built it is never changed, so it may be read from any goroutine.
+// Event is the envelope of one event. It is immutable.
 type Event struct {
-	// Type is the event type, such as "org.openedx.learning.course.enrollment.created.v1" (CloudEvents: type).
+	// Type is the event type, such as "org.openedx.learning.course.enrollment.created.v1".
 	Type string
-	// ID identifies the event within its source (CloudEvents: id); Open edX sends a UUID.
+	// ID identifies the event within its source; Open edX sends a UUID.
 	ID string
-	// Source names the service that sent the event, such as "openedx/lms/web" (CloudEvents: source).
+	// Source is the service that sent the event, such as "openedx/lms/web".
 	Source string
 	// SourceHost is the name of the machine that sent the event.
 	SourceHost string
-	// Time is the moment of the event in UTC, exact to the microsecond.
+	// Time is the time of the event in UTC, to the microsecond.
 	Time time.Time
-	// MinorVersion is the minor version of the event type, 0 where unknown.
+	// MinorVersion is the minor version of the event type, 0 if unknown.
 	MinorVersion int64
-	// SourceLib is the version of openedx-events that sent the event, such as {11, 2, 0}.
+	// SourceLib is the sender's version of openedx-events, such as {11, 2, 0}.
 	SourceLib []int64
-	// Traceparent is the W3C trace context that came with the event, empty where there was none or it was malformed.
+	// Traceparent is the event's W3C trace context, empty if it is missing or malformed.
 	Traceparent string
 }
 
-// ValidTraceparent reports whether s is a traceparent of the W3C Trace Context: two digits of version, 32 of trace, 16 of parent, two of
-// flags. What a later version may add after them is not known here.
+// ValidTraceparent reports whether s is a W3C traceparent: 2 hexadecimal digits of version, 32 of
+// trace, 16 of parent, 2 of flags. Additions of later versions are not accepted.
 func ValidTraceparent(s string) bool {
 	if len(s) != 2+1+32+1+16+1+2 {
 		return false

@@ -79,7 +79,7 @@ var table = []row{
 		pkg: "internal/config",
 		ours: []string{
 			"internal/bus/kafka", // for what a topic may be called
-			"internal/delivery", "internal/dsn", "internal/secret", "internal/suggest", "pkg/signature",
+			"internal/delivery", "internal/dsn", "internal/egress", "internal/secret", "internal/suggest", "pkg/signature",
 		},
 		others: []string{kong, yaml},
 	},
@@ -139,8 +139,8 @@ var table = []row{
 	{
 		pkg: "internal/admin",
 		ours: []string{
-			"internal/decode", "internal/delivery", "internal/payload", "internal/preset", "internal/replay", "internal/rule", "internal/store",
-			"internal/suggest", "internal/webfilter", "pkg/event", "schema",
+			"internal/decode", "internal/delivery", "internal/payload", "internal/plan", "internal/preset", "internal/replay",
+			"internal/rule", "internal/sender", "internal/store", "internal/suggest", "internal/webfilter", "pkg/event", "schema",
 		},
 	},
 
@@ -162,11 +162,10 @@ var table = []row{
 	{
 		pkg: "internal/cli",
 		ours: []string{
-			"internal/admin", "internal/app", "internal/config", "internal/delivery", "internal/payload", "internal/plan",
-			"internal/preset", "internal/rule", "internal/sender", "internal/suggest", "internal/store", "internal/webfilter",
-			"schema",
+			"internal/admin", "internal/app", "internal/config", "internal/delivery", "internal/preset", "internal/rule",
+			"internal/sender", "internal/suggest", "internal/store", "schema",
 		},
-		others: []string{kong}, guarded: []string{"net/http"},
+		others: []string{kong},
 	},
 	{pkg: "cmd/webhook-dispatcher", ours: []string{"internal/cli"}, guarded: []string{"log"}}, // to turn it off
 

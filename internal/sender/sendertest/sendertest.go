@@ -1,4 +1,4 @@
-// Package sendertest has a sender for tests of packages that send to servers of their own on this machine.
+// Package sendertest provides a sender for tests with servers on this machine.
 package sendertest
 
 import (
@@ -9,8 +9,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/sender"
 )
 
-// New returns a sender that may reach 127.0.0.0/8. It is closed at the end of the test, and so are its connections: a server of
-// net/http/httptest that was started before it waits for these.
+// New returns a sender that may reach 127.0.0.0/8. The end of the test closes it and its
+// connections, for which an httptest server that was started earlier waits.
 func New(t testing.TB) *sender.Sender {
 	t.Helper()
 	guard, err := egress.NewGuard([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")})
