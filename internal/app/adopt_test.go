@@ -15,7 +15,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 )
 
-// adoptedOnly makes adopted rows the rules, and reads them so seldom that what an event needs has to be read because of it.
+// adoptedOnly makes adopted rows the rules, and reads them so seldom that what an event needs has
+// to be read because of it.
 func adoptedOnly(cfg *config.Config) { cfg.RulesSource, cfg.RulesRefresh = "adopted", time.Hour }
 
 // emitted is the captured record as if it had been emitted at a moment.
@@ -58,7 +59,8 @@ func (r *receiver) sent(n int) string {
 	return strings.Join(found, " ")
 }
 
-// An event emitted after an adoption is delivered, though the rules that this daemon has read say that the plugin sends it.
+// An event emitted after an adoption is delivered, though the rules that this daemon has read say
+// that the plugin sends it.
 func TestAdoptionCountsAtOnce(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
@@ -91,7 +93,8 @@ func TestAdoptionCountsAtOnce(t *testing.T) {
 	}
 }
 
-// The plugin may look for its rows a while after the event can be read here: what is adopted until then it has not sent.
+// The plugin may look for its rows a while after the event can be read here: what is adopted until
+// then it has not sent.
 func TestAdoptionBeforeThePluginLooks(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
@@ -126,7 +129,8 @@ func TestAdoptionBeforeThePluginLooks(t *testing.T) {
 	t.Error("no adoption took less than a second")
 }
 
-// What was emitted while a rule was the dispatcher's is delivered after its release, too: what lay in Kafka, and what waits as a row.
+// What was emitted while a rule was the dispatcher's is delivered after its release, too: what lay
+// in Kafka, and what waits as a row.
 func TestReleasedRuleSendsWhatWasItsOwn(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
@@ -146,7 +150,8 @@ func TestReleasedRuleSendsWhatWasItsOwn(t *testing.T) {
 	}
 }
 
-// While the rules cannot be read, events wait that a row may have been adopted for: a failure is never read as no match. Others go on.
+// While the rules cannot be read, events wait that a row may have been adopted for: a failure is
+// never read as no match. Others go on.
 func TestContendedEventsWaitForTheDatabase(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 2)

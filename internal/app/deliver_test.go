@@ -10,8 +10,8 @@ import (
 
 var webhookID = regexp.MustCompile(`^msg_[0-9a-f]{32}$`)
 
-// The daemon's main job: a captured record becomes the request that the plugin would have made, with this daemon's headers,
-// and its offset is committed.
+// The daemon's main job: a captured record becomes the request that the plugin would have made,
+// with this daemon's headers, and its offset is committed.
 func TestDeliversTheSameBytesAsThePlugin(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
@@ -77,8 +77,8 @@ func TestDeliversTheSameBytesAsThePlugin(t *testing.T) {
 	}
 }
 
-// What the tables say is what happens: disabled and faulty rows do nothing, and harm no other; changes count within the
-// refresh period.
+// What the tables say is what happens: disabled and faulty rows do nothing, and harm no other;
+// changes count within the refresh period.
 func TestRulesOfTheTable(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)

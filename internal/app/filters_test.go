@@ -43,7 +43,8 @@ func (w *world) waitingIn(kind delivery.Kind, id int32) int {
 	return n
 }
 
-// A burst is more than a filter takes at a time: the rest waits for its turn, and nothing goes out unfiltered.
+// A burst is more than a filter takes at a time: the rest waits for its turn, and nothing goes out
+// unfiltered.
 func TestBurstOfFilteredEvents(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
@@ -70,8 +71,8 @@ func TestBurstOfFilteredEvents(t *testing.T) {
 	}
 }
 
-// A filter whose options cannot be used may be there to take something out: its events wait as rows in its own lane, and go on once it can
-// be called. Other events do not wait.
+// A filter whose options cannot be used may be there to take something out: its events wait as rows
+// in its own lane, and go on once it can be called. Other events do not wait.
 func TestHeldFilterOnTheBus(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
@@ -107,7 +108,8 @@ func TestHeldFilterOnTheBus(t *testing.T) {
 	}
 }
 
-// The queue limit of a webhook rule holds for the deliveries of events that were rows while their filter was slow.
+// The queue limit of a webhook rule holds for the deliveries of events that were rows while their
+// filter was slow.
 func TestQueueLimitOfFilteredEvents(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
@@ -178,7 +180,8 @@ func TestHaltNamesTheEvent(t *testing.T) {
 	}
 }
 
-// A client that never ends its request to the filter endpoint does not take the time in which a stop waits for deliveries.
+// A client that never ends its request to the filter endpoint does not take the time in which a
+// stop waits for deliveries.
 func TestStopWithAHangingClient(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)

@@ -8,7 +8,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/fakes"
 )
 
-// fixture is an event that the real plugin sent, with the record that the real producer wrote for it.
+// fixture is an event that the real plugin sent, with the record that the real producer wrote for
+// it.
 type fixture struct {
 	Event     string `json:"event"`
 	Type      string `json:"event_type"`

@@ -29,7 +29,8 @@ import (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	// These tests wait for each other's timers far more than they compute, so as many as there are may run at once.
+	// These tests wait for each other's timers far more than they compute, so as many as there are
+	// may run at once.
 	if err := flag.Set("test.parallel", "16"); err != nil {
 		panic(err)
 	}
@@ -47,7 +48,8 @@ const (
 	capturedID = "457f0c26-a1a5-11ed-afe6-0242ac140007" // the event id in all fixtures
 )
 
-// world is what a daemon lives in: broker, registry, database and a log that everything is written to.
+// world is what a daemon lives in: broker, registry, database and a log that everything is written
+// to.
 type world struct {
 	t        *testing.T
 	broker   *fakes.Broker
@@ -59,7 +61,8 @@ type world struct {
 	shown    *logBuffer // what the health servers answered
 }
 
-// newWorld starts one partition's worth of it, with migrated tables. When the test has ended no canary may be in the log.
+// newWorld starts one partition's worth of it, with migrated tables. When the test has ended no
+// canary may be in the log.
 func newWorld(t *testing.T, partitions int32) *world {
 	t.Helper()
 	w := emptyWorld(t, partitions)
@@ -321,7 +324,8 @@ func (w *world) waitCommitted(partition int32, want int64) {
 	})
 }
 
-// wait looks until a condition holds. What the condition returns beside that is shown when it never does.
+// wait looks until a condition holds. What the condition returns beside that is shown when it never
+// does.
 func wait(t *testing.T, what string, holds func() (ok bool, state string)) {
 	t.Helper()
 	deadline := time.NewTimer(patience)

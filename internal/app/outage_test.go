@@ -51,7 +51,8 @@ func TestHealthRoutes(t *testing.T) {
 	}
 }
 
-// A registry that is away makes its partitions wait; readiness names it, and afterwards everything goes on.
+// A registry that is away makes its partitions wait; readiness names it, and afterwards everything
+// goes on.
 func TestRegistryAway(t *testing.T) {
 	t.Parallel()
 	for name, failure := range map[string]int{
@@ -114,7 +115,8 @@ func TestDatabaseAwayAtTheStart(t *testing.T) {
 	d.waitReady(http.StatusOK)
 }
 
-// Away in the middle: deliveries that are taken need no database; those that fail wait for it, and nothing is lost.
+// Away in the middle: deliveries that are taken need no database; those that fail wait for it, and
+// nothing is lost.
 func TestDatabaseAwayInTheMiddle(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
@@ -143,8 +145,8 @@ func TestDatabaseAwayInTheMiddle(t *testing.T) {
 	d.waitReady(http.StatusOK)
 }
 
-// Filters in the request run from the rules as they were last read: what keeps the daemon from consuming takes nobody out of their service.
-// Before there are rules they are not answered.
+// Filters in the request run from the rules as they were last read: what keeps the daemon from
+// consuming takes nobody out of their service. Before there are rules they are not answered.
 func TestReadyByRole(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
@@ -176,7 +178,8 @@ func (d *daemon) waitRole(role string, status int, texts ...string) {
 	d.waitAnswer("/readyz?role="+role, status, texts...)
 }
 
-// A schema that is behind is waited for a moment, since a migration may be under way, and then ends the daemon with what to do.
+// A schema that is behind is waited for a moment, since a migration may be under way, and then ends
+// the daemon with what to do.
 func TestSchemaBehind(t *testing.T) {
 	t.Parallel()
 	t.Run("migrated beside the start", func(t *testing.T) {
@@ -224,7 +227,8 @@ func TestListenAddressInUse(t *testing.T) {
 	}
 }
 
-// A configuration that New refuses leaves nothing running, which the leak check of this package would tell.
+// A configuration that New refuses leaves nothing running, which the leak check of this package
+// would tell.
 func TestNewRefuses(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)

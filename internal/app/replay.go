@@ -12,20 +12,20 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
 
-// Topics are what replays read events from. Nothing is connected to before the first question.
+// Topics are what replays read events from. It connects when first used.
 type Topics struct {
 	Log       *kafka.LogReader
 	registry  *confluent.Client
 	catalogue *schema.Catalogue
 }
 
-// NewTopics returns the topics and the registry that the daemon's settings describe.
+// NewTopics returns the topics and the registry of the settings.
 func NewTopics(cfg *config.Bus, catalogue *schema.Catalogue) (*Topics, error) {
 	source, err := kafkaSource(cfg)
 	if err != nil {
 		return nil, err
 	}
-	registry, err := newRegistryClient(cfg, nil, nil) // what goes wrong is an error here, not a line in a log
+	registry, err := newRegistryClient(cfg, nil, nil) // problems are returned, not logged
 	if err != nil {
 		return nil, err
 	}
@@ -37,7 +37,7 @@ func NewTopics(cfg *config.Bus, catalogue *schema.Catalogue) (*Topics, error) {
 	return &Topics{log, registry, catalogue}, nil
 }
 
-// Decoder returns a decoder for one replay, which does not wait long for the registry.
+// Decoder returns a decoder for one replay, with a short wait for the registry.
 func (t *Topics) Decoder() (decode.Decoder, error) {
 	return confluent.New(confluent.Impatient(t.registry), t.catalogue)
 }
@@ -48,7 +48,6 @@ func (t *Topics) Close() {
 	t.registry.Close()
 }
 
-// newRegistryClient builds the client of the schema registry. It connects to nothing yet.
 func newRegistryClient(cfg *config.Bus, logger *slog.Logger, registerer prometheus.Registerer) (*confluent.Client, error) {
 	roots, err := cfg.RegistryTLS()
 	if err != nil {

@@ -19,7 +19,8 @@ func statuses(list ...int) func(http.ResponseWriter, *http.Request, *call) {
 	}
 }
 
-// waitRows waits until the rows of the delivery table are in the given states, in the order of their making.
+// waitRows waits until the rows of the delivery table are in the given states, in the order of
+// their making.
 func (w *world) waitRows(states ...delivery.State) []row {
 	w.t.Helper()
 	var rows []row
@@ -34,7 +35,8 @@ func (w *world) waitRows(states ...delivery.State) []row {
 	return rows
 }
 
-// A delivery that fails becomes a row, is repeated under the same id, and ends; the log tells of each attempt.
+// A delivery that fails becomes a row, is repeated under the same id, and ends; the log tells of
+// each attempt.
 func TestFailedDeliveryIsRepeated(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -138,8 +140,8 @@ func TestRetryAfterClosesTheLane(t *testing.T) {
 	}
 }
 
-// A slow endpoint does not hold up the partition: after the hand-off time its delivery is a leased row, the offset goes on, and the
-// one request that is under way still counts.
+// A slow endpoint does not hold up the partition: after the hand-off time its delivery is a leased
+// row, the offset goes on, and the one request that is under way still counts.
 func TestSlowEndpointIsHandedOff(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
@@ -171,8 +173,9 @@ func TestSlowEndpointIsHandedOff(t *testing.T) {
 	}
 }
 
-// An endpoint that hangs and one that is not there harm no other: the healthy one has everything long before. What waits for
-// the hung one, at most a window of each partition, is made rows when the daemon stops.
+// An endpoint that hangs and one that is not there harm no other: the healthy one has everything
+// long before. What waits for the hung one, at most a window of each partition, is made rows when
+// the daemon stops.
 func TestBadEndpointsHarmNobodyElse(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 2)

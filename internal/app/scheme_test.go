@@ -11,8 +11,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
-// A rule whose options need the header in which the settings' scheme signs is held: its deliveries wait as rows, where they would all be
-// dead otherwise, and the log says what to do.
+// A rule whose options need the header in which the settings' scheme signs is held: its deliveries
+// wait as rows, where they would all be dead otherwise, and the log says what to do.
 func TestRuleAtOddsWithTheScheme(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)

@@ -13,8 +13,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/fakes"
 )
 
-// Every way for a delivery to go wrong is logged, and nothing secret with it: newWorld looks through all output when a test has
-// ended. Here are those ways that the other tests do not take.
+// Every way for a delivery to go wrong is logged, and nothing secret with it: newWorld looks
+// through all output when a test has ended. Here are those ways that the other tests do not take.
 func TestNothingSecretIsLogged(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)

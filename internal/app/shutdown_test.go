@@ -34,7 +34,8 @@ func missing(events int, name func(i int) string, receivers ...*receiver) []stri
 
 func numbered(i int) string { return fmt.Sprintf("event-%03d", i) }
 
-// Stopping with requests under way cuts none of them: they are handed off, the positions are committed, their results written.
+// Stopping with requests under way cuts none of them: they are handed off, the positions are
+// committed, their results written.
 func TestStopWithRequestsUnderWay(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
@@ -91,8 +92,8 @@ func TestStopWithRequestsUnderWay(t *testing.T) {
 	}
 }
 
-// With the database away at the end nothing can be handed off. The position stays where it is safe, and the next process sends the rest.
-// For what was under way this is the same as a crash.
+// With the database away at the end nothing can be handed off. The position stays where it is safe,
+// and the next process sends the rest. For what was under way this is the same as a crash.
 func TestStopWithoutDatabase(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
@@ -140,8 +141,8 @@ func TestStopWithoutDatabase(t *testing.T) {
 	}
 }
 
-// Two replicas share the partitions. One joins and one leaves in the middle, with a failing endpoint beside the good one: each
-// event reaches both at least once.
+// Two replicas share the partitions. One joins and one leaves in the middle, with a failing
+// endpoint beside the good one: each event reaches both at least once.
 func TestTwoReplicas(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 4)

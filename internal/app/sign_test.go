@@ -17,14 +17,16 @@ const (
 	oldPublic = "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4="
 )
 
-// first fails the first attempt at each delivery, so that one comes from memory and one from its row.
+// first fails the first attempt at each delivery, so that one comes from memory and one from its
+// row.
 func first(rw http.ResponseWriter, _ *http.Request, c *call) {
 	if c.Number == 1 {
 		rw.WriteHeader(http.StatusServiceUnavailable)
 	}
 }
 
-// While a secret is replaced, receivers with the old one and with the new one accept every attempt, JSON and form.
+// While a secret is replaced, receivers with the old one and with the new one accept every attempt,
+// JSON and form.
 func TestRequestsAreSigned(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
@@ -117,8 +119,8 @@ func TestNothingIsSignedByDefault(t *testing.T) {
 	}
 }
 
-// noSecrets looks through all output for secrets, and for what follows their prefix, when the daemons have ended: it is called before
-// they start.
+// noSecrets looks through all output for secrets, and for what follows their prefix, when the
+// daemons have ended: it is called before they start.
 func (w *world) noSecrets(secrets ...string) {
 	w.t.Helper()
 	w.t.Cleanup(func() {

@@ -20,7 +20,8 @@ type database struct {
 
 func (d database) CheckSchema(context.Context) error { return d.answer(time.Since(d.began)) }
 
-// A database that is away is waited for without end, one whose schema is behind only for the time of a migration.
+// A database that is away is waited for without end, one whose schema is behind only for the time
+// of a migration.
 func TestStartupWaits(t *testing.T) {
 	t.Parallel()
 	away, behind := errors.New("connection refused"), error(&store.SchemaError{})

@@ -108,7 +108,8 @@ func TestRecordsThatAreNoEvents(t *testing.T) {
 	}
 }
 
-// A registry that does not know an id yet may only be behind: the partition waits, others go on, and nothing is given up.
+// A registry that does not know an id yet may only be behind: the partition waits, others go on,
+// and nothing is given up.
 func TestUnknownSchemaIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 2)

@@ -1,6 +1,6 @@
-// Package fakes runs the servers that the dispatcher works with inside the own process: a Kafka broker, a schema
-// registry and a database, all on 127.0.0.1. They are for tests and for the sandbox; a dependency check keeps this package out of
-// the daemon's binary. They speak the real protocols, but promise nothing about durability, speed or load.
+// Package fakes runs a Kafka broker, a schema registry and a database in this process, on
+// 127.0.0.1, for tests and the sandbox. They speak the real protocols, without promises about
+// durability or speed. A test keeps this package out of the daemon's binary.
 package fakes
 
 import (
@@ -17,22 +17,21 @@ import (
 	"github.com/twmb/franz-go/pkg/sasl/plain"
 )
 
-// BrokerOptions configure a Broker. The zero value is one broker without topics, TLS and SASL, which creates no topic by
-// itself.
+// BrokerOptions configure a Broker. The zero value has no topics, TLS, SASL or topic creation.
 type BrokerOptions struct {
 	// Topics are created at the start, with their number of partitions.
 	Topics map[string]int32
-	// Partitions of topics that are created without a number; 3 if 0.
+	// Partitions is the default number of a new topic; 3 if 0.
 	Partitions int
 	// AutoCreate creates a topic when a client asks for it and allows that.
 	AutoCreate bool
-	// SASL holds the accepted users; empty means that nobody has to authenticate.
+	// SASL holds the accepted users; empty means no authentication.
 	SASL []Credential
 	// TLS is the server's configuration; nil means plain text.
 	TLS *tls.Config
-	// ClientTLS is what the Broker's own client uses where TLS is set.
+	// ClientTLS is for the Broker's own client if TLS is set.
 	ClientTLS *tls.Config
-	// DataDir keeps everything on disk, so that a Broker started on it later goes on; empty means memory.
+	// DataDir keeps the data on disk, for a later Broker; empty means memory.
 	DataDir string
 	// Port to listen on; 0 picks a free one.
 	Port int
@@ -41,10 +40,10 @@ type BrokerOptions struct {
 // Credential is a user of the broker. Mechanism is PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.
 type Credential struct{ Mechanism, User, Password string }
 
-// internalUser is the user of the broker's own client where SASL is on.
+// internalUser is the SASL user of the broker's own client.
 const internalUser = "embedded-broker"
 
-// Broker is a Kafka broker in the own process.
+// Broker is a Kafka broker in this process.
 type Broker struct {
 	cluster    *kfake.Cluster
 	clientOpts []kgo.Opt
@@ -73,7 +72,7 @@ func StartBroker(o BrokerOptions) (*Broker, error) {
 		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchMaxBytes(100 << 20),
 		kgo.BrokerMaxWriteBytes(200 << 20), kgo.ProducerLinger(0),
 		kgo.MetadataMinAge(10 * time.Millisecond),
-		kgo.ProducerBatchCompression(kgo.NoCompression()), // as the platform's own producer
+		kgo.ProducerBatchCompression(kgo.NoCompression()), // like the platform's producer
 	}
 	if o.TLS != nil {
 		opts = append(opts, kfake.TLS(o.TLS))
@@ -113,8 +112,8 @@ func (b *Broker) Close() {
 	b.cluster.Close()
 }
 
-// Forget gives the Broker a new client, for when a topic was deleted and made again: the old one knows the topic as it was. It
-// must not be called beside other methods.
+// Forget replaces the Broker's client after a topic was deleted and created again, because the old
+// one caches the topic's id. It must not be called concurrently with other methods.
 func (b *Broker) Forget() error {
 	client, err := kgo.NewClient(b.clientOpts...)
 	if err != nil {
@@ -189,7 +188,7 @@ func (b *Broker) Publish(ctx context.Context, messages ...Message) error {
 	return nil
 }
 
-// DeleteRecords moves the log's start of a partition forward to offset, as retention does.
+// DeleteRecords moves the start of a partition to offset, as retention does.
 func (b *Broker) DeleteRecords(topic string, partition int32, offset int64) error {
 	if err := b.cluster.DeleteRecords(topic, partition, offset); err != nil {
 		return fmt.Errorf("delete records of %s: %w", topic, err)
@@ -227,7 +226,7 @@ func (b *Broker) Committed(ctx context.Context, group, topic string, partition i
 	return 0, errors.New("fetch the offset: the broker's answer holds no partition")
 }
 
-// Commit sets the committed offset of a partition for a group that has no member.
+// Commit sets the committed offset of a partition for a group without members.
 func (b *Broker) Commit(ctx context.Context, group, topic string, partition int32, offset int64) error {
 	req := kmsg.NewPtrOffsetCommitRequest()
 	req.Group, req.Generation = group, -1

@@ -8,7 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// Captured is a record that the platform's own producer wrote to a real Kafka, with the schemas that it registered.
+// Captured is a record that the platform's producer wrote to a real Kafka, with its schemas.
 type Captured struct {
 	Type     string `json:"event_type"`
 	Topic    string `json:"topic"` // with its prefix
@@ -27,7 +27,7 @@ type CapturedHeader struct {
 	Value []byte `json:"value_b64"`
 }
 
-// ParseCaptured reads a record from the JSON that it was captured as.
+// ParseCaptured reads a captured record from its JSON.
 func ParseCaptured(text []byte) (*Captured, error) {
 	c := &Captured{}
 	if err := json.Unmarshal(text, c); err != nil {
@@ -36,7 +36,7 @@ func ParseCaptured(text []byte) (*Captured, error) {
 	return c, nil
 }
 
-// Renew makes a message of the record for an event that happens now: key, value and the other headers are the captured ones.
+// Renew returns the record as a message with a new event id and time.
 func (c *Captured) Renew(eventID string, now time.Time, partition int32) Message {
 	headers := make([]kgo.RecordHeader, len(c.Headers))
 	for i, h := range c.Headers {

@@ -22,9 +22,8 @@ import (
 // DatabaseName is the database that a Database starts with.
 const DatabaseName = "app"
 
-// Database is a MySQL-compatible server in memory. It runs transactions strictly one after another, as the engine behind
-// it would lose updates otherwise and ignores SKIP LOCKED: correct with many clients, but good for tests and demonstrations only.
-// Everything in it is gone after Close.
+// Database is a MySQL-compatible server in memory, whose data is gone after Close. It runs one
+// transaction at a time, because the engine loses concurrent updates and ignores SKIP LOCKED.
 type Database struct {
 	listener *trackingListener
 	server   *server.Server
@@ -33,8 +32,8 @@ type Database struct {
 	close    func() error
 }
 
-// StartDatabase starts a server on a free port of 127.0.0.1. It turns off the output of logrus' standard logger for the whole
-// process: the engine writes each connection to it.
+// StartDatabase starts a server on a free port of 127.0.0.1. It silences logrus' standard logger
+// for the whole process, as the engine logs each connection.
 func StartDatabase() (*Database, error) {
 	logrus.SetOutput(io.Discard)
 	raw, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
@@ -48,13 +47,11 @@ func StartDatabase() (*Database, error) {
 	shareStatus()
 	engine := sqle.NewDefault(provider)
 	srv, err := server.NewServerWithHandler(server.Config{
-		Protocol: "tcp",
-		// The address is taken: it is the listener's own. Named all the same, the server would try it and find it in use.
-		Address:  "",
-		Listener: listener,
-		Version:  "8.0.33-embedded",
-		// Queries hold payloads; keep them out of whatever the engine logs.
-		MaxLoggedQueryLen: -1,
+		Protocol:          "tcp",
+		Address:           "", // else the server finds the listener's address in use
+		Listener:          listener,
+		Version:           "8.0.33-embedded",
+		MaxLoggedQueryLen: -1, // queries contain payloads
 	}, engine, gmssql.NewContext, memory.NewSessionBuilder(provider), nil, serialize)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start embedded database: %w", err), engine.Close(), raw.Close())
@@ -63,26 +60,25 @@ func StartDatabase() (*Database, error) {
 	d.close = sync.OnceValue(d.stop)
 	go func() {
 		defer close(d.accept)
-		// Ends when the listener is closed; its error is that closing.
-		_ = srv.Start()
+		_ = srv.Start() // its error is the closed listener
 	}()
 	return d, nil
 }
 
-// shareStatus makes the status variables, which all engines of a process share, safe to be shared: making an engine sets them
-// back without a lock, a data race with every engine that runs already.
+// shareStatus prevents a data race: a new engine resets the status variables, which all engines of
+// a process share, without a lock.
 var shareStatus = sync.OnceFunc(func() {
 	variables.InitStatusVariables()
 	gmssql.StatusVariables = keptStatus{gmssql.StatusVariables}
 })
 
-// keptStatus does not let itself be set back.
+// keptStatus cannot be reset.
 type keptStatus struct{ gmssql.StatusVariableRegistry }
 
 // SetGlobal implements gmssql.StatusVariableRegistry.
 func (keptStatus) SetGlobal(string, any) error { return nil }
 
-// DSN returns the address of the server's first database, as the Go MySQL driver takes it.
+// DSN returns the DSN of the database for the Go MySQL driver.
 func (d *Database) DSN() string {
 	return fmt.Sprintf("root@tcp(%s)/%s", d.listener.Addr(), DatabaseName)
 }
@@ -101,7 +97,7 @@ func (d *Database) stop() error {
 	return err
 }
 
-// trackingListener knows its open connections: the server's own Close leaves them, and their goroutines, alone.
+// trackingListener tracks open connections, which the server's Close does not close.
 type trackingListener struct {
 	net.Listener
 	mu    sync.Mutex
@@ -130,7 +126,7 @@ func (l *trackingListener) Accept() (net.Conn, error) {
 	return tracked, nil
 }
 
-// cut closes what is open and waits until the server has let go of it.
+// cut closes open connections and waits for the server to release them.
 func (l *trackingListener) cut() {
 	l.mu.Lock()
 	open := make([]net.Conn, 0, len(l.conns))
@@ -152,12 +148,11 @@ type trackedConn struct {
 // Close implements net.Conn.
 func (c *trackedConn) Close() error { return c.closed() }
 
-// serialHandler lets one connection at a time run statements, from the start of its transaction to the end. The memory
-// engine keeps the tables that a transaction touched and puts them back whole when it commits: of two at once the first
-// would be lost.
+// serialHandler runs one transaction at a time. On commit, the memory engine writes back whole
+// tables, so the changes of a concurrent transaction would be lost.
 type serialHandler struct {
 	mysql.Handler
-	turn chan struct{} // holds a token while nobody has the turn
+	turn chan struct{} // holds a token while no connection has the turn
 
 	mu     sync.Mutex
 	holder *mysql.Conn // the connection with an open transaction, or nil
@@ -192,7 +187,7 @@ func (h *serialHandler) ComStmtExecute(
 	return h.inTurn(ctx, c, prepare.PrepareStmt, func() error { return h.Handler.ComStmtExecute(ctx, c, prepare, callback) })
 }
 
-// ConnectionClosed implements mysql.Handler. The changes of an open transaction are gone with the connection.
+// ConnectionClosed implements mysql.Handler. It rolls back an open transaction.
 func (h *serialHandler) ConnectionClosed(c *mysql.Conn) {
 	h.Handler.ConnectionClosed(c)
 	h.mu.Lock()
@@ -209,7 +204,7 @@ func (h *serialHandler) ConnectionClosed(c *mysql.Conn) {
 func (h *serialHandler) inTurn(ctx context.Context, c *mysql.Conn, query string, run func() error) error {
 	verb := strings.ToUpper(strings.TrimSpace(query[:min(len(query), 64)]))
 	if strings.Contains(verb, "GET_LOCK(") || strings.Contains(verb, "SLEEP(") {
-		return run() // waits for others, so it must not keep them from going on
+		return run() // waits for other connections, so it must not block them
 	}
 	h.mu.Lock()
 	held := h.holder == c

@@ -39,8 +39,8 @@ func startDatabase(t *testing.T) (*fakes.Database, *sql.DB) {
 	return d, db
 }
 
-// TestDatabaseLosesNoUpdate lets transactions on several connections read and write one row: run side by side on the bare engine,
-// the last to commit would win.
+// TestDatabaseLosesNoUpdate lets transactions on several connections read and write one row: run
+// side by side on the bare engine, the last to commit would win.
 func TestDatabaseLosesNoUpdate(t *testing.T) {
 	t.Parallel()
 	_, db := startDatabase(t)
@@ -82,7 +82,8 @@ func increment(ctx context.Context, db *sql.DB) error {
 	return tx.Commit()
 }
 
-// TestDatabaseFreesTheTurn cuts a connection in the middle of its transaction: others go on, and nothing of it stays.
+// TestDatabaseFreesTheTurn cuts a connection in the middle of its transaction: others go on, and
+// nothing of it stays.
 func TestDatabaseFreesTheTurn(t *testing.T) {
 	t.Parallel()
 	d, db := startDatabase(t)

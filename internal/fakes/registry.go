@@ -6,10 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
-	"sort"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,23 +18,23 @@ import (
 
 // RegistryOptions configure a Registry.
 type RegistryOptions struct {
-	// Path stands before every route, like "/apis/ccompat/v7"; empty for none.
+	// Path is the prefix of every route, such as "/apis/ccompat/v7"; it may be empty.
 	Path string
-	// User and Password are asked for with basic authentication where User is set.
+	// User and Password are required with basic authentication if User is set.
 	User, Password string
 	// FirstID is the id of the first schema; 1 if 0.
 	FirstID int
 }
 
-// Registry is a schema registry that answers the part of Confluent's API that publishers and consumers of events use:
-// register a schema under a subject, look one up by id, by subject and by text.
+// Registry is a schema registry with the part of Confluent's API that publishers and consumers of
+// events use: register a schema under a subject, look one up by id, by subject and by text.
 type Registry struct {
 	server   *http.Server
 	url      string
 	options  RegistryOptions
 	finished chan struct{}
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the fields below
 	schemas  map[int]schemaBody
 	subjects map[string][]int // ids by version, from 1
 	next     int
@@ -87,21 +87,21 @@ func (r *Registry) Close() error {
 	return err
 }
 
-// URL is the address to give to clients, with the path.
+// URL returns the address for clients, with the path.
 func (r *Registry) URL() string { return r.url }
 
-// Requests returns how many requests have come in, refused ones included.
+// Requests returns the number of requests, including refused ones.
 func (r *Registry) Requests() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.requests
 }
 
-// Silence as the argument of Fail means that requests are taken and not answered.
+// Silence is an argument of Fail: requests are accepted and not answered.
 const Silence = -1
 
-// Fail makes every request fail with an HTTP status from now on, or hang with Silence; 0 makes the registry work again
-// and answers what hangs.
+// Fail makes every request fail with an HTTP status, or hang with Silence; 0 ends this and answers
+// the requests that hang.
 func (r *Registry) Fail(status int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -115,14 +115,15 @@ func (r *Registry) Fail(status int) {
 	}
 }
 
-// Register adds a schema under a subject, as a publisher does, and returns its id. The same text has the same id.
+// Register adds a schema under a subject, as a publisher does, and returns its id. The same text
+// has the same id.
 func (r *Registry) Register(subject, schema string) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.add(subject, schemaBody{Schema: schema})
 }
 
-// Put stores a schema under an id that the caller knows, for messages that were captured elsewhere.
+// Put stores a schema under a given id, for captured messages.
 func (r *Registry) Put(id int, schema string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -190,7 +191,6 @@ func (r *Registry) byID(w http.ResponseWriter, req *http.Request) {
 	answer(w, body)
 }
 
-// usages answers where a schema is used.
 func (r *Registry) usages(w http.ResponseWriter, req *http.Request) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -211,19 +211,14 @@ func (r *Registry) usages(w http.ResponseWriter, req *http.Request) {
 			}
 		}
 	}
-	sort.Slice(list, func(i, j int) bool { return list[i].Subject < list[j].Subject })
+	slices.SortFunc(list, func(a, b usage) int { return strings.Compare(a.Subject, b.Subject) })
 	answer(w, list)
 }
 
 func (r *Registry) listSubjects(w http.ResponseWriter, _ *http.Request) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	names := make([]string, 0, len(r.subjects))
-	for name := range r.subjects {
-		names = append(names, name)
-	}
-	sort.Strings(names)
-	answer(w, names)
+	answer(w, append([]string{}, slices.Sorted(maps.Keys(r.subjects))...)) // [] if empty, not null
 }
 
 func (r *Registry) listVersions(w http.ResponseWriter, req *http.Request) {
@@ -312,7 +307,7 @@ func readSchema(req *http.Request) (schemaBody, error) {
 		return body, fmt.Errorf("read the request: %w", err)
 	}
 	if body.Schema == "" {
-		return body, errors.New("the request holds no schema")
+		return body, errors.New("the request has no schema")
 	}
 	return body, nil
 }

@@ -119,7 +119,7 @@ func TestFilterEndpoint(t *testing.T) {
 		{name: "second pass", hop: true, status: 508, want: "leads back here", outcome: "loop"},
 		{name: "second pass without credentials", hop: true, authorization: " ", status: 401, outcome: "unauthorized"},
 		{name: "no JSON", body: `{"s3cret": `, status: 400, want: "parse JSON", outcome: "invalid"},
-		{name: "no object", body: `["s3cret"]`, status: 400, want: "no object", outcome: "invalid"},
+		{name: "no object", body: `["s3cret"]`, status: 400, want: "is not an object", outcome: "invalid"},
 		{name: "empty", body: " ", status: 400, outcome: "invalid"},
 		{name: "other type", contentType: "text/plain", status: 400, want: "Content-Type", outcome: "invalid"},
 		{name: "too long", body: `{"k": "` + full + `" }`, status: 413, want: "1 MiB", outcome: "too_large"},

@@ -102,7 +102,7 @@ const (
 func withEarlier(document string, period rule.OwnershipPeriod, now time.Time) (string, error) {
 	d, err := rule.ParseDocument(document)
 	if err != nil {
-		return "", fmt.Errorf("%w: write them again with rules set", err)
+		return "", fmt.Errorf("%w: replace its options first", err)
 	}
 	d.Earlier = slices.DeleteFunc(append(d.Earlier, period), func(p rule.OwnershipPeriod) bool { return now.Sub(p.Until) > keepEarlier })
 	slices.SortStableFunc(d.Earlier, func(a, b rule.OwnershipPeriod) int { return a.From.Compare(b.From) })
@@ -118,8 +118,8 @@ func withEarlier(document string, period rule.OwnershipPeriod, now time.Time) (s
 }
 
 // SetEnabled enables or disables a rule: in its option while it is adopted, else in the plugin's
-// table, with a new modified time as Django sets it. It refuses an adopted rule whose row is
-// enabled for the plugin. A missing rule is a *NoRuleError. The account needs UPDATE on the
+// table, with a new modified time as Django sets it. An adopted rule whose row is
+// enabled for the plugin is a *ContestedError, a missing one a *NoRuleError. The account needs UPDATE on the
 // plugin's tables.
 func (s *Store) SetEnabled(ctx context.Context, key rule.Key, on bool) (Switched, error) {
 	to := switching{verb: "disable", stands: "already disabled"}
@@ -131,14 +131,22 @@ func (s *Store) SetEnabled(ctx context.Context, key rule.Key, on bool) (Switched
 		case !o.Adopted():
 			row.Enabled = on
 		case row.Enabled:
-			return fmt.Errorf("it is adopted, and its row has been enabled for the plugin too: run rules adopt %s, or rules release %s, first",
-				key.Arguments(), key.Arguments())
+			return &ContestedError{key}
 		default:
 			o.Enabled = on
 		}
 		return nil
 	}
 	return s.switchRule(ctx, key, to)
+}
+
+// ContestedError reports an adopted rule whose row has been enabled for the plugin: both would
+// send its events.
+type ContestedError struct{ Key rule.Key }
+
+// Error implements error.
+func (e *ContestedError) Error() string {
+	return "it is adopted, and somebody has enabled its row for the plugin, too"
 }
 
 // switching is a change of a rule's switch or owner.

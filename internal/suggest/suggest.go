@@ -4,9 +4,8 @@ package suggest
 
 import "strings"
 
-// Nearest returns the one of names that name was probably meant to be, or an empty text if none is
-// near: at most a third of its letters may be wrong, and no more than three. Case does not count.
-// Of several equally near ones it returns the first in alphabetical order.
+// Nearest returns the most similar of names, ignoring case, or "" if none is similar: at most a
+// third of the letters and at most three may differ. Ties go to the first in alphabetical order.
 func Nearest(name string, names []string) string {
 	name = strings.ToLower(name)
 	best, at := "", 1+min(3, len(name)/3)
@@ -21,7 +20,7 @@ func Nearest(name string, names []string) string {
 
 // distance counts the insertions, deletions and replacements of bytes that turn a into b.
 func distance(a, b string) int {
-	row := make([]int, len(b)+1) // the distances of what has been read of a to each beginning of b
+	row := make([]int, len(b)+1) // distances of the prefix of a so far to each prefix of b
 	for j := range row {
 		row[j] = j
 	}

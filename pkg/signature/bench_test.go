@@ -8,7 +8,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/pkg/signature"
 )
 
-// BenchmarkSign signs a body of 1 KiB under a header that has id and time already, as the dispatcher's has.
+// BenchmarkSign signs a body of 1 KiB under a header that has id and time already, as the
+// dispatcher's has.
 func BenchmarkSign(b *testing.B) {
 	for _, c := range []struct {
 		name   string

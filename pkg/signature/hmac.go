@@ -2,7 +2,7 @@ package signature
 
 import (
 	"crypto/hmac"
-	"crypto/sha1" //nolint:gosec // HMAC-SHA1 is not broken, and what some receivers ask for
+	"crypto/sha1" //nolint:gosec // HMAC-SHA1 is not broken, and some receivers require it
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/base64"
@@ -35,12 +35,12 @@ const (
 	Base64 Encoding = "base64" // the standard alphabet, with padding
 )
 
-// HMAC is a scheme that signs the body alone, with a shared secret whose UTF-8 bytes are the key as they stand. Neither the time
-// nor webhook-id is signed, so a request that somebody has recorded verifies for good: where it can be chosen, Standard is better.
+// HMAC is a scheme that signs only the body, with the UTF-8 bytes of a shared secret as the key. It
+// does not sign time and webhook-id, so a recorded request stays valid for ever: prefer Standard.
 type HMAC struct {
 	// Header is the name of the header that holds the signature, in any case.
 	Header string
-	// Prefix is what stands in the header before the digest, such as "sha256=". It is case sensitive.
+	// Prefix comes before the digest, such as "sha256=". It is case sensitive.
 	Prefix string
 	// Encoding of the digest.
 	Encoding Encoding
@@ -48,7 +48,8 @@ type HMAC struct {
 	Hash Hash
 }
 
-// SigHMACSHA256 is the scheme of Richie's course-run synchronisation: Authorization: SIG-HMAC-SHA256 <hex>.
+// SigHMACSHA256 is the scheme of Richie's course-run synchronisation: Authorization:
+// SIG-HMAC-SHA256 <hex>.
 func SigHMACSHA256() HMAC { return HMAC{Header: "Authorization", Prefix: "SIG-HMAC-SHA256 "} }
 
 func (h HMAC) newHash() (func() hash.Hash, error) {
@@ -87,7 +88,7 @@ func (h HMAC) check(secrets []string) (func() hash.Hash, error) {
 	return newHash, nil
 }
 
-// token tells whether s is a token of RFC 9110, as a header's name is.
+// token reports whether s is a token of RFC 9110, as header names are.
 func token(s string) bool {
 	for i := range len(s) {
 		c := s[i]
@@ -116,7 +117,7 @@ func (h HMAC) newSigner(secrets []string) (Signer, error) {
 	return s, nil
 }
 
-// Sign implements Signer. It sets the scheme's own header alone: id and timestamp are not part of it.
+// Sign implements Signer. It ignores id and timestamp.
 func (s *hmacSigner) Sign(header map[string][]string, _ string, _ time.Time, body []byte) error {
 	if header == nil {
 		return errors.New("signature: the header is nil")

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// Prefixes of the secrets of Standard Webhooks, and the least and the most that a symmetric one has, in bytes.
+// Prefixes of the secrets of Standard Webhooks, and the size of symmetric ones in bytes.
 const (
 	symmetricPrefix = "whsec_"
 	privatePrefix   = "whsk_"
@@ -26,14 +26,15 @@ type key struct {
 	public    ed25519.PublicKey
 }
 
-// parseKey reads whsec_…, whsk_… or whpk_…. Its errors read on after the name of the secret, and tell nothing of its value.
+// parseKey reads whsec_…, whsk_… or whpk_…. Its errors continue a sentence that begins with the
+// name of the secret, and reveal nothing of its value.
 func parseKey(secret string) (key, error) {
 	prefix, text, found := strings.Cut(secret, "_")
 	prefix += "_"
 	if !found || prefix != symmetricPrefix && prefix != privatePrefix && prefix != publicPrefix {
 		return key{}, errors.New("does not begin with whsec_ (a shared secret), whsk_ or whpk_ (an ed25519 key)")
 	}
-	if strings.ContainsAny(text, "\r\n") { // which the decoder would pass over
+	if strings.ContainsAny(text, "\r\n") { // which the decoder ignores
 		return key{}, errors.New("has a line break in it")
 	}
 	raw, err := base64.StdEncoding.Strict().DecodeString(text)
@@ -52,7 +53,7 @@ func parseKey(secret string) (key, error) {
 		}
 		return key{public: raw}, nil
 	}
-	// The seed alone, as the Go package of Standard Webhooks has it, or with the public key behind it, as Svix has it.
+	// The seed, as in the Go package of Standard Webhooks, or seed and public key, as in Svix.
 	if len(raw) != ed25519.SeedSize && len(raw) != ed25519.PrivateKeySize {
 		return key{}, fmt.Errorf("has %d bytes after %s once decoded; a secret key has %d, or %d with the public one behind it",
 			len(raw), prefix, ed25519.SeedSize, ed25519.PrivateKeySize)

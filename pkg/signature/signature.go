@@ -1,17 +1,18 @@
-// Package signature signs webhooks and verifies their signatures. The dispatcher signs with it, and a receiver written in Go can
-// verify with it: it imports nothing but the standard library.
+// Package signature signs webhooks and verifies their signatures, for the dispatcher and for
+// receivers written in Go. It imports only the standard library.
 //
-// A receiver makes a Verifier once and calls it with each request's header and the body as it came, before anything parses it:
+// A receiver makes a Verifier once and calls it with the header and the unparsed body of each
+// request:
 //
 //	verifier, err := signature.NewVerifier(signature.Standard{}, "whsec_…")
 //	…
 //	err = verifier.Verify(r.Header, body)
 //
-// There are two kinds of schemes. Standard is that of Standard Webhooks 1.0.0: id, time and body are signed, so that a
-// request that somebody has recorded is of no use to them later. HMAC signs the body alone, for receivers that know nothing
-// else; SigHMACSHA256 is the one that Richie takes.
+// There are two schemes. Standard is that of Standard Webhooks 1.0.0: it signs id, time and body,
+// which prevents replays of recorded requests. HMAC signs only the body, for receivers that support
+// nothing else; Richie uses SigHMACSHA256.
 //
-// No error holds a secret, a signature or anything of a body.
+// No error contains a secret, a signature or any part of a body.
 package signature
 
 import (
@@ -21,36 +22,36 @@ import (
 	"time"
 )
 
-// Names of headers of Standard Webhooks, as http.Header spells them.
+// Names of headers of Standard Webhooks, in the form of http.Header.
 const (
 	HeaderID        = "Webhook-Id"
 	HeaderTimestamp = "Webhook-Timestamp"
 	HeaderSignature = "Webhook-Signature"
 )
 
-// Why a request is not accepted; the errors of Verify wrap one of these. They need no different answer: 401 will do for
-// all.
+// Errors of Verify wrap one of these. The answer can be 401 for all of them.
 var (
-	// ErrHeader: a header that the scheme needs is missing, stands there twice or cannot be read.
+	// ErrHeader: a header of the scheme is missing, repeated or malformed.
 	ErrHeader = errors.New("signature: unusable header")
-	// ErrTimestamp: the request was signed too long ago, or its time lies too far in the future.
+	// ErrTimestamp: the request was signed too long ago or too far in the future.
 	ErrTimestamp = errors.New("signature: timestamp outside the tolerance")
-	// ErrMismatch: no signature was made of this body with any of the secrets.
+	// ErrMismatch: no signature matches the body and any of the secrets.
 	ErrMismatch = errors.New("signature: no match")
 )
 
 // Signer signs requests. It is safe for concurrent use.
 type Signer interface {
-	// Sign sets the headers of the scheme, in place of any that are there. header is an http.Header. id stays the same over all
-	// attempts at a delivery; timestamp is the time of this attempt. body is what goes out, byte for byte; it is not kept.
-	// An error says that id or timestamp cannot be signed; then header is as it was.
+	// Sign sets or replaces the headers of the scheme. header is an http.Header; id is the same for
+	// all attempts at a delivery; timestamp is the time of this attempt; body is exactly what is
+	// sent. An error says that id or timestamp cannot be signed; header is then unchanged.
 	Sign(header map[string][]string, id string, timestamp time.Time, body []byte) error
 }
 
 // Verifier verifies requests. It is safe for concurrent use.
 type Verifier interface {
-	// Verify returns nil if the request was signed with one of the secrets, and else an error that wraps ErrHeader, ErrTimestamp
-	// or ErrMismatch. header is an http.Header, with names in any case. body is the body as it came, byte for byte.
+	// Verify returns nil if the request was signed with one of the secrets, else an error that
+	// wraps ErrHeader, ErrTimestamp or ErrMismatch. header is an http.Header, with names in any
+	// case; body is exactly what was received.
 	Verify(header map[string][]string, body []byte) error
 }
 
@@ -60,8 +61,9 @@ type Scheme interface {
 	newVerifier(secrets []string) (Verifier, error)
 }
 
-// NewSigner returns a signer. While a secret is being replaced there are several: a Standard signs with all of them, an HMAC,
-// whose header has room for one signature, with the first. The error says which secret cannot be used, and why.
+// NewSigner returns a signer. While a secret is being rotated there are several: a Standard signs
+// with all, an HMAC, which allows one signature, with the first. The error says which secret is
+// unusable, and why.
 func NewSigner(scheme Scheme, secrets ...string) (Signer, error) {
 	if err := check(scheme, secrets); err != nil {
 		return nil, err
@@ -69,8 +71,8 @@ func NewSigner(scheme Scheme, secrets ...string) (Signer, error) {
 	return scheme.newSigner(secrets)
 }
 
-// NewVerifier returns a verifier that accepts what was signed with any of the secrets. The error says which secret cannot be used, and
-// why.
+// NewVerifier returns a verifier that accepts signatures of any of the secrets. The error says
+// which secret is unusable, and why.
 func NewVerifier(scheme Scheme, secrets ...string) (Verifier, error) {
 	if err := check(scheme, secrets); err != nil {
 		return nil, err
@@ -78,7 +80,7 @@ func NewVerifier(scheme Scheme, secrets ...string) (Verifier, error) {
 	return scheme.newVerifier(secrets)
 }
 
-// Named returns the scheme that settings call by this name, "standard" or "sig-hmac-sha256".
+// Named returns the scheme with this name in settings, "standard" or "sig-hmac-sha256".
 func Named(name string) (Scheme, bool) {
 	switch name {
 	case "standard":
@@ -99,7 +101,8 @@ func check(scheme Scheme, secrets []string) error {
 	return nil
 }
 
-// one returns the only value of a header. Where there are two, nobody can tell which of them others have gone by.
+// one returns the value of a header, and an error if there are several: proxies may use another
+// one.
 func one(header map[string][]string, name string) (string, error) {
 	value, found := "", 0
 	for key, values := range header {

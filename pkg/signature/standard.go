@@ -15,19 +15,20 @@ import (
 	"time"
 )
 
-// DefaultTolerance is that of Standard.
+// DefaultTolerance is the default of Standard.Tolerance.
 const DefaultTolerance = 5 * time.Minute
 
-// Standard is the scheme of Standard Webhooks 1.0.0. It signs webhook-id, webhook-timestamp and the body, and writes one signature
-// for each key into webhook-signature, with spaces between them.
+// Standard is the scheme of Standard Webhooks 1.0.0. It signs webhook-id, webhook-timestamp and the
+// body. The header webhook-signature has one signature for each key, separated by spaces.
 //
-// A secret that begins with whsec_ makes signatures of version v1, HMAC-SHA256 with 24 to 64 bytes of key; it is shared by both sides.
-// One that begins with whsk_ makes version v1a, ed25519, which is verified with the public key that begins with whpk_. What
-// follows the prefix is standard base64.
+// A secret with the prefix whsec_ is shared and makes signatures of version v1, HMAC-SHA256 with a
+// key of 24 to 64 bytes. One with whsk_ makes version v1a, ed25519, which is verified with the
+// public key, whpk_. Standard base64 follows the prefix.
 //
 // The fields are for verifying; the zero value is ready.
 type Standard struct {
-	// Tolerance is how far webhook-timestamp may lie from now, before or after. 0 means DefaultTolerance; it cannot be negative.
+	// Tolerance is the maximum difference of webhook-timestamp from now, in either direction. 0
+	// means DefaultTolerance; negative values are an error.
 	Tolerance time.Duration
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
@@ -36,20 +37,19 @@ type Standard struct {
 const (
 	version1  = "v1"
 	version1a = "v1a"
-	// maxTried bounds the signatures of one request that are tried: verifying ed25519 costs time, and anybody can send them.
-	maxTried = 32
-	// maxDigits of a timestamp reach to the year 5138.
-	maxDigits = 11
+	// maxTried bounds the signatures of a request: verifying ed25519 is slow.
+	maxTried  = 32
+	maxDigits = 11 // of a timestamp: up to the year 5138
 )
 
 var encoding = base64.StdEncoding.Strict()
 
 type standardSigner struct {
 	keys []key
-	work sync.Pool // of *work: resetting an HMAC costs a third less than making one, and leaves no garbage
+	work sync.Pool // of *work: resetting an HMAC is a third cheaper than making one, without garbage
 }
 
-// work is what one call needs for itself.
+// work is the memory of one call.
 type work struct {
 	prefix []byte // id.timestamp.
 	out    []byte
@@ -113,7 +113,7 @@ func (s *standardSigner) Sign(header map[string][]string, id string, timestamp t
 		w.out = encoding.AppendEncode(append(w.out, version1a+","...), ed25519.Sign(k.private, message))
 	}
 	digits := w.prefix[len(id)+1 : len(w.prefix)-1]
-	// A sender that has set these two already need not pay for them again.
+	// Do not allocate these if the sender has set them.
 	if v := header[HeaderID]; len(v) != 1 || v[0] != id {
 		header[HeaderID] = []string{id}
 	}
@@ -199,8 +199,7 @@ func (v *standardVerifier) inTime(timestamp string) error {
 	return nil
 }
 
-// match looks for a signature of the message that one of the keys has made. Versions for which there is no key are passed over,
-// known or not.
+// match looks for a signature of the message by one of the keys. It skips versions without a key.
 func (v *standardVerifier) match(signatures string, message []byte) error {
 	sums := make([][]byte, len(v.keys))
 	tried := 0
@@ -260,13 +259,13 @@ func (k *key) version() string {
 func sum(mac hash.Hash, buf []byte, parts ...[]byte) []byte {
 	mac.Reset()
 	for _, part := range parts {
-		mac.Write(part) // which never fails
+		mac.Write(part) // never fails
 	}
 	return mac.Sum(buf[:0])
 }
 
-// validID tells whether an id can be signed: a full stop in it would let bytes wander between id, timestamp and body under the same
-// signature, and other characters cannot stand in a header.
+// validID rejects ids with a full stop, which separates id, timestamp and body in the signed text,
+// and with characters that are invalid in a header.
 func validID(id string) error {
 	if id == "" {
 		return errors.New("is empty")
