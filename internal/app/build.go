@@ -102,13 +102,12 @@ func (a *App) buildBus(catalogue *schema.Catalogue, registerer prometheus.Regist
 		return err
 	}
 
-	kafkaTLS, sasl, err := kafkaSecurity(&cfg.Bus)
+	source, err := kafkaSource(&cfg.Bus)
 	if err != nil {
 		return err
 	}
 	a.consumer, err = kafka.New(kafka.Options{
-		Brokers: cfg.BootstrapServers, TopicPrefix: cfg.TopicPrefix, Topics: cfg.Topics, GroupID: cfg.GroupID, StartOffset: cfg.StartOffset,
-		TLS: kafkaTLS, SASL: sasl, MaxInFlight: cfg.MaxInFlight, Budget: int64(cfg.FetchBudget),
+		Source: source, GroupID: cfg.GroupID, StartOffset: cfg.StartOffset, MaxInFlight: cfg.MaxInFlight, Budget: int64(cfg.FetchBudget),
 		Logger: a.logger.With("component", "bus"), Registerer: registerer, TopicState: a.store, Handler: a.intake,
 	})
 	return err

@@ -1,7 +1,6 @@
 package app
 
 import (
-	"crypto/tls"
 	"log/slog"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -22,7 +21,7 @@ type Topics struct {
 
 // NewTopics returns the topics and the registry of the settings.
 func NewTopics(cfg *config.Bus, catalogue *schema.Catalogue) (*Topics, error) {
-	kafkaTLS, sasl, err := kafkaSecurity(cfg)
+	source, err := kafkaSource(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -30,9 +29,7 @@ func NewTopics(cfg *config.Bus, catalogue *schema.Catalogue) (*Topics, error) {
 	if err != nil {
 		return nil, err
 	}
-	log, err := kafka.NewLogReader(kafka.LogReaderOptions{
-		Brokers: cfg.BootstrapServers, TopicPrefix: cfg.TopicPrefix, Topics: cfg.Topics, TLS: kafkaTLS, SASL: sasl,
-	})
+	log, err := kafka.NewLogReader(source)
 	if err != nil {
 		registry.Close()
 		return nil, err
@@ -62,12 +59,12 @@ func newRegistryClient(cfg *config.Bus, logger *slog.Logger, registerer promethe
 	})
 }
 
-// kafkaSecurity returns the TLS configuration, nil for plain text, and the credentials, nil for
-// none.
-func kafkaSecurity(cfg *config.Bus) (*tls.Config, *kafka.SASL, error) {
-	conf, err := cfg.KafkaTLSConfig()
-	if err != nil || cfg.APIKey == "" {
-		return conf, nil, err
+// kafkaSource returns the topics, and how to reach their brokers.
+func kafkaSource(cfg *config.Bus) (kafka.Source, error) {
+	tls, err := cfg.KafkaTLSConfig()
+	source := kafka.Source{Brokers: cfg.BootstrapServers, TopicPrefix: cfg.TopicPrefix, Topics: cfg.Topics, TLS: tls}
+	if cfg.APIKey != "" {
+		source.SASL = &kafka.SASL{Mechanism: cfg.SASLMechanism, Username: cfg.APIKey.Reveal(), Password: cfg.APISecret.Reveal()}
 	}
-	return conf, &kafka.SASL{Mechanism: cfg.SASLMechanism, Username: cfg.APIKey.Reveal(), Password: cfg.APISecret.Reveal()}, nil
+	return source, err
 }

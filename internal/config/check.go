@@ -4,11 +4,11 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus/kafka"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/dsn"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/secret"
@@ -112,12 +112,9 @@ func (b *Bus) checkRegistry(p *problems) {
 	}
 }
 
-// topicName matches the names that Kafka allows.
-var topicName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,249}$`)
-
 func (b *Bus) checkTopics(p *problems) {
 	const env, prefix = ownPrefix + "TOPICS", busPrefix + "TOPIC_PREFIX"
-	wrongPrefix := b.TopicPrefix != "" && !topicName.MatchString(b.TopicPrefix)
+	wrongPrefix := b.TopicPrefix != "" && !kafka.ValidTopic(b.TopicPrefix+"-x")
 	if wrongPrefix {
 		p.add(prefix, b.TopicPrefix, "cannot begin a topic name: write letters, digits, dots, underscores and hyphens")
 	}
@@ -132,7 +129,7 @@ func (b *Bus) checkTopics(p *problems) {
 		return
 	}
 	for i, topic := range b.Topics {
-		if !topicName.MatchString(topic) || !wrongPrefix && !topicName.MatchString(b.FullTopic(topic)) || topic == "." || topic == ".." {
+		if !kafka.ValidTopic(topic) || !wrongPrefix && !kafka.ValidTopic(b.FullTopic(topic)) {
 			p.add(env, topic, "is not a topic name: write letters, digits, dots, underscores and hyphens, 249 at most with the prefix")
 		} else if slices.Contains(b.Topics[:i], topic) {
 			p.add(env, topic, "is listed twice: remove one")

@@ -51,9 +51,7 @@ func (u *Undecodable) Error() string {
 
 // AsUndecodable returns the Undecodable in err's chain.
 func AsUndecodable(err error) (*Undecodable, bool) {
-	var u *Undecodable
-	ok := errors.As(err, &u)
-	return u, ok
+	return errors.AsType[*Undecodable](err)
 }
 
 // maxDetail bounds a detail in bytes: the names in it come from schemas, which may hold any text.

@@ -29,7 +29,6 @@ type Tracker struct {
 	// two. The entry first is never done: Done moves first past everything that is.
 	ring        []slot
 	first, next Entry
-	undone      int
 	// position is the next offset to read: every offset below it was added, or has no record for
 	// us.
 	position  int64
@@ -65,7 +64,6 @@ func (t *Tracker) Add(offset int64) (Entry, error) {
 	entry := t.next
 	*t.at(entry) = slot{offset: offset}
 	t.next++
-	t.undone++
 	t.position = offset + 1
 	return entry, nil
 }
@@ -79,7 +77,6 @@ func (t *Tracker) Done(e Entry) bool {
 		return false
 	}
 	t.at(e).done = true
-	t.undone--
 	if e != t.first {
 		return false
 	}
@@ -106,8 +103,13 @@ func (t *Tracker) Skip(next int64) bool {
 func (t *Tracker) Watermark() (next int64, changed bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	w := t.watermark()
-	return w, w != t.committed
+	// All offsets below the oldest unsettled entry are settled or have no record; without such an
+	// entry, all offsets below the position.
+	next = t.position
+	if t.first < t.next {
+		next = t.at(t.first).offset
+	}
+	return next, next != t.committed
 }
 
 // Committed says that next has been committed. It does not change the watermark.
@@ -117,35 +119,12 @@ func (t *Tracker) Committed(next int64) {
 	t.committed = next
 }
 
-// Position returns the next offset to read.
-func (t *Tracker) Position() int64 {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.position
-}
-
 // Span returns the number of records from the watermark to the last one added, including settled
 // ones: those that would be read again if the process died now.
 func (t *Tracker) Span() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return int(t.next - t.first)
-}
-
-// InFlight returns the number of records that are not settled.
-func (t *Tracker) InFlight() int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.undone
-}
-
-// watermark is called with mu held. All offsets below the oldest unsettled entry are settled or
-// have no record; without such an entry, all offsets below the position.
-func (t *Tracker) watermark() int64 {
-	if t.first == t.next {
-		return t.position
-	}
-	return t.at(t.first).offset
 }
 
 func (t *Tracker) at(e Entry) *slot { return &t.ring[int(e)&(len(t.ring)-1)] }

@@ -53,7 +53,7 @@ func mechanism(s *SASL) (sasl.Mechanism, error) {
 // cluster is the connections to the brokers. kafka-go cannot interrupt a request that is on its
 // way, and a broker may have stopped answering, so close ends the connections themselves.
 type cluster struct {
-	options    *Options
+	source     Source
 	mechanism  sasl.Mechanism
 	conditions *conditions
 	control    *route // for requests that are not about partitions
@@ -62,13 +62,13 @@ type cluster struct {
 }
 
 // newCluster connects to nothing yet.
-func newCluster(o *Options, c *conditions) (*cluster, error) {
-	m, err := mechanism(o.SASL)
+func newCluster(s Source, c *conditions) (*cluster, error) {
+	m, err := mechanism(s.SASL)
 	if err != nil {
 		return nil, err
 	}
 	life, cut := context.WithCancel(context.Background())
-	k := &cluster{options: o, mechanism: m, conditions: c, life: life, cut: cut}
+	k := &cluster{source: s, mechanism: m, conditions: c, life: life, cut: cut}
 	k.control = k.route([]string{}) // no topic: a transport polls the metadata of its topics
 	return k, nil
 }
@@ -117,22 +117,13 @@ type route struct {
 // to create a topic.
 func (k *cluster) route(topics []string) *route {
 	t := &kafka.Transport{
-		Dial: k.dial, DialTimeout: dialTimeout, ClientID: clientID, MetadataTopics: topics, TLS: k.options.TLS, SASL: k.mechanism,
+		Dial: k.dial, DialTimeout: dialTimeout, ClientID: clientID, MetadataTopics: topics, TLS: k.source.TLS, SASL: k.mechanism,
 		Context: k.life,
 	}
-	return &route{&kafka.Client{Addr: kafka.TCP(k.options.Brokers...), Transport: steady{t}}, t, topics}
+	return &route{&kafka.Client{Addr: kafka.TCP(k.source.Brokers...), Transport: steady{t}}, t, topics}
 }
 
 func (r *route) close() { r.transport.CloseIdleConnections() }
-
-// send sends a request that kafka.Client has no method for.
-func (r *route) send(ctx context.Context, req kafka.Request) (kafka.Response, error) {
-	resp, err := r.Transport.RoundTrip(ctx, r.Addr, req)
-	if hidden, ok := resp.(*answer); ok {
-		resp = hidden.Message
-	}
-	return resp, err
-}
 
 // steady sends a request again on another connection if its connection breaks. A broker closes
 // connections that were idle for long, and those whose authentication has expired

@@ -13,6 +13,8 @@ import (
 
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/backoff"
 )
 
 // The parts that can have a condition. Readiness names them in this order.
@@ -35,59 +37,74 @@ const repeatLog = time.Minute
 type conditions struct {
 	log *slog.Logger
 
-	mu     sync.Mutex // guards what follows
-	now    map[string]map[string]error
-	logged map[string]logLine
+	mu  sync.Mutex
+	now map[place]condition // guarded by mu
 }
 
-type logLine struct {
-	text string
-	at   time.Time
+// place is a part, and what separates conditions of the same part, such as two partitions.
+type place struct{ part, key string }
+
+type condition struct {
+	err    error
+	text   string // what was logged
+	logged time.Time
 }
 
 func newConditions(log *slog.Logger) *conditions {
-	return &conditions{log: log, now: map[string]map[string]error{}, logged: map[string]logLine{}}
+	return &conditions{log: log, now: map[place]condition{}}
 }
 
-// report sets a condition. key separates those of one part, such as two partitions.
+// report sets a condition; with a nil error it ends one: the part works again.
 func (t *conditions) report(part, key string, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.now[part] == nil {
-		t.now[part] = map[string]error{}
+	at := place{part, key}
+	last, failing := t.now[at]
+	if err == nil {
+		delete(t.now, at)
+		if failing {
+			t.log.Info("recovered", "part", part, "at", key)
+		}
+		return
 	}
-	t.now[part][key] = err
 	// Not the whole text, which may hold a port or an offset that changes each time.
 	text := class(err)
-	if code := kafka.Error(0); errors.As(err, &code) {
+	if code, ok := errors.AsType[kafka.Error](err); ok {
 		text += code.Title()
 	}
-	last := t.logged[part+key]
-	if last.text == text && time.Since(last.at) < repeatLog {
-		return
+	last.err = err
+	if last.text != text || time.Since(last.logged) >= repeatLog {
+		last.text, last.logged = text, time.Now()
+		t.log.Warn("error; retrying", "part", part, "at", key, "error", err)
 	}
-	t.logged[part+key] = logLine{text: text, at: time.Now()}
-	t.log.Warn("error; retrying", "part", part, "at", key, "error", err)
-}
-
-// clear ends a condition: the part works again.
-func (t *conditions) clear(part, key string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if _, ok := t.now[part][key]; !ok {
-		return
-	}
-	delete(t.now[part], key)
-	delete(t.logged, part+key)
-	t.log.Info("recovered", "part", part, "at", key)
+	t.now[at] = last
 }
 
 // forget drops a condition without saying that the part works: this process no longer uses it.
 func (t *conditions) forget(part, key string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	delete(t.now[part], key)
-	delete(t.logged, part+key)
+	delete(t.now, place{part, key})
+}
+
+// retry calls try until it succeeds, and reports its errors. It returns an error only when ctx
+// ends.
+func (t *conditions) retry(ctx context.Context, part, key string, try func() error) error {
+	defer t.forget(part, key)
+	var failing backoff.Backoff
+	for {
+		err := try()
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		t.report(part, key, err)
+		if err == nil {
+			return nil
+		}
+		if err := failing.Wait(ctx); err != nil {
+			return err
+		}
+	}
 }
 
 // err returns the first condition in the order of parts.
@@ -95,11 +112,14 @@ func (t *conditions) err() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, part := range parts {
-		for key, err := range t.now[part] {
-			if key == "" {
-				return fmt.Errorf("%s: %w", part, err)
+		for at, c := range t.now {
+			switch {
+			case at.part != part:
+			case at.key == "":
+				return fmt.Errorf("%s: %w", part, c.err)
+			default:
+				return fmt.Errorf("%s: %s: %w", part, at.key, c.err)
 			}
-			return fmt.Errorf("%s: %s: %w", part, key, err)
 		}
 	}
 	return nil

@@ -21,7 +21,7 @@ type Consumer struct {
 	metrics    *metrics
 	conditions *conditions
 	state      *topicState
-	current    current
+	current    atomic.Pointer[generation]
 	looked     atomic.Bool // the cluster has answered once
 	joined     atomic.Bool // a generation knew where all its partitions start, or no topic existed yet
 	started    atomic.Bool
@@ -29,13 +29,12 @@ type Consumer struct {
 
 // New checks the options; it connects to nothing.
 func New(o Options) (*Consumer, error) {
-	o.Brokers, o.Topics = slices.Clone(o.Brokers), slices.Clone(o.Topics)
 	if err := o.check(); err != nil {
 		return nil, fmt.Errorf("bus: %w", err)
 	}
 	c := &Consumer{options: o, log: o.Logger, conditions: newConditions(o.Logger), state: newTopicState(o.TopicState, o.GroupID)}
 	var err error
-	if c.cluster, err = newCluster(&c.options, c.conditions); err != nil {
+	if c.cluster, err = newCluster(o.Source, c.conditions); err != nil {
 		return nil, fmt.Errorf("bus: %w", err)
 	}
 	c.metrics, err = newMetrics(o.Registerer, func() float64 {
@@ -98,24 +97,20 @@ func (c *Consumer) Run(ctx context.Context) error {
 // before that is written.
 func (c *Consumer) look(ctx context.Context) (*discovery, error) {
 	found, err := c.cluster.discover(ctx)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	c.conditions.report(partTopics, "", err)
 	if err != nil {
-		if ctx.Err() == nil {
-			c.conditions.report(partTopics, "", err)
-		}
 		return nil, err
 	}
-	c.conditions.clear(partTopics, "")
 	err = c.state.observe(ctx, found, c.options.all())
-	switch {
-	case err == nil:
-		c.conditions.clear(partMemory, "")
-	case ctx.Err() != nil:
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	c.conditions.report(partMemory, "", err)
+	if err != nil && c.options.all() {
 		return nil, err
-	default:
-		c.conditions.report(partMemory, "", err)
-		if c.options.all() {
-			return nil, err
-		}
 	}
 	if len(found.absent) > 0 && !c.looked.Load() {
 		c.log.Warn("topics do not exist; if their names are right they will be read from their beginning", "topics", found.absent)

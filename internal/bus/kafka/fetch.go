@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -36,7 +37,6 @@ type reader struct {
 	position int64 // the next offset to read
 	end      int64 // of the log, as of the last answer; 0 before the first
 	grown    int64 // bytes to ask for, after an answer that held no whole batch
-	usual    int   // records that an answer is expected to hold
 }
 
 // What a record costs in memory on top of its bytes, as read and after Shrink, and what each of its
@@ -94,17 +94,10 @@ func (r *reader) fetch(ctx context.Context, size int64) ([]*bus.Record, error) {
 	return r.take(stream.Records, req.heads)
 }
 
-func codeOf(code int16) error {
-	if code == 0 {
-		return nil
-	}
-	return kafka.Error(code)
-}
-
 // take reads the batches of an answer.
 func (r *reader) take(batches []protocol.RecordReader, heads []batchHead) ([]*bus.Record, error) {
 	next := r.position
-	records := make([]*bus.Record, 0, r.usual)
+	var records []*bus.Record
 	for i, batch := range batches {
 		base := baseOf(batch)
 		next = max(next, base)
@@ -146,7 +139,6 @@ func (r *reader) take(batches []protocol.RecordReader, heads []batchHead) ([]*bu
 			next = max(next, head.last+1) // compaction may have taken its last records
 		}
 	}
-	r.usual = len(records) + len(records)/8
 	if next > r.position {
 		r.position, r.grown = next, 0
 	}
@@ -170,51 +162,51 @@ func baseOf(batch protocol.RecordReader) int64 {
 func (r *reader) copy(rec *protocol.Record, skip bool) (*bus.Record, error) {
 	out := bus.NewRecord(r.topic, r.partition, bus.Position(rec.Offset))
 	out.Time = rec.Time
-	for _, field := range []struct {
-		from protocol.Bytes
-		to   *[]byte
-	}{{rec.Key, &out.Key}, {rec.Value, &out.Value}} {
-		if field.from == nil {
-			continue
-		}
-		if !skip {
-			b, err := protocol.ReadAll(field.from)
-			if err != nil {
-				return nil, err
-			}
-			*field.to = b
-		}
-		if err := field.from.Close(); err != nil {
-			return nil, err
-		}
+	var err error
+	if out.Key, err = readField(rec.Key, skip); err != nil {
+		return nil, err
 	}
-	if !skip && len(rec.Headers) > 0 {
-		out.Headers = make([]bus.Header, len(rec.Headers))
-		for i, h := range rec.Headers {
-			out.Headers[i] = bus.Header{Key: h.Key, Value: h.Value}
+	if out.Value, err = readField(rec.Value, skip); err != nil {
+		return nil, err
+	}
+	if !skip {
+		out.Headers = slices.Grow(out.Headers, len(rec.Headers))
+		for _, h := range rec.Headers {
+			out.Headers = append(out.Headers, bus.Header(h))
 		}
 	}
 	return out, nil
 }
 
-// bounds returns the starts or the ends of the logs of one topic's partitions. It returns all of
-// them or an error: a guessed position could skip events.
-func bounds(ctx context.Context, client *kafka.Client, topic string, partitions []int, which int64) (map[int]int64, error) {
-	found, err := offsetsAt(ctx, client, topic, partitions, which)
-	if err != nil {
-		return nil, err
+func readField(field protocol.Bytes, skip bool) (b []byte, err error) {
+	if field == nil {
+		return nil, nil
 	}
-	for _, p := range partitions {
-		if found[p] < 0 {
-			return nil, noAnswer(topic, p)
-		}
+	if !skip {
+		b, err = protocol.ReadAll(field)
 	}
-	return found, nil
+	return b, errors.Join(err, field.Close())
 }
 
-// offsetsAt returns the first offsets at or after a time in milliseconds, or those that
-// kafka.FirstOffset and kafka.LastOffset stand for: -1 for partitions without one. It returns all
-// of them or an error.
+// bounds returns the start and the end of the log.
+func (r *reader) bounds(ctx context.Context) (start, end int64, err error) {
+	starts, ends, err := bounds(ctx, r.client, r.topic, []int{r.partition})
+	return starts[r.partition], ends[r.partition], err
+}
+
+// bounds returns the starts and the ends of the logs of one topic's partitions.
+func bounds(
+	ctx context.Context, client *kafka.Client, topic string, partitions []int,
+) (starts, ends map[int]int64, err error) {
+	if starts, err = offsetsAt(ctx, client, topic, partitions, kafka.FirstOffset); err == nil {
+		ends, err = offsetsAt(ctx, client, topic, partitions, kafka.LastOffset)
+	}
+	return starts, ends, err
+}
+
+// offsetsAt returns the first offsets at or after a time in milliseconds, -1 for partitions without
+// one, or those that kafka.FirstOffset and kafka.LastOffset stand for, which are negative. It
+// returns all of them or an error: a guessed position could skip events.
 func offsetsAt(ctx context.Context, client *kafka.Client, topic string, partitions []int, at int64) (map[int]int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
@@ -233,19 +225,13 @@ func offsetsAt(ctx context.Context, client *kafka.Client, topic string, partitio
 			if p.ErrorCode != 0 {
 				return nil, fmt.Errorf("list offsets of %s, partition %d: %w", topic, p.Partition, kafka.Error(p.ErrorCode))
 			}
-			if t.Topic == topic {
-				found[int(p.Partition)] = p.Offset
-			}
+			found[int(p.Partition)] = p.Offset
 		}
 	}
 	for _, p := range partitions {
-		if _, ok := found[p]; !ok {
-			return nil, noAnswer(topic, p)
+		if offset, ok := found[p]; !ok || offset < 0 && at < 0 {
+			return nil, fmt.Errorf("list offsets of %s: the broker did not answer for partition %d", topic, p)
 		}
 	}
 	return found, nil
-}
-
-func noAnswer(topic string, partition int) error {
-	return fmt.Errorf("list offsets of %s: the broker did not answer for partition %d", topic, partition)
 }

@@ -241,7 +241,7 @@ type running struct {
 func (b *bench) consume(h bus.Handler, change func(*Options)) *running {
 	b.Helper()
 	o := Options{
-		Brokers: b.broker.Addrs(), TopicPrefix: "dev", Topics: []string{"a"}, GroupID: group, StartOffset: Earliest,
+		Source: Source{Brokers: b.broker.Addrs(), TopicPrefix: "dev", Topics: []string{"a"}}, GroupID: group, StartOffset: Earliest,
 		CommitInterval: 20 * time.Millisecond, TopicPoll: 100 * time.Millisecond, TopicState: b.memory, Handler: h,
 		Logger: slog.New(slog.NewTextHandler(testWriter{b.T}, &slog.HandlerOptions{Level: slog.LevelInfo})), resetDelay: 50 * time.Millisecond,
 	}

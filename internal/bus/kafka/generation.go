@@ -21,72 +21,63 @@ type generation struct {
 	id       int32
 	topics   []string
 	assigned map[string][]int
-	count    int // of the partitions assigned
+	count    int    // of the partitions assigned
+	counted  counts // of the partitions of all members, if this process assigned them
 	budget   *budget
+	stop     context.CancelFunc // ends it, to join again
 
 	// commits holds a token while a commit is on its way. They must not overtake each other: a
 	// delayed one would move positions back.
 	commits chan struct{}
-	rejoin  chan struct{} // closed to end the generation because other topics or partitions exist
-	once    sync.Once
 	// early holds a token if the next commit should not wait for the timer.
 	early    chan struct{}
 	releases atomic.Int64
 	handing  sync.WaitGroup // partitions' goroutines
-	seeking  sync.WaitGroup // searches for starting positions
+	seeking  sync.WaitGroup // the search for starting positions
 
 	mu         sync.Mutex // guards what follows
 	closed     bool
 	partitions []*partition
 }
 
-func (m *member) newGeneration(id int32, topics []string, assigned map[string][]int) *generation {
+func (m *member) newGeneration(id int32, topics []string, assigned map[string][]int, counted counts) *generation {
 	count := 0
 	for _, partitions := range assigned {
 		count += len(partitions)
 	}
 	return &generation{
-		member: m, memberID: m.id, id: id, topics: topics, assigned: assigned, count: count, budget: newBudget(m.options.Budget, count),
-		commits: make(chan struct{}, 1), rejoin: make(chan struct{}), early: make(chan struct{}, 1),
+		member: m, memberID: m.id, id: id, topics: topics, assigned: assigned, count: count, counted: counted,
+		budget: newBudget(m.options.Budget, count), commits: make(chan struct{}, 1), early: make(chan struct{}, 1),
 	}
 }
 
 // run lives as long as the generation. The member joins the next one only after it has returned, so
 // what it does after ctx has ended happens before another member gets the partitions.
 func (g *generation) run(ctx context.Context) {
-	work, stop := context.WithCancel(ctx)
-	defer stop()
 	g.metrics.generations.Inc()
-	g.seeking.Go(func() { g.start(work) })
 	g.metrics.partitions.Set(float64(g.count))
-	g.current.Store(g)
-	var joining sync.WaitGroup
-	joining.Go(func() {
-		g.seeking.Wait()
-		if work.Err() == nil {
+	g.seeking.Go(func() {
+		g.start(ctx)
+		if ctx.Err() == nil {
 			g.joined.Store(true)
 		}
 	})
+	g.current.Store(g)
 	g.log.Info("generation begins", "generation", g.id, "partitions", g.count)
 	defer g.log.Info("generation has ended", "generation", g.id)
 
 	g.commitOnTimer(ctx)
-	ended := time.Now()
-	stop()
-	g.end(ended)
+	g.settle(time.Now())
 	g.current.CompareAndSwap(g, nil)
 	g.metrics.partitions.Set(0)
-	g.balancer.reset()
-	joining.Wait() // which waits for seeking
+	g.seeking.Wait()
 }
 
 // add starts a partition unless the generation is over.
 func (g *generation) add(ctx context.Context, topic string, id int, position, committed int64) {
 	p := &partition{
-		growth: firstGrowth, released: g.released,
-		topic: topic, id: id, share: &share{budget: g.budget}, wake: make(chan struct{}, 1),
-		reader:  &reader{client: g.routes.Client, topic: topic, partition: id},
-		handler: g.options.Handler, options: &g.options, metrics: g.metrics, conditions: g.conditions, log: g.log,
+		generation: g, topic: topic, id: id, growth: firstGrowth, share: &share{budget: g.budget}, wake: make(chan struct{}, 1),
+		reader: &reader{client: g.routes.Client, topic: topic, partition: id},
 	}
 	p.begin(position, committed)
 	g.mu.Lock()
@@ -97,9 +88,6 @@ func (g *generation) add(ctx context.Context, topic string, id int, position, co
 	g.partitions = append(g.partitions, p)
 	g.handing.Go(func() { p.run(ctx) })
 }
-
-// leave ends the generation from this side, to have the partitions assigned again.
-func (g *generation) leave() { g.once.Do(func() { close(g.rejoin) }) }
 
 func (g *generation) lag() (sum int64) {
 	g.mu.Lock()
@@ -130,8 +118,6 @@ func (g *generation) commitOnTimer(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-g.rejoin:
-			return
 		case <-ticker.C:
 		case <-g.early:
 		}
@@ -142,8 +128,8 @@ func (g *generation) commitOnTimer(ctx context.Context) {
 	}
 }
 
-// end settles what can be settled before the partitions are given up.
-func (g *generation) end(since time.Time) {
+// settle settles what can be settled before the partitions are given up.
+func (g *generation) settle(since time.Time) {
 	g.mu.Lock()
 	g.closed = true
 	g.mu.Unlock()
@@ -173,11 +159,7 @@ func (g *generation) end(since time.Time) {
 // commitWatermarks commits the positions that have moved, or all, and reports whether that
 // succeeded.
 func (g *generation) commitWatermarks(ctx context.Context, all bool) bool {
-	type mark struct {
-		tracker *checkpoint.Tracker
-		next    int64
-	}
-	var marks []mark
+	marks := map[*checkpoint.Tracker]int64{}
 	moved := map[string]map[int]int64{}
 	g.mu.Lock()
 	for _, p := range g.partitions {
@@ -190,7 +172,7 @@ func (g *generation) commitWatermarks(ctx context.Context, all bool) bool {
 			moved[p.topic] = map[int]int64{}
 		}
 		moved[p.topic][p.id] = next
-		marks = append(marks, mark{tracker, next})
+		marks[tracker] = next
 	}
 	g.mu.Unlock()
 	if len(marks) == 0 {
@@ -199,8 +181,8 @@ func (g *generation) commitWatermarks(ctx context.Context, all bool) bool {
 	if err := g.commit(ctx, moved); err != nil {
 		return false
 	}
-	for _, m := range marks {
-		m.tracker.Committed(m.next)
+	for tracker, next := range marks {
+		tracker.Committed(next)
 	}
 	return true
 }
@@ -216,7 +198,7 @@ func (g *generation) commit(ctx context.Context, offsets map[string]map[int]int6
 	result := make(chan error, 1)
 	go func() {
 		defer func() { <-g.commits }()
-		result <- g.commitEach(offsets)
+		result <- g.send(offsets)
 	}()
 	var err error
 	select {
@@ -231,8 +213,8 @@ func (g *generation) commit(ctx context.Context, offsets map[string]map[int]int6
 	switch {
 	case err == nil:
 		g.metrics.commitOK.Inc()
-		g.conditions.clear(partCommit, "")
-	case generationOver(err):
+		g.conditions.report(partCommit, "", nil)
+	case after(err).over():
 		g.metrics.commitEnded.Inc()
 		g.log.Warn("the generation is over; records that were not committed will be read again", "generation", g.id, "error", err)
 	case ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded):
@@ -245,33 +227,12 @@ func (g *generation) commit(ctx context.Context, offsets map[string]map[int]int6
 	return err
 }
 
-// commitEach commits everything at once. If that fails although the generation is not over, it
-// commits topic by topic, so that a deleted topic does not hold up the others.
-func (g *generation) commitEach(offsets map[string]map[int]int64) error {
-	err := g.send(offsets)
-	var code kafka.Error
-	if err == nil || generationOver(err) || !errors.As(err, &code) || len(offsets) == 1 {
-		return err
-	}
-	var failed error
-	for topic, partitions := range offsets {
-		if err := g.send(map[string]map[int]int64{topic: partitions}); err != nil {
-			if generationOver(err) {
-				return err
-			}
-			if !errors.Is(err, kafka.UnknownTopicOrPartition) { // deleted: nothing is left to commit for it
-				failed = err
-			}
-		}
-	}
-	return failed
-}
-
 // send commits in one request, for as long as that takes: a commit that was given up might be
 // applied after a later one.
 func (g *generation) send(offsets map[string]map[int]int64) error {
 	req := &offsetcommit.Request{
-		GroupID: g.options.GroupID, GenerationID: g.id, MemberID: g.memberID, GroupInstanceID: g.options.GroupInstanceID, RetentionTimeMs: -1,
+		GroupID: g.options.GroupID, GenerationID: g.id, MemberID: g.memberID,
+		GroupInstanceID: g.options.GroupInstanceID, RetentionTimeMs: -1,
 	}
 	for topic, partitions := range offsets {
 		t := offsetcommit.RequestTopic{Name: topic}
@@ -282,29 +243,23 @@ func (g *generation) send(offsets map[string]map[int]int64) error {
 		}
 		req.Topics = append(req.Topics, t)
 	}
-	answer, err := g.ask(g.cluster.life, requestTimeout, req, 7)
+	resp, err := ask[*offsetcommit.Response](g.cluster.life, g.cluster.control, requestTimeout, g.toGroup(req, 7))
 	if err != nil {
 		return err
 	}
-	for _, t := range answer.(*offsetcommit.Response).Topics {
+	for _, t := range resp.Topics {
 		for _, p := range t.Partitions {
-			if p.ErrorCode != 0 {
-				err = kafka.Error(p.ErrorCode)
-			}
-			if generationOver(err) {
-				return err
+			switch code := codeOf(p.ErrorCode); {
+			case code == nil:
+			case after(code).over():
+				return code
+			case errors.Is(code, kafka.UnknownTopicOrPartition) && len(offsets) > 1:
+				// The topic was deleted: nothing is left to commit for it, and the broker has taken
+				// the others.
+			default:
+				err = code
 			}
 		}
 	}
 	return err
 }
-
-// generationOver reports whether the broker has refused a commit because the partitions belong to
-// another generation.
-func generationOver(err error) bool {
-	return errors.Is(err, kafka.IllegalGeneration) || errors.Is(err, kafka.UnknownMemberId) ||
-		errors.Is(err, kafka.RebalanceInProgress) || errors.Is(err, kafka.FencedInstanceID)
-}
-
-// current is the generation that runs, if any.
-type current = atomic.Pointer[generation]

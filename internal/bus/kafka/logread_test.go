@@ -20,11 +20,11 @@ var begun = time.Date(2026, 3, 1, 10, 0, 0, 0, time.UTC)
 // history opens one on the bench's broker until the test ends.
 func (b *bench) history(names ...string) *LogReader {
 	b.Helper()
-	h, err := NewLogReader(LogReaderOptions{Brokers: b.broker.Addrs(), TopicPrefix: "dev", Topics: names})
+	h, err := NewLogReader(Source{Brokers: b.broker.Addrs(), TopicPrefix: "dev", Topics: names})
 	if err != nil {
 		b.Fatal(err)
 	}
-	h.cluster.options.resetDelay = 100 * time.Millisecond
+	h.resetDelay = 100 * time.Millisecond
 	b.Cleanup(h.Close)
 	return h
 }
@@ -80,17 +80,24 @@ func TestRangesSince(t *testing.T) {
 	if err := b.broker.DeleteRecords("dev-b", 0, 2); err != nil {
 		t.Fatal(err)
 	}
+	everything := []bus.Range{
+		part("dev-a", 0, 0, 5, 0), part("dev-a", 1, 0, 2, 0), part("dev-a", 2, 0, 0, 0), part("dev-b", 0, 2, 4, 2),
+	}
 	for _, tt := range []struct {
 		since time.Time
 		want  []bus.Range
 	}{
-		{begun.Add(15 * time.Minute), []bus.Range{part("dev-a", 0, 2, 5, 0), part("dev-a", 1, 2, 2, 0), part("dev-a", 2, 0, 0, 0), part("dev-b", 0, 2, 4, 2)}},
+		{begun.Add(15 * time.Minute), []bus.Range{
+			part("dev-a", 0, 2, 5, 0), part("dev-a", 1, 2, 2, 0), part("dev-a", 2, 0, 0, 0), part("dev-b", 0, 2, 4, 2),
+		}},
 		{begun.Add(20*time.Minute + time.Nanosecond), []bus.Range{ // to the millisecond, cut: rather one record too many
 			part("dev-a", 0, 2, 5, 0), part("dev-a", 1, 2, 2, 0), part("dev-a", 2, 0, 0, 0), part("dev-b", 0, 2, 4, 2),
 		}},
-		{begun.Add(time.Hour), []bus.Range{part("dev-a", 0, 5, 5, 0), part("dev-a", 1, 2, 2, 0), part("dev-a", 2, 0, 0, 0), part("dev-b", 0, 4, 4, 2)}},
-		{time.Time{}, []bus.Range{part("dev-a", 0, 0, 5, 0), part("dev-a", 1, 0, 2, 0), part("dev-a", 2, 0, 0, 0), part("dev-b", 0, 2, 4, 2)}},
-		{time.Unix(-1, 0), []bus.Range{part("dev-a", 0, 0, 5, 0), part("dev-a", 1, 0, 2, 0), part("dev-a", 2, 0, 0, 0), part("dev-b", 0, 2, 4, 2)}},
+		{begun.Add(time.Hour), []bus.Range{
+			part("dev-a", 0, 5, 5, 0), part("dev-a", 1, 2, 2, 0), part("dev-a", 2, 0, 0, 0), part("dev-b", 0, 4, 4, 2),
+		}},
+		{time.Time{}, everything},
+		{time.Unix(-1, 0), everything},
 	} {
 		for _, names := range [][]string{{"*"}, {"b", "a"}} {
 			if got := b.ranges(b.history(names...), tt.since); !slices.Equal(got, tt.want) {
@@ -258,7 +265,7 @@ func TestReadSurvivesABrokerRestart(t *testing.T) {
 
 func TestHistoryOptions(t *testing.T) {
 	t.Parallel()
-	for name, o := range map[string]LogReaderOptions{
+	for name, o := range map[string]Source{
 		"no broker":    {Topics: []string{"a"}},
 		"no topic":     {Brokers: []string{"x:1"}},
 		"no port":      {Brokers: []string{"x"}, Topics: []string{"a"}},

@@ -1,12 +1,11 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
 	"time"
 
@@ -16,40 +15,28 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
 )
 
-// LogReaderOptions say where to look. Their fields mean what they mean in Options; Brokers and
-// Topics are required.
-type LogReaderOptions struct {
-	Brokers     []string
-	TopicPrefix string
-	Topics      []string
-	TLS         *tls.Config
-	SASL        *SASL
-}
-
 // LogReader reads the records again that topics still hold. It is not in the group and commits
 // nothing, so consumers do not notice. It is safe for concurrent use.
 type LogReader struct {
-	cluster *cluster
-	routes  *route
+	cluster    *cluster
+	routes     *route
+	resetDelay time.Duration // as in Options
 }
 
 // readPatience is how long a partition may give errors or nothing before Read gives up.
 const readPatience = 30 * time.Second
 
-// NewLogReader checks the options; it connects to nothing. The LogReader must be closed.
-func NewLogReader(o LogReaderOptions) (*LogReader, error) {
-	options := Options{
-		Brokers: slices.Clone(o.Brokers), TopicPrefix: o.TopicPrefix, Topics: slices.Clone(o.Topics), TLS: o.TLS, SASL: o.SASL,
-		resetDelay: 5 * time.Second,
-	}
-	if err := options.checkTopics(); err != nil {
-		return nil, fmt.Errorf("bus: %w", err)
-	}
-	cluster, err := newCluster(&options, newConditions(slog.New(slog.DiscardHandler))) // what goes wrong is returned
+// NewLogReader checks the source; it connects to nothing. The LogReader must be closed.
+func NewLogReader(source Source) (*LogReader, error) {
+	source, err := source.checked()
 	if err != nil {
 		return nil, fmt.Errorf("bus: %w", err)
 	}
-	return &LogReader{cluster: cluster, routes: cluster.route(nil)}, nil
+	cluster, err := newCluster(source, newConditions(slog.New(slog.DiscardHandler))) // what goes wrong is returned
+	if err != nil {
+		return nil, fmt.Errorf("bus: %w", err)
+	}
+	return &LogReader{cluster: cluster, routes: cluster.route(nil), resetDelay: defaultResetDelay}, nil
 }
 
 // Close closes the connections; calls in progress end with an error.
@@ -82,24 +69,21 @@ func (h *LogReader) Ranges(ctx context.Context, since time.Time) (ranges []bus.R
 }
 
 func (h *LogReader) rangesOf(ctx context.Context, topic string, partitions []int, since time.Time) ([]bus.Range, error) {
-	ends, err := bounds(ctx, h.routes.Client, topic, partitions, kafka.LastOffset)
-	if err != nil {
-		return nil, err
-	}
-	starts, err := bounds(ctx, h.routes.Client, topic, partitions, kafka.FirstOffset)
+	starts, ends, err := bounds(ctx, h.routes.Client, topic, partitions)
 	if err != nil {
 		return nil, err
 	}
 	firsts := starts
 	if !since.IsZero() {
-		if firsts, err = writtenSince(ctx, h.routes.Client, topic, partitions, since); err != nil {
-			return nil, err
+		// Negative times mean something else.
+		if firsts, err = offsetsAt(ctx, h.routes.Client, topic, partitions, max(since.UnixMilli(), 0)); err != nil {
+			return nil, fmt.Errorf("find the records since %s: %w", since.UTC().Format(time.RFC3339), err)
 		}
 	}
 	ranges := make([]bus.Range, len(partitions))
 	for i, p := range partitions {
-		first, ok := firsts[p]
-		if !ok {
+		first := firsts[p]
+		if first < 0 {
 			first = ends[p]
 		}
 		ranges[i] = bus.Range{
@@ -108,17 +92,6 @@ func (h *LogReader) rangesOf(ctx context.Context, topic string, partitions []int
 		}
 	}
 	return ranges, nil
-}
-
-// writtenSince returns the first offsets written at a time or later. Partitions without one are not
-// in the answer.
-func writtenSince(ctx context.Context, client *kafka.Client, topic string, partitions []int, since time.Time) (map[int]int64, error) {
-	found, err := offsetsAt(ctx, client, topic, partitions, max(since.UnixMilli(), 0)) // negative times mean something else
-	if err != nil {
-		return nil, fmt.Errorf("find the records since %s: %w", since.UTC().Format(time.RFC3339), err)
-	}
-	maps.DeleteFunc(found, func(_ int, offset int64) bool { return offset < 0 })
-	return found, nil
 }
 
 // ErrRecreated says that a log ended before the range: the topic was deleted and created again.
@@ -138,11 +111,13 @@ func (h *LogReader) Read(ctx context.Context, r bus.Range, take func(*bus.Record
 			return lost, context.Cause(ctx)
 		}
 		if errors.Is(err, kafka.OffsetOutOfRange) {
-			var skipped int64
-			if skipped, err = h.skip(ctx, rd); err == nil {
-				lost += min(skipped, int64(r.To)-before)
+			var start int64
+			if start, _, err = rd.bounds(ctx); err == nil && start > before {
+				lost += min(start, int64(r.To)) - before
+				rd.position = start
 				continue
 			}
+			err = cmp.Or(err, ErrRecreated)
 		}
 		if err == nil {
 			for i, rec := range records {
@@ -182,24 +157,9 @@ func (h *LogReader) patience(err error) time.Duration {
 	case c == "corrupt" || c == "authorization":
 		return 0 // asking again does not help
 	case errors.Is(err, ErrRecreated):
-		return h.cluster.options.resetDelay // a leader that has just started may not know its end yet
+		return h.resetDelay // a leader that has just started may not know its end yet
 	}
 	return readPatience
-}
-
-// skip moves a reader from below the start of the log to it, and returns by how much.
-func (h *LogReader) skip(ctx context.Context, rd *reader) (int64, error) {
-	first, err := bounds(ctx, h.routes.Client, rd.topic, []int{rd.partition}, kafka.FirstOffset)
-	if err != nil {
-		return 0, err
-	}
-	start := first[rd.partition]
-	if start <= rd.position {
-		return 0, ErrRecreated
-	}
-	skipped := start - rd.position
-	rd.position = start
-	return skipped, nil
 }
 
 // errTaken ends a Read that wants one record.

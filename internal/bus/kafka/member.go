@@ -33,10 +33,9 @@ import (
 // cannot be stopped during a request.
 type member struct {
 	*Consumer
-	balancer *balancer
-	wake     chan struct{} // a token when other topics are wanted
-	routes   *route        // to the partitions of the current topics
-	id       string        // given by the coordinator; empty before
+	wake   chan struct{} // a token when other topics are wanted
+	routes *route        // to the partitions of the current topics
+	id     string        // given by the coordinator; empty before
 
 	mu     sync.Mutex // guards what follows
 	wanted []string
@@ -72,6 +71,9 @@ const (
 	retry              // the coordinator moves, cannot be reached or refuses: ask again
 )
 
+// over reports whether the answer ended the generation.
+func (s step) over() bool { return s != stay && s != retry }
+
 // after says what to do after the answer of the coordinator to any group request.
 func after(err error) step {
 	switch {
@@ -94,7 +96,7 @@ func moving(err error) bool {
 }
 
 func newMember(c *Consumer) *member {
-	return &member{Consumer: c, balancer: &balancer{}, wake: make(chan struct{}, 1), first: map[string]*firstPositions{}}
+	return &member{Consumer: c, wake: make(chan struct{}, 1), first: map[string]*firstPositions{}}
 }
 
 // want sets the topics to join for. It ends a generation that has other topics or whose assignment
@@ -114,10 +116,10 @@ func (m *member) want(topics []string, found *discovery) {
 	switch {
 	case g == nil:
 	case !slices.Equal(g.topics, topics):
-		g.leave()
-	case m.balancer.outdated(found):
+		g.stop()
+	case g.counted.outdated(found):
 		m.log.Info("the number of partitions has changed; having them assigned again")
-		g.leave()
+		g.stop()
 	}
 }
 
@@ -147,7 +149,7 @@ func (m *member) run(ctx context.Context) {
 		g, err := m.join(ctx, topics)
 		if err == nil {
 			failing, since = backoff.Backoff{}, time.Time{}
-			m.conditions.clear(partGroup, "")
+			m.conditions.report(partGroup, "", nil)
 			err = m.serve(ctx, g)
 			if after(err) < renew {
 				continue
@@ -165,6 +167,7 @@ func (m *member) run(ctx context.Context) {
 			m.id = ""
 		case fenced:
 			m.id, pause = "", fencedPause
+		default:
 		}
 		// A rebalance that overtakes another, the end of a session and a coordinator that moves are
 		// normal.
@@ -187,21 +190,21 @@ func (m *member) join(ctx context.Context, topics []string) (*generation, error)
 		return nil, fmt.Errorf("join: %w", err)
 	}
 	var plan []syncgroup.RequestAssignment
+	var counted counts
 	if joined.LeaderID == joined.MemberID {
-		if plan, err = m.assign(ctx, joined.Members); err != nil {
+		if plan, counted, err = m.plan(ctx, joined.Members); err != nil {
 			return nil, fmt.Errorf("assign partitions: %w", err)
 		}
 	}
-	answer, err := m.ask(ctx, requestTimeout, &syncgroup.Request{
+	synced, err := ask[*syncgroup.Response](ctx, m.cluster.control, requestTimeout, m.toGroup(&syncgroup.Request{
 		GroupID: m.options.GroupID, GenerationID: joined.GenerationID, MemberID: m.id, GroupInstanceID: m.options.GroupInstanceID,
 		Assignments: plan,
-	}, 3)
+	}, 3))
+	if err == nil {
+		err = codeOf(synced.ErrorCode)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("sync: %w", err)
-	}
-	synced := answer.(*syncgroup.Response)
-	if synced.ErrorCode != 0 {
-		return nil, fmt.Errorf("sync: %w", kafka.Error(synced.ErrorCode))
 	}
 	var mine consumer.Assignment
 	if len(synced.Assignments) > 0 { // empty for a member without partitions
@@ -215,7 +218,7 @@ func (m *member) join(ctx context.Context, topics []string) (*generation, error)
 			assigned[t.Topic] = append(assigned[t.Topic], int(p))
 		}
 	}
-	return m.newGeneration(joined.GenerationID, topics, assigned), nil
+	return m.newGeneration(joined.GenerationID, topics, assigned, counted), nil
 }
 
 // joinGroup sends JoinGroup. A new member first gets only its id (KIP-394): a request that is lost
@@ -226,15 +229,14 @@ func (m *member) joinGroup(ctx context.Context, topics []string) (*joingroup.Res
 		return nil, err
 	}
 	for {
-		answer, err := m.ask(ctx, joinPatience, &joingroup.Request{
+		resp, err := ask[*joingroup.Response](ctx, m.cluster.control, joinPatience, m.toGroup(&joingroup.Request{
 			GroupID: m.options.GroupID, MemberID: m.id, GroupInstanceID: m.options.GroupInstanceID, ProtocolType: protocolType,
 			SessionTimeoutMS: int32(m.options.SessionTimeout.Milliseconds()), RebalanceTimeoutMS: int32(joinTimeout.Milliseconds()),
-			Protocols: []joingroup.RequestProtocol{{Name: m.balancer.ProtocolName(), Metadata: metadata}},
-		}, 5)
+			Protocols: []joingroup.RequestProtocol{{Name: assignor, Metadata: metadata}},
+		}, 5))
 		if err != nil {
 			return nil, err
 		}
-		resp := answer.(*joingroup.Response)
 		switch code := kafka.Error(resp.ErrorCode); {
 		case code == 0:
 			m.id = resp.MemberID
@@ -247,58 +249,17 @@ func (m *member) joinGroup(ctx context.Context, topics []string) (*joingroup.Res
 	}
 }
 
-// assign plans the assignment of all members; the leader of the group calls it.
-func (m *member) assign(ctx context.Context, members []joingroup.ResponseMember) ([]syncgroup.RequestAssignment, error) {
-	all := make([]kafka.GroupMember, len(members))
-	var names []string
-	for i, other := range members {
-		var wants consumer.Subscription
-		if err := protocol.Unmarshal(other.Metadata, 0, &wants); err != nil {
-			return nil, fmt.Errorf("read the topics of %s: %w", other.MemberID, err)
-		}
-		all[i] = kafka.GroupMember{ID: other.MemberID, Topics: wants.Topics}
-		names = append(names, wants.Topics...)
-	}
-	slices.Sort(names)
-	found, err := m.cluster.metadata(ctx, slices.Compact(names))
-	if err != nil {
-		return nil, err
-	}
-	var partitions []kafka.Partition
-	for _, t := range found.Topics {
-		for _, p := range t.Partitions {
-			partitions = append(partitions, kafka.Partition{Topic: t.Name, ID: int(p.PartitionIndex)})
-		}
-	}
-	var plan []syncgroup.RequestAssignment
-	for id, topics := range m.balancer.AssignGroups(all, partitions) {
-		var share consumer.Assignment
-		for topic, ids := range topics {
-			t := consumer.TopicPartition{Topic: topic}
-			for _, p := range ids {
-				t.Partitions = append(t.Partitions, int32(p))
-			}
-			share.AssignedPartitions = append(share.AssignedPartitions, t)
-		}
-		encoded, err := protocol.Marshal(0, share)
-		if err != nil {
-			return nil, err
-		}
-		plan = append(plan, syncgroup.RequestAssignment{MemberID: id, Assignment: encoded})
-	}
-	return plan, nil
-}
-
 // serve runs a generation. It returns the error that ended it; nil if this process ended it.
 func (m *member) serve(ctx context.Context, g *generation) error {
-	life, end := context.WithCancel(ctx)
-	defer end()
-	beating, stop := context.WithCancel(context.WithoutCancel(ctx))
+	life, stop := context.WithCancel(ctx)
+	defer stop()
+	g.stop = stop
+	beating, rest := context.WithCancel(context.WithoutCancel(ctx))
 	var over error
 	var beats sync.WaitGroup
-	beats.Go(func() { over = m.beat(beating, g, end) })
+	beats.Go(func() { over = m.beat(beating, g) })
 	g.run(life)
-	stop()
+	rest()
 	beats.Wait()
 	return over
 }
@@ -306,13 +267,18 @@ func (m *member) serve(ctx context.Context, g *generation) error {
 // beat sends heartbeats until ctx ends, even while the generation drains, so that this does not
 // cost the membership. It ends the generation if the coordinator says so, or has not answered for
 // so long that it may have given the partitions to others, and returns why.
-func (m *member) beat(ctx context.Context, g *generation, end context.CancelFunc) error {
+func (m *member) beat(ctx context.Context, g *generation) error {
 	var why error
 	answered := time.Now()
 	for backoff.Sleep(ctx, m.options.SessionTimeout/5) == nil {
-		err := m.code(ctx, m.options.SessionTimeout/2, &heartbeat.Request{
-			GroupID: m.options.GroupID, GenerationID: int32(g.id), MemberID: m.id, GroupInstanceID: m.options.GroupInstanceID,
-		}, 3)
+		resp, err := ask[*heartbeat.Response](ctx, m.cluster.control, m.options.SessionTimeout/2, m.toGroup(&heartbeat.Request{
+			GroupID: m.options.GroupID, GenerationID: g.id, MemberID: m.id, GroupInstanceID: m.options.GroupInstanceID,
+		}, 3))
+		if err == nil {
+			// kafka-go takes the throttle time for the first field, but the code is: it is in the last two
+			// bytes.
+			err = codeOf(int16(resp.ThrottleTimeMs))
+		}
 		if ctx.Err() != nil {
 			break
 		}
@@ -329,7 +295,7 @@ func (m *member) beat(ctx context.Context, g *generation, end context.CancelFunc
 			m.log.Info("the generation is over", "generation", g.id, "reason", err)
 		}
 		why = err
-		end()
+		g.stop()
 		if next == renew || next == fenced {
 			return why // there is no membership left
 		}
@@ -344,7 +310,8 @@ func (m *member) leave() {
 	m.conditions.forget(partGroup, "")
 	m.conditions.forget(partCommit, "")
 	if m.id != "" && m.options.GroupInstanceID == "" {
-		_ = m.code(m.cluster.life, leavePatience, &leavegroup.Request{GroupID: m.options.GroupID, MemberID: m.id}, 2)
+		req := m.toGroup(&leavegroup.Request{GroupID: m.options.GroupID, MemberID: m.id}, 2)
+		_, _ = ask[*leavegroup.Response](m.cluster.life, m.cluster.control, leavePatience, req)
 	}
 	m.id = ""
 }
@@ -356,20 +323,8 @@ func (m *member) closeRoutes() {
 	}
 }
 
-// ask sends a request to the group's coordinator.
-func (m *member) ask(ctx context.Context, patience time.Duration, msg protocol.Message, newest int16) (protocol.Message, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	return m.cluster.control.send(ctx, &groupRequest{request{Message: msg, newest: newest}, m.options.GroupID})
-}
-
-// code sends a request to the group's coordinator and returns the error that its answer holds.
-func (m *member) code(ctx context.Context, patience time.Duration, msg protocol.Message, newest int16) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	answer, err := m.cluster.control.send(ctx, &codeRequest{groupRequest{request{Message: msg, newest: newest}, m.options.GroupID}})
-	if err == nil && answer.(*heartbeat.Response).ErrorCode != 0 {
-		err = kafka.Error(answer.(*heartbeat.Response).ErrorCode)
-	}
-	return err
+// toGroup addresses a request to the group's coordinator. newest is the newest version of it that
+// kafka-go encodes rightly.
+func (m *member) toGroup(msg protocol.Message, newest int16) *groupRequest {
+	return &groupRequest{request{Message: msg, newest: newest}, m.options.GroupID}
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/backoff"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
 )
 
@@ -283,7 +284,7 @@ func TestConnectionsThatTheBrokerCloses(t *testing.T) {
 	for i := range 30 {
 		b.publish("dev-a", 0, fmt.Sprint(i))
 		h.waitFor(t, i+2)
-		time.Sleep(100 * time.Millisecond) // for several heartbeats and commits
+		_ = backoff.Sleep(t.Context(), 100*time.Millisecond) // for several heartbeats and commits
 	}
 	expiring.Store(false) // for our own client
 	b.wantCommitted("dev-a", 0, 31)
@@ -331,7 +332,7 @@ func TestNoDialAfterStop(t *testing.T) {
 	b.eventually("dialled", func() bool { return dialled.Load() > 0 })
 	c.stop()
 	before := dialled.Load()
-	time.Sleep(time.Second)
+	_ = backoff.Sleep(t.Context(), time.Second)
 	if n := dialled.Load() - before; n > 0 {
 		t.Errorf("dialled %d times after the end", n)
 	}

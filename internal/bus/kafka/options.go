@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"log/slog"
 	"math"
 	"net"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -17,15 +19,24 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
 )
 
-// Options say what to read and how. Brokers, Topics, GroupID, TopicState and Handler are required;
-// otherwise the zero value is the default.
-type Options struct {
+// Source is the topics of a cluster, and how to reach it. Brokers and Topics are required.
+type Source struct {
 	// Brokers are the addresses to start from, host:port.
 	Brokers []string
 	// TopicPrefix stands before every topic, joined with "-"; empty for none.
 	TopicPrefix string
 	// Topics are names without the prefix, or "*" alone for every topic under the prefix.
-	Topics  []string
+	Topics []string
+
+	TLS  *tls.Config // nil for plain text
+	SASL *SASL       // nil for none
+}
+
+// Options say what to read and how. Source, GroupID, TopicState and Handler are required; otherwise
+// the zero value is the default.
+type Options struct {
+	Source
+
 	GroupID string
 	// GroupInstanceID makes this process a static member of the group: one that comes back within
 	// the session timeout gets its partitions back, and nobody else's move. It must be unique among
@@ -33,9 +44,6 @@ type Options struct {
 	GroupInstanceID string
 	// StartOffset is Latest (the default) or Earliest; see the package comment for when it counts.
 	StartOffset string
-
-	TLS  *tls.Config // nil for plain text
-	SASL *SASL       // nil for none
 
 	// MaxInFlight is the largest number of records of one partition from its watermark to the last
 	// one read; 1024.
@@ -64,10 +72,10 @@ type Options struct {
 	resetDelay time.Duration // how long a position must be above the end of the log to count; tests shorten it
 }
 
-// Latest and Earliest are the values of Options.StartOffset.
+// The values of Options.StartOffset.
 const (
-	Latest   = "latest"
-	Earliest = "earliest"
+	Latest   = "latest"   // only what is written from now on
+	Earliest = "earliest" // all that the topic still holds
 )
 
 // AllTopics, alone in Options.Topics, stands for every topic under the prefix; without a prefix,
@@ -101,52 +109,72 @@ const (
 	fetchMax int64 = 1 << 20
 	// fetchMin keeps fetches worth their round trip when there are thousands of partitions.
 	fetchMin int64 = 16 << 10
+
+	defaultResetDelay = 5 * time.Second
 )
 
-// checkTopics returns the first problem of brokers and topics.
-func (o *Options) checkTopics() error {
-	if len(o.Brokers) == 0 {
-		return errors.New("no broker is given")
+// checked returns a copy of the source, or its first problem.
+func (s Source) checked() (Source, error) {
+	s.Brokers, s.Topics = slices.Clone(s.Brokers), slices.Clone(s.Topics)
+	if len(s.Brokers) == 0 {
+		return s, errors.New("no broker is given")
 	}
-	for _, b := range o.Brokers {
+	for _, b := range s.Brokers {
 		if host, port, err := net.SplitHostPort(b); err != nil || host == "" || port == "" {
-			return fmt.Errorf("broker %q is not host:port", b)
+			return s, fmt.Errorf("broker %q is not host:port", b)
 		}
 	}
-	if len(o.Topics) == 0 {
-		return errors.New("no topic is given")
+	if len(s.Topics) == 0 {
+		return s, errors.New("no topic is given")
 	}
-	if len(o.Topics) > 1 && slices.Contains(o.Topics, AllTopics) {
-		return errors.New(`topic "*" stands for every topic: name no other`)
+	if len(s.Topics) > 1 && slices.Contains(s.Topics, AllTopics) {
+		return s, errors.New(`topic "*" stands for every topic: name no other`)
 	}
-	seen := map[string]bool{}
-	for _, t := range o.Topics {
-		if t != AllTopics {
-			if err := checkTopic(o.topic(t)); err != nil {
-				return err
-			}
+	for i, t := range s.Topics {
+		if t != AllTopics && !ValidTopic(s.topic(t)) {
+			return s, fmt.Errorf("%q is not a topic name: 1 to 249 letters, digits, '.', '_' and '-'", s.topic(t))
 		}
-		// A topic given twice would be assigned twice.
-		if seen[t] {
-			return fmt.Errorf("topic %q is given twice", t)
+		// It would be assigned twice.
+		if slices.Contains(s.Topics[:i], t) {
+			return s, fmt.Errorf("topic %q is given twice", t)
 		}
-		seen[t] = true
 	}
-	return nil
+	return s, nil
 }
+
+// topic returns the full name of a base topic.
+func (s *Source) topic(base string) string {
+	if s.TopicPrefix == "" {
+		return base
+	}
+	return s.TopicPrefix + "-" + base
+}
+
+func (s *Source) all() bool { return s.Topics[0] == AllTopics }
+
+// wants reports whether "*" includes a topic.
+func (s *Source) wants(topic string) bool {
+	if s.TopicPrefix != "" {
+		return strings.HasPrefix(topic, s.TopicPrefix+"-")
+	}
+	return !strings.HasPrefix(topic, "__")
+}
+
+var topicName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,249}$`)
+
+// ValidTopic reports whether a broker accepts the name of a topic.
+func ValidTopic(name string) bool { return topicName.MatchString(name) && name != "." && name != ".." }
 
 // check fills in the defaults and returns the first problem.
 func (o *Options) check() error {
-	if err := o.checkTopics(); err != nil {
+	var err error
+	if o.Source, err = o.checked(); err != nil {
 		return err
 	}
 	if o.GroupID == "" {
 		return errors.New("no consumer group is given")
 	}
-	if o.StartOffset == "" {
-		o.StartOffset = Latest
-	}
-	if o.StartOffset != Latest && o.StartOffset != Earliest {
+	if o.StartOffset = cmp.Or(o.StartOffset, Latest); o.StartOffset != Latest && o.StartOffset != Earliest {
 		return fmt.Errorf("start offset %q is neither %q nor %q", o.StartOffset, Latest, Earliest)
 	}
 	// Without it, a topic created while nothing runs would start at its end and lose its first
@@ -161,12 +189,8 @@ func (o *Options) check() error {
 }
 
 func (o *Options) checkNumbers() error {
-	if o.MaxInFlight == 0 {
-		o.MaxInFlight = 1024
-	}
-	if o.Budget == 0 {
-		o.Budget = 32 << 20
-	}
+	o.MaxInFlight = cmp.Or(o.MaxInFlight, 1024)
+	o.Budget = cmp.Or(o.Budget, 32<<20)
 	// Negative sizes would stop every partition for good.
 	if o.MaxInFlight < 0 || o.Budget < 0 || o.Budget > math.MaxInt32 {
 		return fmt.Errorf("window %d and budget %d must be positive, the budget below 2 GiB", o.MaxInFlight, o.Budget)
@@ -183,46 +207,12 @@ func (o *Options) checkNumbers() error {
 		{"commit interval", &o.CommitInterval, time.Second, 10 * time.Millisecond},
 		{"recommit interval", &o.RecommitInterval, time.Hour, 10 * time.Millisecond},
 		{"topic poll", &o.TopicPoll, 10 * time.Second, 10 * time.Millisecond},
-		{"reset delay", &o.resetDelay, 5 * time.Second, time.Millisecond},
+		{"reset delay", &o.resetDelay, defaultResetDelay, time.Millisecond},
 	} {
-		if *d.value == 0 {
-			*d.value = d.fallback
-		}
-		if *d.value < d.least {
+		if *d.value = cmp.Or(*d.value, d.fallback); *d.value < d.least {
 			return fmt.Errorf("%s %s is shorter than %s", d.name, *d.value, d.least)
 		}
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
-	return nil
-}
-
-// topic returns the full name of a base topic.
-func (o *Options) topic(base string) string {
-	if o.TopicPrefix == "" {
-		return base
-	}
-	return o.TopicPrefix + "-" + base
-}
-
-func (o *Options) all() bool { return o.Topics[0] == AllTopics }
-
-// wants reports whether "*" includes a topic.
-func (o *Options) wants(topic string) bool {
-	if o.TopicPrefix != "" {
-		return strings.HasPrefix(topic, o.TopicPrefix+"-")
-	}
-	return !strings.HasPrefix(topic, "__")
-}
-
-// checkTopic refuses names that the broker refuses.
-func checkTopic(name string) error {
-	legal := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '_' || r == '-'
-	}
-	if name == "" || name == "." || name == ".." || len(name) > 249 || strings.ContainsFunc(name, func(r rune) bool { return !legal(r) }) {
-		return fmt.Errorf("%q is not a topic name: 1 to 249 letters, digits, '.', '_' and '-'", name)
-	}
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	return nil
 }

@@ -3,7 +3,6 @@ package kafka
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -18,16 +17,11 @@ import (
 // partition is one partition during one generation. Its goroutine fetches and hands over. Records
 // are released from any goroutine, even after the generation has ended; that has no effect.
 type partition struct {
+	*generation
 	topic  string
 	id     int
 	reader *reader
 	share  *share
-
-	handler    bus.Handler
-	options    *Options
-	metrics    *metrics
-	conditions *conditions
-	log        *slog.Logger
 
 	// tracker is replaced if the topic turns out to have been created again: its offsets start
 	// again.
@@ -37,8 +31,6 @@ type partition struct {
 	pressed time.Time
 	growth  float64   // of records, compared with the bytes asked for
 	beyond  time.Time // since when the position has been above the end of the log; zero if it is not
-	// released is called at each release.
-	released func()
 }
 
 // begin sets the position to start at; committed is the one that the group has.
@@ -100,7 +92,7 @@ func (p *partition) run(ctx context.Context) {
 			continue
 		}
 		p.beyond, since = time.Time{}, time.Time{}
-		p.conditions.clear(partFetch, p.key())
+		p.conditions.report(partFetch, p.key(), nil)
 		if !p.handOver(ctx, records) {
 			return
 		}
@@ -154,7 +146,7 @@ func (p *partition) wait(ctx context.Context, full func() bool) bool {
 		// At most once in pressTime, even if the partition stops being full in between.
 		if time.Since(p.pressed) >= pressTime {
 			p.pressed = time.Now()
-			p.handler.Backpressure(p.topic, p.id)
+			p.options.Handler.Backpressure(p.topic, p.id)
 		}
 		timer := time.NewTimer(max(pressTime-time.Since(p.pressed), time.Millisecond))
 		select {
@@ -198,7 +190,7 @@ func (p *partition) handOver(ctx context.Context, records []*bus.Record) bool {
 		})
 		p.metrics.records.Inc()
 		p.metrics.bytes.Add(float64(bytes))
-		p.handler.Handle(ctx, rec)
+		p.options.Handler.Handle(ctx, rec)
 	}
 	return true
 }
@@ -207,15 +199,10 @@ func (p *partition) handOver(ctx context.Context, records []*bus.Record) bool {
 // asked again later.
 func (p *partition) outOfRange(ctx context.Context) bool {
 	position := p.reader.position
-	first, err := bounds(ctx, p.reader.client, p.topic, []int{p.id}, kafka.FirstOffset)
+	start, end, err := p.reader.bounds(ctx)
 	if err != nil {
 		return false
 	}
-	last, err := bounds(ctx, p.reader.client, p.topic, []int{p.id}, kafka.LastOffset)
-	if err != nil {
-		return false
-	}
-	start, end := first[p.id], last[p.id]
 	log := p.log.With("topic", p.topic, "partition", p.id, "position", position, "log_start", start, "log_end", end)
 	switch {
 	case position < start:

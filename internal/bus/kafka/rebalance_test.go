@@ -4,12 +4,10 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
@@ -169,19 +167,11 @@ func TestTwoMembersFirstPositions(t *testing.T) {
 	})
 }
 
-func TestBalancer(t *testing.T) {
+func TestAssign(t *testing.T) {
 	t.Parallel()
-	member := func(id string, topics ...string) kafka.GroupMember { return kafka.GroupMember{ID: id, Topics: topics} }
-	part := func(topic string, ids ...int) (list []kafka.Partition) {
-		for _, id := range ids {
-			list = append(list, kafka.Partition{Topic: topic, ID: id})
-		}
-		return list
-	}
-	var b balancer
-	got := b.AssignGroups(
-		[]kafka.GroupMember{member("m2", "x", "y", "z"), member("m1", "x", "y"), member("m3", "x", "y")},
-		slices.Concat(part("y", 0), part("x", 2, 0, 1), part("z", 1, 0)),
+	got := assign(
+		map[string][]string{"m2": {"x", "y", "z"}, "m1": {"x", "y"}, "m3": {"x", "y"}},
+		map[string][]int{"y": {0}, "x": {0, 1, 2}, "z": {0, 1}},
 	)
 	count := map[string]int{}
 	owners := map[string]string{}
@@ -201,21 +191,22 @@ func TestBalancer(t *testing.T) {
 		t.Errorf("owners %v", owners)
 	}
 	// Single-partition topics are spread.
-	got = b.AssignGroups([]kafka.GroupMember{member("m1", "p", "q"), member("m2", "p", "q")}, slices.Concat(part("p", 0), part("q", 0)))
+	got = assign(map[string][]string{"m1": {"p", "q"}, "m2": {"p", "q"}}, map[string][]int{"p": {0}, "q": {0}})
 	if len(got["m1"]) != 1 || len(got["m2"]) != 1 {
 		t.Errorf("assigned %v", got)
 	}
+	leader := counts{"p": 1, "q": 1}
 	found := &discovery{partitions: map[string][]int{"p": {0}, "q": {0, 1}}}
-	if !b.outdated(found) {
+	if !leader.outdated(found) {
 		t.Error("a new partition was not noticed")
 	}
 	found.partitions["q"] = []int{0}
-	if b.outdated(found) {
+	if leader.outdated(found) {
 		t.Error("outdated though nothing changed")
 	}
-	b.reset()
 	found.partitions["q"] = []int{0, 1}
-	if b.outdated(found) {
+	var follower counts
+	if follower.outdated(found) {
 		t.Error("a follower acts on a change")
 	}
 }

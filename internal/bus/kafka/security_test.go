@@ -117,7 +117,10 @@ func TestSecurity(t *testing.T) {
 func TestOptions(t *testing.T) {
 	t.Parallel()
 	good := func() Options {
-		return Options{Brokers: []string{"k:9092"}, Topics: []string{"a"}, GroupID: "g", TopicState: &memory{}, Handler: newHandler()}
+		return Options{
+			Source:  Source{Brokers: []string{"k:9092"}, Topics: []string{"a"}},
+			GroupID: "g", TopicState: &memory{}, Handler: newHandler(),
+		}
 	}
 	for want, change := range map[string]func(*Options){
 		"":                            func(*Options) {},

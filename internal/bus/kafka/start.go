@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/segmentio/kafka-go"
 
@@ -13,24 +14,22 @@ import (
 )
 
 // start finds out where the partitions start and starts them: those with a committed position at
-// once, the others topic by topic.
+// once, the others topic by topic. It returns when all are started.
 func (g *generation) start(ctx context.Context) {
-	defer g.conditions.forget(partStart, "")
-	var failing backoff.Backoff
-	var known map[string]map[int]int64
-	for g.count > 0 {
-		var err error
-		if known, _, err = g.committed(ctx, g.assigned); err == nil {
-			g.conditions.clear(partStart, "")
-			break
-		}
-		if ctx.Err() == nil {
-			g.conditions.report(partStart, "", err)
-		}
-		if failing.Wait(ctx) != nil {
-			return
-		}
+	if g.count == 0 {
+		return
 	}
+	var known map[string]map[int]int64
+	err := g.conditions.retry(ctx, partStart, "", func() (err error) {
+		if known, err = g.committed(ctx, g.assigned); known != nil {
+			return nil // seek asks again for a partition that was refused
+		}
+		return err
+	})
+	if err != nil {
+		return
+	}
+	var seeking sync.WaitGroup
 	for topic, ids := range g.assigned {
 		var without []int
 		for _, id := range ids {
@@ -40,8 +39,9 @@ func (g *generation) start(ctx context.Context) {
 			}
 			without = append(without, id)
 		}
-		g.seeking.Go(func() { g.seek(ctx, topic, without) })
+		seeking.Go(func() { g.seek(ctx, topic, without) })
 	}
+	seeking.Wait()
 }
 
 // seek starts those partitions of a topic that had no committed position. It goes on trying until
@@ -59,36 +59,13 @@ func (g *generation) seek(ctx context.Context, topic string, without []int) {
 		if len(started) > 0 {
 			failing.Reset()
 		}
-		if err != nil {
-			g.conditions.report(partStart, topic, err)
-		} else {
-			g.conditions.clear(partStart, topic)
-		}
+		g.conditions.report(partStart, topic, err)
 		if len(without) > 0 && failing.Wait(ctx) != nil {
 			return
 		}
 	}
-	g.settled(ctx, topic)
-}
-
-// settled remembers that the topic has positions. If Kafka drops them later, the group is not taken
-// for a new one.
-func (g *generation) settled(ctx context.Context, topic string) {
-	var failing backoff.Backoff
-	for ctx.Err() == nil {
-		err := g.state.remember(ctx, topic, true)
-		if err == nil {
-			g.conditions.clear(partMemory, topic)
-			return
-		}
-		if ctx.Err() == nil {
-			g.conditions.report(partMemory, topic, err)
-		}
-		if failing.Wait(ctx) != nil {
-			g.conditions.forget(partMemory, topic)
-			return
-		}
-	}
+	// If Kafka drops the positions later, the group is not taken for a new one.
+	_ = g.conditions.retry(ctx, partMemory, topic, func() error { return g.state.remember(ctx, topic, true) })
 }
 
 // firstPositions keeps the first positions of a topic across attempts to commit them. A commit
@@ -117,17 +94,18 @@ func (g *generation) seekOnce(ctx context.Context, topic string, without []int, 
 	if err != nil {
 		return nil, err
 	}
-	all, err := g.topicPartitions(ctx, topic)
+	found, err := g.cluster.discover(ctx)
 	if err != nil {
 		return nil, err
 	}
+	all := found.partitions[topic]
 	for _, id := range without {
 		if !slices.Contains(all, id) {
-			return nil, fmt.Errorf("partition %d is not in the metadata of topic %s yet", id, topic)
+			return nil, fmt.Errorf("look for partition %d of topic %s: %w", id, topic, kafka.UnknownTopicOrPartition)
 		}
 	}
-	positions, refused, err := g.committed(ctx, map[string][]int{topic: all})
-	if err = errors.Join(err, refused); err != nil {
+	positions, err := g.committed(ctx, map[string][]int{topic: all})
+	if err != nil {
 		return nil, err
 	}
 	committed := positions[topic]
@@ -145,7 +123,7 @@ func (g *generation) seekOnce(ctx context.Context, topic string, without []int, 
 	}
 	which := kafka.FirstOffset
 	if !beginning && len(committed) == 0 {
-		if !g.owns(topic, all[0]) {
+		if !slices.Contains(g.assigned[topic], all[0]) {
 			return started, nil // its owner commits positions for all
 		}
 		if g.options.StartOffset == Latest {
@@ -153,9 +131,12 @@ func (g *generation) seekOnce(ctx context.Context, topic string, without []int, 
 		}
 		unknown = all
 	}
-	if first.offsets == nil || !covers(first.offsets, unknown) {
-		if first.offsets, err = bounds(ctx, g.routes.Client, topic, unknown, which); err != nil {
-			first.offsets = nil
+	missing := func(id int) bool {
+		_, ok := first.offsets[id]
+		return !ok
+	}
+	if slices.ContainsFunc(unknown, missing) {
+		if first.offsets, err = offsetsAt(ctx, g.routes.Client, topic, unknown, which); err != nil {
 			return started, err
 		}
 	}
@@ -178,34 +159,9 @@ func (g *generation) seekOnce(ctx context.Context, topic string, without []int, 
 	return started, nil
 }
 
-func covers(offsets map[int]int64, ids []int) bool {
-	for _, id := range ids {
-		if _, ok := offsets[id]; !ok {
-			return false
-		}
-	}
-	return true
-}
-
-func (g *generation) owns(topic string, id int) bool { return slices.Contains(g.assigned[topic], id) }
-
-// topicPartitions returns the ids of a topic's partitions, in ascending order.
-func (g *generation) topicPartitions(ctx context.Context, topic string) ([]int, error) {
-	found, err := g.cluster.discover(ctx)
-	if err != nil {
-		return nil, err
-	}
-	ids := found.partitions[topic]
-	if len(ids) == 0 {
-		return nil, fmt.Errorf("topic %s: %w", topic, kafka.UnknownTopicOrPartition)
-	}
-	return ids, nil
-}
-
-// committed returns the positions of the group. Partitions without one are not in found, and an
-// error is never taken for that. refused is the error of a single partition, which is not in found
-// either.
-func (g *generation) committed(ctx context.Context, of map[string][]int) (found map[string]map[int]int64, refused, err error) {
+// committed returns the positions of the group; nil if they could not be asked for. Partitions
+// without one are not in it, and neither are those of which err says that they were refused.
+func (g *generation) committed(ctx context.Context, of map[string][]int) (found map[string]map[int]int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	resp, err := g.cluster.control.OffsetFetch(ctx, &kafka.OffsetFetchRequest{GroupID: g.options.GroupID, Topics: of})
@@ -213,24 +169,22 @@ func (g *generation) committed(ctx context.Context, of map[string][]int) (found 
 		err = resp.Error
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("fetch the positions of group %s: %w", g.options.GroupID, err)
+		return nil, fmt.Errorf("fetch the positions of group %s: %w", g.options.GroupID, err)
 	}
 	found = map[string]map[int]int64{}
 	for topic, ids := range of {
 		found[topic] = map[int]int64{}
-		answered := 0
+		if len(resp.Topics[topic]) != len(ids) {
+			err = errors.New("fetch positions: the broker did not answer for every partition")
+		}
 		for _, p := range resp.Topics[topic] {
-			answered++
 			switch {
 			case p.Error != nil:
-				refused = fmt.Errorf("fetch the position of %s/%d in group %s: %w", topic, p.Partition, g.options.GroupID, p.Error)
+				err = fmt.Errorf("fetch the position of %s/%d in group %s: %w", topic, p.Partition, g.options.GroupID, p.Error)
 			case p.CommittedOffset > checkpoint.None:
 				found[topic][p.Partition] = p.CommittedOffset
 			}
 		}
-		if answered != len(ids) {
-			refused = errors.New("fetch positions: the broker did not answer for every partition")
-		}
 	}
-	return found, refused, nil
+	return found, err
 }

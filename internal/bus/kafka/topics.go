@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -15,40 +16,42 @@ import (
 
 // discovery is what one look at the cluster found.
 type discovery struct {
-	partitions map[string][]int // of the wanted topics that exist
+	partitions map[string][]int // of the wanted topics that exist, in ascending order
 	absent     []string         // wanted by name, and the broker says that they do not exist
 }
 
-func (d *discovery) topics() []string {
-	names := make([]string, 0, len(d.partitions))
-	for t := range d.partitions {
-		names = append(names, t)
-	}
-	slices.Sort(names)
-	return names
-}
+func (d *discovery) topics() []string { return slices.Sorted(maps.Keys(d.partitions)) }
 
 // metadata asks a broker about topics; about all of them if names is nil.
 func (k *cluster) metadata(ctx context.Context, names []string) (*metadata.Response, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*dialTimeout)
-	defer cancel()
-	answer, err := k.control.send(ctx, &request{Message: &metadata.Request{TopicNames: names}, newest: 8})
+	req := &request{Message: &metadata.Request{TopicNames: names}, newest: 8}
+	resp, err := ask[*metadata.Response](ctx, k.control, 2*dialTimeout, req)
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		// That is all a broker does if a client talks plain text to a listener for TLS or SASL.
 		err = fmt.Errorf("%w: the broker closed the connection; its listener may want TLS or SASL", err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("ask %s for topics: %w", strings.Join(k.options.Brokers, ","), err)
+		return nil, fmt.Errorf("ask %s for topics: %w", strings.Join(k.source.Brokers, ","), err)
 	}
-	return answer.(*metadata.Response), nil
+	return resp, nil
+}
+
+// partitionsOf returns the ids of a topic's partitions in ascending order.
+func partitionsOf(t metadata.ResponseTopic) []int {
+	ids := make([]int, len(t.Partitions))
+	for i, p := range t.Partitions {
+		ids[i] = int(p.PartitionIndex)
+	}
+	slices.Sort(ids)
+	return ids
 }
 
 // discover asks the cluster which of the wanted topics exist.
 func (k *cluster) discover(ctx context.Context) (*discovery, error) {
 	var names []string
-	if !k.options.all() {
-		for _, base := range k.options.Topics {
-			names = append(names, k.options.topic(base))
+	if !k.source.all() {
+		for _, base := range k.source.Topics {
+			names = append(names, k.source.topic(base))
 		}
 	}
 	meta, err := k.metadata(ctx, names)
@@ -58,12 +61,12 @@ func (k *cluster) discover(ctx context.Context) (*discovery, error) {
 	found := &discovery{partitions: map[string][]int{}}
 	var refused error
 	for _, t := range meta.Topics {
-		if k.options.all() && (t.IsInternal || !k.options.wants(t.Name)) {
+		if k.source.all() && (t.IsInternal || !k.source.wants(t.Name)) {
 			continue
 		}
 		switch code := kafka.Error(t.ErrorCode); {
 		case code == kafka.UnknownTopicOrPartition:
-			if !k.options.all() {
+			if !k.source.all() {
 				found.absent = append(found.absent, t.Name)
 			}
 		case code != 0:
@@ -71,17 +74,10 @@ func (k *cluster) discover(ctx context.Context) (*discovery, error) {
 			// remembered.
 			refused = fmt.Errorf("topic %s: %w", t.Name, code)
 		case len(t.Partitions) > 0:
-			for _, p := range t.Partitions {
-				found.partitions[t.Name] = append(found.partitions[t.Name], int(p.PartitionIndex))
-			}
-			slices.Sort(found.partitions[t.Name])
+			found.partitions[t.Name] = partitionsOf(t)
 		}
 	}
-	if refused != nil {
-		k.conditions.report(partTopics, "refused", refused)
-	} else {
-		k.conditions.clear(partTopics, "refused")
-	}
+	k.conditions.report(partTopics, "refused", refused)
 	return found, nil
 }
 
@@ -97,123 +93,109 @@ type topicState struct {
 	loaded bool
 }
 
-func newTopicState(memory TopicState, group string) *topicState {
-	return &topicState{store: memory, group: group, rows: map[string]bool{}, unsaid: map[string]bool{}}
+func newTopicState(store TopicState, group string) *topicState {
+	return &topicState{store: store, group: group, rows: map[string]bool{}, unsaid: map[string]bool{}}
 }
 
 // fromBeginning reports whether partitions of a topic that have no position start at their
 // beginning. It reads the rows if it does not know.
-func (m *topicState) fromBeginning(ctx context.Context, topic string) (bool, error) {
-	m.mu.Lock()
-	known := m.unsaid[topic] || m.rows[topic]
-	m.mu.Unlock()
-	if known {
+func (s *topicState) fromBeginning(ctx context.Context, topic string) (bool, error) {
+	if s.seenAbsent(topic) {
 		return true, nil
 	}
 	// Another replica may have just written the row.
-	if err := m.load(ctx); err != nil {
+	if err := s.load(ctx); err != nil {
 		return false, err
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.rows[topic], nil
+	return s.seenAbsent(topic), nil
 }
 
-func (m *topicState) load(ctx context.Context) error {
-	rows, err := m.store.Topics(ctx, m.group)
+func (s *topicState) seenAbsent(topic string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.unsaid[topic] || s.rows[topic]
+}
+
+func (s *topicState) load(ctx context.Context) error {
+	rows, err := s.store.Topics(ctx, s.group)
 	if err != nil {
-		return fmt.Errorf("read the topics of group %s: %w", m.group, err)
+		return fmt.Errorf("read the topics of group %s: %w", s.group, err)
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for topic, value := range rows {
-		m.rows[topic] = m.rows[topic] || value // a true row stays true
+		s.rows[topic] = s.rows[topic] || value // a true row stays true
 	}
-	m.loaded = true
+	s.loaded = true
 	return nil
 }
 
-func (m *topicState) row(topic string) (value, exists bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	value, exists = m.rows[topic]
-	return value, exists
-}
-
 // remember writes a row unless it is known to exist.
-func (m *topicState) remember(ctx context.Context, topic string, value bool) error {
-	if v, exists := m.row(topic); exists && (v || !value) {
+func (s *topicState) remember(ctx context.Context, topic string, value bool) error {
+	s.mu.Lock()
+	known, exists := s.rows[topic]
+	s.mu.Unlock()
+	if exists && (known || !value) {
 		return nil
 	}
-	if err := m.store.RememberTopic(ctx, m.group, topic, value); err != nil {
-		return fmt.Errorf("remember topic %s of group %s: %w", topic, m.group, err)
+	if err := s.store.RememberTopic(ctx, s.group, topic, value); err != nil {
+		return fmt.Errorf("remember topic %s of group %s: %w", topic, s.group, err)
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.rows[topic] = value
-	delete(m.unsaid, topic)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rows[topic] = value
+	delete(s.unsaid, topic)
 	return nil
 }
 
 // observe keeps track of a look at the cluster. After an error this process still knows which
 // topics were absent, and writes that later. With "*", no topic may be joined for before the first
 // look has been written.
-func (m *topicState) observe(ctx context.Context, found *discovery, all bool) error {
-	m.mu.Lock()
+func (s *topicState) observe(ctx context.Context, found *discovery, all bool) error {
+	s.mu.Lock()
 	for _, t := range found.absent {
-		if !m.rows[t] {
-			m.unsaid[t] = true
+		if !s.rows[t] {
+			s.unsaid[t] = true
 		}
 	}
-	unsaid := make([]string, 0, len(m.unsaid))
-	for t := range m.unsaid {
-		unsaid = append(unsaid, t)
-	}
-	loaded := m.loaded
-	m.mu.Unlock()
-	_, looked := m.row(AllTopics)
-	if !loaded || all && !looked {
-		if err := m.load(ctx); err != nil {
-			return err
-		}
-		_, looked = m.row(AllTopics)
-	}
-	for _, t := range unsaid {
-		if err := m.remember(ctx, t, true); err != nil {
+	known := s.loaded && (!all || s.rows[AllTopics])
+	s.mu.Unlock()
+	if !known {
+		if err := s.load(ctx); err != nil {
 			return err
 		}
 	}
-	if !all {
-		return nil
-	}
-	return m.observeAll(ctx, found, looked)
-}
-
-func (m *topicState) observeAll(ctx context.Context, found *discovery, looked bool) error {
-	for _, t := range found.topics() {
-		// At the first look topics get a false row. Later, a topic without a row was not there at
-		// the first look.
-		if _, exists := m.row(t); !exists {
-			if err := m.remember(ctx, t, looked); err != nil {
-				return err
-			}
-		}
-	}
-	if !looked {
-		return m.remember(ctx, AllTopics, true)
-	}
-	m.mu.Lock()
-	var gone []string
-	for t, value := range m.rows {
-		if _, exists := found.partitions[t]; !exists && !value && t != AllTopics {
-			gone = append(gone, t) // there at the first look, gone before its first position: new if it comes back
-		}
-	}
-	m.mu.Unlock()
-	for _, t := range gone {
-		if err := m.remember(ctx, t, true); err != nil {
+	for t, value := range s.due(found, all) {
+		if err := s.remember(ctx, t, value); err != nil {
 			return err
 		}
+	}
+	if all { // after the rows of the first look
+		return s.remember(ctx, AllTopics, true)
 	}
 	return nil
+}
+
+// due returns the rows to write after a look.
+func (s *topicState) due(found *discovery, all bool) map[string]bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	rows := maps.Clone(s.unsaid)
+	if !all {
+		return rows
+	}
+	// At the first look topics get a false row. Later, a topic without a row was not there at the
+	// first look.
+	looked := s.rows[AllTopics]
+	for t := range found.partitions {
+		if _, exists := s.rows[t]; !exists {
+			rows[t] = looked
+		}
+	}
+	for t, value := range s.rows {
+		if _, exists := found.partitions[t]; looked && !exists && !value {
+			rows[t] = true // there at the first look, gone before its first position: new if it comes back
+		}
+	}
+	return rows
 }

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
@@ -17,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/sr"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/backoff"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
 )
 
@@ -58,12 +58,12 @@ type ClientOptions struct {
 // Client is a Registry that asks a Confluent-compatible schema registry. It is safe for concurrent
 // use.
 type Client struct {
-	api     *sr.Client
-	http    *http.Client
-	name    string // the base URL without user and password
-	timeout time.Duration
-	log     *slog.Logger
-	metrics *clientMetrics
+	api      *sr.Client
+	http     *http.Client
+	name     string // the base URL without user and password
+	timeout  time.Duration
+	log      *slog.Logger
+	requests *prometheus.CounterVec // by outcome
 
 	known sync.Map    // id → answer, kept for good: schemas never change
 	seen  atomic.Bool // the registry has answered once
@@ -71,7 +71,6 @@ type Client struct {
 	mu      sync.Mutex
 	asking  map[uint32]*question
 	unknown map[uint32]unknownID
-	away    map[uint32]error // by id, why waiting questions have no answer yet
 }
 
 // answer is the final answer for an id.
@@ -82,8 +81,11 @@ type answer struct {
 
 // question lets one caller at a time ask for an id.
 type question struct {
-	turn  chan struct{} // holds one value while a caller asks
-	users int           // guarded by Client.mu
+	turn chan struct{} // holds one value while a caller asks
+
+	// Guarded by Client.mu.
+	users int
+	away  error // why there is no answer yet
 }
 
 // unknownID remembers that the registry denies an id.
@@ -122,19 +124,18 @@ func NewClient(o ClientOptions) (*Client, error) {
 			IdleConnTimeout:     90 * time.Second,
 		}
 	}
-	metrics, err := newClientMetrics(o.Registerer)
+	requests, err := newRequestCounter(o.Registerer)
 	if err != nil {
 		return nil, fmt.Errorf("schema registry client: %w", err)
 	}
 	c := &Client{
-		http:    &http.Client{Transport: cappedTransport{o.Transport}},
-		name:    base.String(),
-		timeout: o.Timeout,
-		log:     o.Logger,
-		metrics: metrics,
-		asking:  make(map[uint32]*question),
-		unknown: make(map[uint32]unknownID),
-		away:    make(map[uint32]error),
+		http:     &http.Client{Transport: cappedTransport{o.Transport}},
+		name:     base.String(),
+		timeout:  o.Timeout,
+		log:      o.Logger,
+		requests: requests,
+		asking:   make(map[uint32]*question),
+		unknown:  make(map[uint32]unknownID),
 	}
 	opts := []sr.ClientOpt{sr.URLs(c.name), sr.HTTPClient(c.http), sr.UserAgent("webhook-dispatcher")}
 	if o.Username != "" || o.Password != "" {
@@ -154,8 +155,10 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 func (c *Client) Ready() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for id, cause := range c.away {
-		return fmt.Errorf("schema registry %s: schema %d: %w", c.name, id, cause)
+	for id, q := range c.asking {
+		if q.away != nil {
+			return fmt.Errorf("schema registry %s: schema %d: %w", c.name, id, q.away)
+		}
 	}
 	return nil
 }
@@ -192,7 +195,7 @@ func (c *Client) Schema(ctx context.Context, id uint32) (*decode.Schema, error) 
 		a := known.(answer)
 		return a.schema, a.err
 	}
-	return c.ask(ctx, id)
+	return c.ask(ctx, id, q)
 }
 
 func (c *Client) join(id uint32) *question {
@@ -216,12 +219,12 @@ func (c *Client) leave(id uint32, q *question) {
 }
 
 // ask requests the schema until there is an answer or ctx ends. The caller has the turn for id.
-func (c *Client) ask(ctx context.Context, id uint32) (*decode.Schema, error) {
+func (c *Client) ask(ctx context.Context, id uint32, q *question) (*decode.Schema, error) {
 	if c.denied(id) {
 		return nil, unknownSchema(id)
 	}
-	defer c.setAway(id, nil)
-	for backoff := firstBackoff; ; backoff = min(2*backoff, lastBackoff) {
+	defer c.setAway(id, q, nil)
+	for pause := firstBackoff; ; pause = min(2*pause, lastBackoff) {
 		text, err := c.request(ctx, id)
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("wait for the schema registry: %w", context.Cause(ctx))
@@ -234,15 +237,16 @@ func (c *Client) ask(ctx context.Context, id uint32) (*decode.Schema, error) {
 		case errors.Is(err, errNotAvro):
 			return c.settle(id, answer{err: decode.NewUndecodable(decode.ReasonBadSchema, err.Error())})
 		case errors.Is(err, errDenied):
-			c.setAway(id, nil) // the registry answers
+			c.setAway(id, q, nil) // the registry answers
 			if c.deny(id) {
 				return nil, unknownSchema(id)
 			}
 		default:
 			c.forgive(id)
-			c.setAway(id, err)
+			c.setAway(id, q, err)
 		}
-		if err := sleep(ctx, backoff); err != nil {
+		// Replicas must not ask in step.
+		if err := backoff.Sleep(ctx, pause*9/10+rand.N(pause/5)); err != nil {
 			return nil, fmt.Errorf("wait for the schema registry: %w", err)
 		}
 	}
@@ -304,32 +308,16 @@ func (c *Client) forgive(id uint32) {
 
 // setAway records why the question for id has no answer, nil if it has one or is over, and logs
 // each change once.
-func (c *Client) setAway(id uint32, cause error) {
+func (c *Client) setAway(id uint32, q *question, cause error) {
 	c.mu.Lock()
-	before := c.away[id]
-	if cause == nil {
-		delete(c.away, id)
-	} else {
-		c.away[id] = cause
-	}
+	before := q.away
+	q.away = cause
 	c.mu.Unlock()
 	switch {
 	case cause != nil && (before == nil || before.Error() != cause.Error()):
 		c.log.Warn("schema registry does not answer; partitions wait", "registry", c.name, "schema_id", id, "error", cause)
 	case cause == nil && before != nil:
 		c.log.Info("no longer waiting for the schema registry", "registry", c.name, "schema_id", id)
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	d += time.Duration((rand.Float64() - 0.5) * 0.2 * float64(d)) // replicas must not ask in step
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }
 
@@ -341,7 +329,7 @@ func (t cappedTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	resp.Body = cappedBody{io.LimitReader(resp.Body, maxAnswer), resp.Body}
+	resp.Body = http.MaxBytesReader(nil, resp.Body, maxAnswer)
 	return resp, nil
 }
 
@@ -349,9 +337,4 @@ func (t cappedTransport) CloseIdleConnections() {
 	if inner, ok := t.RoundTripper.(interface{ CloseIdleConnections() }); ok {
 		inner.CloseIdleConnections()
 	}
-}
-
-type cappedBody struct {
-	io.Reader
-	io.Closer
 }

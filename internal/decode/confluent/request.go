@@ -35,7 +35,7 @@ func (c *Client) request(ctx context.Context, id uint32) (string, error) {
 	if err != nil {
 		err = plainCause(ctx, err, c.timeout.String())
 	}
-	c.metrics.request(err)
+	c.requests.WithLabelValues(outcome(err)).Inc()
 	if err == nil || errors.Is(err, errDenied) {
 		c.seen.Store(true)
 	}
@@ -80,39 +80,24 @@ func plainCause(ctx context.Context, err error, timeout string) error {
 	return errors.New("the answer holds no schema")
 }
 
-// clientMetrics counts the requests to the registry.
-type clientMetrics struct {
-	requests *prometheus.CounterVec
-}
-
-// The outcomes of a request.
-const (
-	outcomeOK      = "ok"
-	outcomeUnknown = "unknown"
-	outcomeNotAvro = "not_avro"
-	outcomeError   = "error"
-)
-
-func newClientMetrics(registerer prometheus.Registerer) (*clientMetrics, error) {
-	m := &clientMetrics{requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "webhook_dispatcher_registry_requests_total",
-		Help: "Requests to the schema registry by outcome: ok, unknown (no such schema), not_avro, error.",
-	}, []string{"outcome"})}
-	for _, outcome := range []string{outcomeOK, outcomeUnknown, outcomeNotAvro, outcomeError} {
-		m.requests.WithLabelValues(outcome)
+// newRequestCounter returns the counter of requests, with all outcomes.
+func newRequestCounter(registerer prometheus.Registerer) (*prometheus.CounterVec, error) {
+	requests := metric.CounterVec("webhook_dispatcher_registry_requests_total",
+		"Requests to the schema registry by outcome: ok, unknown (no such schema), not_avro, error.", "outcome")
+	for _, outcome := range []string{"ok", "unknown", "not_avro", "error"} {
+		requests.WithLabelValues(outcome)
 	}
-	return m, metric.Register(registerer, m.requests)
+	return requests, metric.Register(registerer, requests)
 }
 
-func (m *clientMetrics) request(err error) {
-	outcome := outcomeError
+func outcome(err error) string {
 	switch {
 	case err == nil:
-		outcome = outcomeOK
+		return "ok"
 	case errors.Is(err, errDenied):
-		outcome = outcomeUnknown
+		return "unknown"
 	case errors.Is(err, errNotAvro):
-		outcome = outcomeNotAvro
+		return "not_avro"
 	}
-	m.requests.WithLabelValues(outcome).Inc()
+	return "error"
 }
