@@ -1,5 +1,6 @@
-// Package admin holds the operations of an operator: to list, show and replay deliveries and
-// records that could not be decoded, to show samples of events, and to rotate the keys of secrets.
+// Package admin holds the operations of an operator: to list, show, add, change, adopt, release and
+// test rules, to list, show and replay deliveries and records that could not be decoded, to show
+// samples of events, and to rotate the keys of secrets.
 // The command line, the API and the console are faces of these operations.
 //
 // An operation takes typed values and returns a typed view. A view has the names, the order and the
@@ -25,6 +26,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/replay"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/sender"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
@@ -36,15 +38,20 @@ type Options struct {
 	Catalogue *schema.Catalogue
 	// Store is for all operations but those on events and samples; *store.Store is one.
 	Store Store
-	// Compiler is for replays that make requests of events again, as the daemons make them.
+	// Compiler is for operations on rules, and for replays that make requests of events again. It
+	// must be as the daemons have it.
 	Compiler *rule.Compiler
+	// RulesRefresh is how often daemons read the rules, for adoptions.
+	RulesRefresh time.Duration
+	// Sender is for tests of rules. It must be as the daemons have it.
+	Sender *sender.Sender
 	// Log and Decoder are for replays that read topics or decode records. Decoder is called for
 	// each replay and returns a decoder of its own, which need not be safe for concurrent use.
 	Log     replay.LogReader
 	Decoder func() (decode.Decoder, error)
 	// AllTopics says that all topics are read, so that records which are not events are expected.
 	AllTopics bool
-	// Keys are for the rotation of keys.
+	// Keys seal the secrets of rules.
 	Keys Keys
 }
 
@@ -54,6 +61,7 @@ type Store interface {
 	DeadStore
 	RecordStore
 	SecretStore
+	RuleStore
 	replay.Rows
 	replay.Records
 
@@ -70,7 +78,9 @@ type RecordStore interface {
 type DeadStore interface {
 	CountDead(ctx context.Context, f store.Selection) (store.Dead, error)
 	ReplayDead(ctx context.Context, f store.Selection) (replayed int, err error)
-	EndedPage(ctx context.Context, state delivery.State, f store.Selection, after store.EndedRow, limit int) ([]store.Summary, store.EndedRow, error)
+	EndedPage(
+		ctx context.Context, state delivery.State, f store.Selection, after store.EndedRow, limit int,
+	) ([]store.Summary, store.EndedRow, error)
 	Waiting(ctx context.Context, lane delivery.Lane) (rows int, err error)
 }
 

@@ -34,14 +34,19 @@ type List string
 // The lists to which hints refer.
 const (
 	SeeEvents      List = "events"
+	SeePresets     List = "presets"
 	SeeRules       List = "rules"
 	SeeUndecodable List = "undecodable"
 )
 
 // Error implements error.
 func (p *Problem) Error() string {
+	field := p.Field
+	if strings.HasPrefix(p.Reason, "`"+strings.TrimLeft(field, "-")+"` ") {
+		field = "" // the sentence begins with it
+	}
 	parts := make([]string, 0, 3)
-	for _, part := range [...]string{p.Field, p.Reason, p.Fix} {
+	for _, part := range [...]string{field, p.Reason, p.Fix} {
 		if part != "" {
 			parts = append(parts, part)
 		}

@@ -109,7 +109,11 @@ func TestTopicReplayOfWrongRules(t *testing.T) {
 }
 
 // ring is keys of which the first is named.
-type ring struct{ id string }
+type ring struct {
+	admin.Keys
+
+	id string
+}
 
 func (r ring) ID() string { return r.id }
 
@@ -125,7 +129,7 @@ func TestRotateKeys(t *testing.T) {
 	t.Parallel()
 	st := &rows{options: []rule.Option{{Sealed: "s"}, {Sealed: "broken"}}}
 	rotate := func(id string) (*admin.RotateView, error) {
-		return operations(t, admin.Options{Store: st, Keys: ring{id}}).RotateKeys(t.Context())
+		return operations(t, admin.Options{Store: st, Keys: ring{id: id}}).RotateKeys(t.Context())
 	}
 	if _, err := rotate(""); len(admin.Problems(err)) != 1 {
 		t.Errorf("without a key: %v", err)

@@ -10,6 +10,9 @@ import (
 type Keys interface {
 	// ID returns the name of the key that seals, empty where there is none.
 	ID() string
+	// Seal seals a field of a rule with that key, and returns the key's name with it.
+	Seal(key rule.Key, field string, text []byte) (keyID string, sealed []byte, err error)
+	rule.Opener
 	// Reseal seals the secrets of an option with that key, unless they already are.
 	Reseal(o *rule.Option) error
 }

@@ -106,7 +106,9 @@ const maxLimit = 10_000
 
 func checkLimit(limit int) error {
 	if limit < 1 || limit > maxLimit {
-		return &Problem{Field: "limit", Reason: fmt.Sprintf("%d is out of range", limit), Fix: fmt.Sprintf("write a number from 1 to %d", maxLimit)}
+		return &Problem{
+			Field: "limit", Reason: fmt.Sprintf("%d is out of range", limit), Fix: fmt.Sprintf("write a number from 1 to %d", maxLimit),
+		}
 	}
 	return nil
 }

@@ -64,7 +64,7 @@ type rulesCommand struct {
 	Adopt   adoptCommand   `cmd:"" help:"Hand rules to the dispatcher: the plugin inside the LMS leaves them alone."`
 	Release releaseCommand `cmd:"" help:"Give adopted rules back to the plugin inside the LMS."`
 	Test    testCommand    `cmd:"" help:"Show the request that a rule makes of an event, and send it if asked to."`
-	Recipes recipesCommand `cmd:"" help:"List the recipes: options made for known receivers."`
+	Presets presetsCommand `cmd:"" help:"List the presets: options made for known receivers."`
 }
 
 type secretsCommand struct {
@@ -106,11 +106,6 @@ type session struct {
 // Run parses args, runs the command and returns the exit code.
 func Run(ctx context.Context, args []string, p *Process) int {
 	var cli grammar
-	parameters, err := recipeParameters()
-	if err != nil {
-		return p.report(err)
-	}
-	cli.Rules.Add.Parameters, cli.Rules.Set.Parameters = parameters, parameters
 	loader := config.NewLoader(p.Environ)
 	helped := false
 	parser, err := kong.New(&cli, append(loader.Options(),

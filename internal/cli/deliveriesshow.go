@@ -69,7 +69,7 @@ func (p *Process) printDelivery(v *admin.DeliveryDetail) error {
 	}
 	body := ""
 	if v.Body != nil {
-		body = fmt.Sprintf("\n%s\n", printable(*v.Body))
+		body = fmt.Sprintf("\n%s\n", admin.Printable(*v.Body))
 	}
 	_, err := p.Stdout.Write([]byte(body + attemptLines(v.AttemptLog)))
 	return err
@@ -101,7 +101,7 @@ func attemptLines(attempts []admin.AttemptView) string {
 		a := &attempts[i]
 		fmt.Fprintf(&b, "attempt %d at %s: %s\n", a.Number, moment(a.At), went(a))
 		if a.Response != nil && *a.Response != "" {
-			fmt.Fprintln(&b, printable(*a.Response))
+			fmt.Fprintln(&b, admin.Printable(*a.Response))
 		}
 	}
 	return b.String()

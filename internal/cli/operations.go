@@ -53,39 +53,77 @@ func (s *session) withTopics(rules *ruleSettings, bus *config.Bus, use func(*adm
 // seeCommands are the commands that print the lists to which operations refer.
 var seeCommands = map[admin.List]string{
 	admin.SeeEvents:      "events list",
+	admin.SeePresets:     "rules presets",
 	admin.SeeRules:       "rules list",
 	admin.SeeUndecodable: "undecodable list",
 }
 
 // explain returns the text of an error, with what operations say put into the words of the command
-// line: options as flags, and lists as the commands that print them.
+// line: options as flags, and commands to run or to look at.
 func explain(err error) string {
-	text := err.Error()
-	for _, p := range admin.Problems(err) {
-		flagged := *p
-		if p.Field != "" {
-			flagged.Field = asFlag(p.Field)
+	text, at := err.Error(), 0
+	walk(err, func(one error) bool {
+		words := inWords(one)
+		old := one.Error()
+		i := strings.Index(text[at:], old)
+		if words == "" || i < 0 {
+			return false
 		}
-		text = strings.Replace(text, p.Error(), spell(flagged.Error())+see(p.See), 1)
-	}
-	if missing, ok := errors.AsType[*admin.NotFoundError](err); ok {
-		text = strings.Replace(text, missing.Error(), missing.Error()+see(missing.See), 1)
-	}
-	if state, ok := errors.AsType[*admin.RuleStateError](err); ok {
-		text = strings.Replace(text, state.Error(), state.Error()+remedy(state), 1)
-	}
+		text = text[:at+i] + words + text[at+i+len(old):]
+		at += i + len(words)
+		return true
+	})
 	return text
+}
+
+// walk calls visit for the errors in a tree, in the order of their texts. It does not descend below one
+// for which visit returns true.
+func walk(err error, visit func(error) bool) {
+	if err == nil || visit(err) {
+		return
+	}
+	switch e := err.(type) { //nolint:errorlint // it walks the tree itself
+	case interface{ Unwrap() []error }:
+		for _, one := range e.Unwrap() {
+			walk(one, visit)
+		}
+	case interface{ Unwrap() error }:
+		walk(e.Unwrap(), visit)
+	}
+}
+
+// inWords returns the text of an error that operations or the store leave to the command line, empty
+// for any other.
+func inWords(err error) string {
+	switch e := err.(type) { //nolint:errorlint // walk unwraps
+	case *admin.Problem:
+		flagged := *e
+		if e.Field != "" {
+			flagged.Field = asFlag(e.Field)
+		}
+		return spell(flagged.Error()) + see(e.See)
+	case *admin.NotFoundError:
+		return e.Error() + see(e.See)
+	case *admin.RuleStateError:
+		return e.Error() + remedy(e)
+	case *store.NoRuleError:
+		return e.Error() + "; see rules list" + e.Key.Table.Flag()
+	case *store.ContestedError:
+		return fmt.Sprintf("%s: run %s, or %s, first", e, command("adopt", e.Key, ""), command("release", e.Key, ""))
+	}
+	return ""
 }
 
 // remedy says how to change a rule for which nothing is sent.
 func remedy(e *admin.RuleStateError) string {
-	switch e.Status {
-	case rule.Disabled:
-		return fmt.Sprintf(": rules set %d --enable, then repeat the command", e.ID)
-	case rule.Foreign:
-		return fmt.Sprintf(": rules adopt %d, then repeat the command", e.ID)
+	if e.Status == rule.Faulty {
+		return "; correct it, then repeat the command"
 	}
-	return "; correct it, then repeat the command"
+	change := "rules set %d --enable"
+	if e.Status == rule.Foreign {
+		change = "rules adopt %d"
+	}
+	return fmt.Sprintf(": "+change+", then repeat the command", e.ID)
 }
 
 func asFlag(option string) string { return "--" + option }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"strings"
 	"testing"
 )
@@ -35,6 +36,9 @@ func TestFaultsOfOptionFiles(t *testing.T) {
 		{"null", "--options: there are no options in it: write {} to take all away"},
 	} {
 		_, err := (&inputs{stdin: strings.NewReader(c.text)}).document("-")
+		if err != nil {
+			err = errors.New(explain(err))
+		}
 		switch {
 		case err == nil:
 			t.Errorf("%s is taken, want %q", c.text, c.want)

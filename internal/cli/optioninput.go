@@ -5,11 +5,11 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"regexp"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/admin"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
 // maxInput is how many bytes of a file or of standard input are read. A rule's secrets have to fit a column of 64 KiB.
@@ -19,8 +19,6 @@ const maxInput = 1 << 20
 type inputs struct {
 	stdin io.Reader
 	taken string // the flag that standard input was read for
-	// sealing is set where secrets can be sealed: the settings have a key.
-	sealing bool
 }
 
 func (in *inputs) readStdin(flag string) ([]byte, error) {
@@ -90,7 +88,7 @@ func (in *inputs) secret(flag, value string) (string, error) {
 }
 
 // headers reads the flags of headers. Their errors hold the name alone: a value is often a secret.
-func (in *inputs) headers(flags []string) (steps []change, err error) {
+func (in *inputs) headers(flags []string) (headers []admin.Header, err error) {
 	for _, given := range flags {
 		name, value, found := strings.Cut(given, ":")
 		name, value = strings.TrimSpace(name), strings.TrimSpace(value)
@@ -102,45 +100,21 @@ func (in *inputs) headers(flags []string) (steps []change, err error) {
 				return nil, err
 			}
 		}
-		if !utf8.ValidString(value) {
-			return nil, usagef("--header: the value of %q is not UTF-8", name)
-		}
-		steps = append(steps, func(d *draft) error { return d.setHeader(name, value, in.sealing) })
+		headers = append(headers, admin.Header{Name: name, Value: value})
 	}
-	return steps, nil
+	return headers, nil
 }
 
-// credential matches names of headers whose values are likely to be secret.
-var credential = regexp.MustCompile(`(?i)authorization|cookie|token|key|secret|auth|password|signature|session|credential`)
-
-// setHeader sets a header, or takes it away where there is no value. Values are sealed where that can be done.
-func (d *draft) setHeader(name, value string, sealing bool) error {
-	for _, headers := range []map[string]string{d.document.Headers, d.secrets.Headers} {
-		for other := range headers {
-			if strings.EqualFold(other, name) {
-				delete(headers, other)
-			}
-		}
+// document reads a file of options.
+func (in *inputs) document(path string) (d rule.Document, err error) {
+	var content []byte
+	if path == "-" {
+		content, err = in.readStdin("options")
+	} else {
+		content, err = in.readFile("options", path)
 	}
-	switch {
-	case value == "":
-		return nil
-	case sealing:
-		put(&d.secrets.Headers, name, value)
-	case credential.MatchString(name):
-		return usagef("the value of the header %q looks like a secret, and cannot be sealed: %w", name, errNoKey)
-	default:
-		put(&d.document.Headers, name, value)
+	if err != nil {
+		return d, err
 	}
-	return nil
+	return admin.ParseOptions(content)
 }
-
-func put(headers *map[string]string, name, value string) {
-	if *headers == nil {
-		*headers = make(map[string]string)
-	}
-	(*headers)[name] = value
-}
-
-// errNoKey says how to make secrets possible.
-var errNoKey = errors.New(admin.NeedKey)

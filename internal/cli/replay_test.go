@@ -20,6 +20,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/fakes"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
+	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -178,4 +179,13 @@ func (s *site) wantRows(where string, want ...string) {
 	if got := s.rows(where); !slices.Equal(got, want) {
 		s.t.Errorf("rows where %s:\n%s\nwant:\n%s", where, strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
+}
+
+func loadCatalogue(t *testing.T) *schema.Catalogue {
+	t.Helper()
+	c, err := schema.LoadCatalogue()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }

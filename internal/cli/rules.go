@@ -1,14 +1,17 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/admin"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
@@ -37,14 +40,13 @@ func (c *listCommand) Run(ctx context.Context, s *session) error {
 	if err := s.settings(ctx, c.groups()...); err != nil {
 		return err
 	}
-	rules, err := s.rules(ctx, &c.ruleSettings)
+	var views []admin.RuleView
+	err := s.withRules(&c.ruleSettings, func(a *admin.Admin) (err error) {
+		views, err = a.ListRules(ctx, c.table(), c.ShowURLs)
+		return err
+	})
 	if err != nil {
 		return err
-	}
-	list := rules.Entries(c.table())
-	views := make([]ruleView, len(list))
-	for i := range list {
-		views[i] = rules.view(&list[i], c.ShowURLs)
 	}
 	if c.JSON {
 		return s.printJSON(views)
@@ -59,24 +61,24 @@ func (c *listCommand) Run(ctx context.Context, s *session) error {
 		v := &views[i]
 		special = optional(v.PausedAt)
 		if c.filters() {
-			special = v.flags()
+			special = flagsOf(v.WebfilterView)
 		}
 		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", v.ID, v.Kind, cell(v.Event), cell(v.EventType), cell(v.URL),
-			v.Status, v.Format, yesNo(v.Enabled), cell(special), cell(v.wrong()))
+			v.Status, v.Format, yesNo(v.Enabled), cell(special), cell(cmp.Or(v.Fault, v.Hold)))
 	}
 	if !c.filters() {
-		s.noteResume(list)
+		s.noteResume(views)
 	}
 	return table.Flush()
 }
 
 // noteResume says how to go on with rules that would be sent were they not paused. Those that are switched off, faulty or the plugin's
 // are not among them: ending their pause would send nothing.
-func (s *session) noteResume(list []rule.Entry) {
+func (s *session) noteResume(views []admin.RuleView) {
 	paused := make(map[string]int)
-	for i := range list {
-		if e := &list[i]; e.Status() == rule.Paused && !e.PausedAt().IsZero() {
-			paused[cure(e)]++
+	for i := range views {
+		if v := &views[i]; v.Status == rule.Paused.String() && v.PausedAt != nil {
+			paused[v.Cure]++
 		}
 	}
 	for _, cure := range slices.Sorted(maps.Keys(paused)) {
@@ -90,23 +92,22 @@ func (c *showCommand) Run(ctx context.Context, s *session) error {
 	if err := s.settings(ctx, c.groups()...); err != nil {
 		return err
 	}
-	rules, err := s.rules(ctx, &c.ruleSettings)
+	var v *admin.RuleView
+	err := s.withRules(&c.ruleSettings, func(a *admin.Admin) (err error) {
+		v, err = a.ShowRule(ctx, c.key(c.ID), c.ShowURLs)
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	e, err := rules.entry(c.key(c.ID))
-	if err != nil {
-		return err
-	}
-	v := rules.view(e, c.ShowURLs)
 	if c.JSON {
 		return s.printJSON(v)
 	}
-	return s.printPairs(v.pairs())
+	return s.printPairs(rulePairs(v))
 }
 
-// pairs are the lines of a rule shown as text.
-func (v *ruleView) pairs() [][2]string {
+// rulePairs are the lines of a rule shown as text.
+func rulePairs(v *admin.RuleView) [][2]string {
 	pairs := [][2]string{
 		{"id", strconv.Itoa(int(v.ID))},
 		{"kind", v.Kind},
@@ -123,14 +124,14 @@ func (v *ruleView) pairs() [][2]string {
 			[2]string{"released", optional(v.ReleasedAt)},
 			[2]string{"enabled for the plugin", yesNo(v.PluginEnabled)})
 	}
-	if v.filterView == nil {
+	if v.WebfilterView == nil {
 		pairs = append(pairs, [2]string{"paused since", optional(v.PausedAt)})
 	}
-	pairs = append(pairs, v.columns()...)
+	pairs = append(pairs, webfilterPairs(v.WebfilterView)...)
 	if v.PausedAt != nil {
 		pairs = append(pairs,
 			[2]string{"paused because", v.PauseReason},
-			[2]string{"to resume", fmt.Sprintf("%s: webhook-dispatcher rules set %d --resume", v.cure, v.ID)})
+			[2]string{"to resume", fmt.Sprintf("%s: webhook-dispatcher rules set %d --resume", v.Cure, v.ID)})
 	}
 	pairs = append(pairs, [2]string{"fault", v.Fault})
 	if v.Hold != "" {
@@ -140,9 +141,34 @@ func (v *ruleView) pairs() [][2]string {
 		pairs = append(pairs, [2]string{"options", string(v.Options)})
 	}
 	if v.Secrets != nil {
-		pairs = append(pairs, [2]string{"secrets", v.Secrets.String()})
+		pairs = append(pairs, [2]string{"secrets", secretsLine(v.Secrets)})
 	}
 	return append(pairs,
 		[2]string{"created", v.Created.UTC().Format(time.RFC3339Nano)},
 		[2]string{"modified", v.Modified.UTC().Format(time.RFC3339Nano)})
+}
+
+// secretsLine says in one line which secrets a rule has.
+func secretsLine(v *admin.SecretsView) string {
+	if !v.Opened {
+		return fmt.Sprintf("sealed with key %s", v.KeyID)
+	}
+	var parts []string
+	for _, s := range v.Signing {
+		part := "signing " + s.Secret
+		if s.Until != nil {
+			part += " until " + moment(*s.Until)
+		}
+		parts = append(parts, part)
+	}
+	if v.Auth != "" {
+		parts = append(parts, "auth "+v.Auth)
+	}
+	for _, name := range slices.Sorted(maps.Keys(v.Headers)) {
+		parts = append(parts, fmt.Sprintf("header %s: %s", name, v.Headers[name]))
+	}
+	if v.ClientCert {
+		parts = append(parts, "client certificate")
+	}
+	return fmt.Sprintf("%s (sealed with key %s)", strings.Join(parts, ", "), v.KeyID)
 }

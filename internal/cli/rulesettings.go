@@ -1,9 +1,9 @@
 package cli
 
 import (
-	"context"
 	"errors"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/admin"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/app"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
@@ -28,11 +28,8 @@ func (r *ruleSettings) groups() []config.Group {
 	return []config.Group{&r.Database, &r.Rules, &r.Secrets}
 }
 
-// adopted tells whether only adopted rows are rules.
+// adopted reports whether only adopted rows are rules.
 func (r *ruleSettings) adopted() bool { return r.RulesSource == "adopted" }
-
-// sealing tells whether secrets can be sealed.
-func (r *ruleSettings) sealing() bool { return r.SecretsKey != "" }
 
 // compiler builds what makes rules of rows as the daemon does.
 func (r *ruleSettings) compiler() (*rule.Compiler, error) {
@@ -52,30 +49,15 @@ func (s *session) withStore(c *config.Database, use func(*store.Store) error) er
 	return errors.Join(use(opened), opened.Close())
 }
 
-// ruleSet is all rules with what made them of their rows.
-type ruleSet struct {
-	*rule.Snapshot
-	compiler *rule.Compiler
-}
-
-// readRules reads and compiles all rows.
-func readRules(ctx context.Context, st *store.Store, settings *ruleSettings) (*ruleSet, error) {
+// withRules is withAdmin for operations on rules.
+func (s *session) withRules(settings *ruleSettings, use func(*admin.Admin) error) error {
 	compiler, err := settings.compiler()
 	if err != nil {
-		return nil, err
-	}
-	table, err := st.Rules(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return &ruleSet{Snapshot: rule.NewSnapshot(table, compiler), compiler: compiler}, nil
-}
-
-// rules reads and compiles all rows.
-func (s *session) rules(ctx context.Context, settings *ruleSettings) (read *ruleSet, err error) {
-	err = s.withStore(&settings.Database, func(st *store.Store) error {
-		read, err = readRules(ctx, st, settings)
 		return err
-	})
-	return read, err
+	}
+	keys, err := rule.ParseKeys(settings.SecretsKey.Reveal())
+	if err != nil {
+		return err
+	}
+	return s.withAdmin(&settings.Database, admin.Options{Compiler: compiler, Keys: keys, RulesRefresh: settings.RulesRefresh}, use)
 }

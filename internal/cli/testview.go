@@ -1,72 +1,19 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"time"
-	"unicode"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/admin"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/sender"
 )
 
-// testView is what rules test shows.
-type testView struct {
-	Wanted  bool         `json:"wanted"`           // false: the rule's filter leaves the event out
-	Request *requestView `json:"request"`          // null where the event is left out
-	Result  *resultView  `json:"result,omitempty"` // of --send
-}
-
-type requestView struct {
-	Method  string       `json:"method"`
-	URL     string       `json:"url"` // scheme and host unless whole URLs were asked for
-	Headers []headerView `json:"headers"`
-	Body    string       `json:"body"`
-	// ClientCert is the subject of the client certificate.
-	ClientCert string `json:"client_cert,omitempty"`
-}
-
-type headerView struct {
-	Name  string `json:"name"`
-	Value string `json:"value"`
-}
-
-type resultView struct {
-	OK     bool   `json:"ok"`
-	Status int    `json:"status"` // 0 where no answer came
-	Error  string `json:"error"`  // why none came, or not all of it, or ""
-	Detail string `json:"detail"` // more about that, or ""
-	// TokenServer is scheme and host of the authorization server where the error is about it.
-	TokenServer string `json:"token_server,omitempty"`
-	DurationMS  int64  `json:"duration_ms"`
-	Response    string `json:"response"` // the beginning of the answer's body
-	*filterAnswer
-}
-
-// maxShown is how many bytes of an answer are shown.
-const maxShown = 1024
-
-func viewOf(a *delivery.Attempt) *resultView {
-	return &resultView{
-		OK: a.OK(), Status: a.Status, Error: string(a.Class), DurationMS: a.Duration.Milliseconds(),
-		Response: responseOf(a.Response),
-	}
-}
-
-// because adds what the sender knows about a failure, and returns the view.
-func (v *resultView) because(err error) *resultView {
-	if failed, ok := errors.AsType[*sender.CallError](err); ok {
-		v.Detail, v.TokenServer = failed.Detail, failed.TokenServer
-	}
-	return v
-}
-
 // advice says more about an error: what the sender knows, or else what an operator can do.
-func (v *resultView) advice() string {
+func advice(v *admin.ResultView) string {
 	switch class := delivery.ErrorClass(v.Error); {
 	case v.Detail != "":
-		return " (" + printable(v.Detail) + ")"
+		return " (" + admin.Printable(v.Detail) + ")"
 	case class == delivery.ClassEgress:
 		return " (the address is not allowed; see WEBHOOK_DISPATCHER_EGRESS_ALLOW)"
 	case class == delivery.ClassToken:
@@ -75,7 +22,7 @@ func (v *resultView) advice() string {
 	return ""
 }
 
-func (p *Process) printTest(v *testView, asJSON bool) error {
+func (p *Process) printTest(v *admin.TestView, asJSON bool) error {
 	if asJSON {
 		return p.printJSON(v)
 	}
@@ -90,7 +37,7 @@ func (p *Process) printTest(v *testView, asJSON bool) error {
 	}
 	fmt.Fprintf(&b, "\n%s\n", v.Request.Body)
 	if v.Request.ClientCert != "" {
-		fmt.Fprintf(&b, "\nclient certificate: %s\n", printable(v.Request.ClientCert))
+		fmt.Fprintf(&b, "\nclient certificate: %s\n", admin.Printable(v.Request.ClientCert))
 	}
 	if r := v.Result; r != nil {
 		took := time.Duration(r.DurationMS) * time.Millisecond
@@ -98,28 +45,38 @@ func (p *Process) printTest(v *testView, asJSON bool) error {
 		case r.Error == "":
 			fmt.Fprintf(&b, "\nanswer: %d after %s\n", r.Status, took)
 		case r.Status != 0:
-			fmt.Fprintf(&b, "\nanswer: %d, broken off after %s: %s%s\n", r.Status, took, r.Error, r.advice())
+			fmt.Fprintf(&b, "\nanswer: %d, broken off after %s: %s%s\n", r.Status, took, r.Error, advice(r))
 		default:
-			fmt.Fprintf(&b, "\nno answer: %s after %s%s\n", r.Error, took, r.advice())
+			fmt.Fprintf(&b, "\nno answer: %s after %s%s\n", r.Error, took, advice(r))
 		}
 		if r.TokenServer != "" {
-			fmt.Fprintf(&b, "authorization server: %s\n", printable(r.TokenServer))
+			fmt.Fprintf(&b, "authorization server: %s\n", admin.Printable(r.TokenServer))
 		}
 		if r.Response != "" {
-			fmt.Fprintln(&b, printable(r.Response))
+			fmt.Fprintln(&b, admin.Printable(r.Response))
 		}
-		b.WriteString(r.said())
+		b.WriteString(said(r.FilterAnswer))
 	}
 	_, err := p.Stdout.Write([]byte(b.String()))
 	return err
 }
 
-// printable keeps a stranger's text from driving the terminal.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if r == '\n' || r == '\t' || unicode.IsPrint(r) {
-			return r
+// said is the answer in lines, "" for a webhook and where nothing counts.
+func said(v *admin.FilterAnswer) string {
+	if v == nil {
+		return ""
+	}
+	var b strings.Builder
+	for _, part := range [...]struct {
+		name string
+		json []byte
+	}{{"data", v.Data}, {"exception", v.Exception}} {
+		if part.json != nil {
+			fmt.Fprintf(&b, "%s: %s\n", part.name, admin.Printable(string(part.json)))
 		}
-		return '\uFFFD'
-	}, text)
+	}
+	if v.Halts != "" {
+		fmt.Fprintf(&b, "the chain stops here: %s\n", v.Halts)
+	}
+	return b.String()
 }

@@ -1,7 +1,8 @@
-// Package delivery holds what a delivery is: its identity, its states and the transitions between them, the outcome of
-// an attempt, and the retry policy.
+// Package delivery holds what a delivery is: its identity, its states and the transitions between
+// them, the outcome of an attempt, and the retry policy.
 //
-// It is pure: no SQL, no HTTP, no clock of its own. The states and who moves a delivery between them:
+// It is pure: no SQL, no HTTP, no clock of its own. The states and who moves a delivery between
+// them:
 //
 //	                   first try failed, handed off, or spilled
 //	  (memory) ─────────────────────────────┬──────────────► row
@@ -29,14 +30,14 @@ import (
 	"time"
 )
 
-// Kind tells what a row is. The numbers are those of the kind column.
+// Kind is what a row is for. The numbers are those of the kind column.
 type Kind uint8
 
 // The kinds.
 const (
-	KindWebhook Kind = 1 // one webhook rule's delivery of one event
-	KindEvent   Kind = 2 // an event that waits for its filters
-	KindInbox   Kind = 3 // an inbound webhook that waits for its LMS calls
+	KindWebhook Kind = 1 // a delivery of an event by a webhook rule
+	KindEvent   Kind = 2 // an event waiting for its webfilters
+	KindInbox   Kind = 3 // an inbound webhook waiting for its LMS calls
 )
 
 // String returns the name that commands and the wire use.
@@ -52,7 +53,7 @@ func (k Kind) String() string {
 	return fmt.Sprintf("kind(%d)", uint8(k))
 }
 
-// Lane names a queue: all deliveries of one rule.
+// Lane identifies a per-rule queue: all deliveries of one rule.
 type Lane struct {
 	Kind   Kind
 	RuleID int32
@@ -67,7 +68,7 @@ const (
 	Leased    State = 1 // being sent by the holder of the lease token until due_at
 	Delivered State = 2 // ended: a 2xx answer
 	Dead      State = 3 // ended: given up; replay makes it pending again
-	Halted    State = 4 // ended: a webfilter stopped it, or its rule's filter leaves the event out after all
+	Halted    State = 4 // ended: a webfilter or the rule's filter stopped it
 )
 
 var stateNames = [...]string{"pending", "leased", "delivered", "dead", "halted"}
@@ -93,7 +94,7 @@ func ParseState(name string) (State, error) {
 	return 0, fmt.Errorf("unknown state %q: write one of %s", name, strings.Join(stateNames[:], ", "))
 }
 
-// Ended tells whether no attempt will follow by itself.
+// Ended reports whether no further attempt follows, except by a replay.
 func (s State) Ended() bool { return s >= Delivered }
 
 // Format is how a body is encoded. The numbers are those of the body_format column.
@@ -103,8 +104,8 @@ type Format uint8
 const (
 	FormatJSON Format = 1 // application/json
 	FormatForm Format = 2 // application/x-www-form-urlencoded
-	// FormatEvent is no body that is sent, but the event, as a plain rule's JSON body has it: what is sent is made of it at each
-	// attempt. Rows whose body could not be made have it.
+	// FormatEvent is the event itself, as in a plain rule's JSON body. It is kept if the body could
+	// not be rendered; each attempt renders it again.
 	FormatEvent Format = 3
 	// FormatCloudEvents is a CloudEvent in structured mode, application/cloudevents+json.
 	FormatCloudEvents Format = 4
@@ -142,9 +143,10 @@ type ID [16]byte
 
 const idPrefix = "msg_"
 
-// NewID returns the ID of the delivery of an event to a rule: the first 16 bytes of SHA-256 over, each preceded by its length as
-// four bytes big-endian, source, id and type of the event, the kind's name, the rule's id in decimal, and the rule's
-// created in UTC as RFC 3339 with six digits of microseconds.
+// NewID returns the ID of the delivery of an event to a rule: the first 16 bytes of the SHA-256 of
+// these, each preceded by its length as four bytes big-endian: source, id and type of the event,
+// the kind's name, the rule's id in decimal, and the rule's created in UTC as RFC 3339 with
+// microseconds.
 func NewID(source, id, eventType string, kind Kind, ruleID int32, ruleCreated time.Time) ID {
 	var stack [512]byte
 	buf := stack[:0]
@@ -183,16 +185,16 @@ func (id ID) String() string {
 	return string(buf[:])
 }
 
-// MaxText is how many characters the text columns of our tables hold, such as those of event types and ids.
+// MaxText is the size of our tables' text columns in characters.
 const MaxText = 191
 
-// Cut returns the first characters of s, all of it if there are no more.
-func Cut(s string, characters int) string {
+// Cut returns at most the first n characters of s.
+func Cut(s string, n int) string {
 	for i := range s {
-		if characters == 0 {
+		if n == 0 {
 			return s[:i]
 		}
-		characters--
+		n--
 	}
 	return s
 }
@@ -203,19 +205,19 @@ type Token [16]byte
 // NewToken returns a random token.
 func NewToken() Token {
 	var t Token
-	_, _ = rand.Read(t[:]) // never fails, as documented
+	_, _ = rand.Read(t[:]) // never fails
 	return t
 }
 
-// Delivery is one body that is due to one rule's endpoint. URL, headers and limits are not here: they are the rule's, read
-// at each attempt.
+// Delivery is one body for one rule's endpoint. URL, headers and limits belong to the rule and are
+// read at each attempt.
 type Delivery struct {
 	ID        ID
 	Kind      Kind
 	RuleID    int32
 	EventType string
 	EventID   string
-	// EventTime is ce_time; for kind event the time of the record, which is not in the body.
+	// EventTime is ce_time; for KindEvent it is the record's time, which is not in the body.
 	EventTime   time.Time
 	Format      Format
 	Body        []byte
@@ -240,11 +242,12 @@ type Row struct {
 	UpdatedAt  time.Time
 }
 
-// Insert is a row to be made. A row that exists already under the same ID, in any state, stays as it is.
+// Insert is a row to create. An existing row with the same ID, in any state, stays unchanged.
 type Insert struct {
 	Delivery
 	State State // Pending, Leased or Dead
-	// Delay, counted by the database from the insert, is the time until the row is due (Pending) or its lease runs out (Leased).
+	// Delay is the time from the insert until the row is due (Pending) or its lease expires
+	// (Leased).
 	Delay      time.Duration
 	Token      Token // of a Leased row
 	Attempts   int
@@ -253,12 +256,12 @@ type Insert struct {
 	LastStatus int
 }
 
-// Update is the result of a lease. It takes effect only while the row still has the token.
+// Update is the result of a lease. It applies only while the row has the token.
 type Update struct {
 	ID    ID
 	Token Token
 	State State
-	// Delay, counted by the database from the update, is the time until a Pending row is due.
+	// Delay is the time from the update until a Pending row is due.
 	Delay      time.Duration
 	Attempts   int // counted attempts so far, this one included
 	Claims     int // claims so far
@@ -272,27 +275,25 @@ type Attempt struct {
 	Kind      Kind
 	RuleID    int32
 	EventType string
-	// Number counts attempts of the delivery from 1.
-	Number   int
-	At       time.Time
-	Duration time.Duration
-	// Status is the HTTP status, 0 where no answer came.
+	Number    int // of the delivery's attempts, from 1
+	At        time.Time
+	Duration  time.Duration
+	// Status is the HTTP status, 0 without an answer.
 	Status int
-	// Class says why no usable answer came, "" where one did.
+	// Class says why there is no usable answer, "" if there is one.
 	Class ErrorClass
-	// Response is the beginning of the answer's body, 4096 bytes at most, raw.
+	// Response is the raw beginning of the answer's body, at most 4096 bytes.
 	Response []byte
-	// RetryAfter is what the endpoint asked for; zero where it did not.
+	// RetryAfter is the delay that the endpoint asked for, if any.
 	RetryAfter time.Duration
-	// Final says that no later attempt can do better while the rule stays as it is: its URL names a denied address, or no
-	// request can be made of it.
+	// Final: further attempts would fail too unless the rule is changed.
 	Final bool
 }
 
-// OK tells whether the endpoint took the delivery.
+// OK reports whether the endpoint accepted the delivery.
 func (a *Attempt) OK() bool { return a.Class == "" && a.Status >= 200 && a.Status <= 299 }
 
-// ErrorClass is a bounded name for what kept an answer away; it is a metric label and a column of the attempt log.
+// ErrorClass is why there is no usable answer; a metric label and a column of the attempt log.
 type ErrorClass string
 
 // The error classes.
@@ -300,54 +301,54 @@ const (
 	ClassDNS       ErrorClass = "dns"           // the name did not resolve
 	ClassConnect   ErrorClass = "connect"       // refused, unreachable, no route
 	ClassTLS       ErrorClass = "tls"           // handshake or certificate
-	ClassTimeout   ErrorClass = "timeout"       // the deadline over the whole exchange passed
+	ClassTimeout   ErrorClass = "timeout"       // the deadline for the whole exchange passed
 	ClassReset     ErrorClass = "reset"         // the connection broke in the middle
 	ClassProtocol  ErrorClass = "protocol"      // not HTTP, or more than the limits allow
 	ClassEgress    ErrorClass = "egress_denied" // the address is not allowed
-	ClassRequest   ErrorClass = "request"       // no request can be made of the rule: its URL or a header is wrong
-	ClassCancelled ErrorClass = "cancelled"     // this process gave up, not the endpoint
+	ClassRequest   ErrorClass = "request"       // the rule's URL or a header is invalid
+	ClassCancelled ErrorClass = "cancelled"     // this process gave up
 	// ClassExpression: the rule's filter or transform failed; Response has its error.
 	ClassExpression ErrorClass = "expression"
-	// ClassFiltered: the rule's filter leaves the event out, which it did not, or could not say, before.
+	// ClassFiltered: the rule's filter does not match, which it did, or could not decide, before.
 	ClassFiltered ErrorClass = "filtered"
-	// ClassHalted: a webfilter stopped the event; Response says which way.
+	// ClassHalted: a webfilter stopped the event; Response says how.
 	ClassHalted ErrorClass = "halted"
-	// ClassToken: the authorization server gave no access token.
+	// ClassToken: the authorization server issued no access token.
 	ClassToken ErrorClass = "token"
 	ClassOther ErrorClass = "other"
 )
 
-// Reason says, bounded, why a row is where it is; it is the reason column.
+// Reason is why a row is in its state; the reason column.
 type Reason string
 
 // The reasons.
 const (
 	ReasonNone         Reason = ""
 	ReasonHandOff      Reason = "hand_off"      // the first try took longer than the hand-off time
-	ReasonSpill        Reason = "spill"         // its lane was full and held up others
+	ReasonSpill        Reason = "spill"         // its lane was full and blocked others
 	ReasonDrain        Reason = "drain"         // its process stopped or lost the partition
-	ReasonStatus       Reason = "http_status"   // an answer other than 2xx
+	ReasonStatus       Reason = "http_status"   // not a 2xx answer
 	ReasonError        Reason = "error"         // no answer; the attempt log has the class
-	ReasonRetryAfter   Reason = "retry_after"   // the endpoint asked to wait
+	ReasonRetryAfter   Reason = "retry_after"   // the endpoint asked for a delay
 	ReasonExhausted    Reason = "exhausted"     // dead: the schedule is used up
 	ReasonGone         Reason = "gone"          // dead: 410
 	ReasonRuleDeleted  Reason = "rule_deleted"  // dead: its rule no longer exists
 	ReasonTooLarge     Reason = "too_large"     // dead: the body does not fit a row
 	ReasonCrashLoop    Reason = "crash_loop"    // dead: claimed five times more often than attempted
 	ReasonEgressDenied Reason = "egress_denied" // the address is not allowed
-	ReasonUnsendable   Reason = "unsendable"    // no request can be made of the rule
-	ReasonExpired      Reason = "expired"       // dead: waited longer than rows may
-	ReasonCircuitOpen  Reason = "circuit_open"  // its endpoint has failed so often that it is left alone for a moment
-	ReasonPaused       Reason = "rule_paused"   // its rule is paused until it is resumed
-	ReasonQueueLimit   Reason = "queue_limit"   // dead, without its body: as many rows waited as may
-	ReasonReplay       Reason = "replay"        // made a row by an operator's replay
-	ReasonExpression   Reason = "expression"    // dead: the rule's filter or transform failed; also why a rule is paused
-	ReasonFiltered     Reason = "filtered"      // halted: the rule's filter leaves the event out after all
+	ReasonUnsendable   Reason = "unsendable"    // the rule's URL or a header is invalid
+	ReasonExpired      Reason = "expired"       // dead: not tried for the pending retention time
+	ReasonCircuitOpen  Reason = "circuit_open"  // the circuit breaker of its rule is open
+	ReasonPaused       Reason = "rule_paused"   // its rule is paused
+	ReasonQueueLimit   Reason = "queue_limit"   // dead, without its body: the queue limit was reached
+	ReasonReplay       Reason = "replay"        // created by a replay
+	ReasonExpression   Reason = "expression"    // dead: the rule's filter or transform failed; also a reason for a pause
+	ReasonFiltered     Reason = "filtered"      // halted: the rule's filter does not match after all
 	ReasonHalted       Reason = "halted"        // halted: a webfilter stopped the event
-	ReasonFiltering    Reason = "filtering"     // made a row when its event, a row itself, had been through its webfilters
+	ReasonFiltering    Reason = "filtering"     // its event had become a row while in its webfilters
 )
 
-// Reasons returns every reason but ReasonNone, for metrics that start all their series at zero.
+// Reasons returns every reason except ReasonNone.
 func Reasons() []Reason {
 	return []Reason{
 		ReasonHandOff, ReasonSpill, ReasonDrain, ReasonStatus, ReasonError, ReasonRetryAfter, ReasonExhausted, ReasonGone,

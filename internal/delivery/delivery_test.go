@@ -11,8 +11,8 @@ import (
 
 var created = time.Date(2026, 3, 1, 9, 30, 15, 123456000, time.UTC)
 
-// TestIDIsFixed holds the bytes that receivers recognise repeats by: they may never change. The value was computed apart from
-// this code, with Python:
+// TestIDIsFixed holds the bytes that receivers recognise repeats by: they may never change. The
+// value was computed apart from this code, with Python:
 //
 //	b = lambda s: len(s.encode()).to_bytes(4, "big") + s.encode()
 //	"msg_" + hashlib.sha256(b"".join(map(b, parts))).digest()[:16].hex()

@@ -5,19 +5,20 @@ import (
 	"time"
 )
 
-// Signal is what an attempt says of the endpoint at this moment, whatever becomes of the delivery. The breaker of a lane goes by it.
+// Signal is what an attempt says about the endpoint's health, whatever becomes of the delivery.
+// Circuit breakers use it.
 type Signal uint8
 
-// The signs.
+// The signals.
 const (
-	SignalNone      Signal = iota // nothing: no request was made, none was allowed, or it was given up
-	SignalHealthy                 // it answers, be it that it refuses this delivery or asks for time
-	SignalUnhealthy               // it does not answer, or answers that it cannot at the moment
+	SignalNone      Signal = iota // no request was made or allowed, or it was given up
+	SignalHealthy                 // it answers, even if it refuses this delivery or asks for a delay
+	SignalUnhealthy               // no answer, or one that it is unable to take deliveries
 )
 
-// Signal tells what the attempt says of the endpoint. A request that could not be made, or that the egress guard refused, is no fault of
-// the endpoint and costs next to nothing: a breaker would only hide it. An endpoint that says until when it wants to be left alone
-// has the closed lane, and needs no breaker.
+// Signal returns what the attempt says about the endpoint. An invalid request or a denied address
+// is not the endpoint's fault and costs almost nothing. An endpoint that says when to come back
+// needs no breaker: its lane is closed until then.
 func (a *Attempt) Signal() Signal {
 	switch a.Class {
 	case ClassCancelled, ClassRequest, ClassEgress, ClassExpression, ClassFiltered:
@@ -35,59 +36,59 @@ func (a *Attempt) Signal() Signal {
 	return SignalHealthy
 }
 
-// Stage is what of a rule failed where no body could be made.
+// Stage is the part of a rule that made a render fail.
 type Stage uint8
 
 // The stages.
 const (
-	StageRule      Stage = iota // its options, or the event that a row keeps, cannot be read
-	StageFilter                 // its filter fails
-	StageTransform              // its transform fails, or makes what cannot be sent
+	StageRule      Stage = iota // its options, or the stored event, cannot be read
+	StageFilter                 // it fails
+	StageTransform              // it fails, or its output cannot be sent
 	stages
 )
 
-// Runs are the good runs of one compiled expression so far. Two Runs are equal if it is the same expression and had no good run in between.
+// Runs is a snapshot of an expression's count of good runs. Two are equal if the expression is the
+// same and had no good run in between.
 type Runs struct {
-	Counter *atomic.Uint64 // the expression's own; nil where there is none
-	Good    uint64         // what it was
+	Counter *atomic.Uint64 // the expression's; nil without one
+	Good    uint64         // its value
 }
 
-// RenderFailure says what failed where no body could be made.
+// RenderFailure is why no body could be rendered.
 type RenderFailure struct {
 	Stage   Stage
-	Runs    Runs // of the expression of the stage
-	TooLong bool // the expression was stopped because it ran too long
+	Runs    Runs // of the stage's expression
+	TooLong bool // the expression was stopped
 }
 
-// streak counts failures of one stage with no good run between them.
+// streak counts failures of a stage without a good run in between.
 type streak struct {
 	runs    Runs
 	n       int
-	tooLong int // of them, runs that were stopped
+	tooLong int // of these, runs that were stopped
 }
 
-// LaneHealth is what one process knows of the endpoint of a lane. The zero LaneHealth knows of no failure.
+// LaneHealth is what this process knows about a lane's endpoint. The zero LaneHealth has no
+// failures.
 type LaneHealth struct {
 	Lane Lane
-	// FailingSince is the first failure after the last delivery that was taken; zero while the last one was taken.
+	// FailingSince is the first failure since the last success; zero if the last attempt succeeded.
 	FailingSince time.Time
-	// LastFailure is the newest failure, zero where FailingSince is.
-	LastFailure time.Time
-	// LastTaken is when the endpoint last took a delivery from this process; zero if it never did.
+	LastFailure  time.Time // zero if FailingSince is
+	// LastTaken is when the endpoint last accepted a delivery from this process; zero for never.
 	LastTaken time.Time
-	// Gone counts the answers 410 since the last answer of another kind.
+	// Gone counts consecutive 410 answers.
 	Gone int
-	// RenderFailure is how many attempts in a row ended with the class expression, of the stage that has the most. A row of failures ends with a
-	// good run of the filter or transform that failed, for whatever event, and so also where the filter leaves the event out and no attempt
-	// is made. The other one's good runs end it not: a filter that works says nothing of the transform behind it.
-	RenderFailure int
-	// Overruns is how many failures of such a streak are runs that were stopped because they took too
-	// long.
-	Overruns int
-	streaks  [stages]streak
+	// RenderFailures is the longest current streak of render failures of one stage. A good run of
+	// the failing filter or transform ends it, for any event and even if no attempt follows.
+	// Successes of the other expression do not reset it.
+	RenderFailures int
+	Overruns       int // failures of such a streak that were stopped for running too long
+	streaks        [stages]streak
 }
 
-// NoteRenderFailure adds an attempt that ended with the class expression, in place of Note. It says nothing of the endpoint.
+// NoteRenderFailure records an attempt of ClassExpression, in place of Note. It does not concern
+// the endpoint.
 func (h *LaneHealth) NoteRenderFailure(u RenderFailure) {
 	r := &h.streaks[u.Stage]
 	if r.runs != u.Runs {
@@ -100,8 +101,9 @@ func (h *LaneHealth) NoteRenderFailure(u RenderFailure) {
 	h.measure()
 }
 
-// Update ends rows of failures that nothing was noted of since: those with a good run after the last failure, and those of expressions that
-// the rule has no longer. filter and transform are the counters of those that it has now, nil where it has none.
+// Update ends streaks that ended unnoticed: by a good run since the last failure, or because the
+// rule has other expressions. filter and transform are the counters of its current ones, nil
+// without one.
 func (h *LaneHealth) Update(filter, transform *atomic.Uint64) {
 	for stage, now := range map[Stage]*atomic.Uint64{StageFilter: filter, StageTransform: transform} {
 		if of := h.streaks[stage].runs; of.Counter != now || now != nil && now.Load() != of.Good {
@@ -112,16 +114,15 @@ func (h *LaneHealth) Update(filter, transform *atomic.Uint64) {
 }
 
 func (h *LaneHealth) measure() {
-	h.RenderFailure, h.Overruns = 0, 0
+	h.RenderFailures, h.Overruns = 0, 0
 	for _, r := range h.streaks {
-		h.RenderFailure, h.Overruns = max(h.RenderFailure, r.n), max(h.Overruns, r.tooLong)
+		h.RenderFailures, h.Overruns = max(h.RenderFailures, r.n), max(h.Overruns, r.tooLong)
 	}
 }
 
-// Note adds an attempt that ended at now. Whatever is not a delivery taken is a failure here, an endpoint that asks for time or that the
-// egress guard refuses included: what counts is that its rule gets nothing delivered. An attempt given up by this process says nothing, and
-// neither does one that the filter leaves out. One that could not be built counts as one of StageRule; NoteRenderFailure is for those of which
-// more is known.
+// Note records an attempt that ended at now. Everything except an accepted delivery is a failure,
+// including a request for a delay and a denied address: the rule gets nothing delivered. Cancelled
+// and filtered attempts say nothing. A render failure counts for StageRule; see NoteRenderFailure.
 func (h *LaneHealth) Note(a *Attempt, now time.Time) {
 	switch a.Class {
 	case ClassCancelled:
@@ -129,7 +130,7 @@ func (h *LaneHealth) Note(a *Attempt, now time.Time) {
 	case ClassExpression:
 		h.NoteRenderFailure(RenderFailure{Stage: StageRule})
 		return
-	default: // what had to be read could be
+	default: // options and event could be read
 		h.streaks[StageRule] = streak{}
 		h.measure()
 	}
@@ -138,11 +139,7 @@ func (h *LaneHealth) Note(a *Attempt, now time.Time) {
 	}
 	switch {
 	case a.OK():
-		h.LastTaken = now
-		if !h.FailingSince.IsZero() {
-			h.FailingSince, h.LastFailure = time.Time{}, time.Time{}
-		}
-		h.Gone = 0
+		h.LastTaken, h.FailingSince, h.LastFailure, h.Gone = now, time.Time{}, time.Time{}, 0
 	default:
 		if h.FailingSince.IsZero() {
 			h.FailingSince = now
@@ -158,7 +155,7 @@ func (h *LaneHealth) Note(a *Attempt, now time.Time) {
 	}
 }
 
-// Tried tells whether any attempt has been noted.
+// Tried reports whether any attempt has been recorded.
 func (h *LaneHealth) Tried() bool {
-	return !h.LastTaken.IsZero() || !h.LastFailure.IsZero() || h.RenderFailure > 0
+	return !h.LastTaken.IsZero() || !h.LastFailure.IsZero() || h.RenderFailures > 0
 }

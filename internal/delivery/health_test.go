@@ -83,14 +83,14 @@ func TestUpdate(t *testing.T) {
 		if tc.then != nil {
 			tc.then()
 		}
-		if h.Update(tc.filter, tc.transform); h.RenderFailure != tc.want {
-			t.Errorf("%s: %d, want %d", name, h.RenderFailure, tc.want)
+		if h.Update(tc.filter, tc.transform); h.RenderFailures != tc.want {
+			t.Errorf("%s: %d, want %d", name, h.RenderFailures, tc.want)
 		}
 	}
 	var h delivery.LaneHealth
 	h.NoteRenderFailure(delivery.RenderFailure{Stage: delivery.StageRule})
-	if h.Update(nil, nil); h.RenderFailure != 1 {
-		t.Errorf("%d, want the failure that no expression has", h.RenderFailure)
+	if h.Update(nil, nil); h.RenderFailures != 1 {
+		t.Errorf("%d, want the failure that no expression has", h.RenderFailures)
 	}
 }
 
@@ -132,8 +132,8 @@ func TestUnbuilt(t *testing.T) {
 		} else {
 			h.Note(&delivery.Attempt{Class: step.class, Status: 200}, time.Unix(int64(i), 0))
 		}
-		if h.RenderFailure != step.want {
-			t.Errorf("step %d: %d unbuilt, want %d", i, h.RenderFailure, step.want)
+		if h.RenderFailures != step.want {
+			t.Errorf("step %d: %d unbuilt, want %d", i, h.RenderFailures, step.want)
 		}
 	}
 }
@@ -218,13 +218,13 @@ func TestOverruns(t *testing.T) {
 		h.NoteRenderFailure(delivery.RenderFailure{
 			Stage: step.stage, Runs: delivery.Runs{Counter: step.of, Good: step.of.Load()}, TooLong: step.tooLong,
 		})
-		if h.RenderFailure != step.failures || h.Overruns != step.over {
-			t.Errorf("step %d: %d failures and %d overruns, want %d and %d", i, h.RenderFailure, h.Overruns, step.failures, step.over)
+		if h.RenderFailures != step.failures || h.Overruns != step.over {
+			t.Errorf("step %d: %d failures and %d overruns, want %d and %d", i, h.RenderFailures, h.Overruns, step.failures, step.over)
 		}
 	}
 	transform.Add(1)
 	filter.Add(1)
-	if h.Update(&filter, &transform); h.Overruns != 0 || h.RenderFailure != 0 {
+	if h.Update(&filter, &transform); h.Overruns != 0 || h.RenderFailures != 0 {
 		t.Errorf("%d overruns after good runs", h.Overruns)
 	}
 }

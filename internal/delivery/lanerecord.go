@@ -2,17 +2,16 @@ package delivery
 
 import "time"
 
-// ReasonFailing is why a rule is paused whose endpoint took nothing for long. No row has it.
+// ReasonFailing is why a rule is paused whose endpoint accepted nothing for long. No row has it.
 const ReasonFailing Reason = "failing"
 
-// LaneRecords is what replicas share about lanes and about the queue as a whole. All its durations
-// are counted back from the moment of reading, by the database's clock, so that they can be compared
-// with durations of this process whatever either clock says.
+// LaneRecords is what replicas share about lanes and the queue as a whole. Durations are ages at
+// the moment of reading, by the database's clock, so that differences between clocks do not matter.
 type LaneRecords struct {
-	Lanes []LaneRecord // in the order of their keys
-	// DeadRows is how many rows were dead when the queue was last measured.
+	Lanes []LaneRecord // ordered by key
+	// DeadRows is the number of dead rows at the last measurement.
 	DeadRows int
-	// Measured reports whether it ever was, and MeasuredFor how long ago: measuring began then.
+	// Measured reports whether the queue was ever measured; MeasuredFor is how long ago that began.
 	Measured    bool
 	MeasuredFor time.Duration
 }
@@ -20,19 +19,19 @@ type LaneRecords struct {
 // LaneRecord is what replicas share about a lane.
 type LaneRecord struct {
 	Lane Lane
-	// Failing reports whether the lane is marked: no replica has seen its endpoint take a delivery for
+	// Failing reports whether the lane is marked: no replica has delivered to its endpoint for
 	// FailingFor.
 	Failing    bool
 	FailingFor time.Duration
-	// PauseReason is why the dispatcher itself paused the rule, ReasonNone if it did not or somebody
-	// has resumed it.
+	// PauseReason is why the dispatcher paused the rule; ReasonNone if it did not, or the rule was
+	// resumed.
 	PauseReason Reason
 
-	// Rows and Bytes are what waited, pending and leased, when it was measured; bytes are those of
-	// bodies as stored.
+	// Rows and Bytes are the pending and leased rows at the last measurement, and the stored size
+	// of their bodies.
 	Rows  int
 	Bytes int64
-	// DueFor is how long the first of the rows has been due, negative if it is due later, 0 if there
-	// are no rows.
+	// DueFor is how long the oldest due row has been due; negative if it is due later, 0 without
+	// rows.
 	DueFor time.Duration
 }

@@ -7,44 +7,40 @@ import (
 	"time"
 )
 
-// Bounds of what operators and endpoints ask for.
+// Bounds of settings and of what endpoints may ask for.
 const (
-	// MaxRetryAfter is the longest time that an endpoint can ask to be left alone.
-	MaxRetryAfter = 24 * time.Hour
-	// MaxRetryDelay bounds a delay of a retry schedule: with its jitter it must end before 14 days,
-	// when rows that nobody touches expire.
-	MaxRetryDelay = 11 * 24 * time.Hour
-	// MinRate is the lowest rate in requests a second. A lower one is a mistake: rows would expire.
-	MinRate = 0.001
+	MaxRetryAfter = 24 * time.Hour      // longest Retry-After that is respected
+	MaxRetryDelay = 11 * 24 * time.Hour // of a retry schedule; with jitter below 14 days, when untouched rows expire
+	MinRate       = 0.001               // requests a second; with fewer, rows would expire
 )
 
-// Jitter is the share by which a delay of the schedule is moved up or down, so that deliveries that
-// failed together do not come back together.
+// Jitter is the fraction by which a delay of the schedule is varied, so that deliveries that failed
+// together are not retried together.
 const Jitter = 0.2
 
-// crashLoopClaims is how much more often a row may be claimed than attempted. More means that its claimers die before
-// they can write a result.
+// crashLoopClaims is how many more claims than attempts a row may have. Beyond that, the processes
+// that claim it must be dying before they can write a result.
 const crashLoopClaims = 5
 
-// Lease returns how long a row stays invisible to others while it is being sent: long enough to wait for a slot that is
-// busy for one timeout, to send for another, and to write the result.
+// Lease returns how long to lease a row for sending: up to one timeout waiting for a slot, one
+// sending, and some time to write the result.
 func Lease(timeout time.Duration) time.Duration { return max(time.Minute, 2*timeout+15*time.Second) }
 
-// Policy decides what follows an attempt. It is immutable and safe for concurrent use as far as random is.
+// Policy decides what follows an attempt. It is immutable, and safe for concurrent use if random
+// is.
 type Policy struct {
 	schedule []time.Duration
 	random   func() float64
 }
 
-// NewPolicy returns a policy with one delay for each retry. random returns numbers in [0, 1) and must be safe for concurrent use.
+// NewPolicy returns a policy with one delay per retry. random returns numbers in [0, 1).
 func NewPolicy(schedule []time.Duration, random func() float64) (*Policy, error) {
 	if len(schedule) == 0 {
 		return nil, errors.New("retry schedule is empty: give at least one delay, such as 5s")
 	}
 	for i, d := range schedule {
-		// A delay of nothing would send a dead endpoint the same body in a tight loop.
 		if d <= 0 {
-			return nil, fmt.Errorf("retry schedule: delay %d is %v: it must be above 0", i+1, d)
+			return nil, fmt.Errorf("retry schedule: delay %d is %v: it must be above 0, or retries loop", i+1, d)
 		}
 	}
 	if random == nil {
@@ -53,8 +49,8 @@ func NewPolicy(schedule []time.Duration, random func() float64) (*Policy, error)
 	return &Policy{schedule: append([]time.Duration(nil), schedule...), random: random}, nil
 }
 
-// With returns the policy for a schedule of its own, p itself where that is empty. Its delays must be above 0: whoever reads schedules
-// checks them.
+// With returns the policy with another schedule, whose delays must be above 0; p itself if it is
+// empty.
 func (p *Policy) With(schedule []time.Duration) *Policy {
 	if len(schedule) == 0 {
 		return p
@@ -66,16 +62,14 @@ func (p *Policy) With(schedule []time.Duration) *Policy {
 type Decision struct {
 	// State is Delivered, Pending, Dead or Halted.
 	State State
-	// Delay is the time until a Pending delivery is tried again.
-	Delay time.Duration
-	// Attempts is how many attempts count so far.
-	Attempts int
-	// Counted tells whether this one does. One that the endpoint put off does not.
-	Counted bool
-	Reason  Reason
+	// Delay until a Pending delivery is retried.
+	Delay    time.Duration
+	Attempts int  // counted attempts so far
+	Counted  bool // this attempt counts; one that the endpoint deferred does not
+	Reason   Reason
 }
 
-// Decide returns what follows attempt a of a delivery that had `before` counted attempts.
+// Decide returns what follows attempt a of a delivery with `before` counted attempts.
 func (p *Policy) Decide(before int, a *Attempt) Decision {
 	v := Decision{State: Pending, Attempts: before + 1, Counted: true, Reason: reasonOf(a)}
 	retryAfter := min(max(a.RetryAfter, 0), MaxRetryAfter)
@@ -107,8 +101,8 @@ func (p *Policy) Decide(before int, a *Attempt) Decision {
 	return v
 }
 
-// PutOff returns how long the endpoint asked that nothing at all be sent to it, MaxRetryAfter at most; 0 where it did not. Such an attempt
-// does not count.
+// PutOff returns how long the endpoint wants no requests at all, up to MaxRetryAfter; 0 if it did
+// not say. Such an attempt does not count.
 func (a *Attempt) PutOff() time.Duration {
 	if a.Status != 429 && a.Status != 503 {
 		return 0

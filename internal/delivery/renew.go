@@ -2,11 +2,12 @@ package delivery
 
 import "crypto/sha256"
 
-// Run tells one run of a replay from all others. It is random.
+// Run identifies one run of a replay. It is random.
 type Run [16]byte
 
-// Renew returns the ID under which a run sends the delivery of id anew: the first 16 bytes of SHA-256 over id and run, both 16 bytes.
-// Within a run the same id gives the same ID, so that what is tried twice makes one row; in another run it gives another.
+// Renew returns the new ID under which a run sends the delivery of id again: the first 16 bytes of
+// the SHA-256 of id and run. It is stable within a run, so that a repeated step creates no second
+// row, and different in every other run.
 func Renew(id ID, run Run) ID {
 	sum := sha256.Sum256(append(append(make([]byte, 0, len(id)+len(run)), id[:]...), run[:]...))
 	return ID(sum[:16])

@@ -6,25 +6,25 @@ import (
 	"time"
 )
 
-// LaneDue says when a lane has work in the store.
+// LaneDue is when a lane has work in the store.
 type LaneDue struct {
 	Lane Lane
-	// DueAt is when the lane's first row is visible, by the database's clock: a pending row's next try or the end of a lease.
+	// DueAt is when the lane's first row is due or its lease expires, by the database's clock.
 	DueAt time.Time
-	// Wait is the time until then; 0 or less: now.
-	Wait time.Duration
+	Wait  time.Duration // until DueAt; 0 or less if it has passed
 }
 
-// Rejected is a row that no try can insert.
+// Rejected is a row that can never be inserted.
 type Rejected struct {
 	Index  int // in the slice that was to be inserted
 	ID     ID
 	Column string
-	// Size and Limit are in bytes for the body, in characters else; both 0 where the server itself refused the row.
+	// Size and Limit are in bytes for the body, else in characters; both 0 if the server refused
+	// the row.
 	Size, Limit int
 }
 
-// RejectedError says that all rows were stored but these.
+// RejectedError reports the rows that could not be stored; the others were.
 type RejectedError struct{ Rows []Rejected }
 
 // Error implements error.

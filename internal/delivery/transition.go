@@ -2,11 +2,11 @@ package delivery
 
 import "time"
 
-// The transitions that the package comment draws, one function each. Everything that makes or changes a row goes through
-// one of them, except for the end of a rule and of a row's time, which are single statements over many rows.
+// The transitions drawn in the package comment, one function each. Every row change goes through
+// one of them, except for rule deletion and expiry, which are single statements over many rows.
 
-// HandOff (memory → leased) makes the row of a first try that is still under way: the request goes on under token, and the
-// row becomes visible to others when lease has passed without a result.
+// HandOff (memory → leased) makes the row of a first try that is still running: the request goes on
+// under token, and others may claim the row if lease passes without a result.
 func HandOff(d *Delivery, token Token, lease time.Duration, reason Reason) Insert {
 	return Insert{Delivery: *d, State: Leased, Delay: lease, Token: token, Claims: 1, Reason: reason}
 }
@@ -20,39 +20,38 @@ func Enqueue(d *Delivery, v Decision, status int) Insert {
 	return in
 }
 
-// Queue (memory → pending) makes the row of a delivery that has not been tried: it is due after delay.
+// Queue (memory → pending) makes the row of a delivery that has not been tried, due after delay.
 func Queue(d *Delivery, delay time.Duration, reason Reason) Insert {
 	return Insert{Delivery: *d, State: Pending, Delay: delay, Reason: reason}
 }
 
-// DeadLetter (memory → dead) makes the row of a delivery that can be kept only without its body.
+// DeadLetter (memory → dead) makes the row of a delivery whose body does not fit, without its body.
 func DeadLetter(d *Delivery, attempts, status int) Insert {
 	in := Insert{Delivery: *d, State: Dead, Attempts: attempts, Claims: attempts, Reason: ReasonTooLarge, LastStatus: status}
 	in.Body = nil
 	return in
 }
 
-// Overflow (memory → dead) makes the row of a delivery that finds as many rows of its rule waiting as may. It is kept without its body:
-// what the limit is for is room.
+// Overflow (memory → dead) makes the row of a delivery beyond the queue limit, without its body.
 func Overflow(d *Delivery, attempts, status int) Insert {
 	in := DeadLetter(d, attempts, status)
 	in.Reason = ReasonQueueLimit
 	return in
 }
 
-// Settle (leased → delivered, pending, dead, halted) is the result of a lease that was sent.
+// Settle (leased → delivered, pending, dead, halted) is the result of an attempt under a lease.
 func Settle(r *Row, v Decision, status int) Update {
 	u := Update{
 		ID: r.ID, Token: r.Token, State: v.State, Delay: v.Delay, Attempts: v.Attempts, Claims: r.Claims,
 		Reason: v.Reason, LastStatus: status,
 	}
 	if !v.Counted {
-		u.Claims = max(r.Claims-1, 0) // else an endpoint that asks for patience would look like a crash loop
+		u.Claims = max(r.Claims-1, 0) // or a deferring endpoint would look like a crash loop
 	}
 	return u
 }
 
-// Return (leased → pending) gives a lease back that was not used; the row is due again after delay.
+// Return (leased → pending) ends an unused lease; the row is due again after delay.
 func Return(r *Row, delay time.Duration) Update {
 	return Update{
 		ID: r.ID, Token: r.Token, State: Pending, Delay: delay, Attempts: r.Attempts, Claims: max(r.Claims-1, 0),
@@ -60,7 +59,7 @@ func Return(r *Row, delay time.Duration) Update {
 	}
 }
 
-// Abort (leased → dead) ends a row whose claimers die before they can write a result. It is right only where CrashLoops says so.
+// Abort (leased → dead) ends a row for which CrashLoops is true.
 func Abort(r *Row) Update {
 	return Update{
 		ID: r.ID, Token: r.Token, State: Dead, Attempts: r.Attempts, Claims: r.Claims,
@@ -68,20 +67,19 @@ func Abort(r *Row) Update {
 	}
 }
 
-// CrashLoops tells whether a row that was just claimed has been claimed five times more often than attempted.
+// CrashLoops reports whether a newly claimed row has over five more claims than attempts.
 func (r *Row) CrashLoops() bool { return r.Claims-r.Attempts > crashLoopClaims }
 
-// Rewind is what a replay makes of a row, whatever stood there.
+// Rewind is what a replay sets in a row.
 type Rewind struct {
-	State State
-	// Delay, counted by the database from the replay, is the time until the row is due.
-	Delay    time.Duration
+	State    State
+	Delay    time.Duration // from the replay until the row is due
 	Attempts int
 	Claims   int
 	Reason   Reason
 }
 
-// Replay (dead → pending) sends a dead row again, from the first delay of the schedule on and under the same ID, so that a receiver that
-// took it after all can drop it. The last status stays until there is a new one. It is right only for a row that is dead when it is
-// written, and has a body: one that is too_large was kept without.
+// Replay (dead → pending) restarts a dead row at the beginning of its schedule and under the same
+// ID, so that a receiver that did accept it can detect the repeat. The row must still be dead when
+// it is written, and must have a body.
 func Replay() Rewind { return Rewind{State: Pending} }

@@ -12,9 +12,9 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
-// send makes one attempt of a delivery. One that holds the event itself is rendered first, by the rule of
-// this moment; the result is sent and not kept, so that the next attempt renders it again. The render
-// failure returned counts only for attempts of the class expression.
+// send makes one attempt of a delivery. One that holds the event itself is rendered first, by the
+// rule of this moment; the result is sent and not kept, so that the next attempt renders it again.
+// The render failure returned counts only for attempts of the class expression.
 func (d *Dispatcher) send(r *rule.Rule, out *delivery.Delivery, number int) (delivery.Attempt, delivery.RenderFailure) {
 	if out.Format != delivery.FormatEvent {
 		return d.Sender.Send(d.workers.Context, r, out, number), delivery.RenderFailure{}

@@ -142,7 +142,7 @@ func TestEventThatIsNotSent(t *testing.T) {
 			}
 			unbuilt := 0
 			for _, h := range d.Health() {
-				unbuilt += h.RenderFailure
+				unbuilt += h.RenderFailures
 			}
 			if want := map[delivery.ErrorClass]int{delivery.ClassExpression: 2}[tc.class]; unbuilt != want {
 				t.Errorf("%s: %d attempts noted as unbuilt, want %d", name, unbuilt, want)

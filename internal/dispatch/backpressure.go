@@ -15,9 +15,11 @@ const (
 	recently = time.Minute
 	// seenEvery is how exactly that is known.
 	seenEvery = 5 * time.Second
-	// hangsAfter is how long a full lane may make its events wait without its endpoint taking anything.
+	// hangsAfter is how long a full lane may make its events wait without its endpoint taking
+	// anything.
 	hangsAfter = 5 * time.Second
-	// looksPerSecond bounds the lanes looked at for one partition under backpressure, however many it feeds.
+	// looksPerSecond bounds the lanes looked at for one partition under backpressure, however many
+	// it feeds.
 	looksPerSecond = 10_000
 )
 
@@ -124,12 +126,12 @@ func (l *lane) load(now time.Time) load {
 	return idle
 }
 
-// Backpressure says that the window of a partition is full. Kafka is the queue: lanes that are full make
-// their events wait, and that is right as long as nobody else suffers. Only when another lane that this
-// partition feeds has nothing to do are the waiting deliveries of the full lanes made rows, which lets the
-// window move on. Those of a lane whose endpoint hangs are made rows in any case: lanes behind it may
-// not be known yet. Nothing is made a row beyond the queue limit, unless overflow is dead-lettered. It
-// does not block.
+// Backpressure says that the window of a partition is full. Kafka is the queue: lanes that are full
+// make their events wait, and that is right as long as nobody else suffers. Only when another lane
+// that this partition feeds has nothing to do are the waiting deliveries of the full lanes made
+// rows, which lets the window move on. Those of a lane whose endpoint hangs are made rows in any
+// case: lanes behind it may not be known yet. Nothing is made a row beyond the queue limit, unless
+// overflow is dead-lettered. It does not block.
 func (d *Dispatcher) Backpressure(from Source) {
 	src := d.source(from)
 	now := time.Now()
@@ -146,7 +148,8 @@ func (d *Dispatcher) Backpressure(from Source) {
 		}
 	}
 	for _, l := range full {
-		// An endpoint that works is waited for at the queue limit, even if overflow is dead-lettered.
+		// An endpoint that works is waited for at the queue limit, even if overflow is
+		// dead-lettered.
 		if starving && !(d.DeadLetterOverflow && d.full(l)) {
 			spill = append(spill, l)
 		}
@@ -156,8 +159,8 @@ func (d *Dispatcher) Backpressure(from Source) {
 	}
 }
 
-// spill makes rows of the first tries that wait in a lane and came from src. Those whose bodies fit no row
-// stay: they can only be in memory.
+// spill makes rows of the first tries that wait in a lane and came from src. Those whose bodies fit
+// no row stay: they can only be in memory.
 func (d *Dispatcher) spill(l *lane, src *source) {
 	l.mu.Lock()
 	waits := l.firstTries() > 0

@@ -7,8 +7,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
-// barrier returns why nothing may be sent to the endpoint at the moment, and for how long that is known
-// to last; ReasonNone if the lane may send. The caller holds mu.
+// barrier returns why nothing may be sent to the endpoint at the moment, and for how long that is
+// known to last; ReasonNone if the lane may send. The caller holds mu.
 func (l *lane) barrier(now time.Time) (delivery.Reason, time.Duration) {
 	if l.paused {
 		if l.readRule(); l.paused {
@@ -44,8 +44,8 @@ func (l *lane) switched(before, after breaker.State) {
 	}
 }
 
-// clear empties a lane that may not send: its first tries become rows, its claimed rows are given back.
-// In a lane that may send it does nothing.
+// clear empties a lane that may not send: its first tries become rows, its claimed rows are given
+// back. In a lane that may send it does nothing.
 func (l *lane) clear(now time.Time) {
 	full := l.d.blocks(l)
 	l.mu.Lock()

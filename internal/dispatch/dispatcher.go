@@ -1,10 +1,11 @@
-// Package dispatch takes deliveries from events to endpoints: a lane (a queue in memory) for each rule, a
-// first try from memory, and a row in the database for each delivery that does not end well and soon.
+// Package dispatch takes deliveries from events to endpoints: a lane (a queue in memory) for each
+// rule, a first try from memory, and a row in the database for each delivery that does not end well
+// and soon.
 //
-// It promises that an event is released exactly when each of its deliveries was taken by its endpoint or
-// is a row, that an endpoint which is dead or slow takes no slot from another's lane, and that no request
-// is ever cut short because a partition moved. It knows neither where events come from nor how rows are
-// stored or requests made.
+// It promises that an event is released exactly when each of its deliveries was taken by its
+// endpoint or is a row, that an endpoint which is dead or slow takes no slot from another's lane,
+// and that no request is ever cut short because a partition moved. It knows neither where events
+// come from nor how rows are stored or requests made.
 //
 // The life of a flight, one delivery in flight (the hand-off is drawn in package inflight):
 //
@@ -31,15 +32,16 @@
 //	bucket    there is a token, if the rule has a rate                                    limit.go
 //	slots     the process has one free; the last eighth is for lanes with few under way   slots.go
 //
-// The first three close the lane: first tries become rows, claimed rows are given back. With the others
-// they wait in memory.
+// The first three close the lane: first tries become rows, claimed rows are given back. With the
+// others they wait in memory.
 //
-// Locks, in this order: a source's mu, Dispatcher.lanesMu, a lane's mu, then those of the slots, of the
-// sweeper's list, of the breaker, of a flight's cell. A lane's mu guards its line, counts and limits. No
-// lock is held while calling the sender, the queue or Full.
+// Locks, in this order: a source's mu, Dispatcher.lanesMu, a lane's mu, then those of the slots, of
+// the sweeper's list, of the breaker, of a flight's cell. A lane's mu guards its line, counts and
+// limits. No lock is held while calling the sender, the queue or Full.
 package dispatch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -58,14 +60,14 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
-// Sender makes one request of one delivery and returns the outcome. number counts the delivery's attempts
-// from 1.
+// Sender makes one request of one delivery and returns the outcome. number counts the delivery's
+// attempts from 1.
 type Sender interface {
 	Send(ctx context.Context, r *rule.Rule, d *delivery.Delivery, number int) delivery.Attempt
 }
 
-// Rules is the current snapshot: a delivery's URL is read from it at each attempt, the limits of its lane
-// once a second. Its methods neither block nor call back: lanes are locked meanwhile.
+// Rules is the current snapshot: a delivery's URL is read from it at each attempt, the limits of
+// its lane once a second. Its methods neither block nor call back: lanes are locked meanwhile.
 type Rules interface {
 	// Active returns the rule of a lane, nil if it is paused, disabled, faulty or gone.
 	Active(lane delivery.Lane) *rule.Rule
@@ -75,8 +77,8 @@ type Rules interface {
 
 // Queue keeps deliveries durable. Its methods do not block.
 type Queue interface {
-	// Enqueue stores a row, then calls stored once. Right before each try to store it asks wanted, and
-	// gives the row up without a call to stored if that is false.
+	// Enqueue stores a row, then calls stored once. Right before each try to store it asks wanted,
+	// and gives the row up without a call to stored if that is false.
 	Enqueue(in delivery.Insert, wanted func() bool, stored func())
 	// Settle writes the result of a lease.
 	Settle(u delivery.Update)
@@ -91,23 +93,25 @@ type Options struct {
 	Sender Sender
 	Rules  Rules
 	Queue  Queue
-	// Policy is for rules that have no retry schedule of their own; the others share its randomness.
+	// Policy is for rules that have no retry schedule of their own; the others share its
+	// randomness.
 	Policy *delivery.Policy
 	// HandOff is how long a first try may take before its delivery becomes a row.
 	HandOff time.Duration
-	// Timeout is the longest that one request takes, unless a rule has a timeout of its own; leases are
-	// made to last longer.
+	// Timeout is the longest that one request takes, unless a rule has a timeout of its own; leases
+	// are made to last longer.
 	Timeout time.Duration
-	// EndpointConcurrency caps requests under way to one rule's endpoint, Concurrency those of the process.
+	// EndpointConcurrency caps requests under way to one rule's endpoint, Concurrency those of the
+	// process.
 	EndpointConcurrency int
 	Concurrency         int
-	// EndpointRate caps the requests to one rule's endpoint that begin in a second; 0: no limit. A rule's
-	// own limits go before both.
+	// EndpointRate caps the requests to one rule's endpoint that begin in a second; 0: no limit. A
+	// rule's own limits go before both.
 	EndpointRate float64
 	// Full reports whether a lane is at its queue limit; nil: never. It must not block.
 	Full func(delivery.Lane) bool
-	// DeadLetterOverflow makes a dead row without a body of a delivery beyond the queue limit; otherwise
-	// it waits in memory, unreleased.
+	// DeadLetterOverflow makes a dead row without a body of a delivery beyond the queue limit;
+	// otherwise it waits in memory, unreleased.
 	DeadLetterOverflow bool
 	// PerRule adds metrics that have a series for each rule.
 	PerRule bool
@@ -158,15 +162,13 @@ type Dispatcher struct {
 	sources   map[Source]*source
 }
 
-// New returns a dispatcher. It starts nothing: Start comes before the first Dispatch or Resend. Its errors
-// are of Options or of registering metrics.
+// New returns a dispatcher. It starts nothing: Start comes before the first Dispatch or Resend. Its
+// errors are of Options or of registering metrics.
 func New(o Options) (*Dispatcher, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	if o.RoomWanted == nil {
 		o.RoomWanted = func() {}
 	}
@@ -186,9 +188,10 @@ func New(o Options) (*Dispatcher, error) {
 // Start starts the sweeper, which hands off slow first tries among others. It must be called once.
 func (d *Dispatcher) Start() { d.workers.Go(d.sweep) }
 
-// Stop gives claimed rows back that wait, and waits for the requests under way. When ctx ends first it
-// cancels them and returns ctx's error: their leases run out, so nothing is lost. Drain comes first;
-// nothing may be dispatched afterwards. Stop may be called more than once, and without Start.
+// Stop gives claimed rows back that wait, and waits for the requests under way. When ctx ends first
+// it cancels them and returns ctx's error: their leases run out, so nothing is lost. Drain comes
+// first; nothing may be dispatched afterwards. Stop may be called more than once, and without
+// Start.
 func (d *Dispatcher) Stop(ctx context.Context) error {
 	d.stopping.Store(true)
 	for _, l := range d.allLanes() {
@@ -206,9 +209,9 @@ type Source struct {
 	Partition int
 }
 
-// Dispatch takes the deliveries of one event over and calls release once all of them have been taken by
-// their endpoints or are rows; at once if there are none. It never blocks: the windows of the partitions
-// bound what is in memory.
+// Dispatch takes the deliveries of one event over and calls release once all of them have been
+// taken by their endpoints or are rows; at once if there are none. It never blocks: the windows of
+// the partitions bound what is in memory.
 func (d *Dispatcher) Dispatch(from Source, deliveries []delivery.Delivery, release func()) {
 	if len(deliveries) == 0 {
 		release()
@@ -232,11 +235,12 @@ func (d *Dispatcher) Dispatch(from Source, deliveries []delivery.Delivery, relea
 	}
 }
 
-// Room implements queue.Consumer: how many due rows a lane can take now. Claimed rows go before first
-// tries, but while first tries wait a lane takes only a quarter of its limit at a time, so that neither
-// starves the other. It holds twice the limit at most, so that the last row waits no longer than its lease
-// allows for (delivery.Lease). A lane that may not send takes none, one whose breaker is half-open one at a
-// time, and one with a rate no more than it can begin in a quarter of the lease.
+// Room implements queue.Consumer: how many due rows a lane can take now. Claimed rows go before
+// first tries, but while first tries wait a lane takes only a quarter of its limit at a time, so
+// that neither starves the other. It holds twice the limit at most, so that the last row waits no
+// longer than its lease allows for (delivery.Lease). A lane that may not send takes none, one whose
+// breaker is half-open one at a time, and one with a rate no more than it can begin in a quarter of
+// the lease.
 func (d *Dispatcher) Room(key delivery.Lane) (room int, lease time.Duration, known bool) {
 	if d.stopping.Load() {
 		return 0, 0, true
@@ -282,8 +286,8 @@ func goodRuns(p *expression.Program) *atomic.Uint64 {
 	return &p.Good
 }
 
-// ResetHealth forgets the failures of a lane, as after its rule was paused for them and resumed. It keeps
-// when the endpoint last took a delivery.
+// ResetHealth forgets the failures of a lane, as after its rule was paused for them and resumed. It
+// keeps when the endpoint last took a delivery.
 func (d *Dispatcher) ResetHealth(key delivery.Lane) {
 	d.lanesMu.RLock()
 	l := d.lanes[key]

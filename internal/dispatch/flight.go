@@ -9,8 +9,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/inflight"
 )
 
-// flight is one delivery in flight: a first try (origin set) or a claimed row (row set). A first try
-// gets a row when it is handed off; its cell knows that one.
+// flight is one delivery in flight: a first try (origin set) or a claimed row (row set). A first
+// try gets a row when it is handed off; its cell knows that one.
 type flight struct {
 	turn     inflight.Turn[*flight] // guarded by lane.mu
 	delivery *delivery.Delivery
@@ -38,8 +38,8 @@ func (f *flight) run() {
 	a := delivery.Attempt{Class: delivery.ClassCancelled}
 	r := d.Rules.Active(l.key)
 	paused := r == nil && d.Rules.Paused(l.key)
-	// A rule that was paused, disabled or deleted since it was matched is not called: the row waits for
-	// what becomes of it.
+	// A rule that was paused, disabled or deleted since it was matched is not called: the row waits
+	// for what becomes of it.
 	if r != nil {
 		f.cell.Begin(d.limits(r).Timeout) // the lane may not have looked at the rule since it was changed
 		var what delivery.RenderFailure
@@ -104,12 +104,12 @@ func (f *flight) firstResult(a *delivery.Attempt) {
 	f.enqueue(delivery.Enqueue(f.delivery, v, a.Status))
 }
 
-// handOff makes a row of a first try while its request goes on. A body that does not fit a row is not
-// handed off: its request ends within the timeout. The caller has looked at the queue limit.
+// handOff makes a row of a first try while its request goes on. A body that does not fit a row is
+// not handed off: its request ends within the timeout. The caller has looked at the queue limit.
 //
-// An event that is read a second time may already have its row from the first time. Then this insert
-// changes nothing, the row does not know the token, and the result is discarded: a delivery that was
-// taken now is sent once more from its row. At least once is what is promised.
+// An event that is read a second time may already have its row from the first time. Then this
+// insert changes nothing, the row does not know the token, and the result is discarded: a delivery
+// that was taken now is sent once more from its row. At least once is what is promised.
 func (f *flight) handOff(reason delivery.Reason) {
 	d := f.lane.d
 	if len(f.delivery.Body) > d.Queue.MaxBody() {
@@ -149,8 +149,8 @@ type origin struct {
 	release func()
 }
 
-// landed counts one delivery as taken or stored, and releases the event with the last. After a drain
-// that gave up nothing is released any more: the record is read again.
+// landed counts one delivery as taken or stored, and releases the event with the last. After a
+// drain that gave up nothing is released any more: the record is read again.
 func (o *origin) landed() {
 	switch {
 	case o.left.Add(-1) > 0:
@@ -164,7 +164,8 @@ func (o *origin) landed() {
 	}
 }
 
-// giveUp counts one delivery as neither taken nor stored: its event is not released, and is read again.
+// giveUp counts one delivery as neither taken nor stored: its event is not released, and is read
+// again.
 func (o *origin) giveUp() {
 	o.givenUp.Store(true)
 	o.landed()

@@ -12,8 +12,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/inflight"
 )
 
-// lane is the queue of one rule in memory: the deliveries that wait for its endpoint, and the requests
-// under way.
+// lane is the queue of one rule in memory: the deliveries that wait for its endpoint, and the
+// requests under way.
 type lane struct {
 	d      *Dispatcher
 	key    delivery.Lane
@@ -33,7 +33,7 @@ type lane struct {
 	timeout     time.Duration   // of one request
 	schedule    []time.Duration // of retries, if the rule has one; not to be changed
 	policy      *delivery.Policy
-	fullSince   time.Time // since when as many requests as may be are under way; zero if there are fewer
+	fullSince   time.Time // since when the lane has been at its limit; zero below it
 	used        time.Time // when something last came or began
 	health      delivery.LaneHealth
 	wantsRoom   bool // the claimer wants to know when there is room
@@ -62,9 +62,9 @@ func newLane(d *Dispatcher, key delivery.Lane) *lane {
 	return l
 }
 
-// readRule reads the rule's limits and whether it is paused, and reports whether the rule is active or
-// paused. A rule that is not active leaves the limits as they are: nothing is sent. The caller holds mu,
-// or has the only pointer to l.
+// readRule reads the rule's limits and whether it is paused, and reports whether the rule is active
+// or paused. A rule that is not active leaves the limits as they are: nothing is sent. The caller
+// holds mu, or has the only pointer to l.
 func (l *lane) readRule() bool {
 	if r := l.d.Rules.Active(l.key); r != nil {
 		if l.url != "" && l.url != r.URL { // the old endpoint's answers and wishes are not the new one's
@@ -84,7 +84,8 @@ func (l *lane) readRule() bool {
 	return l.paused
 }
 
-// live locks the lane and returns it; if it has been taken out meanwhile, the one that has its key now.
+// live locks the lane and returns it; if it has been taken out meanwhile, the one that has its key
+// now.
 func (l *lane) live() *lane {
 	for {
 		l.mu.Lock()
@@ -96,8 +97,8 @@ func (l *lane) live() *lane {
 	}
 }
 
-// push puts a first try in line. If the lane may not send it becomes a row at once: in memory it could
-// hold the partition for hours.
+// push puts a first try in line. If the lane may not send it becomes a row at once: in memory it
+// could hold the partition for hours.
 func (l *lane) push(f *flight, now time.Time) {
 	l = l.live()
 	f.lane, l.used = l, now
@@ -152,8 +153,8 @@ func (l *lane) firstTries() int {
 	return first
 }
 
-// pump starts workers while the lane has work and room and the process has slots. It reports whether it
-// started any.
+// pump starts workers while the lane has work and room and the process has slots. It reports
+// whether it started any.
 func (l *lane) pump(now time.Time) (started bool) {
 	for {
 		l.mu.Lock()
@@ -214,8 +215,8 @@ func (l *lane) next(f *flight) *flight {
 	return following
 }
 
-// canStart reports whether a request may begin. If only a token is missing it has the lane pumped again
-// when there is one: a lane without a token holds no slot. The caller holds mu.
+// canStart reports whether a request may begin. If only a token is missing it has the lane pumped
+// again when there is one: a lane without a token holds no slot. The caller holds mu.
 func (l *lane) canStart(now time.Time) bool {
 	if l.waiting() == 0 || l.d.stopping.Load() {
 		return false
@@ -224,7 +225,8 @@ func (l *lane) canStart(now time.Time) bool {
 		return false
 	}
 	if l.breaker.State() == breaker.HalfOpen {
-		// Requests begun before it opened may still hang and use up the limit. The probe waits for none.
+		// Requests begun before it opened may still hang and use up the limit. The probe waits for
+		// none.
 		if l.breaker.Probing() {
 			return false
 		}
@@ -275,8 +277,8 @@ func (l *lane) forget(f *flight) {
 	l.trying = l.trying[:last]
 }
 
-// note learns what an attempt says of the endpoint, right when it has ended: writing its row may take a
-// while. An attempt of the class expression says something of the rule instead: what failed.
+// note learns what an attempt says of the endpoint, right when it has ended: writing its row may
+// take a while. An attempt of the class expression says something of the rule instead: what failed.
 func (l *lane) note(f *flight, a *delivery.Attempt, what delivery.RenderFailure) {
 	if a.Class == delivery.ClassCancelled {
 		return
@@ -325,9 +327,9 @@ func (l *lane) requestTimeout() time.Duration {
 	return l.timeout
 }
 
-// room returns how many claimed rows the lane can take and for how long, and asks to be told when it can
-// take more. The rule is read again here: rows claimed for a shorter timeout than the rule has by now
-// would be given back unused.
+// room returns how many claimed rows the lane can take and for how long, and asks to be told when
+// it can take more. The rule is read again here: rows claimed for a shorter timeout than the rule
+// has by now would be given back unused.
 func (l *lane) room(now time.Time) (rows int, lease time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -13,16 +13,16 @@ import (
 
 // The adaptive limit of a lane, unless the rule's own is lower.
 const (
-	// At first: no lower than the failures that open a breaker, so that an endpoint that hangs is known
-	// after one timeout.
+	// At first: no lower than the failures that open a breaker, so that an endpoint that hangs is
+	// known after one timeout.
 	firstLimit = breaker.TripAfter
 	leastLimit = 4 // however badly its endpoint answers
 )
 
-// limit is an adaptive concurrency limit: how many requests a lane may have under way. Nobody knows how
-// an endpoint answers before it has, and one that hangs keeps each request for a whole timeout. So the
-// limit begins low, rises by one with each delivery taken, and is halved by each request that got no
-// answer in time (additive increase, multiplicative decrease). The lane's mu guards it.
+// limit is an adaptive concurrency limit: how many requests a lane may have under way. Nobody knows
+// how an endpoint answers before it has, and one that hangs keeps each request for a whole timeout.
+// So the limit begins low, rises by one with each delivery taken, and is halved by each request
+// that got no answer in time (additive increase, multiplicative decrease). The lane's mu guards it.
 type limit struct {
 	most     int // the rule's; at least 1
 	adaptive int // it may be above a most that was lowered
@@ -49,14 +49,16 @@ func (l *limit) restart() { l.adaptive = leastLimit }
 // leastRefill keeps a very fast bucket from timers that fire without end.
 const leastRefill = time.Millisecond
 
-// bucket lets requests begin at a rate. The lane's mu guards it; the zero bucket lets everything pass.
+// bucket lets requests begin at a rate. The lane's mu guards it; the zero bucket lets everything
+// pass.
 type bucket struct {
 	tokens *rate.Limiter // nil: no limit
 	timer  *time.Timer   // of arm
 	armed  bool
 }
 
-// set makes perSecond the rate, 0 for none. A bucket of another rate begins full: with the tokens of one second.
+// set makes perSecond the rate, 0 for none. A bucket of another rate begins full: with the tokens
+// of one second.
 func (b *bucket) set(perSecond float64) {
 	if perSecond == b.rate() {
 		return
@@ -111,8 +113,8 @@ func (b *bucket) within(now time.Time, d time.Duration) int {
 	return int(min(max(b.tokens.TokensAt(now), 0)+b.rate()*d.Seconds(), math.MaxInt32))
 }
 
-// limits returns the limits of a rule, with the settings in place of those that it leaves open. A retry
-// schedule that it leaves open stays so.
+// limits returns the limits of a rule, with the settings in place of those that it leaves open. A
+// retry schedule that it leaves open stays so.
 func (o *Options) limits(r *rule.Rule) rule.Limits {
 	own := r.Limits
 	own.Concurrency = cmp.Or(own.Concurrency, o.EndpointConcurrency)

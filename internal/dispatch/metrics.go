@@ -49,40 +49,24 @@ type ruleSeries struct {
 
 // newMetrics registers the metrics with reg, unless that is nil.
 func newMetrics(reg prometheus.Registerer, perRule bool) (*metrics, error) {
-	attempts := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "webhook_dispatcher_delivery_attempts_total",
-		Help: "Attempts by what became of the delivery, and whether it was a first try or a row.",
-	}, []string{"result", "from"})
-	breakers := prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "webhook_dispatcher_breakers",
-		Help: "Lanes of rules by the state of their circuit breaker: closed, half_open, open.",
-	}, []string{"state"})
+	attempts := metric.CounterVec("webhook_dispatcher_delivery_attempts_total",
+		"Attempts by what became of the delivery, and whether it was a first try or a row.", "result", "from")
+	breakers := metric.GaugeVec("webhook_dispatcher_breakers",
+		"Lanes of rules by the state of their circuit breaker: closed, half_open, open.", "state")
 	m := &metrics{
-		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "webhook_dispatcher_requests_in_flight", Help: "Slots in use for requests to endpoints.",
-		}),
-		queued: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "webhook_dispatcher_deliveries_queued", Help: "Deliveries in memory that wait for their lane.",
-		}),
-		handOffs: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "webhook_dispatcher_hand_offs_total", Help: "First tries that were made rows while their request went on.",
-		}),
-		spilled: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "webhook_dispatcher_deliveries_spilled_total",
-			Help: "Deliveries made rows because their full lane held up others.",
-		}),
-		openings: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "webhook_dispatcher_breaker_openings_total",
-			Help: "Circuit breakers that opened because an endpoint that had worked failed; staying open is not counted.",
-		}),
-		limited: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "webhook_dispatcher_rules_at_queue_limit",
-			Help: "Rules at their queue limit whose deliveries wait in memory; the partitions that feed them wait, too.",
-		}),
-		overflow: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "webhook_dispatcher_deliveries_overflowed_total",
-			Help: "Deliveries made dead rows without a body because their rule was at its queue limit.",
-		}),
+		inFlight: metric.Gauge("webhook_dispatcher_requests_in_flight", "Slots in use for requests to endpoints."),
+		queued: metric.Gauge("webhook_dispatcher_deliveries_queued",
+			"Deliveries in memory that wait for their lane."),
+		handOffs: metric.Counter("webhook_dispatcher_hand_offs_total",
+			"First tries that were made rows while their request went on."),
+		spilled: metric.Counter("webhook_dispatcher_deliveries_spilled_total",
+			"Deliveries made rows because their full lane held up others."),
+		openings: metric.Counter("webhook_dispatcher_breaker_openings_total",
+			"Circuit breakers that opened because an endpoint that had worked failed; staying open is not counted."),
+		limited: metric.Gauge("webhook_dispatcher_rules_at_queue_limit",
+			"Rules at their queue limit whose deliveries wait in memory; the partitions that feed them wait, too."),
+		overflow: metric.Counter("webhook_dispatcher_deliveries_overflowed_total",
+			"Deliveries made dead rows without a body because their rule was at its queue limit."),
 		breakers: make(map[breaker.State]prometheus.Gauge, len(breakerStates)),
 	}
 	for i, result := range resultNames {
@@ -92,14 +76,10 @@ func newMetrics(reg prometheus.Registerer, perRule bool) (*metrics, error) {
 		m.breakers[state] = breakers.WithLabelValues(name)
 	}
 	if perRule {
-		m.ruleResults = prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "webhook_dispatcher_rule_deliveries_total",
-			Help: "Attempts by rule and by what became of the delivery.",
-		}, []string{"rule_id", "result"})
-		m.ruleBreakers = prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "webhook_dispatcher_breaker_state",
-			Help: "State of the circuit breaker of each rule that had work: 0 closed, 1 half-open, 2 open.",
-		}, []string{"rule_id"})
+		m.ruleResults = metric.CounterVec("webhook_dispatcher_rule_deliveries_total",
+			"Attempts by rule and by what became of the delivery.", "rule_id", "result")
+		m.ruleBreakers = metric.GaugeVec("webhook_dispatcher_breaker_state",
+			"State of the circuit breaker of each rule that had work: 0 closed, 1 half-open, 2 open.", "rule_id")
 	}
 	all := []prometheus.Collector{attempts, m.inFlight, m.queued, m.handOffs, m.spilled, breakers, m.openings, m.limited, m.overflow}
 	if perRule {

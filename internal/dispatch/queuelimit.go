@@ -6,12 +6,12 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
-// The queue limit. If a rule has as many rows as it may have, a delivery that would become one more is
-// either made a dead row without a body (DeadLetterOverflow), or blocked: it stays in memory, its event
-// is not released, and the window of its partition fills and waits. First tries that failed are blocked
-// in the lane's list of them; those that have not been tried just stay in line. A request that is under
-// way goes on without a hand-off. The sweeper looks once a second whether the lane is below its limit
-// again.
+// The queue limit. If a rule has as many rows as it may have, a delivery that would become one more
+// is either made a dead row without a body (DeadLetterOverflow), or blocked: it stays in memory,
+// its event is not released, and the window of its partition fills and waits. First tries that
+// failed are blocked in the lane's list of them; those that have not been tried just stay in line.
+// A request that is under way goes on without a hand-off. The sweeper looks once a second whether
+// the lane is below its limit again.
 
 // blocked is a failed first try that has to wait for room in the queue.
 type blocked struct {
@@ -20,9 +20,9 @@ type blocked struct {
 	since  time.Time
 }
 
-// full reports whether the lane is at its queue limit. No more comes of a rule that is disabled or gone:
-// what is here of it, a few windows at most, passes the limit and lets its partitions go on. No lock is
-// held.
+// full reports whether the lane is at its queue limit. No more comes of a rule that is disabled or
+// gone: what is here of it, a few windows at most, passes the limit and lets its partitions go on.
+// No lock is held.
 func (d *Dispatcher) full(l *lane) bool {
 	return d.Full != nil && d.Full(l.key) && (d.Rules.Active(l.key) != nil || d.Rules.Paused(l.key))
 }
@@ -30,8 +30,8 @@ func (d *Dispatcher) full(l *lane) bool {
 // blocks reports whether deliveries of the lane have to wait in memory. No lock is held.
 func (d *Dispatcher) blocks(l *lane) bool { return !d.DeadLetterOverflow && d.full(l) }
 
-// enqueue makes a flight whose request has ended a row that is not leased, and releases its event when
-// that is stored.
+// enqueue makes a flight whose request has ended a row that is not leased, and releases its event
+// when that is stored.
 func (f *flight) enqueue(in delivery.Insert) {
 	if !f.store(in) {
 		f.lane.block(f, &in)
@@ -64,8 +64,8 @@ func (f *flight) store(in delivery.Insert) bool {
 	return true
 }
 
-// block keeps a flight in memory: in line, or if it has been tried with the row that it is to be. During
-// a drain it is given up: the partition's next owner reads its event again.
+// block keeps a flight in memory: in line, or if it has been tried with the row that it is to be.
+// During a drain it is given up: the partition's next owner reads its event again.
 func (l *lane) block(f *flight, tried *delivery.Insert) {
 	l = l.live()
 	if f.origin.epoch.Draining() { // with mu held: Drain says so before it looks at the lanes
@@ -83,8 +83,8 @@ func (l *lane) block(f *flight, tried *delivery.Insert) {
 	l.limited()
 }
 
-// unblock tries again to make rows of failed first tries. Those that still do not get one are blocked
-// again.
+// unblock tries again to make rows of failed first tries. Those that still do not get one are
+// blocked again.
 func (l *lane) unblock(now time.Time) {
 	l.mu.Lock()
 	all := l.blocked
@@ -117,9 +117,9 @@ func (l *lane) deadLettered() {
 	})
 }
 
-// recheck is what the sweeper does for a lane at its limit: those that have been tried get their rows.
-// (The others: see checkLanes.) It reports whether the lane still is at its limit, with deliveries that
-// wait.
+// recheck is what the sweeper does for a lane at its limit: those that have been tried get their
+// rows. (The others: see checkLanes.) It reports whether the lane still is at its limit, with
+// deliveries that wait.
 func (l *lane) recheck(now time.Time) bool {
 	l.mu.Lock()
 	waits := len(l.blocked)+l.firstTries() > 0

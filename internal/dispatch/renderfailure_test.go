@@ -91,7 +91,7 @@ func TestInARow(t *testing.T) {
 				}
 				pass(time.Second)
 				for _, h := range d.Health() {
-					longest = max(longest, h.RenderFailure)
+					longest = max(longest, h.RenderFailures)
 				}
 			}
 			if longest != tc.want {
@@ -102,8 +102,8 @@ func TestInARow(t *testing.T) {
 			w.shaped[1] = mended
 			w.mu.Unlock()
 			for _, h := range d.Health() {
-				if h.RenderFailure != 0 {
-					t.Errorf("%s: %d in a row with other expressions", name, h.RenderFailure)
+				if h.RenderFailures != 0 {
+					t.Errorf("%s: %d in a row with other expressions", name, h.RenderFailures)
 				}
 			}
 		})

@@ -6,15 +6,16 @@ import (
 	"time"
 )
 
-// fewRequests is how many requests of a lane may use the last of the process's slots: as many as a lane
-// begins with.
+// fewRequests is how many requests of a lane may use the last of the process's slots: as many as a
+// lane begins with.
 const fewRequests = firstLimit
 
-// slots caps the requests under way in the process, and keeps the lanes that wait for a slot in order.
+// slots caps the requests under way in the process, and keeps the lanes that wait for a slot in
+// order.
 //
-// The last eighth of the slots is for lanes that have few requests under way. Endpoints that worked well
-// and hang all at once have high limits; without that reserve they would take every slot until their
-// timeouts, and every other endpoint with them.
+// The last eighth of the slots is for lanes that have few requests under way. Endpoints that worked
+// well and hang all at once have high limits; without that reserve they would take every slot until
+// their timeouts, and every other endpoint with them.
 type slots struct {
 	reserve int
 
@@ -24,14 +25,15 @@ type slots struct {
 	many waiters
 }
 
-// waiters are lanes that wait for a slot, in order. A lane is in each of the two once at most; by the time
-// its turn comes it may have nothing left to send, or be in the other as well.
+// waiters are lanes that wait for a slot, in order. A lane is in each of the two once at most; by
+// the time its turn comes it may have nothing left to send, or be in the other as well.
 type waiters struct {
 	lanes []*lane
 	n     atomic.Int32 // len(lanes), to be read without the lock
 }
 
-// newSlots makes total slots for lanes of up to perLane requests. One lane alone always gets that many.
+// newSlots makes total slots for lanes of up to perLane requests. One lane alone always gets that
+// many.
 func newSlots(total, perLane int) slots {
 	return slots{free: total, reserve: min(total/8, max(total-perLane, 0))}
 }
@@ -67,14 +69,14 @@ func (s *slots) acquire(l *lane) bool {
 	return false
 }
 
-// contended reports whether lanes wait for a slot that a lane with `active` requests under way should
-// leave to them.
+// contended reports whether lanes wait for a slot that a lane with `active` requests under way
+// should leave to them.
 func (s *slots) contended(active int) bool {
 	return s.few.n.Load() > 0 || active >= fewRequests && s.many.n.Load() > 0
 }
 
-// release gives a slot back and lets the first lane that waits and still has work use it. The caller holds
-// no lane's mu.
+// release gives a slot back and lets the first lane that waits and still has work use it. The
+// caller holds no lane's mu.
 func (s *slots) release(now time.Time) {
 	s.mu.Lock()
 	s.free++
@@ -87,7 +89,8 @@ func (s *slots) release(now time.Time) {
 	}
 }
 
-// first takes out the lane that is to have the next slot; nil if none waits, or there is no slot for it.
+// first takes out the lane that is to have the next slot; nil if none waits, or there is no slot
+// for it.
 func (s *slots) first() (l *lane) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -47,10 +47,10 @@ func (d *Dispatcher) enlist(l *lane) {
 	d.listMu.Unlock()
 }
 
-// handOffSlow hands off the first tries that take too long, and gives claimed rows back that have waited
-// too long for a slot: the cap of the process may keep them from one for longer than their lease. Given
-// back only when their turn comes, they would have been claimed again by then, and after a few rounds be
-// taken for a crash loop.
+// handOffSlow hands off the first tries that take too long, and gives claimed rows back that have
+// waited too long for a slot: the cap of the process may keep them from one for longer than their
+// lease. Given back only when their turn comes, they would have been claimed again by then, and
+// after a few rounds be taken for a crash loop.
 func (d *Dispatcher) handOffSlow(now time.Time) {
 	d.listMu.Lock()
 	lanes := d.list
@@ -76,9 +76,9 @@ func (d *Dispatcher) handOffSlow(now time.Time) {
 	d.listMu.Unlock()
 }
 
-// overdue returns the first tries under way for handOff or longer, and takes out the claimed rows that
-// wait under a lease too short for a request by now. listed is false if the lane has nothing in flight:
-// it leaves the sweeper's list.
+// overdue returns the first tries under way for handOff or longer, and takes out the claimed rows
+// that wait under a lease too short for a request by now. listed is false if the lane has nothing
+// in flight: it leaves the sweeper's list.
 func (l *lane) overdue(now time.Time, handOff time.Duration) (slow, stale []*flight, listed bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -96,8 +96,8 @@ func (l *lane) overdue(now time.Time, handOff time.Duration) (slow, stale []*fli
 	return slow, stale, l.listed
 }
 
-// checkLanes goes over all lanes: rules change, waits end, breakers become half-open, and lanes whose
-// rules are gone are removed. It returns those.
+// checkLanes goes over all lanes: rules change, waits end, breakers become half-open, and lanes
+// whose rules are gone are removed. It returns those.
 func (d *Dispatcher) checkLanes(now time.Time) (gone map[*lane]bool) {
 	limited := 0
 	for _, l := range d.allLanes() {
@@ -119,8 +119,8 @@ func (d *Dispatcher) checkLanes(now time.Time) (gone map[*lane]bool) {
 	return gone
 }
 
-// refresh reads the lane's rule again. It reports whether there is one, whether the lane has deliveries in
-// flight, and whether some of them wait because of the queue limit.
+// refresh reads the lane's rule again. It reports whether there is one, whether the lane has
+// deliveries in flight, and whether some of them wait because of the queue limit.
 func (l *lane) refresh(now time.Time) (ruled, inFlight, atLimit bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -132,8 +132,8 @@ func (l *lane) refresh(now time.Time) (ruled, inFlight, atLimit bool) {
 // inFlight reports whether deliveries wait or are under way. The caller holds mu.
 func (l *lane) inFlight() bool { return !l.line.Empty() || len(l.blocked) > 0 }
 
-// remove takes a lane out that has been unused for a while and whose rule is gone. Holders of a stale
-// pointer see `gone` once they lock it.
+// remove takes a lane out that has been unused for a while and whose rule is gone. Holders of a
+// stale pointer see `gone` once they lock it.
 func (d *Dispatcher) remove(l *lane, now time.Time) bool {
 	d.lanesMu.Lock()
 	defer d.lanesMu.Unlock()

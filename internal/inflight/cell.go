@@ -7,8 +7,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
-// phase is where a first try stands. It moves down this list, except that a running one may go back to
-// waiting.
+// phase is where a first try stands. It moves down this list, except that a running one may go back
+// to waiting.
 type phase uint8
 
 const (
@@ -20,8 +20,8 @@ const (
 )
 
 // Cell is the hand-off of one first try whose run returns an R: the state that its run, the one who
-// hands it off and the queue agree on. The package comment draws it. The zero Cell waits. Its methods
-// lock it and call nothing, so they may be called with any lock held.
+// hands it off and the queue agree on. The package comment draws it. The zero Cell waits. Its
+// methods lock it and call nothing, so they may be called with any lock held.
 type Cell[R any] struct {
 	mu      sync.Mutex
 	phase   phase
@@ -33,8 +33,8 @@ type Cell[R any] struct {
 	keep    bool      // the row is stored in spite of the result
 }
 
-// Begin notes that the run begins, and how long it may take. It returns false if the first try does not
-// wait: it is being handed off, or has ended.
+// Begin notes that the run begins, and how long it may take. It returns false if the first try does
+// not wait: it is being handed off, or has ended.
 func (c *Cell[R]) Begin(longest time.Duration) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -60,15 +60,15 @@ func (c *Cell[R]) Open() bool {
 	return c.phase <= running
 }
 
-// WaitAgain takes a run back that could do nothing yet. It returns false if the first try is not running
-// any more.
+// WaitAgain takes a run back that could do nothing yet. It returns false if the first try is not
+// running any more.
 func (c *Cell[R]) WaitAgain() bool { return c.move(running, waiting) }
 
 // Abandon ends a first try that waits. It returns false if it does not wait.
 func (c *Cell[R]) Abandon() bool { return c.move(waiting, ended) }
 
-// Queue begins the hand-off of a first try that waits, to a row that is not leased. It returns false if
-// the first try does not wait.
+// Queue begins the hand-off of a first try that waits, to a row that is not leased. It returns
+// false if the first try does not wait.
 func (c *Cell[R]) Queue() bool { return c.move(waiting, handing) }
 
 func (c *Cell[R]) move(from, to phase) bool {
@@ -81,9 +81,9 @@ func (c *Cell[R]) move(from, to phase) bool {
 	return true
 }
 
-// Lease begins the hand-off of a first try that runs, or is about to, to a leased row of d. The lease
-// lasts for the run's longest time, and for that given. It returns false if the first try is being
-// handed off already, or has ended.
+// Lease begins the hand-off of a first try that runs, or is about to, to a leased row of d. The
+// lease lasts for the run's longest time, and for that given. It returns false if the first try is
+// being handed off already, or has ended.
 func (c *Cell[R]) Lease(d *delivery.Delivery, longest time.Duration, why delivery.Reason) (delivery.Insert, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -103,7 +103,7 @@ type Fate uint8
 
 // The fates.
 const (
-	// Yours: there is no row; whoever has the result acts on it.
+	// Yours: there is no row; the caller acts on the result.
 	Yours Fate = iota
 	// Leased: the result is to be written under the lease of the row.
 	Leased
@@ -111,8 +111,8 @@ const (
 	Later
 )
 
-// Finish takes the result of the run, and says what is to be done with it. keep stores a row that is on
-// its way all the same; otherwise the result takes its place if it can.
+// Finish takes the result of the run, and says what is to be done with it. keep stores a row that
+// is on its way all the same; otherwise the result takes its place if it can.
 func (c *Cell[R]) Finish(result *R, keep bool) Fate {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -129,10 +129,10 @@ func (c *Cell[R]) Finish(result *R, keep bool) Fate {
 	}
 }
 
-// Wanted reports whether the row of a hand-off is still to be stored; the queue asks right before each
-// try. A result that came meanwhile makes the row pointless: it is returned, once however often this is
-// asked, and the owner acts on it as if there had been no hand-off. dropped says that the event belongs
-// to another process by now. over is true once if the first try ended here.
+// Wanted reports whether the row of a hand-off is still to be stored; the queue asks right before
+// each try. A result that came meanwhile makes the row pointless: it is returned, once however
+// often this is asked, and the owner acts on it as if there had been no hand-off. dropped says that
+// the event belongs to another process by now. over is true once if the first try ended here.
 func (c *Cell[R]) Wanted(dropped bool) (wanted bool, result *R, over bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -149,8 +149,8 @@ func (c *Cell[R]) Wanted(dropped bool) (wanted bool, result *R, over bool) {
 	return false, c.result, true
 }
 
-// Stored notes that the row of a hand-off is stored. It returns the result that came meanwhile, nil if
-// none did: it is to be written under the lease.
+// Stored notes that the row of a hand-off is stored. It returns the result that came meanwhile, nil
+// if none did: it is to be written under the lease.
 func (c *Cell[R]) Stored() (result *R) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -1,11 +1,11 @@
-// Package inflight is what everything that sends has in common while work is in flight: the hand-off
-// of a first try to the database, the line for places in which claimed rows go first, and the drain
-// that settles or gives up what came from a partition. Package dispatch and the webfilter stage are
-// built on it, each with its own rules for when something may be sent.
+// Package inflight is what everything that sends has in common while work is in flight: the
+// hand-off of a first try to the database, the line for places in which claimed rows go first, and
+// the drain that settles or gives up what came from a partition. Package dispatch and the webfilter
+// stage are built on it, each with its own rules for when something may be sent.
 //
-// It promises that a first try which becomes a row while it runs has its result written exactly once,
-// under the row's lease or in place of the row, and that no claimed row is started under a lease that
-// would run out before its result is written.
+// It promises that a first try which becomes a row while it runs has its result written exactly
+// once, under the row's lease or in place of the row, and that no claimed row is started under a
+// lease that would run out before its result is written.
 //
 // The life of a first try (Cell):
 //
@@ -24,7 +24,8 @@
 //	               │
 //	               └─ its lease gets too short, its rule rests, or the process stops ──► given back
 //
-// Its types are building blocks: a Line has no lock of its own, the others say so where they have one.
+// Its types are building blocks: a Line has no lock of its own, the others say so where they have
+// one.
 package inflight
 
 import (
@@ -35,12 +36,12 @@ import (
 	"time"
 )
 
-// LeaseMargin is what must be left of a lease, in addition to the longest that a run takes, when the
-// run begins: time to write the result.
+// LeaseMargin is what must be left of a lease, in addition to the longest that a run takes, when
+// the run begins: time to write the result.
 const LeaseMargin = 5 * time.Second
 
-// Workers are goroutines under one context that are waited for. Their Context is for requests: it ends
-// only when Stop gives up on them.
+// Workers are goroutines under one context that are waited for. Their Context is for requests: it
+// ends only when Stop gives up on them.
 type Workers struct {
 	sync.WaitGroup
 
@@ -55,8 +56,9 @@ func NewWorkers() *Workers {
 	return w
 }
 
-// Stop waits until all goroutines have returned. When ctx ends first it cancels their context, waits
-// for them, and returns ctx's error. No goroutine may be added meanwhile except by one of them.
+// Stop waits until all goroutines have returned. When ctx ends first it cancels their context,
+// waits for them, and returns ctx's error. No goroutine may be added meanwhile except by one of
+// them.
 func (w *Workers) Stop(ctx context.Context) error {
 	defer w.cancel()
 	ended := make(chan struct{})
@@ -74,8 +76,8 @@ func (w *Workers) Stop(ctx context.Context) error {
 	}
 }
 
-// Epoch is the time between two drains. Every event belongs to one, so that all events of an ownership
-// period can be given up at once. It is safe for concurrent use.
+// Epoch is the time between two drains. Every event belongs to one, so that all events of an
+// ownership period can be given up at once. It is safe for concurrent use.
 type Epoch struct {
 	left, givenUp     atomic.Int64
 	draining, dropped atomic.Bool

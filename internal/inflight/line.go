@@ -28,8 +28,8 @@ func (t *Turn[T]) Leave() bool {
 }
 
 // Line is who waits for a place, oldest first, and how many have one. Claimed rows go before first
-// tries, because their leases run. The zero Line is empty; its owner's lock guards it and the turns in
-// it.
+// tries, because their leases run. The zero Line is empty; its owner's lock guards it and the turns
+// in it.
 type Line[T any] struct {
 	rows, first        list[T]
 	active, activeRows int

@@ -27,8 +27,8 @@ type PoolOptions struct {
 	Wake func()
 }
 
-// Pool runs claimed rows, and first tries besides them, with a number of places for each key. It is safe
-// for concurrent use. It calls Settle and Wake without its lock.
+// Pool runs claimed rows, and first tries besides them, with a number of places for each key. It is
+// safe for concurrent use. It calls Settle and Wake without its lock.
 type Pool struct {
 	options PoolOptions
 	workers *Workers
@@ -76,8 +76,8 @@ func NewPool(o PoolOptions) *Pool {
 // Context returns the context that items run under.
 func (p *Pool) Context() context.Context { return p.workers.Context }
 
-// Join gives a first try a place, or puts it in line. It does nothing for one that is in line or has a
-// place, or once the pool is stopped.
+// Join gives a first try a place, or puts it in line. It does nothing for one that is in line or
+// has a place, or once the pool is stopped.
 func (p *Pool) Join(e *Entry) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -238,8 +238,8 @@ func (p *Pool) forget(e *Entry) {
 	}
 }
 
-// Rest gives a row back for a while, and leaves the others of its rule alone meanwhile: they would fare
-// no better. Afterwards one at a time is tried, until Recovered.
+// Rest gives a row back for a while, and leaves the others of its rule alone meanwhile: they would
+// fare no better. Afterwards one at a time is tried, until Recovered.
 func (p *Pool) Rest(row *delivery.Row, delay time.Duration) {
 	p.mu.Lock()
 	p.resting[row.RuleID] = time.Now().Add(delay)
@@ -273,8 +273,8 @@ func (p *Pool) Stopped() bool {
 	return p.stopped
 }
 
-// Stop gives the rows back that are in line, and waits for what runs; when ctx ends it cancels that, and
-// returns ctx's error. Nothing begins any more.
+// Stop gives the rows back that are in line, and waits for what runs; when ctx ends it cancels
+// that, and returns ctx's error. Nothing begins any more.
 func (p *Pool) Stop(ctx context.Context) error {
 	p.mu.Lock()
 	p.stopped = true

@@ -1,9 +1,10 @@
-// Package intake takes records over from the bus: it decodes a record, matches it against the rules of
-// the moment, has its webfilters called and hands its deliveries to the dispatcher.
+// Package intake takes records over from the bus: it decodes a record, matches it against the rules
+// of the moment, has its webfilters called and hands its deliveries to the dispatcher.
 //
-// It promises that a record is released (bus.Record.Done) only once it is settled: no rule wants it,
-// its webfilters halted it, it is kept because it cannot be read, or each of its deliveries was taken
-// by its endpoint or is a row. It does not know how records are fetched, rows stored or requests made.
+// It promises that a record is released (bus.Record.Done) only once it is settled: no rule wants
+// it, its webfilters halted it, it is kept because it cannot be read, or each of its deliveries was
+// taken by its endpoint or is a row. It does not know how records are fetched, rows stored or
+// requests made.
 //
 //	record ──► envelope ──► rules want it? ──► message ──► webfilters ──► deliveries ──► dispatcher
 //	              │              │ no             │            │ halted                     │
@@ -12,6 +13,7 @@
 package intake
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -65,8 +67,9 @@ type Options struct {
 	Filters    Filters
 	Dispatcher Dispatcher
 	Store      Store
-	// Plan returns the deliveries of an event by the rules of the moment. Decoding and webfilters may
-	// take a while; rules never get older, so these know at least as much as those that matched.
+	// Plan returns the deliveries of an event by the rules of the moment. Decoding and webfilters
+	// may take a while; rules never get older, so these know at least as much as those that
+	// matched.
 	Plan func(m *payload.Message) []delivery.Delivery
 	// Everything is set if all topics are read: records that are no events are expected then.
 	Everything bool
@@ -95,9 +98,7 @@ func New(o Options) (*Intake, error) {
 	if o.Decoder == nil || o.Rules == nil || o.Filters == nil || o.Dispatcher == nil || o.Store == nil || o.Plan == nil {
 		return nil, errors.New("intake: decoder, rules, filters, dispatcher, store and plan are required")
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	m, err := newMetrics(o.Registerer)
 	if err != nil {
 		return nil, fmt.Errorf("intake: %w", err)
@@ -125,8 +126,8 @@ func (in *Intake) Ready(context.Context) error {
 // plugin has looked for rows to send it to.
 const handlersTime = time.Second
 
-// Handle takes a record over. It blocks while the registry is away; for an undecodable record, or one
-// of a contended type, also while the database is: the partition waits.
+// Handle takes a record over. It blocks while the registry is away; for an undecodable record, or
+// one of a contended type, also while the database is: the partition waits.
 func (in *Intake) Handle(ctx context.Context, rec *bus.Record) {
 	ev, err := in.Decoder.Envelope(rec)
 	if err != nil {

@@ -15,16 +15,13 @@ type metrics struct {
 
 // newMetrics registers the metrics with reg, unless that is nil.
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
-	events := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "webhook_dispatcher_events_total",
-		Help: "Records read, by what they were: matched by a rule, unmatched, undecodable, or (under *) untyped and so no event.",
-	}, []string{"result"})
+	events := metric.CounterVec("webhook_dispatcher_events_total",
+		"Records read, by what they were: matched by a rule, unmatched, undecodable, or (under *) untyped and so no event.", "result")
 	m := &metrics{
 		matched: events.WithLabelValues("matched"), unmatched: events.WithLabelValues("unmatched"),
 		refused: events.WithLabelValues("undecodable"), untyped: events.WithLabelValues("untyped"),
-		undecodable: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "webhook_dispatcher_undecodable_total", Help: "Records that can never be read and are kept as rows, by reason.",
-		}, []string{"reason"}),
+		undecodable: metric.CounterVec("webhook_dispatcher_undecodable_total",
+			"Records that can never be read and are kept as rows, by reason.", "reason"),
 	}
 	for _, reason := range decode.Reasons() {
 		m.undecodable.WithLabelValues(string(reason))

@@ -17,10 +17,11 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
-// Deliveries returns the deliveries of an event: one for each rule that takes events of its time and
-// whose filter lets it through. If the body cannot be made now (the rule's options cannot be read,
-// or its filter or transform fails), the delivery holds the event itself (delivery.FormatEvent): it
-// is rendered when it is sent, by the rule of that moment. Rules that send the same share its bytes.
+// Deliveries returns the deliveries of an event: one for each rule that takes events of its time
+// and whose filter lets it through. If the body cannot be made now (the rule's options cannot be
+// read, or its filter or transform fails), the delivery holds the event itself
+// (delivery.FormatEvent): it is rendered when it is sent, by the rule of that moment. Rules that
+// send the same share its bytes.
 func Deliveries(m *payload.Message, rules []*rule.Rule) []delivery.Delivery {
 	if len(rules) == 0 {
 		return nil
@@ -74,8 +75,8 @@ type renderError struct {
 
 func (e *renderError) Unwrap() error { return e.error }
 
-// failed returns err as one of the expression at the stage. If another event renders at this moment,
-// the failure seems later than it was, so no streak ends too late.
+// failed returns err as one of the expression at the stage. If another event renders at this
+// moment, the failure seems later than it was, so no streak ends too late.
 func failed(stage delivery.Stage, p *expression.Program, err error) error {
 	runs := delivery.Runs{Counter: &p.Good, Good: p.Good.Load()}
 	tooLong := errors.Is(err, expression.ErrTooLong)
@@ -96,8 +97,8 @@ const (
 
 var errResting = errors.New("the rule is paused because its expressions fail")
 
-// plan is build for an event that may be kept: the expressions of a rule that is paused because they
-// fail are not run.
+// plan is build for an event that may be kept: the expressions of a rule that is paused because
+// they fail are not run.
 func (b *builder) plan(r *rule.Rule) (
 	body []byte, format delivery.Format, wanted bool, err error,
 ) {
@@ -173,8 +174,8 @@ func (b *builder) shared(s payload.Shape, f delivery.Format) []byte {
 // overhead is what a delivery in flight costs in memory in addition to its body, in bytes.
 const overhead = 640
 
-// MemoryCost returns about how many bytes of memory the deliveries of one event, as Deliveries makes
-// them, take while they are in flight.
+// MemoryCost returns about how many bytes of memory the deliveries of one event, as Deliveries
+// makes them, take while they are in flight.
 func MemoryCost(deliveries []delivery.Delivery) int64 {
 	bytes := int64(len(deliveries)) * overhead
 	counted := make(map[*byte]bool) // bodies with the same first byte are the same body

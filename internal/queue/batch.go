@@ -10,22 +10,22 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/backoff"
 )
 
-// batcher hands items to one writer in batches: what gathers while a batch is being written is the next one. A batch that
-// fails is tried again until it succeeds or the batcher is stopped.
+// batcher passes items to write in batches: the items that arrive during a write form the next
+// batch. A failed batch is retried until it succeeds or run ends.
 type batcher[T any] struct {
 	what   string // for the log: "rows", "results"
 	limit  int    // items in a batch
 	write  func(ctx context.Context, items []T) error
 	logger *slog.Logger
-	wanted func(item T) bool // nil: all are; see sift
+	wanted func(item T) bool // nil: all are
 
-	failure atomic.Pointer[error] // why the last try failed, nil when it did not
+	failure atomic.Pointer[error] // of the last try; nil after a success
 
 	mu      sync.Mutex
-	items   []T           // waiting, oldest first
-	writing int           // items of the batch being written
-	idle    chan struct{} // closed and replaced whenever nothing waits or is being written
-	wake    chan struct{} // holds one token when items may be waiting
+	items   []T           // oldest first
+	writing int           // size of the batch being written
+	idle    chan struct{} // closed and replaced whenever everything is written
+	wake    chan struct{} // holds a token if items may wait
 }
 
 func newBatcher[T any](what string, limit int, logger *slog.Logger, write func(context.Context, []T) error) *batcher[T] {
@@ -45,14 +45,14 @@ func (b *batcher[T]) add(item T) {
 	}
 }
 
-// waiting returns how many items are not written yet.
+// waiting returns how many items are not written.
 func (b *batcher[T]) waiting() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return len(b.items) + b.writing
 }
 
-// flush returns when nothing is left to write, or with ctx's error.
+// flush waits until everything is written, or returns ctx's error.
 func (b *batcher[T]) flush(ctx context.Context) error {
 	for {
 		b.mu.Lock()
@@ -95,7 +95,7 @@ func (b *batcher[T]) run(ctx context.Context) {
 			}
 			b.failure.Store(&err)
 			log.note(ctx, "write "+b.what, err)
-			b.sift()
+			b.dropUnwanted()
 			if back.Wait(ctx) != nil {
 				return
 			}
@@ -107,10 +107,10 @@ func (b *batcher[T]) run(ctx context.Context) {
 	}
 }
 
-// sift drops what waits and is no longer wanted, so that a database that is away for long does not gather what partitions that
-// came and went have left behind. It is called while a batch is under way, which keeps flush waiting. No lock is held while
-// asking: the answer may add items.
-func (b *batcher[T]) sift() {
+// dropUnwanted drops waiting items that are no longer wanted, so that a long outage does not
+// accumulate items of revoked partitions. The batch being written keeps flush waiting. wanted is
+// called without the lock, as it may add items.
+func (b *batcher[T]) dropUnwanted() {
 	if b.wanted == nil {
 		return
 	}
@@ -130,7 +130,7 @@ func (b *batcher[T]) take() []T {
 	n := min(len(b.items), b.limit)
 	batch := append([]T(nil), b.items[:n]...)
 	rest := copy(b.items, b.items[n:])
-	clear(b.items[rest:]) // lets the bodies go
+	clear(b.items[rest:]) // frees the bodies
 	b.items = b.items[:rest]
 	b.writing = n
 	return batch

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,30 +17,32 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/metric"
 )
 
-// ClaimStore is the database as the claimer needs it.
+// ClaimStore is the part of the database that a Claimer needs.
 type ClaimStore interface {
-	// DueLanes returns every lane that has a row pending or leased, and how long until its first is due.
+	// DueLanes returns every lane with a pending or leased row, and how long until the first is
+	// due.
 	DueLanes(ctx context.Context) ([]delivery.LaneDue, error)
 	// Claim leases up to room due rows of a lane to the holder of token.
 	Claim(ctx context.Context, lane delivery.Lane, room int, lease time.Duration, token delivery.Token) ([]delivery.Row, error)
-	// GiveBack makes the rows due again that were leased to the holder of token, for lease at most, and tells how many.
+	// GiveBack makes rows due again that token holds under a lease of up to lease, and returns how
+	// many.
 	GiveBack(ctx context.Context, lane delivery.Lane, lease time.Duration, token delivery.Token) (int, error)
-	// RuleExists looks the lane's rule up in the database.
+	// RuleExists reports whether the lane's rule is in the database.
 	RuleExists(ctx context.Context, lane delivery.Lane) (bool, error)
-	// KillLane makes up to limit waiting rows of a lane dead.
+	// KillLane dead-letters up to limit waiting rows of a lane.
 	KillLane(ctx context.Context, lane delivery.Lane, reason delivery.Reason, limit int) (int, error)
 }
 
 const (
-	pollEvery    = time.Second            // how late a row that another replica made may be seen
+	pollEvery    = time.Second            // how late another replica's row may be noticed
 	pollAtLeast  = 20 * time.Millisecond  // pause between polls while lanes are busy
-	claimRows    = 32                     // rows in one claim: its locks are short, and its first rows are sent before the last are read
-	laneRows     = 512                    // rows of one lane in one poll, so that the others get their turn
-	claimTime    = 5 * time.Second        // for one claim, also when the claimer is to end meanwhile
-	laneRest     = 5 * time.Second        // for a lane whose claim failed, so that it costs the others no time
-	orphanEvery  = 30 * time.Second       // how often a lane without an active rule is looked up in the database
-	killRows     = 500                    // rows of a deleted rule made dead in one statement
-	killPause    = 100 * time.Millisecond // between these, to leave the LMS its database
+	claimRows    = 32                     // rows in one claim, which keeps locks short
+	laneRows     = 512                    // rows of one lane in one poll, so that others get their turn
+	claimTime    = 5 * time.Second        // timeout of a claim, which the end of Run does not cut short
+	laneRest     = 5 * time.Second        // before a lane whose claim failed is tried again
+	orphanEvery  = 30 * time.Second       // how often a rule that is not active is looked up in the database
+	killRows     = 500                    // rows of a deleted rule dead-lettered in one statement
+	killPause    = 100 * time.Millisecond // between these, to spare the LMS's database
 	maxLaneState = 100_000                // lanes remembered between polls
 )
 
@@ -53,22 +56,23 @@ type Claimer struct {
 	wake      <-chan struct{}
 
 	checked map[delivery.Lane]time.Time // when a lane without an active rule was last looked up
-	resting map[delivery.Lane]time.Time // until when a lane whose claim failed is left alone
-	unsure  []unsureClaim               // claims that failed, and may have been made all the same
+	resting map[delivery.Lane]time.Time // until when a lane whose claim failed is skipped
 	faults  streakLog                   // of single lanes
-	crashes rate.Sometimes              // logged
+	crashes rate.Sometimes              // log lines
 	crashed int                         // rows since the last line
-	ledger  *ledger                     // nil: nobody wants to know
+	ledger  *ledger                     // nil without a DepthMonitor
+
+	failedClaims []failedClaim
 }
 
-// ClaimerOptions are what a claimer needs.
+// ClaimerOptions configure a Claimer.
 type ClaimerOptions struct {
 	Store ClaimStore // required
-	// Consumers take the rows, each those of a kind; at least one. Rows of other kinds are left alone.
+	// Consumers by the kind of row; at least one. Rows of other kinds are not claimed.
 	Consumers  map[delivery.Kind]Consumer
 	Settle     func(delivery.Update) // writes results, as Writer.Settle does; required
-	Wakeup     *Wakeup               // nil: the claimer only looks on its own
-	Depth      *DepthMonitor         // learns which rows are being sent; nil: nobody wants to know
+	Wakeup     *Wakeup               // nil: the claimer only polls
+	Depth      *DepthMonitor         // learns which rows are being sent; may be nil
 	Logger     *slog.Logger          // nil discards
 	Registerer prometheus.Registerer // nil: no metrics
 }
@@ -81,9 +85,7 @@ func NewClaimer(o ClaimerOptions) (*Claimer, error) {
 	if o.Wakeup == nil {
 		o.Wakeup = NewWakeup()
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	metrics, err := newClaimerMetrics(o.Registerer)
 	if err != nil {
 		return nil, fmt.Errorf("claimer: %w", err)
@@ -122,7 +124,7 @@ func (c *Claimer) Run(ctx context.Context) {
 	}
 }
 
-// pause waits for the next poll: wait, or less when woken, but never so short that polls follow each other in a tight loop.
+// pause waits until the next poll: for wait, or less when woken, but at least pollAtLeast.
 func (c *Claimer) pause(ctx context.Context, wait time.Duration) error {
 	if err := backoff.Sleep(ctx, pollAtLeast); err != nil {
 		return err
@@ -142,14 +144,14 @@ func (c *Claimer) pause(ctx context.Context, wait time.Duration) error {
 	}
 }
 
-// poll claims once for every lane with due rows and room, and returns how long nothing more is to be done.
+// poll claims for every lane with due rows and room, and returns how long until the next poll.
 func (c *Claimer) poll(ctx context.Context) (time.Duration, error) {
 	c.giveBack(ctx)
 	lanes, err := c.store.DueLanes(ctx)
 	if err != nil {
 		return 0, err
 	}
-	// Replicas that start together must not poll together; and where claims compete, no lane should always be last.
+	// So that replicas do not poll in step, and no lane is always last.
 	wait := backoff.Jitter(pollEvery)
 	rand.Shuffle(len(lanes), func(i, j int) { lanes[i], lanes[j] = lanes[j], lanes[i] })
 	var failed error
@@ -167,7 +169,7 @@ func (c *Claimer) poll(ctx context.Context) (time.Duration, error) {
 			if ctx.Err() != nil {
 				return 0, err
 			}
-			failed = err // a lane that fails must not keep the others from theirs
+			failed = err // go on with the other lanes
 			c.rest(d.Lane)
 			continue
 		}
@@ -203,7 +205,7 @@ func (c *Claimer) claim(ctx context.Context, lane delivery.Lane) (again bool, er
 		return false, c.orphan(ctx, lane)
 	}
 	delete(c.checked, lane)
-	for room = min(room, laneRows); room > 0; room -= claimRows { // the consumer wakes the claimer when it has room
+	for room = min(room, laneRows); room > 0; room -= claimRows {
 		again, err = c.claimSome(ctx, consumer, lane, min(room, claimRows), lease)
 		if err != nil || !again || ctx.Err() != nil {
 			return again, err
@@ -212,19 +214,19 @@ func (c *Claimer) claim(ctx context.Context, lane delivery.Lane) (again bool, er
 	return again, nil
 }
 
-// claimSome claims once, and reports whether it got as many rows as there was room for.
+// claimSome claims once, and reports whether it got all that it asked for.
 func (c *Claimer) claimSome(
 	ctx context.Context, consumer Consumer, lane delivery.Lane, room int, lease time.Duration,
 ) (all bool, err error) {
 	token := delivery.NewToken()
-	until := time.Now().Add(lease) // before the claim, so that it is never later than the database's idea of it
-	// A claim that has begun is finished: cut short, it can leave rows leased that nobody sends until the lease runs out.
+	until := time.Now().Add(lease) // before the claim, so never later than the database's
+	// A claim cut short could leave rows leased and unsent until the lease expires.
 	claiming, cancel := context.WithTimeout(context.WithoutCancel(ctx), claimTime)
 	defer cancel()
 	rows, err := c.store.Claim(claiming, lane, room, lease, token)
 	if err != nil {
-		if len(c.unsure) < maxUnsure {
-			c.unsure = append(c.unsure, unsureClaim{lane: lane, lease: lease, token: token, at: time.Now()})
+		if len(c.failedClaims) < maxFailedClaims {
+			c.failedClaims = append(c.failedClaims, failedClaim{lane: lane, lease: lease, token: token, at: time.Now()})
 		}
 		return false, err
 	}
@@ -245,7 +247,7 @@ func (c *Claimer) claimSome(
 	if crashed > 0 {
 		c.crashed += crashed
 		c.crashes.Do(func() {
-			c.logger.ErrorContext(ctx, "deliveries are dead: their claimers die before they can write a result",
+			c.logger.ErrorContext(ctx, "deliveries dead-lettered: the processes that claim them never write a result (crash loop)",
 				"webhook_id", newest.ID.String(), "rule_id", lane.RuleID, "claims", newest.Claims, "count", c.crashed)
 			c.crashed = 0
 		})
@@ -256,8 +258,8 @@ func (c *Claimer) claimSome(
 	return len(rows) == room, nil
 }
 
-// orphan ends the rows of a rule that no longer exists. A rule that is only missing in the snapshot (disabled, faulty, added a
-// moment ago) keeps its rows.
+// orphan dead-letters the rows of a rule that no longer exists. A rule that is only absent from the
+// snapshot (disabled, invalid, just added) keeps its rows.
 func (c *Claimer) orphan(ctx context.Context, lane delivery.Lane) error {
 	now := time.Now()
 	if last, ok := c.checked[lane]; ok && now.Sub(last) < orphanEvery {
@@ -277,9 +279,9 @@ func (c *Claimer) orphan(ctx context.Context, lane delivery.Lane) error {
 	}
 	if n > 0 {
 		c.metrics.orphaned.Add(float64(n))
-		c.logger.WarnContext(ctx, "deliveries are dead: their rule was deleted", "rule_id", lane.RuleID, "count", n)
+		c.logger.WarnContext(ctx, "deliveries dead-lettered: their rule was deleted", "rule_id", lane.RuleID, "count", n)
 	}
-	if n == killRows { // the rest is for the next polls: the lanes of other rules must not wait for it
+	if n == killRows { // leave the rest to the next polls, so that other lanes need not wait
 		c.checked[lane] = now.Add(killPause - orphanEvery)
 	}
 	return nil
@@ -294,18 +296,12 @@ type claimerMetrics struct {
 
 func newClaimerMetrics(reg prometheus.Registerer) (*claimerMetrics, error) {
 	m := &claimerMetrics{
-		claimed: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "webhook_dispatcher_rows_claimed_total", Help: "Rows claimed to be sent.",
-		}),
-		failures: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "webhook_dispatcher_claim_failures_total", Help: "Polls for due rows that failed at the database.",
-		}),
-		crashLoops: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "webhook_dispatcher_crash_loops_total", Help: "Rows made dead because their claimers never wrote a result.",
-		}),
-		orphaned: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "webhook_dispatcher_rows_orphaned_total", Help: "Rows made dead because their rule was deleted.",
-		}),
+		claimed:  metric.Counter("webhook_dispatcher_rows_claimed_total", "Rows claimed for sending."),
+		failures: metric.Counter("webhook_dispatcher_claim_failures_total", "Polls for due rows that failed."),
+		crashLoops: metric.Counter("webhook_dispatcher_crash_loops_total",
+			"Rows dead-lettered because no process that claimed them wrote a result."),
+		orphaned: metric.Counter("webhook_dispatcher_rows_orphaned_total",
+			"Rows dead-lettered because their rule was deleted."),
 	}
 	return m, metric.Register(reg, m.claimed, m.failures, m.crashLoops, m.orphaned)
 }

@@ -459,7 +459,8 @@ func TestLaneThatFailsHoldsUpNoOther(t *testing.T) {
 	})
 }
 
-// Each kind of rows has its consumer, and rows of a kind that has none are left alone: another release may know them.
+// Each kind of rows has its consumer, and rows of a kind that has none are left alone: another
+// release may know them.
 func TestRowsGoToTheConsumerOfTheirKind(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -6,14 +6,15 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
-// FinishEvent removes the row of an event whose filters have spoken and makes the rows of its deliveries, in one transaction. It returns
-// false, and has done nothing, where the row does not have the token (any more). It blocks for one try: after an error, of which it is not
-// known whether anything was done, the caller may try again, and gets false if it was.
+// FinishEvent deletes the row of an event that has passed its webfilters and creates those of its
+// deliveries in one transaction. done is false, and nothing has changed, if token no longer holds
+// the row. It makes one try. After an error the outcome is unknown; a second try returns false if
+// the first succeeded.
 func (w *Writer) FinishEvent(ctx context.Context, id delivery.ID, token delivery.Token, rows []delivery.Insert) (done bool, err error) {
-	made := make([]parking, len(rows))
+	made := make([]pendingRow, len(rows))
 	for i := range rows {
 		made[i].insert = rows[i]
-		w.ledger.queued(&made[i]) // now, as in Park: a limit that is asked meanwhile must know of them
+		w.ledger.queued(&made[i]) // now, as in Enqueue: the limits must count them
 	}
 	done, err = w.store.FinishEvent(ctx, id, token, rows)
 	if err != nil || !done {
@@ -25,7 +26,7 @@ func (w *Writer) FinishEvent(ctx context.Context, id delivery.ID, token delivery
 		w.metrics.failures.WithLabelValues("results").Inc()
 		return false, err
 	}
-	gone := []delivery.Update{{ID: id, State: delivery.Halted}} // whatever it ended as, it waits no more
+	gone := []delivery.Update{{ID: id, State: delivery.Halted}} // any ended state will do for the ledger
 	if !done {
 		w.ended(gone, []delivery.ID{id})
 		return false, nil
@@ -33,13 +34,14 @@ func (w *Writer) FinishEvent(ctx context.Context, id delivery.ID, token delivery
 	w.ended(gone, nil)
 	w.ledger.inserted(made)
 	for i := range rows {
-		w.metrics.parked.WithLabelValues(string(rows[i].Reason)).Inc()
+		w.metrics.enqueued.WithLabelValues(string(rows[i].Reason)).Inc()
 	}
 	return true, nil
 }
 
-// End writes the end of a lease at once, for who must know whether it holds: done is false, and nothing was written, where the row does not
-// have the token (any more). It blocks for one try. After an error it is not known whether it was written; a second try finds it lost then.
+// End writes the result of a lease at once, for callers that must know whether they still hold it:
+// done is false, and nothing was written, if they do not. It makes one try. After an error the
+// outcome is unknown; a second try returns false if the first succeeded.
 func (w *Writer) End(ctx context.Context, u delivery.Update) (done bool, err error) {
 	lost, err := w.write(ctx, []delivery.Update{u})
 	return err == nil && len(lost) == 0, err

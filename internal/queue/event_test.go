@@ -32,7 +32,8 @@ func eventRow(r *replica, n byte) (delivery.ID, delivery.Token) {
 	return in.ID, in.Token
 }
 
-// The row of an event that goes leaves room for another, and those of its deliveries take some: at once, not after the next measurement.
+// The row of an event that goes leaves room for another, and those of its deliveries take some: at
+// once, not after the next measurement.
 func TestLimitKnowsOfFinishedEvents(t *testing.T) {
 	t.Parallel()
 	withEvents(t, queue.QueueLimits{RuleRows: 2}, func(t *testing.T, r replica) {
@@ -103,7 +104,8 @@ func TestLimitKnowsOfDeliveriesOfEventsOnTheirWay(t *testing.T) {
 	})
 }
 
-// A measurement has the deliveries: counted again as what is on its way, they would fill a lane that is not full.
+// A measurement has the deliveries: counted again as what is on its way, they would fill a lane
+// that is not full.
 func TestDeliveriesOfEventsCountOnce(t *testing.T) {
 	t.Parallel()
 	withGauge(t, queue.DepthMonitorOptions{Limits: queue.QueueLimits{RuleRows: 2}}, func(t *testing.T, s *laneTable, r replica) {

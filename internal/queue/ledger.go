@@ -7,15 +7,16 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
-// QueueLimits bound what may wait as rows. Zero values stand for no limit.
+// QueueLimits bound the waiting rows. Zero means no limit.
 type QueueLimits struct {
-	RuleRows int   // rows of one rule
-	Rows     int   // rows in all
-	Bytes    int64 // of bodies, in all
+	RuleRows int   // of one rule
+	Rows     int   // of all rules
+	Bytes    int64 // of the bodies of all rules
 }
 
-// ledger estimates how much waits in each lane: what was measured, and what this process has added and ended since. What other replicas
-// did since is not in it.
+// ledger estimates what waits in each lane: the last measurement plus what this process has added
+// and ended since. Changes by other replicas since are unknown. The methods of a nil ledger that
+// record changes do nothing.
 type ledger struct {
 	limits QueueLimits
 
@@ -24,24 +25,24 @@ type ledger struct {
 	rows       int64 // of all lanes
 	bytes      int64
 	measuredAt time.Time // when measuring began, by this process's clock; zero before
-	held       map[delivery.ID]heldRow
+	sending    map[delivery.ID]sendingRow
 }
 
-// account is one lane's.
+// account is what waits in one lane.
 type account struct {
 	rows, bytes int64   // measured, own and queued
-	own         []entry // since measuredAt, the oldest first
-	queued      entry   // on the way into the database; its time is not used
+	own         []entry // since measuredAt, oldest first
+	queued      entry   // being inserted; has no times
 }
 
-// entry is what changed within about a second. A row that ends counts as -1.
+// entry is the changes of about a second. A row that ended counts as -1.
 type entry struct {
-	from, at    time.Time // of the first and of the newest change
+	from, at    time.Time // the first and last change
 	rows, bytes int64
 }
 
-// heldRow is a row that this process is sending: if the result ends it, it waits no more.
-type heldRow struct {
+// sendingRow is a row that this process is sending. Once its result ends it, it no longer waits.
+type sendingRow struct {
 	lane  delivery.Lane
 	bytes int64
 	until time.Time
@@ -53,10 +54,10 @@ const (
 )
 
 func newLedger(limits QueueLimits) *ledger {
-	return &ledger{limits: limits, lanes: make(map[delivery.Lane]*account), held: make(map[delivery.ID]heldRow)}
+	return &ledger{limits: limits, lanes: make(map[delivery.Lane]*account), sending: make(map[delivery.ID]sendingRow)}
 }
 
-// full tells whether the lane has as many rows waiting as may, or all lanes together have.
+// full reports whether the lane, or the queue as a whole, is at its limit.
 func (l *ledger) full(lane delivery.Lane) bool {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -66,7 +67,7 @@ func (l *ledger) full(lane delivery.Lane) bool {
 	return l.lanes[lane].full(l.limits.RuleRows)
 }
 
-// laneFull tells whether the lane has as many rows waiting as may of one rule.
+// laneFull reports whether the lane is at the limit of one rule.
 func (l *ledger) laneFull(lane delivery.Lane) bool {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -76,7 +77,7 @@ func (l *ledger) laneFull(lane delivery.Lane) bool {
 // full is called with the ledger's mu held; a nil account has no rows.
 func (a *account) full(limit int) bool { return limit > 0 && a != nil && a.rows >= int64(limit) }
 
-// used returns how much of the limit that is the nearest is used: 1 is all of it.
+// used returns the utilisation of the tightest limit: at 1 it is reached.
 func (l *ledger) used() float64 {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -95,8 +96,8 @@ func (l *ledger) used() float64 {
 	return used
 }
 
-// queued notes a row on its way into the database.
-func (l *ledger) queued(p *parking) {
+// queued counts a row that is about to be inserted.
+func (l *ledger) queued(p *pendingRow) {
 	if l == nil || p.insert.State.Ended() {
 		return
 	}
@@ -106,8 +107,8 @@ func (l *ledger) queued(p *parking) {
 	l.queue(p.insert.Lane(), 1, p.counted.bytes)
 }
 
-// unqueued notes that a row will not be stored.
-func (l *ledger) unqueued(p *parking) {
+// unqueued takes back queued for a row that will not be stored.
+func (l *ledger) unqueued(p *pendingRow) {
 	if l == nil || p.counted.rows == 0 {
 		return
 	}
@@ -142,8 +143,8 @@ func (l *ledger) count(a *account, rows, bytes int64) {
 	l.bytes += bytes
 }
 
-// inserted notes rows that were stored. A nil ledger notes nothing.
-func (l *ledger) inserted(rows []parking) {
+// inserted counts rows that were stored.
+func (l *ledger) inserted(rows []pendingRow) {
 	if l == nil {
 		return
 	}
@@ -160,12 +161,12 @@ func (l *ledger) inserted(rows []parking) {
 		}
 		l.add(in.Lane(), now, 1, int64(len(in.Body)))
 		if in.State == delivery.Leased {
-			l.held[in.ID] = heldRow{in.Lane(), int64(len(in.Body)), now.Add(in.Delay)}
+			l.sending[in.ID] = sendingRow{in.Lane(), int64(len(in.Body)), now.Add(in.Delay)}
 		}
 	}
 }
 
-// claimed notes rows that this process is going to send.
+// claimed notes rows that this process is about to send.
 func (l *ledger) claimed(rows []delivery.Row, until time.Time) {
 	if l == nil {
 		return
@@ -173,11 +174,11 @@ func (l *ledger) claimed(rows []delivery.Row, until time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := range rows {
-		l.held[rows[i].ID] = heldRow{rows[i].Lane(), int64(len(rows[i].Body)), until}
+		l.sending[rows[i].ID] = sendingRow{rows[i].Lane(), int64(len(rows[i].Body)), until}
 	}
 }
 
-// finished notes results that were written; those of lost IDs were not.
+// finished counts results that were written; those of lost were not.
 func (l *ledger) finished(updates []delivery.Update, lost []delivery.ID) {
 	if l == nil {
 		return
@@ -191,8 +192,8 @@ func (l *ledger) finished(updates []delivery.Update, lost []delivery.ID) {
 	defer l.mu.Unlock()
 	for i := range updates {
 		u := &updates[i]
-		row, ok := l.held[u.ID]
-		delete(l.held, u.ID)
+		row, ok := l.sending[u.ID]
+		delete(l.sending, u.ID)
 		if ok && u.State.Ended() && !gone[u.ID] {
 			l.add(row.lane, now, -1, -row.bytes)
 		}
@@ -212,9 +213,9 @@ func (l *ledger) add(lane delivery.Lane, at time.Time, rows, bytes int64) {
 	l.count(a, rows, bytes)
 }
 
-// read takes over what was measured, by whichever replica. asked is when this process began to read the records: a little too early
-// a moment makes it count a row twice until the next measurement, a little too late one would make it forget one.
-func (l *ledger) read(records delivery.LaneRecords, asked time.Time) {
+// update adopts a measurement by any replica. asked is when this process began to read it. Until
+// the next measurement, a row stored just then counts twice rather than not at all.
+func (l *ledger) update(records delivery.LaneRecords, asked time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if records.Measured {
@@ -249,9 +250,9 @@ func (l *ledger) read(records delivery.LaneRecords, asked time.Time) {
 		l.rows += a.rows
 		l.bytes += a.bytes
 	}
-	for id, row := range l.held { // results that never came
+	for id, row := range l.sending { // no result came
 		if asked.After(row.until) {
-			delete(l.held, id)
+			delete(l.sending, id)
 		}
 	}
 }

@@ -10,7 +10,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/queue"
 )
 
-// A limit that counts rows only once they are stored is passed by all that is on its way meanwhile, which can be whole windows.
+// A limit that counts rows only once they are stored is passed by all that is on its way meanwhile,
+// which can be whole windows.
 func TestLimitKnowsOfRowsOnTheirWay(t *testing.T) {
 	t.Parallel()
 	withGauge(t, queue.DepthMonitorOptions{Limits: queue.QueueLimits{RuleRows: 3}}, func(t *testing.T, _ *laneTable, r replica) {

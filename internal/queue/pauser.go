@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,56 +15,57 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/metric"
 )
 
-// PauseStore is the database as the pauser needs it.
+// PauseStore is the part of the database that a Pauser needs.
 type PauseStore interface {
 	LaneRecords(ctx context.Context) (delivery.LaneRecords, error)
-	// MarkFailing marks a lane whose endpoint has taken nothing since age ago; an earlier mark stays.
+	// MarkFailing marks a lane whose endpoint has accepted nothing since age ago; an earlier mark
+	// stays.
 	MarkFailing(ctx context.Context, lane delivery.Lane, age time.Duration) error
 	ClearFailing(ctx context.Context, lane delivery.Lane) error
-	// CountAttempts counts the logged attempts of the last age and stops at limit.
+	// CountAttempts counts the logged attempts of the last age, up to limit.
 	CountAttempts(ctx context.Context, lane delivery.Lane, age time.Duration, limit int) (int, error)
-	// PauseRule tells whether it paused the rule: not where it is paused already or gone.
+	// PauseRule reports whether it paused the rule: not if it was paused already or is gone.
 	PauseRule(ctx context.Context, lane delivery.Lane, reason delivery.Reason) (paused bool, err error)
 }
 
-// HealthLanes is what this process knows of endpoints.
+// HealthLanes is what this process knows about endpoints.
 type HealthLanes interface {
 	Health() []delivery.LaneHealth
-	// ResetHealth forgets what is known of a lane.
+	// ResetHealth forgets a lane's failures.
 	ResetHealth(lane delivery.Lane)
 }
 
-// PauserOptions are what a pauser needs.
+// PauserOptions configure a Pauser.
 type PauserOptions struct {
 	Store PauseStore  // required
 	Lanes HealthLanes // required
-	// Paused tells whether the rule of a lane is paused, as the rules of this process have it. Required.
+	// Paused reports whether the lane's rule is paused in this process's snapshot. Required.
 	Paused     func(lane delivery.Lane) bool
 	Logger     *slog.Logger          // nil discards
 	Registerer prometheus.Registerer // nil: no metrics
 }
 
 const (
-	lookEvery    = 5 * time.Second  // at memory alone
-	compareEvery = 30 * time.Second // with the lane records
-	// markAfter is how long an endpoint must have taken nothing from this process before it says so to the others.
-	markAfter       = 10 * time.Minute
+	lookEvery       = 5 * time.Second  // at this process's lanes
+	compareEvery    = 30 * time.Second // with the lane records
+	markAfter       = 10 * time.Minute // without a success in this process
 	pauseAfter      = 24 * time.Hour
 	pauseAttempts   = 10
-	pauseGone       = 3  // answers 410 in a row
-	pauseUnrendered = 20 // deliveries in a row that no body could be made for
-	pauseOverruns   = 3  // of them, those whose filter or transform ran too long
-	// noticeTime is more than the rules of this process need to notice a pause.
-	noticeTime = 2 * time.Minute
+	pauseGone       = 3               // consecutive 410 answers
+	pauseUnrendered = 20              // consecutive render failures
+	pauseOverruns   = 3               // of these, by a filter or transform that ran too long
+	noticeTime      = 2 * time.Minute // more than a rule refresh takes to show a pause
 )
 
-// Pauser pauses rules whose endpoint takes nothing any more, or says that it is gone for good, and those whose filter or transform
-// fails for one event after another: each such delivery ends dead, and would not were the rule mended first.
+// Pauser pauses rules whose endpoint accepts nothing any more or answers 410, and rules whose
+// filter or transform fails for one event after another: their deliveries would be dead-lettered,
+// and need not be if the rule is fixed first.
 //
-// An endpoint that this process cannot reach may answer another, so a mark in the lane records stands for "no replica has delivered
-// since": any that fails sets it where there is none, and any that delivers clears it. Once it is 24 h old, a replica that still fails
-// pauses the rule. The mark outlives restarts. All times are compared as ages: that of the mark is by the database's clock, the others
-// are by this process's.
+// Replicas may differ in which endpoints they reach. A mark in a lane's record therefore means "no
+// replica has delivered since": one that fails sets it if there is none, one that delivers clears
+// it. When the mark is 24 h old, a replica that still fails pauses the rule. Marks survive
+// restarts. Ages are compared, not times: a mark's age is by the database's clock, the others by
+// this process's.
 type Pauser struct {
 	store   PauseStore
 	lanes   HealthLanes
@@ -75,13 +77,14 @@ type Pauser struct {
 
 // pauseState is what the pauser remembers of a lane.
 type pauseState struct {
-	// marked: the record had a mark when it was last read, or this process set it.
+	// marked: the record had a mark when last read, or this process set it.
 	marked bool
-	// baseline is when this process learnt that another had cleared the mark; zero if it never did. What failed before no longer counts.
+	// baseline is when this process saw that another had cleared the mark, zero if it never did.
+	// Earlier failures no longer count.
 	baseline time.Time
-	// asked is when this process last had the rule paused; zero before, and once the pause has ended.
+	// asked is when this process last paused the rule; zero once the pause is over.
 	asked time.Time
-	// seen: the rule has been paused in this process's rules since the last reset.
+	// seen: this process's snapshot has shown the pause.
 	seen bool
 }
 
@@ -90,13 +93,10 @@ func NewPauser(o PauserOptions) (*Pauser, error) {
 	if o.Store == nil || o.Lanes == nil || o.Paused == nil {
 		return nil, errors.New("pauser: store, lanes and paused are required")
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	p := &Pauser{store: o.Store, lanes: o.Lanes, paused: o.Paused, logger: o.Logger, known: make(map[delivery.Lane]*pauseState)}
-	p.counter = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "webhook_dispatcher_rules_paused_total", Help: "Rules that this replica paused because nothing can be delivered, by why.",
-	}, []string{"reason"})
+	p.counter = metric.CounterVec("webhook_dispatcher_rules_paused_total",
+		"Rules that this replica paused because nothing could be delivered, by reason.", "reason")
 	for _, r := range []delivery.Reason{delivery.ReasonFailing, delivery.ReasonGone, delivery.ReasonExpression} {
 		p.counter.WithLabelValues(string(r))
 	}
@@ -113,7 +113,7 @@ func (p *Pauser) Run(ctx context.Context) {
 	for ctx.Err() == nil {
 		err := p.look(ctx)
 		if now := time.Now(); !now.Before(next) {
-			err = errors.Join(err, p.compare(ctx)) // a rule that cannot be paused keeps no mark from being cleared
+			err = errors.Join(err, p.compare(ctx))
 			next = now.Add(compareEvery)
 		}
 		log.note(ctx, "pause rules whose endpoint fails", err)
@@ -123,7 +123,8 @@ func (p *Pauser) Run(ctx context.Context) {
 	}
 }
 
-// look follows pauses from begin to end, and pauses at once what is gone or cannot be built.
+// look tracks pauses, and pauses rules whose endpoint is gone or whose deliveries cannot be
+// rendered.
 func (p *Pauser) look(ctx context.Context) error {
 	now := time.Now()
 	var errs []error
@@ -138,20 +139,20 @@ func (p *Pauser) look(ctx context.Context) error {
 		var err error
 		switch {
 		case h.Gone >= pauseGone:
-			err = p.pause(ctx, h.Lane, s, delivery.ReasonGone, "its endpoint answers 410, gone, for good: give it another URL")
+			err = p.pause(ctx, h.Lane, s, delivery.ReasonGone, "its endpoint keeps answering 410 Gone: change its URL")
 		case h.Overruns >= pauseOverruns:
 			err = p.pause(ctx, h.Lane, s, delivery.ReasonExpression, fmt.Sprintf(
-				"its filter or transform ran too long for %d events, and delays those of all rules: change the expression",
+				"its filter or transform ran too long for %d events, which delays all rules: change the expression",
 				h.Overruns))
-		case h.RenderFailure >= pauseUnrendered:
-			err = p.pause(ctx, h.Lane, s, delivery.ReasonExpression, "its filter or transform fails, as the attempts of its dead deliveries say: "+
+		case h.RenderFailures >= pauseUnrendered:
+			err = p.pause(ctx, h.Lane, s, delivery.ReasonExpression, "its filter or transform fails (see the attempts of its dead deliveries): "+
 				"change the expression")
 		}
 		if err != nil {
 			errs = append(errs, err)
 		}
 	}
-	for lane, s := range p.known { // those without health, too
+	for lane, s := range p.known { // also those without health
 		p.watched(lane, s, now)
 	}
 	return errors.Join(errs...)
@@ -169,21 +170,22 @@ func (p *Pauser) state(lane delivery.Lane) *pauseState {
 	return s
 }
 
-// watched tells whether the lane may have to be paused: not while it is. Once a pause has ended, what was known before no longer counts.
+// watched reports whether the lane may need pausing, which is false while it is paused. After a
+// pause the lane's history no longer counts.
 func (p *Pauser) watched(lane delivery.Lane, s *pauseState, now time.Time) bool {
 	switch {
 	case p.paused(lane):
 		s.seen = true
 		return false
-	case s.seen, !s.asked.IsZero() && now.Sub(s.asked) > noticeTime: // the second: it was resumed before this process noticed, or is gone
+	case s.seen, !s.asked.IsZero() && now.Sub(s.asked) > noticeTime: // or was resumed unseen, or is gone
 		p.lanes.ResetHealth(lane)
 		delete(p.known, lane)
-		return false // with the health of the next look
+		return false // the next look has new health
 	}
 	return s.asked.IsZero()
 }
 
-// compare brings lane records and health together.
+// compare updates marks from this process's health, and pauses rules by them.
 func (p *Pauser) compare(ctx context.Context) error {
 	records, err := p.store.LaneRecords(ctx)
 	if err != nil {
@@ -206,8 +208,8 @@ func (p *Pauser) compare(ctx context.Context) error {
 		if !p.watched(h.Lane, s, now) {
 			continue
 		}
-		if err := p.judge(ctx, h, found[h.Lane], s, now); err != nil {
-			errs = append(errs, err) // one lane must not keep the others from theirs
+		if err := p.compareLane(ctx, h, found[h.Lane], s, now); err != nil {
+			errs = append(errs, err)
 		}
 	}
 	for lane, s := range p.known {
@@ -218,13 +220,13 @@ func (p *Pauser) compare(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-func (p *Pauser) judge(ctx context.Context, h delivery.LaneHealth, r delivery.LaneRecord, s *pauseState, now time.Time) error {
+func (p *Pauser) compareLane(ctx context.Context, h delivery.LaneHealth, r delivery.LaneRecord, s *pauseState, now time.Time) error {
 	if r.Failing && !h.LastTaken.IsZero() && now.Sub(h.LastTaken) < r.FailingFor {
 		s.marked = false
 		return p.store.ClearFailing(ctx, h.Lane)
 	}
 	if s.marked && !r.Failing {
-		s.baseline = now // another replica has delivered since, or an operator resumed the rule
+		s.baseline = now // another replica delivered, or an operator resumed the rule
 	}
 	s.marked = r.Failing
 	if h.FailingSince.IsZero() {
@@ -244,14 +246,14 @@ func (p *Pauser) judge(ctx context.Context, h delivery.LaneHealth, r delivery.La
 		s.marked = true
 		return nil
 	}
-	if r.FailingFor-now.Sub(h.LastFailure) < pauseAfter { // from the mark to the last failure: a quiet day is none of failure
+	if r.FailingFor-now.Sub(h.LastFailure) < pauseAfter { // a day without attempts does not count
 		return nil
 	}
 	n, err := p.store.CountAttempts(ctx, h.Lane, r.FailingFor, pauseAttempts)
 	if err != nil || n < pauseAttempts {
 		return err
 	}
-	why := fmt.Sprintf("its endpoint has taken nothing from any replica for %.0f hours: make it work", r.FailingFor.Hours())
+	why := fmt.Sprintf("its endpoint has accepted nothing from any replica for %.0f hours: repair it", r.FailingFor.Hours())
 	return p.pause(ctx, h.Lane, s, delivery.ReasonFailing, why)
 }
 
@@ -265,7 +267,7 @@ func (p *Pauser) pause(ctx context.Context, lane delivery.Lane, s *pauseState, r
 		return nil // another replica was first
 	}
 	p.counter.WithLabelValues(string(reason)).Inc()
-	p.logger.ErrorContext(ctx, "rule is paused, and its deliveries wait: mend what is wrong, then resume it",
+	p.logger.ErrorContext(ctx, "rule paused, its deliveries wait: fix the cause, then resume it",
 		"rule_id", lane.RuleID, "reason", string(reason), "why", why,
 		"resume", fmt.Sprintf("webhook-dispatcher rules set %d --resume", lane.RuleID))
 	return nil

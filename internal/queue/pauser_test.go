@@ -464,7 +464,8 @@ func TestGoneIsPausedAtOnce(t *testing.T) {
 		if s.made() != 1 || s.reason(lane1) != delivery.ReasonGone {
 			t.Errorf("%d pauses, reason %q; want one, of a rule", s.made(), s.reason(lane1))
 		}
-		// Resumed at once, before anybody has seen it paused, or later: either way the old answers no longer count.
+		// Resumed at once, before anybody has seen it paused, or later: either way the old answers
+		// no longer count.
 		for _, wait := range []time.Duration{0, hour} {
 			pass(wait)
 			before := s.made()
@@ -484,7 +485,8 @@ func TestGoneIsPausedAtOnce(t *testing.T) {
 	})
 }
 
-// A rule that is resumed before this process has seen it paused can be paused again, for new answers only.
+// A rule that is resumed before this process has seen it paused can be paused again, for new
+// answers only.
 func TestResumedBeforeAnybodyNoticed(t *testing.T) {
 	t.Parallel()
 	withReplicas(t, 1, func(t *testing.T, s *marks, p []*process) {

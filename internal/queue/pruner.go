@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -10,23 +11,25 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
-// PruneStore is the database as the pruner needs it. Each call deletes up to limit rows that are older than age and tells how many.
+// PruneStore is the part of the database that a Pruner needs. Each call handles up to limit rows
+// older than age and returns how many.
 type PruneStore interface {
 	PruneEnded(ctx context.Context, state delivery.State, age time.Duration, limit int) (int, error)
 	PruneAttempts(ctx context.Context, age time.Duration, limit int) (int, error)
 	PruneUndecodable(ctx context.Context, age time.Duration, limit int) (int, error)
-	// Expire makes waiting rows dead.
+	// Expire dead-letters waiting rows.
 	Expire(ctx context.Context, age time.Duration, limit int) (int, error)
 }
 
-// Retention says how long rows are kept. Zero keeps them for ever.
+// Retention is how long rows are kept. Zero keeps them forever.
 type Retention struct {
-	// Delivered rows hold the key by which a repeat is recognised: a day at least.
+	// Delivered rows detect repeats of their event: at least 24 h.
 	Delivered   time.Duration
 	Dead        time.Duration
 	Attempts    time.Duration
 	Undecodable time.Duration
-	// Pending is how long a row may wait untouched, as those of disabled and paused rules do, before it is dead, reason expired.
+	// Pending is how long a row may go without a try, as rows of disabled and paused rules do,
+	// before it is dead-lettered as expired.
 	Pending time.Duration
 }
 
@@ -34,18 +37,18 @@ const (
 	pruneEvery = time.Minute
 	pruneRows  = 500
 	prunePause = 50 * time.Millisecond
-	// pruneBatches bounds one round, so that a backlog of old rows does not keep the LMS's database busy without end.
+	// pruneBatches bounds a round, to limit the load on the LMS's database.
 	pruneBatches = 200
 )
 
-// Pruner deletes what is older than it has to be, in small batches with pauses between them.
+// Pruner deletes old rows in small batches with pauses between them.
 type Pruner struct {
 	store  PruneStore
 	keep   Retention
 	logger *slog.Logger
 }
 
-// PrunerOptions are what a pruner needs.
+// PrunerOptions configure a Pruner.
 type PrunerOptions struct {
 	Store  PruneStore // required
 	Keep   Retention
@@ -58,11 +61,9 @@ func NewPruner(o PrunerOptions) (*Pruner, error) {
 		return nil, errors.New("pruner: no store")
 	}
 	if o.Keep.Delivered != 0 && o.Keep.Delivered < 24*time.Hour {
-		return nil, errors.New("retention of delivered rows must be a day at least: they hold the key by which a repeat is recognised")
+		return nil, errors.New("retention of delivered rows must be at least 24h: they detect repeats")
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	return &Pruner{store: o.Store, keep: o.Keep, logger: o.Logger}, nil
 }
 
@@ -104,7 +105,7 @@ func (p *Pruner) prune(ctx context.Context) error {
 			p.logger.InfoContext(ctx, "pruned", "what", job.what, "count", total, "older_than", job.age)
 		}
 		if err != nil {
-			errs = append(errs, err) // one table that fails must not keep the others
+			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)

@@ -8,13 +8,14 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
-// refusedEvery is how often rows that the database takes in no form are offered to it again.
+// refusedEvery is how often rows that the database refused in every form are retried.
 const refusedEvery = time.Minute
 
-// reject takes the rows that the database refuses for good out of those that it took, and offers less of them: without its body and
-// with its texts cut almost any row fits, and without any text of others nothing is left in it that a column could refuse. A row that
-// is refused even so, by a table that is not as it should be, is kept here and its event unreleased: releasing it would be losing it.
-func (w *Writer) reject(ctx context.Context, batch []parking, err *delivery.RejectedError) (stored []parking) {
+// reject removes the refused rows from batch and queues each in its next smaller form. Without its
+// body and with texts cut almost any row fits; without any foreign text no column should refuse it.
+// A row refused even then (the table is not as it should be) is kept in memory, with its event
+// unreleased: releasing would lose it.
+func (w *Writer) reject(ctx context.Context, batch []pendingRow, err *delivery.RejectedError) (stored []pendingRow) {
 	refused := make(map[int]bool, len(err.Rows))
 	for _, r := range err.Rows {
 		refused[r.Index] = true
@@ -30,7 +31,7 @@ func (w *Writer) reject(ctx context.Context, batch []parking, err *delivery.Reje
 		}
 		if p.form == rowKey {
 			newest, count = p.insert.ID, count+1
-			w.hold(p)
+			w.setRefused(p)
 			continue
 		}
 		p.form++
@@ -40,7 +41,7 @@ func (w *Writer) reject(ctx context.Context, batch []parking, err *delivery.Reje
 	if count > 0 {
 		w.unlogged += count
 		w.refusals.Do(func() {
-			w.logger.ErrorContext(ctx, "the database refuses deliveries in any form; their events are not released and their partitions stand still",
+			w.logger.ErrorContext(ctx, "database refuses deliveries in every form; their events are not released and their partitions are stuck",
 				"webhook_id", newest.String(), "error", err, "count", w.unlogged)
 			w.unlogged = 0
 		})
@@ -48,11 +49,11 @@ func (w *Writer) reject(ctx context.Context, batch []parking, err *delivery.Reje
 	return stored
 }
 
-// reduced returns the row as p's form says.
-func reduced(p parking) delivery.Insert {
+// reduced returns the row in p's form.
+func reduced(p pendingRow) delivery.Insert {
 	in := delivery.DeadLetter(&p.insert.Delivery, p.insert.Attempts, p.insert.LastStatus)
 	if p.insert.State == delivery.Dead {
-		in.Reason = p.insert.Reason // it was dead for another reason before
+		in.Reason = p.insert.Reason // already dead for another reason
 	}
 	in.EventType, in.EventID = delivery.Cut(in.EventType, delivery.MaxText), delivery.Cut(in.EventID, delivery.MaxText)
 	if p.form == rowKey {
@@ -61,21 +62,21 @@ func reduced(p parking) delivery.Insert {
 	return in
 }
 
-// refusal is a row that the database takes in no form.
+// refusal is a row that the database refused in every form.
 type refusal struct {
-	row     parking
-	offered bool // again, without an answer so far
+	row     pendingRow
+	offered bool // again; no answer yet
 }
 
-func (w *Writer) hold(p parking) {
+func (w *Writer) setRefused(p pendingRow) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.refused[p.insert.ID] = refusal{row: p}
 	w.metrics.refused.Set(float64(len(w.refused)))
 }
 
-// forget lets go of a row that is stored after all, or no longer wanted.
-func (w *Writer) forget(p parking) {
+// dropRefused forgets a refused row that has been stored or is no longer wanted.
+func (w *Writer) dropRefused(p pendingRow) {
 	if p.form != rowKey {
 		return
 	}
@@ -85,9 +86,9 @@ func (w *Writer) forget(p parking) {
 	w.metrics.refused.Set(float64(len(w.refused)))
 }
 
-// offerAgain offers the refused rows to the database until ctx ends: somebody may have mended it, and who read the event may have lost its
-// partition.
-func (w *Writer) offerAgain(ctx context.Context) {
+// retryRefused retries refused rows until ctx ends: the table may have been repaired, or the
+// partition revoked.
+func (w *Writer) retryRefused(ctx context.Context) {
 	for backoff.Sleep(ctx, refusedEvery) == nil {
 		w.mu.Lock()
 		for id, r := range w.refused {

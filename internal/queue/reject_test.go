@@ -64,7 +64,8 @@ func TestRefusedRowIsReduced(t *testing.T) {
 	}
 }
 
-// What is refused in any form is named until somebody has mended the table, or another replica reads the event.
+// What is refused in any form is named until somebody has mended the table, or another replica
+// reads the event.
 func TestRowRefusedInAnyForm(t *testing.T) {
 	t.Parallel()
 	var mended atomic.Bool

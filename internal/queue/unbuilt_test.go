@@ -17,8 +17,8 @@ func (p *process) cannotBuild(l delivery.Lane) {
 	p.health[l] = h
 }
 
-// A filter or transform that fails for one event after another pauses its rule, and one that fails for some events does not: those that it
-// takes go out.
+// A filter or transform that fails for one event after another pauses its rule, and one that fails
+// for some events does not: those that it takes go out.
 func TestRuleThatCannotBeBuiltIsPaused(t *testing.T) {
 	t.Parallel()
 	withReplicas(t, 2, func(t *testing.T, s *marks, p []*process) {

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,28 +18,28 @@ import (
 
 const (
 	batchRows = 500
-	// maxAttempts is how many log rows wait for a database that is away. More are dropped, and counted: the log must
-	// never hold up a delivery.
+	// maxAttempts is how many attempts may wait to be logged. More are dropped and counted: the
+	// log must never delay a delivery.
 	maxAttempts = 10_000
 )
 
-// Writer writes rows, results and the attempt log, each in batches of its own. Its methods never block, but for FinishEvent and End, whose
-// callers must know what became of their write.
+// Writer writes rows, results and the attempt log, each in its own batches. Only FinishEvent and
+// End block.
 type Writer struct {
 	store   Store
 	logger  *slog.Logger
 	metrics *writerMetrics
 
-	ledger *ledger // nil: nobody wants to know
+	ledger *ledger // nil without a DepthMonitor
 
-	discarded rate.Sometimes // logged
-	refusals  rate.Sometimes // logged
-	unlogged  int            // refused rows since the last line; only the goroutine that writes rows uses it
+	discarded rate.Sometimes // log lines
+	refusals  rate.Sometimes // log lines
+	unlogged  int            // refused rows since the last line; for the rows goroutine only
 
 	mu      sync.Mutex
-	refused map[delivery.ID]refusal // rows that the database takes in no form
+	refused map[delivery.ID]refusal
 
-	rows     *batcher[parking]
+	rows     *batcher[pendingRow]
 	results  *batcher[delivery.Update]
 	attempts *batcher[delivery.Attempt]
 
@@ -46,50 +47,47 @@ type Writer struct {
 	done sync.WaitGroup
 }
 
-// parking is a row on its way into the database.
-type parking struct {
-	insert delivery.Insert
-	wanted func() bool
-	stored func()
-	form   rowForm
-	// counted is what the ledger counts for the row until it is stored or given up; zero: nothing.
-	counted entry
+// pendingRow is a row that is about to be inserted.
+type pendingRow struct {
+	insert  delivery.Insert
+	wanted  func() bool
+	stored  func()
+	form    rowForm
+	counted entry // by the ledger, until the row is stored or given up
 }
 
-// rowForm is what of a row is offered to the database.
+// rowForm is how much of a row is sent to the database.
 type rowForm uint8
 
 const (
 	rowWhole    rowForm = iota
-	rowBodyless         // dead, without its body, texts cut to their columns
-	rowKey              // dead, nothing but what says whose row it is: no text of others
+	rowBodyless         // dead, without its body, texts cut to their columns' sizes
+	rowKey              // dead, only its identity: no foreign text
 )
 
-func (w *Writer) isWanted(p parking) bool {
+func (w *Writer) isWanted(p pendingRow) bool {
 	if p.wanted == nil || p.wanted() {
 		return true
 	}
-	w.forget(p)
+	w.dropRefused(p)
 	w.ledger.unqueued(&p)
 	return false
 }
 
-// WriterOptions are what a writer needs.
+// WriterOptions configure a Writer.
 type WriterOptions struct {
 	Store      Store                 // required
-	Depth      *DepthMonitor         // counts what is stored and what ends; nil: nobody wants to know
+	Depth      *DepthMonitor         // learns what is stored and what ends; nil: no queue limits
 	Logger     *slog.Logger          // nil discards
 	Registerer prometheus.Registerer // nil: no metrics
 }
 
-// NewWriter returns a writer. What it is given waits in memory until Start.
+// NewWriter returns a writer. What it is given before Start waits in memory.
 func NewWriter(o WriterOptions) (*Writer, error) {
 	if o.Store == nil {
 		return nil, errors.New("queue writer: no store")
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	metrics, err := newWriterMetrics(o.Registerer)
 	if err != nil {
 		return nil, fmt.Errorf("queue writer: %w", err)
@@ -106,18 +104,17 @@ func NewWriter(o WriterOptions) (*Writer, error) {
 	return w, nil
 }
 
-// Start begins to write. It is called once, and writing goes on until Stop, whatever becomes of ctx.
+// Start starts writing, until Stop and whatever becomes of ctx. Call it once.
 func (w *Writer) Start(ctx context.Context) {
 	ctx, w.stop = context.WithCancel(context.WithoutCancel(ctx))
 	w.done.Go(func() { w.rows.run(ctx) })
 	w.done.Go(func() { w.results.run(ctx) })
 	w.done.Go(func() { w.attempts.run(ctx) })
-	w.done.Go(func() { w.offerAgain(ctx) })
+	w.done.Go(func() { w.retryRefused(ctx) })
 }
 
-// Stop waits until everything is written or ctx ends, then stops the writer. Rows that are not
-// stored by then are lost to this process, never to the system: their records have not been
-// released, or their leases run out.
+// Stop waits until everything is written or ctx ends, then stops the writer. Nothing is lost with
+// rows that are not stored by then: their records have not been released, or their leases expire.
 func (w *Writer) Stop(ctx context.Context) error {
 	err := errors.Join(w.rows.flush(ctx), w.results.flush(ctx), w.attempts.flush(ctx))
 	w.stop()
@@ -125,16 +122,17 @@ func (w *Writer) Stop(ctx context.Context) error {
 	return err
 }
 
-// Enqueue stores a row and then calls stored once, from the writer's goroutine. It is given up without a call when wanted
-// says so before it is written: its record will be read again. It is not asked again then.
+// Enqueue stores a row, then calls stored from the writer's goroutine. Before each try it calls
+// wanted; once that returns false, the row is dropped without a call to stored. Its record will be
+// read again.
 func (w *Writer) Enqueue(in delivery.Insert, wanted func() bool, stored func()) {
-	p := parking{insert: in, wanted: wanted, stored: stored}
-	w.ledger.queued(&p) // now, not when it is stored: a limit that is asked meanwhile must know of it
+	p := pendingRow{insert: in, wanted: wanted, stored: stored}
+	w.ledger.queued(&p) // now, not once stored: the limits must count it
 	w.rows.add(p)
 }
 
-// Ready tells why rows or results cannot be written at the moment. A database that answers may all the same be read-only, full or
-// refuse this account.
+// Ready returns why rows or results cannot be written at present. A database that answers may still
+// be read-only, full, or refuse this account.
 func (w *Writer) Ready() error {
 	if err := w.rows.failure.Load(); err != nil {
 		return fmt.Errorf("write rows: %w", *err)
@@ -145,8 +143,8 @@ func (w *Writer) Ready() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for id := range w.refused {
-		return fmt.Errorf("the database refuses %d deliveries in any form, so their events are not released, such as %s: "+
-			"compare webhook_dispatcher_delivery with what `webhook-dispatcher migrate` makes", len(w.refused), id)
+		return fmt.Errorf("the database refuses %d deliveries in every form and their events are not released, such as %s: "+
+			"compare webhook_dispatcher_delivery with the table that `webhook-dispatcher migrate` creates", len(w.refused), id)
 	}
 	return nil
 }
@@ -154,7 +152,7 @@ func (w *Writer) Ready() error {
 // Settle writes the result of a lease.
 func (w *Writer) Settle(u delivery.Update) { w.results.add(u) }
 
-// Log appends to the attempt log, or counts the attempt as dropped where too many wait.
+// Log appends to the attempt log, or drops the attempt and counts it if too many wait.
 func (w *Writer) Log(a delivery.Attempt) {
 	if w.attempts.waiting() >= maxAttempts {
 		w.metrics.attemptsDropped.Inc()
@@ -166,12 +164,12 @@ func (w *Writer) Log(a delivery.Attempt) {
 // MaxBody returns the largest body in bytes that fits a row.
 func (w *Writer) MaxBody() int { return w.store.MaxBody() }
 
-func (w *Writer) insert(ctx context.Context, batch []parking) error {
+func (w *Writer) insert(ctx context.Context, batch []pendingRow) error {
 	inserts := make([]delivery.Insert, 0, len(batch))
 	kept := batch[:0:0]
 	for i, p := range batch {
 		if !w.isWanted(p) {
-			batch[i] = parking{wanted: func() bool { return false }} // the batch may be tried again: do not ask twice
+			batch[i] = pendingRow{wanted: func() bool { return false }} // do not ask twice on a retry
 			continue
 		}
 		inserts = append(inserts, p.insert)
@@ -191,8 +189,8 @@ func (w *Writer) insert(ctx context.Context, batch []parking) error {
 	}
 	w.ledger.inserted(kept)
 	for _, p := range kept {
-		w.forget(p)
-		w.metrics.parked.WithLabelValues(string(p.insert.Reason)).Inc()
+		w.dropRefused(p)
+		w.metrics.enqueued.WithLabelValues(string(p.insert.Reason)).Inc()
 		if p.stored != nil {
 			p.stored()
 		}
@@ -203,15 +201,14 @@ func (w *Writer) insert(ctx context.Context, batch []parking) error {
 func (w *Writer) finish(ctx context.Context, batch []delivery.Update) error {
 	lost, err := w.write(ctx, batch)
 	if len(lost) > 0 {
-		w.discarded.Do(func() { // the counter has the rest
-			w.logger.WarnContext(ctx, "results discarded: their rows are leased to somebody else or have ended; "+
-				"the leases ran out, or the events were read a second time", "count", len(lost))
+		w.discarded.Do(func() {
+			w.logger.WarnContext(ctx, "results discarded: the leases expired and other processes hold the rows, or the events were read twice", "count", len(lost))
 		})
 	}
 	return err
 }
 
-// write makes one try to write results, counts it, and returns those that were not written because their rows are not ours any more.
+// write tries once to write results, counts it, and returns those whose lease is lost.
 func (w *Writer) write(ctx context.Context, batch []delivery.Update) (lost []delivery.ID, err error) {
 	lost, err = w.store.Finish(ctx, batch)
 	if err != nil {
@@ -222,7 +219,7 @@ func (w *Writer) write(ctx context.Context, batch []delivery.Update) (lost []del
 	return lost, nil
 }
 
-// ended notes results that were written; those of lost IDs were not.
+// ended records results that were written; those of lost were not.
 func (w *Writer) ended(batch []delivery.Update, lost []delivery.ID) {
 	w.ledger.finished(batch, lost)
 	w.metrics.resultsLost.Add(float64(len(lost)))
@@ -237,7 +234,7 @@ func (w *Writer) log(ctx context.Context, batch []delivery.Attempt) error {
 }
 
 type writerMetrics struct {
-	parked          *prometheus.CounterVec
+	enqueued        *prometheus.CounterVec
 	failures        *prometheus.CounterVec
 	resultsLost     prometheus.Counter
 	rejected        prometheus.Counter
@@ -247,35 +244,24 @@ type writerMetrics struct {
 
 func newWriterMetrics(reg prometheus.Registerer) (*writerMetrics, error) {
 	m := &writerMetrics{
-		parked: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "webhook_dispatcher_rows_enqueued_total",
-			Help: "Deliveries stored as rows, by the reason that made them rows.",
-		}, []string{"reason"}),
-		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "webhook_dispatcher_queue_write_failures_total",
-			Help: "Batches that the database did not take and that are tried again, by what they hold.",
-		}, []string{"what"}),
-		resultsLost: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "webhook_dispatcher_results_discarded_total",
-			Help: "Results that were not written because the lease had run out and gone to somebody else.",
-		}),
-		rejected: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "webhook_dispatcher_rows_rejected_total", Help: "Rows that the database refused for good; most are kept without their body.",
-		}),
-		refused: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "webhook_dispatcher_rows_refused",
-			Help: "Rows that the database takes in no form; their events are not released, and their partitions stand still.",
-		}),
-		attemptsDropped: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "webhook_dispatcher_attempts_dropped_total",
-			Help: "Attempts missing in the attempt log because too many waited for the database.",
-		}),
+		enqueued: metric.CounterVec("webhook_dispatcher_rows_enqueued_total",
+			"Deliveries stored as rows, by reason.", "reason"),
+		failures: metric.CounterVec("webhook_dispatcher_queue_write_failures_total",
+			"Failed batch writes to the database, which are retried, by content.", "what"),
+		resultsLost: metric.Counter("webhook_dispatcher_results_discarded_total",
+			"Results discarded because the lease had expired and another process held the row."),
+		rejected: metric.Counter("webhook_dispatcher_rows_rejected_total",
+			"Rows that the database refused permanently; most are then stored without their body."),
+		refused: metric.Gauge("webhook_dispatcher_rows_refused",
+			"Rows that the database refuses in every form; their events are not released and their partitions are stuck."),
+		attemptsDropped: metric.Counter("webhook_dispatcher_attempts_dropped_total",
+			"Attempts not logged because too many were waiting for the database."),
 	}
 	for _, r := range delivery.Reasons() {
-		m.parked.WithLabelValues(string(r))
+		m.enqueued.WithLabelValues(string(r))
 	}
 	for _, what := range []string{"rows", "results", "attempts"} {
 		m.failures.WithLabelValues(what)
 	}
-	return m, metric.Register(reg, m.parked, m.failures, m.resultsLost, m.rejected, m.refused, m.attemptsDropped)
+	return m, metric.Register(reg, m.enqueued, m.failures, m.resultsLost, m.rejected, m.refused, m.attemptsDropped)
 }

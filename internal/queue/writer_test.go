@@ -243,7 +243,8 @@ func TestReadyTellsWhatCannotBeWritten(t *testing.T) {
 	}
 }
 
-// Asking may have effects: a hand-off whose result has come says no, and lets its result count instead.
+// Asking may have effects: a hand-off whose result has come says no, and lets its result count
+// instead.
 func TestRowThatWasGivenUpIsNotAskedForAgain(t *testing.T) {
 	t.Parallel()
 	db := &database{away: true}

@@ -269,7 +269,8 @@ func TestOptions(t *testing.T) {
 	w := newWorld(t)
 	good := Options{Log: w, Decoder: w.decoder(w.registry), Rows: w, Records: w, Run: delivery.Run{1}}
 	for name, change := range map[string]func(*Options){
-		"log reader": func(o *Options) { o.Log = nil }, "decoder": func(o *Options) { o.Decoder = nil }, "rows": func(o *Options) { o.Rows = nil },
+		"log reader": func(o *Options) { o.Log = nil }, "decoder": func(o *Options) { o.Decoder = nil },
+		"rows":    func(o *Options) { o.Rows = nil },
 		"records": func(o *Options) { o.Records = nil }, "run": func(o *Options) { o.Run = delivery.Run{} },
 	} {
 		bad := good

@@ -100,14 +100,15 @@ func (c *Compiler) open(key Key, row *Row, option *Option) (o opened) {
 		o.document = matching(option.Document)
 		return o
 	}
-	o.secrets, o.shut = option.open(key, c.Opener)
+	o.secrets, o.shut = option.OpenSecrets(c.Opener)
 	if o.shut == nil && !o.secrets.Empty() && URLSum(row.URL) != option.URLSum {
 		o.shut = fmt.Errorf("its URL was changed, and it has secrets: if the new URL is right, run rules set %s --confirm-url", key.Arguments())
 	}
 	return o
 }
 
-func (o *Option) open(key Key, opener Opener) (Secrets, error) {
+// OpenSecrets opens the secrets of a rule. The text of an error may be shown and logged.
+func (o *Option) OpenSecrets(opener Opener) (Secrets, error) {
 	if o.Sealed == "" {
 		return Secrets{}, nil
 	}
@@ -115,7 +116,7 @@ func (o *Option) open(key Key, opener Opener) (Secrets, error) {
 		return Secrets{}, fmt.Errorf("its secrets cannot be opened: WEBHOOK_DISPATCHER_SECRETS_KEY is not set, and they need its key %q",
 			suggest.Clip(o.KeyID, 60))
 	}
-	text, err := opener.Open(key, SecretsField, o.KeyID, []byte(o.Sealed))
+	text, err := opener.Open(o.Key, SecretsField, o.KeyID, []byte(o.Sealed))
 	if err != nil {
 		return Secrets{}, fmt.Errorf("its secrets cannot be opened: %w", err)
 	}

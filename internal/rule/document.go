@@ -14,8 +14,8 @@ import (
 type Document struct {
 	// EventType is the dotted type that the rule wants, for events that have no constant, or one that does not fit the row's column.
 	EventType string `json:"event_type,omitempty"`
-	// Recipe is the name of the recipe that the rule was made by.
-	Recipe string `json:"recipe,omitempty"`
+	// Preset is the name of the preset that the rule was made by.
+	Preset string `json:"preset,omitempty"`
 	// Params is an object that expressions see as $params.
 	Params json.RawMessage `json:"params,omitempty"`
 	// Filter and Transform are jq expressions, "" for none; see package expression.
@@ -95,7 +95,7 @@ func (s Secrets) String() string { return "[secrets]" }
 // GoString is String.
 func (s Secrets) GoString() string { return s.String() }
 
-// Empty tells whether there is no secret at all.
+// Empty reports whether there is no secret at all.
 func (s *Secrets) Empty() bool {
 	return len(s.Signing) == 0 && s.Auth == "" && len(s.Headers) == 0 && s.ClientCert == ""
 }

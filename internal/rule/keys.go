@@ -34,7 +34,7 @@ func (k *Keys) ID() string {
 	return k.ring.ID()
 }
 
-// Seal seals a secret of a rule with the first key, and returns the key's name beside it.
+// Seal seals a secret of a rule with the first key, and returns the key's name with it.
 func (k *Keys) Seal(key Key, field string, text []byte) (keyID string, sealed []byte, err error) {
 	if k.ring == nil {
 		return "", nil, errors.New("secrets are stored sealed, and there is no key: set " + keySetting +
@@ -52,8 +52,9 @@ func (k *Keys) Open(key Key, field, keyID string, sealed []byte) ([]byte, error)
 	return k.ring.Open(place(key, field), keyID, sealed)
 }
 
-// Reseal seals the secrets of an option with the first key, unless they are already, or there are none. Those that are sealed under the
-// first key's name are opened as well: the name may have been another key's before, and whoever hears no error removes that one.
+// Reseal seals the secrets of an option with the first key, unless they are already, or there are
+// none. Secrets sealed under the first key's name are opened as well: the name may have been another
+// key's before, and an operator who sees no error removes that key.
 func (k *Keys) Reseal(o *Option) error {
 	if o.Sealed == "" {
 		return nil

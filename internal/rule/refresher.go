@@ -109,7 +109,7 @@ func (r *Refresher) Active(lane delivery.Lane) *Rule {
 	return nil
 }
 
-// Paused tells whether the rule of a lane is paused in the current snapshot: matched, and not to be sent to. Before anything has been
+// Paused reports whether the rule of a lane is paused in the current snapshot: matched, and not to be sent to. Before anything has been
 // loaded no rule is.
 func (r *Refresher) Paused(lane delivery.Lane) bool {
 	key, is := KeyOf(lane)

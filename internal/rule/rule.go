@@ -32,7 +32,7 @@ type Row struct {
 	Form     bool // use_www_form_encoding
 }
 
-// Same tells whether two rows say the same; times are compared as moments.
+// Same reports whether two rows say the same; times are compared as moments.
 func (r *Row) Same(other *Row) bool {
 	a, b := *r, *other
 	if !a.Created.Equal(b.Created) || !a.Modified.Equal(b.Modified) {
@@ -75,7 +75,7 @@ type Rule struct {
 // mostDelay is how much later than its event a record may have been made, an LMS whose broker was away for a while included.
 const mostDelay = time.Hour
 
-// Takes tells whether the rule is for an event of this time: one that was emitted while it was the dispatcher's, where that matters.
+// Takes reports whether the rule is for an event of this time: one that was emitted while it was the dispatcher's, where that matters.
 // recorded is the time of the event's record, zero where that is not known.
 //
 // The platform stamps some events with another moment than that of their emission, such as the last edit of a course that is published
@@ -146,10 +146,10 @@ type Option struct {
 	Version uint32
 }
 
-// Adopted tells whether the rule is the dispatcher's now.
+// Adopted reports whether the rule is the dispatcher's now.
 func (o *Option) Adopted() bool { return o != nil && !o.AdoptedAt.IsZero() && o.ReleasedAt.IsZero() }
 
-// same tells whether two options, of which either may be missing, say the same; times are compared as moments.
+// same reports whether two options, of which either may be missing, say the same; times are compared as moments.
 func (o *Option) same(other *Option) bool {
 	if o == nil || other == nil {
 		return o == other

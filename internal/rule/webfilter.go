@@ -156,7 +156,7 @@ func (f *Webfilter) LeadsBack() bool {
 // filterName is how filters are called: by the name of a Python class. Other callers may use hyphens.
 var filterName = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
 
-// isType tells whether the event of a Webfilter is the type of an event of the bus, and not the name of a filter.
+// isType reports whether the event of a Webfilter is the type of an event of the bus, and not the name of a filter.
 func isType(event string) bool { return strings.Contains(event, ".") }
 
 // filterEvent finds what a row names: a filter, or an event of the bus.

@@ -47,7 +47,7 @@ func TestCompileFilter(t *testing.T) {
 		{name: "a path like it", event: "X", url: "http://host/filters/v1/mine", want: "X"},
 		{
 			name: "options", event: "X", url: address, want: "X",
-			options: `{"timeout": "1s", "headers": {"X-A": "b"}, "recipe": "r", "shape": "plugin"}`,
+			options: `{"timeout": "1s", "headers": {"X-A": "b"}, "preset": "r", "shape": "plugin"}`,
 		},
 		{name: "filter option", event: "X", url: address, options: `{"filter": "true"}`, want: "X", hold: "the option filter "},
 		{name: "transform", event: "X", url: address, options: `{"transform": "."}`, want: "X", hold: "the option transform "},

@@ -36,10 +36,8 @@ type filterMetrics struct {
 
 func newFilterMetrics(registerer prometheus.Registerer) (*filterMetrics, error) {
 	m := &filterMetrics{
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "webhook_dispatcher_filter_requests_total",
-			Help: "Requests of the plugin for a filter by the filter's name (other: not one of the plugin's) and outcome.",
-		}, []string{"filter", "outcome"}),
+		requests: metric.CounterVec("webhook_dispatcher_filter_requests_total",
+			"Requests of the plugin for a filter by the filter's name (other: not one of the plugin's) and outcome.", "filter", "outcome"),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "webhook_dispatcher_filter_request_duration_seconds",
 			Help:    "Time from the header of a request of the plugin until its answer was written.",

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -54,9 +55,7 @@ func NewFilters(options FilterOptions) (http.Handler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("filter endpoint: %w", err)
 	}
-	if options.Logger == nil {
-		options.Logger = slog.New(slog.DiscardHandler)
-	}
+	options.Logger = cmp.Or(options.Logger, slog.New(slog.DiscardHandler))
 	mux := http.NewServeMux()
 	mux.Handle("POST "+rule.FilterPath+"{filter}", &filterEndpoint{
 		filters: options.Filters, guard: guard, metrics: metrics, log: options.Logger.With("component", "filters"),

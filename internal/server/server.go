@@ -6,6 +6,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -63,9 +64,7 @@ func New(options Options) (*Server, error) {
 	if options.Timeout == 0 {
 		options.Timeout = 30 * time.Second
 	}
-	if options.Logger == nil {
-		options.Logger = slog.New(slog.DiscardHandler)
-	}
+	options.Logger = cmp.Or(options.Logger, slog.New(slog.DiscardHandler))
 	s := &Server{options: options, log: options.Logger.With("component", options.Name), ended: make(chan struct{})}
 	s.http = &http.Server{
 		Handler:           boundLeftovers(options.Handler, options.Timeout),

@@ -15,7 +15,7 @@ import (
 // Switched is how a rule stands that was to be adopted, released, switched on or off.
 type Switched struct {
 	Key rule.Key
-	// Changed tells whether anything was changed; where not, Why says how the rule stood already.
+	// Changed reports whether anything was changed; where not, Why says how the rule stood already.
 	Changed bool
 	Why     string
 	// Adopted tells whose the rule is now: the dispatcher's, or the plugin's. Enabled is its switch there.
@@ -98,7 +98,7 @@ const (
 func withEarlier(document string, period rule.OwnershipPeriod, now time.Time) (string, error) {
 	d, err := rule.ParseDocument(document)
 	if err != nil {
-		return "", fmt.Errorf("%w: write them anew with rules set", err)
+		return "", fmt.Errorf("%w: replace its options first", err)
 	}
 	d.Earlier = slices.DeleteFunc(append(d.Earlier, period), func(p rule.OwnershipPeriod) bool { return now.Sub(p.Until) > keepEarlier })
 	slices.SortStableFunc(d.Earlier, func(a, b rule.OwnershipPeriod) int { return a.From.Compare(b.From) })
@@ -114,7 +114,7 @@ func withEarlier(document string, period rule.OwnershipPeriod, now time.Time) (s
 }
 
 // SetEnabled switches a rule on or off: in its option while it is adopted, else in the plugin's table, where its row's modified
-// moves on as Django does it. An adopted rule whose row somebody has enabled for the plugin has two switches, and is refused. A rule that
+// moves on as Django does it. An adopted rule whose row somebody has enabled for the plugin makes a *ContestedError. A rule that
 // is not there makes a *NoRuleError. It needs an account that may UPDATE the plugin's tables.
 func (s *Store) SetEnabled(ctx context.Context, key rule.Key, on bool) (Switched, error) {
 	to := switching{verb: "disable", stands: "already disabled"}
@@ -126,14 +126,22 @@ func (s *Store) SetEnabled(ctx context.Context, key rule.Key, on bool) (Switched
 		case !o.Adopted():
 			row.Enabled = on
 		case row.Enabled:
-			return fmt.Errorf("it is adopted, and somebody has enabled its row for the plugin, too: run rules adopt %s, or rules release %s, first",
-				key.Arguments(), key.Arguments())
+			return &ContestedError{key}
 		default:
 			o.Enabled = on
 		}
 		return nil
 	}
 	return s.switchRule(ctx, key, to)
+}
+
+// ContestedError says that both the dispatcher and the plugin have a rule: it is adopted, and somebody
+// has enabled its row since. It has to be adopted again, or released, before it is switched.
+type ContestedError struct{ Key rule.Key }
+
+// Error implements error.
+func (e *ContestedError) Error() string {
+	return "it is adopted, and somebody has enabled its row for the plugin, too"
 }
 
 // switching is a change of a rule's switch and of whose the rule is.

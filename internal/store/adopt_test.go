@@ -58,7 +58,7 @@ func TestWithEarlier(t *testing.T) {
 		t.Errorf("one that is too old: got %s, %v", got, err)
 	}
 	for _, broken := range []string{"{", `{"later":1}`} {
-		if _, err := withEarlier(broken, added, now); err == nil || !strings.Contains(err.Error(), "rules set") {
+		if _, err := withEarlier(broken, added, now); err == nil || !strings.Contains(err.Error(), "replace its options") {
 			t.Errorf("%s: got %v, want what to do", broken, err)
 		}
 	}

@@ -2,8 +2,8 @@ package store_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -140,7 +140,9 @@ func adoptContested(t *testing.T, b *bench) {
 	contested := contest(500 * time.Microsecond)
 	for _, on := range []bool{true, false} {
 		_, err := b.rules.SetEnabled(t.Context(), l, on)
-		says(t, "two switches", err, "rules adopt "+strconv.Itoa(int(l.ID)), "rules release "+strconv.Itoa(int(l.ID)))
+		says(t, "two switches", err, "it is adopted", "enabled its row for the plugin")
+		refused, ok := errors.AsType[*store.ContestedError](err)
+		want(t, "two switches, typed", ok && refused.Key == l, true)
 	}
 	b.switched(t, true, l, "adopted, on")
 	want(t, "enabled for the plugin", b.row(t, l).Enabled, false)

@@ -202,7 +202,7 @@ func changeWebfilter(t *testing.T, b *bench) {
 	gone := rule.Key{Table: rule.Webfilters, ID: ids[1] + 1}
 	_, err = b.rules.ChangeWebfilter(t.Context(), gone.ID, func(*rule.WebfilterRow) error { return nil })
 	noRule(t, err, gone)
-	says(t, "a webfilter that is not there", err, "rules list --kind webfilter")
+	says(t, "a webfilter that is not there", err, fmt.Sprintf("there is no webfilter rule %d", gone.ID))
 }
 
 // mayNotChangeFilters shows that the account of serve has no right on webfilters that it does not need, and is told which right is missing.

@@ -10,7 +10,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
-// PauseRule pauses the rule of a lane for reason, which stays in its lane record, and tells whether it did: not where the rule is
+// PauseRule pauses the rule of a lane for reason, which stays in its lane record, and reports whether it did: not where the rule is
 // paused already or is gone. Of several that pause it at the same time, one is told that it did. Other options of the rule stay as they
 // are; those of an earlier rule with the same id are dropped.
 func (s *Store) PauseRule(ctx context.Context, lane delivery.Lane, reason delivery.Reason) (paused bool, err error) {
@@ -36,7 +36,7 @@ func (s *Store) PauseRule(ctx context.Context, lane delivery.Lane, reason delive
 }
 
 // ResumeRule ends the pause of a rule and takes the mark of a failing endpoint away, so that the time until the next pause
-// begins anew. It tells whether the rule was paused; a rule that is gone is not.
+// begins anew. It reports whether the rule was paused; a rule that is gone is not.
 func (s *Store) ResumeRule(ctx context.Context, key rule.Key) (resumed bool, err error) {
 	resumed, err = s.changeOption(ctx, "resume "+key.String(), key, func(tx *sql.Tx, _ rule.Row, o *rule.Option) error {
 		o.PausedAt = time.Time{}

@@ -90,7 +90,7 @@ type NoRuleError struct{ Key rule.Key }
 
 // Error implements error.
 func (e *NoRuleError) Error() string {
-	return fmt.Sprintf("there is no %s; see rules list%s", e.Key, e.Key.Table.Flag())
+	return "there is no " + e.Key.String()
 }
 
 func isNoRule(err error) bool {

@@ -36,7 +36,7 @@ func fitsFilter(row *rule.WebfilterRow) error {
 		fitsURL("redirect on request exception", row.RedirectOnRequestException))
 }
 
-// ChangeWebfilter has change make of a webfilter row's description and flags what it wants, and tells whether that is anything new: then
+// ChangeWebfilter has change make of a webfilter row's description and flags what it wants, and reports whether that is anything new: then
 // they are written, and the row's modified moves on as Django does it. The other columns are not change's to set. An error of change ends
 // it, nothing written, and is in the error returned; change may be called again, when what others do at the same moment undid the first
 // time. A row that is not there makes a *NoRuleError. It needs an account that may UPDATE the plugin's table.

@@ -56,10 +56,8 @@ type metrics struct {
 }
 
 func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
-	calls := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "webhook_dispatcher_filter_calls_total",
-		Help: "Turns of webfilter rows by outcome: the class of the answer's status, why there was no answer, or why the row was not called.",
-	}, []string{"outcome"})
+	calls := metric.CounterVec("webhook_dispatcher_filter_calls_total",
+		"Turns of webfilter rows by outcome: the class of the answer's status, why there was no answer, or why the row was not called.", "outcome")
 	m := &metrics{
 		calls: make(map[outcome]prometheus.Counter),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{

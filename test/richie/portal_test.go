@@ -1,6 +1,6 @@
 //go:build e2e
 
-// Package richie tests the recipe richie against the newest version of Richie: a portal accepts
+// Package richie tests the preset richie against the newest version of Richie: a portal accepts
 // what the dispatcher sends, and refuses what it should. It needs Python 3.12.
 package richie
 

@@ -13,20 +13,20 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/plan"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/recipe"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/preset"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/sender"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/sender/sendertest"
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
 
-// given are the values that the recipe requires.
+// given are the values that the preset requires.
 var given = map[string]string{"lms-base": "https://lms.example.org/", "languages": "en,fr"}
 
-// ruleFor makes a rule from the recipe as `rules add` does, for a portal and with signing secrets.
+// ruleFor makes a rule from the preset as `rules add` does, for a portal and with signing secrets.
 func ruleFor(t *testing.T, endpoint string, values map[string]string, secrets ...rule.SigningSecret) *rule.Rule {
 	t.Helper()
-	r, err := recipe.ByName("richie")
+	r, err := preset.ByName("richie")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +61,7 @@ type schedule struct{ start, end, enrollmentStart, enrollmentEnd string }
 // published returns the event of a published course.
 func published(t *testing.T, key string, s schedule) *payload.Message {
 	t.Helper()
-	text, err := os.ReadFile("../../internal/recipe/testdata/richie/minimal.event.json")
+	text, err := os.ReadFile("../../internal/preset/testdata/richie/minimal.event.json")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -50,6 +50,11 @@ const (
 	joinPatience = joinTimeout + 5*time.Second
 	// leavePatience is how long stopping waits for the coordinator.
 	leavePatience = 2 * time.Second
+	// silentSessions is how many session timeouts a coordinator may be silent before its members
+	// give up their partitions. One that restarts gives all members a new session, so after one
+	// timeout nothing is lost yet; but behind a broken network others may have the partitions by
+	// then.
+	silentSessions = 3
 	// fencedPause is how long a process stays away whose instance id another process has taken.
 	fencedPause = time.Minute
 	// protocolType is what the coordinator calls a group of consumers.
@@ -305,7 +310,7 @@ func (m *member) beat(ctx context.Context, g *generation, end context.CancelFunc
 	var why error
 	answered := time.Now()
 	for backoff.Sleep(ctx, m.options.SessionTimeout/5) == nil {
-		err := m.code(ctx, m.options.SessionTimeout/3, &heartbeat.Request{
+		err := m.code(ctx, m.options.SessionTimeout/2, &heartbeat.Request{
 			GroupID: m.options.GroupID, GenerationID: int32(g.id), MemberID: m.id, GroupInstanceID: m.options.GroupInstanceID,
 		}, 3)
 		if ctx.Err() != nil {
@@ -314,7 +319,7 @@ func (m *member) beat(ctx context.Context, g *generation, end context.CancelFunc
 		next := after(err)
 		if next != retry {
 			answered = time.Now()
-		} else if time.Since(answered) < m.options.SessionTimeout {
+		} else if time.Since(answered) < silentSessions*m.options.SessionTimeout {
 			continue
 		}
 		if next == stay {

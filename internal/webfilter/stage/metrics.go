@@ -14,23 +14,16 @@ type metrics struct {
 
 // newMetrics registers the metrics, unless registerer is nil.
 func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
-	events := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "webhook_dispatcher_filtered_events_total",
-		Help: "Events of the bus that went through webfilters, by result: passed or halted.",
-	}, []string{"result"})
+	events := metric.CounterVec("webhook_dispatcher_filtered_events_total",
+		"Events of the bus that went through webfilters, by result: passed or halted.", "result")
 	m := &metrics{
 		passed: events.WithLabelValues("passed"), halted: events.WithLabelValues("halted"),
-		handOffs: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "webhook_dispatcher_filtered_events_handed_off_total", Help: "Events that became rows before their webfilters had answered.",
-		}),
-		returned: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "webhook_dispatcher_filtered_events_returned_total",
-			Help: "Times that the row of an event went back after its webfilters, because a rule is at its queue limit.",
-		}),
-		failures: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "webhook_dispatcher_filtered_events_write_failures_total",
-			Help: "Failed tries to write what webfilters said of the row of an event; each is made again.",
-		}),
+		handOffs: metric.Counter("webhook_dispatcher_filtered_events_handed_off_total",
+			"Events that became rows before their webfilters had answered."),
+		returned: metric.Counter("webhook_dispatcher_filtered_events_returned_total",
+			"Times that the row of an event went back after its webfilters, because a rule is at its queue limit."),
+		failures: metric.Counter("webhook_dispatcher_filtered_events_write_failures_total",
+			"Failed tries to write what webfilters said of the row of an event; each is made again."),
 	}
 	return m, metric.Register(registerer, events, m.handOffs, m.returned, m.failures)
 }

@@ -25,8 +25,8 @@ func (s *Stage) runRow(ctx context.Context, row *delivery.Row, until time.Time) 
 		return
 	}
 	m.Event.Traceparent = row.Traceparent
-	// The row of an event has the time of its record as its event's time: see eventOf. A rule asks for
-	// both (rule.Rule.Takes).
+	// The row of an event has the time of its record as its event's time: see eventOf. A rule asks
+	// for both (rule.Rule.Takes).
 	if m.Recorded = row.EventTime; m.Recorded.IsZero() {
 		m.Recorded = row.CreatedAt
 	}
@@ -48,7 +48,8 @@ func (s *Stage) finish(row *delivery.Row, m *payload.Message, outcome *webfilter
 		halt := delivery.Settle(row, delivery.Decision{
 			State: delivery.Halted, Attempts: row.Attempts + 1, Counted: true, Reason: delivery.ReasonHalted,
 		}, status(outcome))
-		// The row's next owner may be told something else, so only what was written is logged and counted.
+		// The row's next owner may be told something else, so only what was written is logged and
+		// counted.
 		if s.write(row, until, func(ctx context.Context) (bool, error) { return s.Ends.End(ctx, halt) }) {
 			s.halted(row.Delivery, outcome, row.Attempts+1)
 			s.pool.Recovered(row.RuleID)
@@ -58,8 +59,8 @@ func (s *Stage) finish(row *delivery.Row, m *payload.Message, outcome *webfilter
 	}
 }
 
-// replace makes rows of an event's deliveries in place of the event's own. The queue limit of each rule
-// holds for them, but not the limits on all rows: see Options.LaneFull.
+// replace makes rows of an event's deliveries in place of the event's own. The queue limit of each
+// rule holds for them, but not the limits on all rows: see Options.LaneFull.
 func (s *Stage) replace(row *delivery.Row, planned []delivery.Delivery, until time.Time) {
 	rows := make([]delivery.Insert, len(planned))
 	for i := range planned {
@@ -85,8 +86,9 @@ func (s *Stage) replace(row *delivery.Row, planned []delivery.Delivery, until ti
 	}
 }
 
-// write reports whether what the webfilters said of an event was written. If the database is away it
-// tries again until the lease is about to run out; then the row's next claim calls the webfilters again.
+// write reports whether what the webfilters said of an event was written. If the database is away
+// it tries again until the lease is about to run out; then the row's next claim calls the
+// webfilters again.
 func (s *Stage) write(row *delivery.Row, until time.Time, try func(ctx context.Context) (bool, error)) bool {
 	parent := s.pool.Context()
 	for tries := new(backoff.Backoff); time.Until(until) > inflight.LeaseMargin; {
@@ -105,8 +107,8 @@ func (s *Stage) write(row *delivery.Row, until time.Time, try func(ctx context.C
 	return false
 }
 
-// halted notes that webfilters stopped an event. An event that ended in memory has no row, so the text
-// names it. The text is ours and holds no URL, unlike the plugin's, which is for people.
+// halted notes that webfilters stopped an event. An event that ended in memory has no row, so the
+// text names it. The text is ours and holds no URL, unlike the plugin's, which is for people.
 func (s *Stage) halted(event delivery.Delivery, outcome *webfilter.Outcome, attempt int) {
 	s.metrics.halted.Inc()
 	a := delivery.Attempt{

@@ -1,11 +1,11 @@
 // Package stage is the stage between the bus and the dispatcher: it runs the webfilters of an event
 // before its webhooks.
 //
-// It promises that an event with webfilters is neither delivered nor released before they have spoken,
-// unless it is a row by then; that a slow webfilter delays only the events that it filters; that no
-// event goes past a webfilter which waits for its secrets; and that the deliveries of a row are made
-// exactly when the row goes. How webfilters are called is package webfilter's, what becomes of
-// deliveries package dispatch's.
+// It promises that an event with webfilters is neither delivered nor released before they have
+// spoken, unless it is a row by then; that a slow webfilter delays only the events that it filters;
+// that no event goes past a webfilter which waits for its secrets; and that the deliveries of a row
+// are made exactly when the row goes. How webfilters are called is package webfilter's, what
+// becomes of deliveries package dispatch's.
 //
 // How an event goes through it (hand-off and claims: see package inflight):
 //
@@ -23,13 +23,14 @@
 //	   │
 //	   └─ claimed ──► in line
 //
-// Each type of events has places of its own, as many as a webfilter row takes calls at a time, and a
-// line for them. The row of an event is in the lane of the first webfilter of its type, so that each
-// webfilter has its own queue and its own queue limit. If its process dies, the row is claimed like any
-// other once its lease has run out, and its webfilters are called again.
+// Each type of events has places of its own, as many as a webfilter row takes calls at a time, and
+// a line for them. The row of an event is in the lane of the first webfilter of its type, so that
+// each webfilter has its own queue and its own queue limit. If its process dies, the row is claimed
+// like any other once its lease has run out, and its webfilters are called again.
 package stage
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -64,10 +65,11 @@ type Queue interface {
 	MaxBody() int
 }
 
-// Ends ends rows of events. Its methods make one try; they return false, and have done nothing, if the
-// row does not have the token (any more).
+// Ends ends rows of events. Its methods make one try; they return false, and have done nothing, if
+// the row does not have the token (any more).
 type Ends interface {
-	// FinishEvent removes the row of an event and makes those of its deliveries, in one transaction.
+	// FinishEvent removes the row of an event and makes those of its deliveries, in one
+	// transaction.
 	FinishEvent(ctx context.Context, id delivery.ID, token delivery.Token, rows []delivery.Insert) (done bool, err error)
 	// End writes the end of a lease.
 	End(ctx context.Context, u delivery.Update) (done bool, err error)
@@ -75,11 +77,11 @@ type Ends interface {
 
 // Chains are the webfilters of events as they are now. Its methods neither block nor call back.
 type Chains interface {
-	// Chain returns the first webfilter row that is called for events of a type, 0 if there is none, and
-	// whether one of them waits for its secrets: such events wait as rows.
+	// Chain returns the first webfilter row that is called for events of a type, 0 if there is
+	// none, and whether one of them waits for its secrets: such events wait as rows.
 	Chain(eventType string) (first int32, sealed bool)
-	// TypeOf returns the type of the events that a webfilter row is for, called or not; "" if there is no
-	// such row.
+	// TypeOf returns the type of the events that a webfilter row is for, called or not; "" if there
+	// is no such row.
 	TypeOf(row int32) string
 }
 
@@ -94,19 +96,20 @@ type Options struct {
 	Plan func(m *payload.Message) []delivery.Delivery
 	// HandOff is how long an event may wait for its webfilters in memory.
 	HandOff time.Duration
-	// Deadline is the longest that the webfilters of one event take; leases are made to last longer.
+	// Deadline is the longest that the webfilters of one event take; leases are made to last
+	// longer.
 	Deadline time.Duration
-	// Concurrency is how many events of one type may be with their webfilters: no more than a webfilter
-	// takes at a time, or events go past it.
+	// Concurrency is how many events of one type may be with their webfilters: no more than a
+	// webfilter takes at a time, or events go past it.
 	Concurrency int
-	// Full reports whether a lane, or all lanes together, are at the queue limit; LaneFull leaves the
-	// limits on all out. nil: never. They must not block.
+	// Full reports whether a lane, or all lanes together, are at the queue limit; LaneFull leaves
+	// the limits on all out. nil: never. They must not block.
 	Full, LaneFull func(delivery.Lane) bool
-	// DeadLetterOverflow makes a dead row without a body of a delivery beyond the queue limit of its rule;
-	// otherwise the event waits as a row.
+	// DeadLetterOverflow makes a dead row without a body of a delivery beyond the queue limit of
+	// its rule; otherwise the event waits as a row.
 	DeadLetterOverflow bool
-	// Wake is called when rows may be claimed: deliveries were made, or there are places again. It must
-	// not block.
+	// Wake is called when rows may be claimed: deliveries were made, or there are places again. It
+	// must not block.
 	Wake       func()
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
@@ -141,9 +144,7 @@ func New(o Options) (*Stage, error) {
 	if err := o.validate(); err != nil {
 		return nil, fmt.Errorf("webfilter stage: %w", err)
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	never := func(delivery.Lane) bool { return false }
 	if o.Full == nil {
 		o.Full = never
@@ -166,10 +167,10 @@ func New(o Options) (*Stage, error) {
 	return s, nil
 }
 
-// Room implements queue.Consumer for rows of events: how many of a lane may be claimed now. A lane whose
-// webfilter waits for its secrets has none, nor has one whose events find a rule at its queue limit;
-// some time later, one row at a time shows whether it still is. The rows of a webfilter that is gone may
-// be of any type.
+// Room implements queue.Consumer for rows of events: how many of a lane may be claimed now. A lane
+// whose webfilter waits for its secrets has none, nor has one whose events find a rule at its queue
+// limit; some time later, one row at a time shows whether it still is. The rows of a webfilter that
+// is gone may be of any type.
 func (s *Stage) Room(lane delivery.Lane) (room int, lease time.Duration, known bool) {
 	eventType := s.Chains.TypeOf(lane.RuleID)
 	if eventType != "" {
@@ -185,9 +186,10 @@ func (s *Stage) Room(lane delivery.Lane) (room int, lease time.Duration, known b
 // leases run out at until.
 func (s *Stage) Resend(rows []delivery.Row, until time.Time) { s.pool.Resend(rows, until) }
 
-// Drain makes rows of all events that wait for their webfilters, and returns when none is left. Events
-// that wait in memory for a lane at its queue limit are given up, as is the rest when ctx ends first:
-// they are neither delivered nor released, and are read again. The stage goes on afterwards.
+// Drain makes rows of all events that wait for their webfilters, and returns when none is left.
+// Events that wait in memory for a lane at its queue limit are given up, as is the rest when ctx
+// ends first: they are neither delivered nor released, and are read again. The stage goes on
+// afterwards.
 func (s *Stage) Drain(ctx context.Context) error {
 	s.mu.Lock()
 	e := s.epoch
@@ -219,8 +221,8 @@ func (s *Stage) Drain(ctx context.Context) error {
 	return nil
 }
 
-// Stop gives rows that are in line back, and waits for the calls under way; when ctx ends it cancels
-// them and returns its error. Drain comes first.
+// Stop gives rows that are in line back, and waits for the calls under way; when ctx ends it
+// cancels them and returns its error. Drain comes first.
 func (s *Stage) Stop(ctx context.Context) error { return s.pool.Stop(ctx) }
 
 // limited logs, once a minute at most, what the queue limit of a lane does to events.

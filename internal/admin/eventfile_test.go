@@ -1,8 +1,6 @@
-package cli
+package admin
 
 import (
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -10,18 +8,16 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
 
-func loadCatalogue(t *testing.T) *schema.Catalogue {
-	t.Helper()
-	c, err := schema.LoadCatalogue()
+func TestWrongEventFiles(t *testing.T) {
+	t.Parallel()
+	catalogue, err := schema.LoadCatalogue()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return c
-}
-
-func TestWrongEventFiles(t *testing.T) {
-	t.Parallel()
-	catalogue, dir := loadCatalogue(t), t.TempDir()
+	a, err := New(Options{Catalogue: catalogue})
+	if err != nil {
+		t.Fatal(err)
+	}
 	r := &rule.Rule{EventType: "org.openedx.learning.badge.awarded.v1"}
 	const class, prints = "openedx_events.learning.data.BadgeData", "webhook-dispatcher events show BADGE_AWARDED prints a sample"
 	for name, file := range map[string]struct{ text, want string }{
@@ -38,24 +34,17 @@ func TestWrongEventFiles(t *testing.T) {
 			"an event of the type org.openedx.x.v1, and the rule is for " + r.EventType + ": " + prints,
 		},
 	} {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(file.text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		_, err := testMessage(path, r, catalogue)
-		if err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), file.want) {
+		_, err := a.message(r, &RuleTest{Event: name + ".json", Document: []byte(file.text)})
+		if err == nil || !strings.Contains(err.Error(), name+".json") || !strings.Contains(err.Error(), file.want) {
 			t.Errorf("%s: %v, want %q in it", name, err, file.want)
 		}
 	}
 	// Of somebody's own event nobody knows what it holds.
-	path := filepath.Join(dir, "own")
-	if err := os.WriteFile(path, []byte(`{"a.b": {}}`), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := testMessage(path, &rule.Rule{EventType: "org.example.thing.done.v1"}, catalogue); err != nil {
+	own := &rule.Rule{EventType: "org.example.thing.done.v1"}
+	if _, err := a.message(own, &RuleTest{Event: "own.json", Document: []byte(`{"a.b": {}}`)}); err != nil {
 		t.Errorf("an event that the catalogue lacks: %v", err)
 	}
-	if _, err := testMessage("BADGE_AWARDE", r, catalogue); err == nil || !strings.Contains(err.Error(), "neither a file nor an event") {
+	if _, err := a.message(r, &RuleTest{Event: "BADGE_AWARDE"}); err == nil || !strings.Contains(err.Error(), "neither a file nor an event") {
 		t.Errorf("no file: %v", err)
 	}
 }

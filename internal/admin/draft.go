@@ -1,4 +1,4 @@
-package cli
+package admin
 
 import (
 	"bytes"
@@ -24,42 +24,11 @@ func draftOf(o *rule.Option, opener rule.Opener) (d draft, err error) {
 	if d.document, err = rule.ParseDocument(o.Document); err != nil {
 		return d, fmt.Errorf("%w: give them anew with --options FILE", err)
 	}
-	if d.secrets, err = openSecrets(o, opener); err != nil {
-		return d, fmt.Errorf("its secrets cannot be opened: %w", err)
+	if d.secrets, err = o.OpenSecrets(opener); err != nil {
+		return d, err
 	}
 	_, d.stored, err = d.encode()
 	return d, err
-}
-
-// openSecrets opens the secrets of a rule.
-func openSecrets(o *rule.Option, opener rule.Opener) (s rule.Secrets, err error) {
-	if o.Sealed == "" {
-		return s, nil
-	}
-	opened, err := opener.Open(o.Key, rule.SecretsField, o.KeyID, []byte(o.Sealed))
-	if err != nil {
-		return s, err
-	}
-	return rule.ParseSecrets(opened)
-}
-
-// apply takes the steps. Secrets that nothing uses any more are dropped at the end.
-func (d *draft) apply(steps []change) error {
-	for _, step := range steps {
-		if err := step(d); err != nil {
-			return err
-		}
-	}
-	if s := d.document.Signing; s == nil || s.Scheme == none {
-		d.secrets.Signing = nil
-	}
-	if d.document.Auth == nil {
-		d.secrets.Auth = ""
-	}
-	if d.document.ClientCert == nil {
-		d.secrets.ClientCert = ""
-	}
-	return nil
 }
 
 // replace sets all options at once. Secrets stay where the new options have the same use for them.
@@ -133,7 +102,7 @@ func (d *draft) try(table rule.Table, row rule.Row, compiler *rule.Compiler) (*r
 }
 
 // store puts the draft into an option. What is sealed already and has not changed stays as it is.
-func (d *draft) store(o *rule.Option, keys *rule.Keys) error {
+func (d *draft) store(o *rule.Option, keys Keys) error {
 	document, secrets, err := d.encode()
 	if err != nil {
 		return err

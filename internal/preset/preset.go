@@ -1,9 +1,9 @@
-// Package recipe holds recipes: ready-made options of rules for known receivers. A recipe is a file in recipes, which says what people
-// have to give, and the options that come of it; another recipe is another file with a golden file for the test, and no code.
+// Package preset holds presets: ready-made options of rules for known receivers. A preset is a file in presets, which says what people
+// have to give, and the options that come of it; another preset is another file with a golden file for the test, and no code.
 //
 // It promises that what it returns can be used as a rule's options. It reads and writes no rules, and knows no secret: it only says
-// which one a rule of the recipe needs.
-package recipe
+// which one a rule of the preset needs.
+package preset
 
 import (
 	"bytes"
@@ -22,22 +22,22 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
-//go:embed recipes/*.json
+//go:embed presets/*.json
 var files embed.FS
 
-// Recipe is options of a rule with parameters. It must not be changed.
-type Recipe struct {
+// Preset is options of a rule with parameters. It must not be changed.
+type Preset struct {
 	// Name is lower-case letters, digits and hyphens, and the name of the file.
 	Name string `json:"name"`
 	// Summary is one sentence for lists.
 	Summary string `json:"summary"`
-	// Event is the signal constant that a rule of the recipe is for.
+	// Event is the signal constant that a rule of the preset is for.
 	Event string `json:"event"`
 	// Parameters are what people give for each rule, in the order to show them.
 	Parameters []Parameter `json:"parameters,omitempty"`
 	// Secret says which signing secret the rule must be given; "": it needs none.
 	Secret string `json:"secret,omitempty"`
-	// Options are what all rules of the recipe have in common.
+	// Options are what all rules of the preset have in common.
 	Options rule.Document `json:"options"`
 }
 
@@ -60,32 +60,32 @@ type Parameter struct {
 // Key is the name that the parameter has in $params.
 func (p *Parameter) Key() string { return strings.ReplaceAll(p.Name, "-", "_") }
 
-// All returns the recipes by name. An error means that a recipe's file was edited by hand.
-func All() ([]Recipe, error) {
-	paths, err := fs.Glob(files, "recipes/*.json")
+// All returns the presets by name. An error means that a preset's file was edited by hand.
+func All() ([]Preset, error) {
+	paths, err := fs.Glob(files, "presets/*.json")
 	if err != nil {
-		return nil, fmt.Errorf("find the recipes: %w", err)
+		return nil, fmt.Errorf("find the presets: %w", err)
 	}
-	all := make([]Recipe, 0, len(paths))
+	all := make([]Preset, 0, len(paths))
 	for _, file := range paths {
 		text, err := files.ReadFile(file)
 		if err != nil {
-			return nil, fmt.Errorf("read the recipe: %w", err)
+			return nil, fmt.Errorf("read the preset: %w", err)
 		}
 		r, err := parse(text)
 		if err == nil && path.Base(file) != r.Name+".json" {
 			err = fmt.Errorf("its name is %q: name it as its file", r.Name)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("the recipe %s: %w", file, err)
+			return nil, fmt.Errorf("the preset %s: %w", file, err)
 		}
 		all = append(all, *r)
 	}
 	return all, nil
 }
 
-// ByName returns the recipe of that name. The error for an unknown one names those there are.
-func ByName(name string) (*Recipe, error) {
+// ByName returns the preset of that name. The error for an unknown one names those there are.
+func ByName(name string) (*Preset, error) {
 	all, err := All()
 	if err != nil {
 		return nil, err
@@ -97,12 +97,12 @@ func ByName(name string) (*Recipe, error) {
 		}
 		names[i] = all[i].Name
 	}
-	return nil, fmt.Errorf("there is no recipe %q: choose one of %s", name, strings.Join(names, ", "))
+	return nil, fmt.Errorf("there is no preset %q: choose one of %s", name, strings.Join(names, ", "))
 }
 
-// Document returns the options of a rule of the recipe. The values are by parameter name; one that is empty is not given. An error
+// Document returns the options of a rule of the preset. The values are by parameter name; one that is empty is not given. An error
 // names the parameter and says what to give; it holds no value of the kind url, which may have credentials in it by mistake.
-func (r *Recipe) Document(values map[string]string) (rule.Document, error) {
+func (r *Preset) Document(values map[string]string) (rule.Document, error) {
 	known := make(map[string]bool, len(r.Parameters))
 	params := make(map[string]any, len(r.Parameters))
 	for i := range r.Parameters {
@@ -114,7 +114,7 @@ func (r *Recipe) Document(values map[string]string) (rule.Document, error) {
 		}
 		if value == "" {
 			if p.Required {
-				return rule.Document{}, fmt.Errorf("the recipe %s needs %s: give %s", r.Name, p.Name, p.Help)
+				return rule.Document{}, fmt.Errorf("the preset %s needs %s: give %s", r.Name, p.Name, p.Help)
 			}
 			continue
 		}
@@ -126,60 +126,60 @@ func (r *Recipe) Document(values map[string]string) (rule.Document, error) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		if !known[name] {
-			return rule.Document{}, fmt.Errorf("the recipe %s has no parameter %s: leave it out", r.Name, name)
+			return rule.Document{}, fmt.Errorf("the preset %s has no parameter %s: leave it out", r.Name, name)
 		}
 	}
 	document, err := r.options()
 	if err != nil {
 		return rule.Document{}, err
 	}
-	document.Recipe = r.Name
+	document.Preset = r.Name
 	if len(params) > 0 {
 		if document.Params, err = json.Marshal(params); err != nil {
-			return rule.Document{}, fmt.Errorf("write the parameters of the recipe %s: %w", r.Name, err)
+			return rule.Document{}, fmt.Errorf("write the parameters of the preset %s: %w", r.Name, err)
 		}
 	}
 	return document, nil
 }
 
 // options returns a copy of Options that shares nothing with them: callers put the flags of a command into it.
-func (r *Recipe) options() (rule.Document, error) {
+func (r *Preset) options() (rule.Document, error) {
 	text, err := json.Marshal(&r.Options)
 	if err != nil {
-		return rule.Document{}, fmt.Errorf("copy the options of the recipe %s: %w", r.Name, err)
+		return rule.Document{}, fmt.Errorf("copy the options of the preset %s: %w", r.Name, err)
 	}
 	return rule.ParseDocument(string(text))
 }
 
-// named is how recipes and parameters are called: both stand on command lines.
+// named is how presets and parameters are called: both stand on command lines.
 var named = regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)*$`)
 
-// parse reads a recipe's file.
-func parse(text []byte) (*Recipe, error) {
-	var r Recipe
+// parse reads a preset's file.
+func parse(text []byte) (*Preset, error) {
+	var r Preset
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&r); err != nil {
 		return nil, err
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("more follows after the object: one recipe a file")
+		return nil, errors.New("more follows after the object: one preset a file")
 	}
 	return &r, r.check()
 }
 
-// check finds what would surprise whoever makes a rule of the recipe.
-func (r *Recipe) check() error {
+// check finds what would surprise whoever makes a rule of the preset.
+func (r *Preset) check() error {
 	o := &r.Options
 	switch {
 	case !named.MatchString(r.Name):
 		return fmt.Errorf("the name %q is none: write lower-case letters, digits and hyphens between them", r.Name)
 	case r.Summary == "" || strings.ContainsRune(r.Summary, '\n'):
-		return errors.New("the summary is not one line: write what a rule of the recipe is for")
+		return errors.New("the summary is not one line: write what a rule of the preset is for")
 	case r.Event == "" || o.EventType != "":
-		return errors.New("the event is missing, or stands in the options: write the signal's constant as the recipe's event")
-	case o.Recipe != "" || len(o.Params) > 0:
-		return errors.New("the options have recipe or params in them: these are made of the name and the parameters")
+		return errors.New("the event is missing, or stands in the options: write the signal's constant as the preset's event")
+	case o.Preset != "" || len(o.Params) > 0:
+		return errors.New("the options have preset or params in them: these are made of the name and the parameters")
 	case (r.Secret != "") != (o.Signing != nil && o.Signing.Scheme != "none"):
 		return errors.New("the secret is told without a signing scheme, or the other way round: give both or none")
 	case o.Auth != nil || o.ClientCert != nil || len(o.Earlier) > 0:

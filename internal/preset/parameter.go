@@ -1,4 +1,4 @@
-package recipe
+package preset
 
 import (
 	"errors"
@@ -102,7 +102,7 @@ func readList(value string) ([]string, error) {
 	return words, nil
 }
 
-// printable tells whether all of the text can be seen.
+// printable reports whether all of the text can be seen.
 func printable(text string) bool {
 	return utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsGraphic(r) })
 }

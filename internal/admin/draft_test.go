@@ -1,4 +1,4 @@
-package cli
+package admin
 
 import (
 	"fmt"
@@ -58,7 +58,7 @@ func TestRotate(t *testing.T) {
 			t.Parallel()
 			d := draft{document: rule.Document{Signing: &rule.SigningOption{Scheme: "standard"}}, secrets: rule.Secrets{Signing: c.before}}
 			before := slices.Clone(c.before)
-			err := (&rotateFlags{secret: "new", keep: c.keep}).rotate(&d, now)
+			err := d.rotate(&Rotation{Secret: "new", Keep: c.keep}, now)
 			if c.err != "" {
 				if err == nil || !strings.Contains(err.Error(), c.err) {
 					t.Errorf("rotate = %v, want %q in it", err, c.err)
@@ -79,41 +79,28 @@ func TestRotate(t *testing.T) {
 func TestRotatedSaysWhenTheReplacedSecretEnds(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, time.March, 1, 10, 0, 0, 0, time.UTC)
-	late := []rule.SigningSecret{{Secret: "old"}, {Secret: "older", Until: now.Add(48 * time.Hour)}}
-	const also = "; besides with 1 secret of an earlier rotation until 2026-03-03T10:00:00.000Z at the latest"
+	hour, late := now.Add(time.Hour), now.Add(48*time.Hour)
+	before := []rule.SigningSecret{{Secret: "old"}, {Secret: "older", Until: late}}
 	for _, c := range []struct {
 		name   string
 		before []rule.SigningSecret
 		keep   time.Duration
 		scheme string
-		want   string
+		want   RotatedView
 	}{
-		{
-			"one before", late[:1], time.Hour, "standard",
-			"is signed with the new secret, and with the one before until 2026-03-01T11:00:00.000Z: give the receiver the new one by then",
-		},
-		{
-			"an earlier one ends later", late, time.Hour, "standard",
-			"is signed with the new secret, and with the one before until 2026-03-01T11:00:00.000Z: give the receiver the new one by then" + also,
-		},
-		{"none kept", late[:1], 0, "standard", "is signed with the new secret alone from now on: the receiver must know it already"},
-		{
-			"an earlier one is left", late, 0, "standard",
-			"is signed with the new secret, and no longer with the one before: the receiver must know the new one already" + also,
-		},
-		{
-			"one signature", late, time.Hour, "generic",
-			"is signed with the new secret alone from now on: generic has room for one signature, so the receiver must know the new secret " +
-				"already, and keep the old one until what is under way has arrived",
-		},
+		{"one before", before[:1], time.Hour, "standard", RotatedView{Scheme: "standard", Until: hour}},
+		{"an earlier one ends later", before, time.Hour, "standard", RotatedView{Scheme: "standard", Until: hour, Earlier: 1, EarlierUntil: late}},
+		{"none kept", before[:1], 0, "standard", RotatedView{Scheme: "standard"}},
+		{"an earlier one is left", before, 0, "standard", RotatedView{Scheme: "standard", Earlier: 1, EarlierUntil: late}},
+		{"one signature", before, time.Hour, "generic", RotatedView{Scheme: "generic", Until: hour, Earlier: 1, EarlierUntil: late}},
 	} {
 		d := draft{document: rule.Document{Signing: &rule.SigningOption{Scheme: c.scheme}}, secrets: rule.Secrets{Signing: c.before}}
-		f := &rotateFlags{secret: "new", keep: c.keep}
-		if err := f.rotate(&d, now); err != nil {
+		r := &Rotation{Secret: "new", Keep: c.keep}
+		if err := d.rotate(r, now); err != nil {
 			t.Fatalf("%s: %v", c.name, err)
 		}
-		if got := f.rotated(&d, now); got != c.want {
-			t.Errorf("%s:\n%s\nwant\n%s", c.name, got, c.want)
+		if got := d.rotated(r, now); *got != c.want {
+			t.Errorf("%s: %+v, want %+v", c.name, *got, c.want)
 		}
 	}
 }
@@ -131,8 +118,8 @@ func TestBeginningOfSecrets(t *testing.T) {
 		"Bearer 0123":                        "Bearer …",
 		"ääääääääääääääää":                   "ääää…",
 	} {
-		if got := beginning(secret); got != want {
-			t.Errorf("beginning(%q) = %q, want %q", secret, got, want)
+		if got := Beginning(secret); got != want {
+			t.Errorf("Beginning(%q) = %q, want %q", secret, got, want)
 		}
 	}
 }
@@ -183,26 +170,22 @@ func TestSecretsAreDropped(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name  string
-		given optionFlags
+		given OptionChange
 		lost  string
 	}{
-		{"nothing", optionFlags{}, ""},
-		{"the same kinds", optionFlags{signingFlags: signingFlags{Scheme: given("standard")}, authFlags: authFlags{Auth: given("bearer")}}, ""},
-		{"another scheme", optionFlags{signingFlags: signingFlags{Scheme: given("generic")}}, "signing"},
-		{"no scheme", optionFlags{signingFlags: signingFlags{Scheme: given("none")}}, "signing"},
-		{"the settings' scheme", optionFlags{signingFlags: signingFlags{Scheme: given("")}}, "signing"},
-		{"another auth", optionFlags{authFlags: authFlags{Auth: given("basic")}}, "auth"},
-		{"no auth", optionFlags{authFlags: authFlags{Auth: given("none")}}, "auth"},
-		{"no certificate", optionFlags{certificateFlags: certificateFlags{ClientCert: given("none")}}, "certificate"},
+		{"nothing", OptionChange{}, ""},
+		{"the same kinds", OptionChange{Scheme: new("standard"), Auth: new("bearer")}, ""},
+		{"another scheme", OptionChange{Scheme: new("generic")}, "signing"},
+		{"no scheme", OptionChange{Scheme: new("none")}, "signing"},
+		{"the settings' scheme", OptionChange{Scheme: new("")}, "signing"},
+		{"another auth", OptionChange{Auth: new("basic")}, "auth"},
+		{"no auth", OptionChange{Auth: new("none")}, "auth"},
+		{"no certificate", OptionChange{ClientCert: new("none")}, "certificate"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			steps, err := c.given.changes(&inputs{})
-			if err != nil {
-				t.Fatal(err)
-			}
 			d := whole()
-			if err := d.apply(steps); err != nil {
+			if err := d.apply(&c.given, false); err != nil {
 				t.Fatal(err)
 			}
 			for what, kept := range map[string]bool{
@@ -227,7 +210,7 @@ func TestSecretsAreDropped(t *testing.T) {
 			t.Fatal(err)
 		}
 		d := whole()
-		if err := d.apply([]change{func(d *draft) error { return d.replace(&document, true) }}); err != nil {
+		if err := d.apply(&OptionChange{Replace: &document}, true); err != nil {
 			t.Fatal(err)
 		}
 		kept := fmt.Sprint(len(d.secrets.Signing) == 1, d.secrets.Auth != "", d.secrets.ClientCert != "")
@@ -240,5 +223,3 @@ func TestSecretsAreDropped(t *testing.T) {
 		}
 	}
 }
-
-func given(value string) text { return text{value: value, given: true} }

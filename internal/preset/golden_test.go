@@ -1,4 +1,4 @@
-package recipe_test
+package preset_test
 
 import (
 	"encoding/json"
@@ -12,19 +12,19 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/plan"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/recipe"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/preset"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// Every recipe has a folder in testdata: what people give in each CASE.values.json and the options that come of it in CASE.options.golden,
-// what a plain rule sends in each EVENT.event.json, and for each two of them the body that a rule of the recipe sends in
+// Every preset has a folder in testdata: what people give in each CASE.values.json and the options that come of it in CASE.options.golden,
+// what a plain rule sends in each EVENT.event.json, and for each two of them the body that a rule of the preset sends in
 // CASE-EVENT.golden; empty where its filter keeps the event out.
 func TestBodies(t *testing.T) {
 	t.Parallel()
-	all, err := recipe.All()
+	all, err := preset.All()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +65,7 @@ func glob(t *testing.T, folder, kind string) []string {
 }
 
 // ruleOf makes the options and the rule that somebody gets who gives the values of the file.
-func ruleOf(t *testing.T, r *recipe.Recipe, given string) (options string, made *rule.Rule) {
+func ruleOf(t *testing.T, r *preset.Preset, given string) (options string, made *rule.Rule) {
 	t.Helper()
 	values := make(map[string]string)
 	read(t, given, &values)
@@ -96,7 +96,7 @@ func ruleOf(t *testing.T, r *recipe.Recipe, given string) (options string, made 
 		t.Fatalf("%v, held: %s", err, hold)
 	}
 	if signal, ok := catalogue.ByConstant(r.Event); !ok || signal.Type != made.EventType || signal.Constant != r.Event {
-		t.Errorf("the recipe's event %q is no signal constant", r.Event)
+		t.Errorf("the preset's event %q is no signal constant", r.Event)
 	}
 	return string(text), made
 }

@@ -1,10 +1,10 @@
-package cli
+package admin
 
 import (
+	"reflect"
 	"testing"
 	"time"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
@@ -14,8 +14,7 @@ func TestSettleTime(t *testing.T) {
 	for refresh, want := range map[time.Duration]time.Duration{
 		100 * time.Millisecond: 10 * time.Second, 5 * time.Second: 10 * time.Second, 6 * time.Second: 12 * time.Second, time.Hour: 2 * time.Hour,
 	} {
-		settings := ruleSettings{Rules: config.Rules{RulesRefresh: refresh}}
-		if got := settings.settleTime(); got != want {
+		if got := settleTime(refresh); got != want {
 			t.Errorf("with a refresh of %s: %s, want %s", refresh, got, want)
 		}
 	}
@@ -29,36 +28,36 @@ func TestUnfitRulesAreNotAdopted(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		entry rule.Entry
-		want  string
+		want  *Refusal
 	}{
-		{"good", rule.Entry{Rule: compiled}, ""},
-		{"faulty", rule.Entry{Fault: "no URL"}, "it is faulty: no URL"},
-		{"held", rule.Entry{Rule: compiled, Hold: "no key"}, "nothing could be sent to it: no key"},
+		{"good", rule.Entry{Rule: compiled}, nil},
+		{"faulty", rule.Entry{Fault: "no URL"}, &Refusal{Fault: "no URL"}},
+		{"held", rule.Entry{Rule: compiled, Hold: "no key"}, &Refusal{Hold: "no key"}},
 		{
 			"paused",
 			rule.Entry{Rule: compiled, Option: &rule.Option{PausedAt: at}},
-			"it is paused since 2026-03-01T10:00:00.000Z: once its endpoint is well, run rules set 7 --resume first",
+			&Refusal{PausedAt: at, Cure: "once its endpoint is well"},
 		},
 		{
 			"paused for its expression",
 			rule.Entry{Rule: compiled, Option: &rule.Option{PausedAt: at, PauseReason: delivery.ReasonExpression}},
-			"it is paused since 2026-03-01T10:00:00.000Z: once its filter or transform is mended, run rules set 7 --resume first",
+			&Refusal{PausedAt: at, Cure: "once its filter or transform is mended"},
 		},
 		{
 			"released and held",
 			rule.Entry{Rule: compiled, Hold: "no key", Option: &rule.Option{AdoptedAt: at, ReleasedAt: at}},
-			"nothing could be sent to it: no key",
+			&Refusal{Hold: "no key"},
 		},
-		{"adopted and held", rule.Entry{Rule: compiled, Hold: "no key", Option: &rule.Option{AdoptedAt: at}}, ""},
+		{"adopted and held", rule.Entry{Rule: compiled, Hold: "no key", Option: &rule.Option{AdoptedAt: at}}, nil},
 		{
 			"adopted, enabled in Django and held",
 			rule.Entry{Row: &rule.Row{Enabled: true}, Rule: compiled, Hold: "no key", Option: &rule.Option{AdoptedAt: at}},
-			"nothing could be sent to it: no key",
+			&Refusal{Hold: "no key"},
 		},
 		{
 			"a filter with a mark that means nothing for it",
 			rule.Entry{Rule: compiled, Key: rule.Key{Table: rule.Webfilters}, Option: &rule.Option{PausedAt: at}},
-			"",
+			nil,
 		},
 	} {
 		e := c.entry
@@ -68,8 +67,11 @@ func TestUnfitRulesAreNotAdopted(t *testing.T) {
 		if e.Row == nil {
 			e.Row = new(rule.Row)
 		}
-		if got := unfit(&e); got != c.want {
-			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		if c.want != nil {
+			c.want.Key = e.Key
+		}
+		if got := unfit(&e); !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%s: %+v, want %+v", c.name, got, c.want)
 		}
 	}
 }

@@ -159,26 +159,26 @@ func TestOneReplicaMeasuresAndAllShowIt(t *testing.T) {
 		}
 		reads := s.reads
 		if err := testutil.GatherAndCompare(r.reg, strings.NewReader(strings.NewReplacer(
-			"SAME", "The same on every replica: take the max, not the sum.",
-			"OLDEST", "How long the row has been due that was due first; 0: none is. Rows of disabled and paused rules count.",
+			"SAME", "The same on every replica: use max, not sum.",
+			"OLDEST", "Time since the oldest due row became due, including rows of disabled and paused rules; 0 if none is due.",
 		).Replace(`
-# HELP webhook_dispatcher_queue_bytes Bytes of the bodies of the waiting rows. SAME
+# HELP webhook_dispatcher_queue_bytes Total body size of waiting rows. SAME
 # TYPE webhook_dispatcher_queue_bytes gauge
 webhook_dispatcher_queue_bytes 350
-# HELP webhook_dispatcher_queue_rules Rules that have rows waiting. SAME
+# HELP webhook_dispatcher_queue_rules Rules with waiting rows. SAME
 # TYPE webhook_dispatcher_queue_rules gauge
 webhook_dispatcher_queue_rules 2
-# HELP webhook_dispatcher_queue_rules_failing Rules whose endpoint has taken nothing from any replica for 10 minutes. SAME
+# HELP webhook_dispatcher_queue_rules_failing Rules whose endpoint has accepted nothing from any replica for 10 minutes. SAME
 # TYPE webhook_dispatcher_queue_rules_failing gauge
 webhook_dispatcher_queue_rules_failing 0
 # HELP webhook_dispatcher_queue_oldest_due_seconds OLDEST SAME
 # TYPE webhook_dispatcher_queue_oldest_due_seconds gauge
 webhook_dispatcher_queue_oldest_due_seconds 5
-# HELP webhook_dispatcher_queue_rows Rows in the database: waiting (pending or being sent) and dead. SAME
+# HELP webhook_dispatcher_queue_rows Rows in the database by state: waiting (pending or leased) or dead. SAME
 # TYPE webhook_dispatcher_queue_rows gauge
 webhook_dispatcher_queue_rows{state="dead"} 7
 webhook_dispatcher_queue_rows{state="waiting"} 8
-# HELP webhook_dispatcher_rule_rows Waiting rows of a rule; no series where there are none. SAME
+# HELP webhook_dispatcher_rule_rows Waiting rows of a rule; absent if there are none. SAME
 # TYPE webhook_dispatcher_rule_rows gauge
 webhook_dispatcher_rule_rows{rule_id="1"} 3
 webhook_dispatcher_rule_rows{rule_id="2"} 5

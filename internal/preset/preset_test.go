@@ -1,4 +1,4 @@
-package recipe
+package preset
 
 import (
 	"encoding/json"
@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// whole is a recipe's file with all that a file may have.
+// whole is a preset's file with all that a file may have.
 const whole = `{
 	"name": "some-name", "summary": "What it is for.", "event": "COURSE_ENROLLMENT_CREATED", "secret": "the receiver's",
 	"parameters": [
@@ -28,8 +28,8 @@ func TestParse(t *testing.T) {
 		{"unknown field", `"secret"`, `"secrets"`, "secrets"},
 		{"unknown field of a parameter", `"kind": "url"`, `"type": "url"`, "type"},
 		{"unknown option", `"shape"`, `"form"`, "form"},
-		{"two objects", whole, whole + "{}", "one recipe a file"},
-		{"text behind", whole, whole + "]", "one recipe a file"},
+		{"two objects", whole, whole + "{}", "one preset a file"},
+		{"text behind", whole, whole + "]", "one preset a file"},
 		{"no object", whole, "[]", "array"},
 		{"cut", whole, whole[:40], "unexpected EOF"},
 		{"name with capitals", `"some-name"`, `"Some"`, `name "Some"`},
@@ -40,7 +40,7 @@ func TestParse(t *testing.T) {
 		{"summary of two lines", `"What it is for."`, `"a\nb"`, "summary"},
 		{"no event", `"COURSE_ENROLLMENT_CREATED"`, `""`, "event"},
 		{"event in the options", `"shape"`, `"event_type": "a.b", "shape"`, "event"},
-		{"recipe in the options", `"shape"`, `"recipe": "x", "shape"`, "recipe"},
+		{"preset in the options", `"shape"`, `"preset": "x", "shape"`, "preset"},
 		{"params in the options", `"shape"`, `"params": {}, "shape"`, "params"},
 		{"secret without a scheme", `"signing": {"scheme": "standard"}, `, ``, "secret"},
 		{"secret without signing", `{"scheme": "standard"}`, `{"scheme": "none"}`, "secret"},
@@ -86,15 +86,15 @@ func TestDocument(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const want = `{"recipe":"some-name","params":{"base_url":"https://h:8/p","note":"é \u003cb\u003e","words":["a","b"]},` +
+	const want = `{"preset":"some-name","params":{"base_url":"https://h:8/p","note":"é \u003cb\u003e","words":["a","b"]},` +
 		`"shape":"standard","headers":{"X-A":"b"},"signing":{"scheme":"standard"},"timeout":"20s"}`
 	if string(text) != want {
 		t.Errorf("%s\nwant\n%s", text, want)
 	}
-	// What a command does with its document must not change the recipe.
+	// What a command does with its document must not change the preset.
 	document.Headers["X-A"], document.Signing.Scheme = "c", "none"
-	if r.Options.Headers["X-A"] != "b" || r.Options.Signing.Scheme != "standard" || r.Options.Recipe != "" || r.Options.Params != nil {
-		t.Errorf("the recipe is now %+v", r.Options)
+	if r.Options.Headers["X-A"] != "b" || r.Options.Signing.Scheme != "standard" || r.Options.Preset != "" || r.Options.Params != nil {
+		t.Errorf("the preset is now %+v", r.Options)
 	}
 	for _, c := range []struct{ name, value, want string }{
 		{"words", "en, fr-CA,zh_Hans", `["en","fr-CA","zh_Hans"]`},
@@ -168,7 +168,7 @@ func TestByName(t *testing.T) {
 		}
 	}
 	if !slices.IsSorted(names) || !slices.Contains(names, "richie") {
-		t.Errorf("the recipes are %v", names)
+		t.Errorf("the presets are %v", names)
 	}
 	for _, name := range []string{"", "Richie", "../richie", "other"} {
 		if _, err := ByName(name); err == nil || !strings.Contains(err.Error(), strings.Join(names, ", ")) {

@@ -1,4 +1,4 @@
-package cli
+package admin
 
 import (
 	"encoding/json"
@@ -15,25 +15,17 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/suggest"
 )
 
-// document reads the JSON of options.
-func (in *inputs) document(path string) (d rule.Document, err error) {
-	var content []byte
-	if path == "-" {
-		content, err = in.readStdin("options")
-	} else {
-		content, err = in.readFile("options", path)
-	}
-	if err != nil {
-		return d, err
-	}
+// ParseOptions reads the JSON of a rule's options: a file, or the body of a request.
+func ParseOptions(content []byte) (rule.Document, error) {
 	if !utf8.Valid(content) {
-		return d, usagef("--options: what it names is not UTF-8")
+		return rule.Document{}, &Problem{Field: "options", Reason: "what it names is not UTF-8"}
 	}
 	if text := strings.TrimSpace(string(content)); text == "" || text == "null" { // a pipe that broke off is no wish
-		return d, usagef("--options: there are no options in it: write {} to take all away")
+		return rule.Document{}, &Problem{Field: "options", Reason: "there are no options in it", Fix: "write {} to take all away"}
 	}
-	if d, err = rule.ParseDocument(string(content)); err != nil {
-		return d, usagef("--options: %w", optionFault(content, err))
+	d, err := rule.ParseDocument(string(content))
+	if err != nil {
+		return rule.Document{}, &Problem{Field: "options", Reason: optionFault(content, err).Error()}
 	}
 	return d, nil
 }
@@ -54,7 +46,7 @@ func optionFault(content []byte, err error) error {
 	if whole := keysOf(content); slices.Contains(whole, "options") && slices.Contains(whole, "event_type") && slices.Contains(whole, "id") {
 		return errors.New("the file has a whole rule: give what it has under options")
 	} else if unknown := strange(whole); unknown != "" {
-		return fmt.Errorf("unknown option %q%s", suggest.Clip(unknown, maxWord), suggest.DidYouMean(unknown, optionNames()))
+		return fmt.Errorf("unknown option %q%s", suggest.Clip(unknown, 40), suggest.DidYouMean(unknown, optionNames()))
 	}
 	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		return typeFault(wrong)

@@ -1,0 +1,161 @@
+package admin
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/preset"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
+)
+
+// PresetView is a preset: options for a known receiver.
+type PresetView struct {
+	Name       string             `json:"name"`
+	Summary    string             `json:"summary"`
+	Event      string             `json:"event"`
+	Secret     string             `json:"secret"` // which secret a rule needs, "" for none
+	Parameters []preset.Parameter `json:"parameters"`
+	Options    rule.Document      `json:"options"`
+}
+
+// Presets returns all presets by name.
+func Presets() ([]PresetView, error) {
+	presets, err := preset.All()
+	if err != nil {
+		return nil, err
+	}
+	views := make([]PresetView, len(presets))
+	for i := range presets {
+		p := &presets[i]
+		views[i] = PresetView{p.Name, p.Summary, p.Event, p.Secret, append([]preset.Parameter{}, p.Parameters...), p.Options}
+	}
+	return views, nil
+}
+
+// checkPreset refuses a preset that does not exist.
+func (c *OptionChange) checkPreset() error {
+	switch {
+	case c.Preset == nil:
+		return nil
+	case *c.Preset == "":
+		return &Problem{
+			Field: "preset", Reason: "write the name of a preset", See: SeePresets,
+			Fix: "to take away what one has set, empty that, such as `transform`",
+		}
+	}
+	if _, err := preset.ByName(*c.Preset); err != nil {
+		return &Problem{Field: "preset", Reason: err.Error()}
+	}
+	return nil
+}
+
+// preset lays a preset over the rule's options, or changes parameters of the one that the rule has.
+func (d *draft) preset(c *OptionChange) error {
+	switch {
+	case c.Preset != nil:
+		return d.applyPreset(*c.Preset, c.Params)
+	case len(c.Params) == 0:
+		return nil
+	case d.document.Preset == "":
+		return &Problem{
+			Field:  "param",
+			Reason: fmt.Sprintf("%s is a parameter of a preset", slices.Min(slices.Collect(maps.Keys(c.Params)))),
+			Fix:    "add `preset` NAME", See: SeePresets,
+		}
+	}
+	document, err := d.presetWith(d.document.Preset, c.Params)
+	if err != nil {
+		return err
+	}
+	d.document.Params = document.Params
+	return nil
+}
+
+// presetWith returns what a preset makes of the parameters that the rule has and of those given.
+func (d *draft) presetWith(name string, given map[string]string) (document rule.Document, err error) {
+	p, err := preset.ByName(name)
+	if err != nil {
+		return document, &Problem{Field: "preset", Reason: err.Error()}
+	}
+	values := make(map[string]string)
+	if d.document.Preset == name {
+		if values, err = parametersOf(p, d.document.Params); err != nil {
+			return document, err
+		}
+	}
+	maps.Copy(values, given)
+	if document, err = p.Document(values); err != nil {
+		return document, &Problem{Field: "param", Reason: err.Error()}
+	}
+	return document, nil
+}
+
+// applyPreset lays a preset over the rule's options.
+func (d *draft) applyPreset(name string, given map[string]string) error {
+	document, err := d.presetWith(name, given)
+	if err != nil {
+		return err
+	}
+	for header := range document.Headers { // the rule may have it under another spelling: it would be there twice
+		for _, own := range [...]map[string]string{d.document.Headers, d.secrets.Headers} {
+			maps.DeleteFunc(own, func(name, _ string) bool { return strings.EqualFold(name, header) })
+		}
+	}
+	laid, err := encode(&document)
+	if err != nil {
+		return err
+	}
+	if s := document.Signing; s != nil && (d.document.Signing == nil || d.document.Signing.Scheme != s.Scheme) {
+		d.secrets.Signing = nil
+	}
+	// Fields that the preset does not set stay as they are; pointers are not shared with it.
+	d.document.Params, d.document.Signing = nil, nil
+	return json.Unmarshal([]byte(laid), &d.document)
+}
+
+// parametersOf returns the values that a rule's parameters were made of.
+func parametersOf(of *preset.Preset, params json.RawMessage) (map[string]string, error) {
+	values := make(map[string]string)
+	if len(params) == 0 {
+		return values, nil
+	}
+	var stored map[string]any
+	if err := json.Unmarshal(params, &stored); err != nil {
+		return nil, fmt.Errorf("read the parameters of the rule: %w", err)
+	}
+	for i := range of.Parameters {
+		p := &of.Parameters[i]
+		switch value := stored[p.Key()].(type) {
+		case string:
+			values[p.Name] = value
+		case []any:
+			words := make([]string, len(value))
+			for i := range value {
+				words[i] = fmt.Sprint(value[i])
+			}
+			values[p.Name] = strings.Join(words, ",")
+		}
+	}
+	return values, nil
+}
+
+// fitsPreset refuses a preset for a rule of another event.
+func (a *Admin) fitsPreset(name string, r *rule.Rule) error {
+	if name == "" {
+		return nil
+	}
+	p, err := preset.ByName(name)
+	if err != nil {
+		return &Problem{Field: "preset", Reason: err.Error()}
+	}
+	if signal, ok := a.o.Catalogue.ByConstant(p.Event); ok && signal.Type != r.EventType {
+		return &Problem{
+			Reason: fmt.Sprintf("the preset %s is for %s, and rule %d wants %s", name, p.Event, r.ID, r.EventType),
+			Fix:    "add a rule of its own for the preset",
+		}
+	}
+	return nil
+}
