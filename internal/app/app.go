@@ -34,9 +34,10 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
 
-// Options are the parameters that are not settings.
+// Options are what is not a setting.
 type Options struct {
-	Version, Revision string       // of the build
+	// Version and Revision are those of the build.
+	Version, Revision string
 	Logger            *slog.Logger // nil discards
 }
 
@@ -44,11 +45,11 @@ const (
 	// stopTime bounds the stop after the bus was left, which takes 5 s at most: together less than
 	// the 30 s after which orchestrators kill.
 	stopTime = 19 * time.Second
-	// closeTime is the part of stopTime for writing the last results and closing connections.
+	// closeTime is the end of it, kept for writing the last results and for closing connections.
 	closeTime = 4 * time.Second
 	// healthTime bounds the stop of the health server.
 	healthTime = time.Second
-	// expireAfter is how long the rows of a disabled rule wait.
+	// expireAfter is how long a row may wait untouched, its rule disabled.
 	expireAfter = 14 * 24 * time.Hour
 )
 
@@ -91,7 +92,7 @@ func New(cfg *config.Config, o Options) (*App, error) {
 	return a, nil
 }
 
-// build is one straight list: each part depends on those above.
+// build is one straight list on purpose: its order shows what depends on what.
 func (a *App) build(o Options) error {
 	cfg := a.cfg
 	registry := prometheus.NewRegistry()
@@ -159,7 +160,7 @@ func (a *App) build(o Options) error {
 	if err != nil {
 		return err
 	}
-	a.cleanups.add("requests in flight", a.stopDispatcher)
+	a.cleanups.add("requests under way", a.stopDispatcher)
 
 	if err := a.buildFilters(send, claim, registry); err != nil {
 		return err
@@ -203,7 +204,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
 		defer cancel()
 		if cleanupErr := a.cleanups.run(stop); cleanupErr != nil {
-			// Not a failure: the rest is in the database or will be read again.
+			// The rest is in the database or is read again, so the daemon has not failed.
 			a.logger.Warn("shutdown timed out; remaining work was abandoned", "error", cleanupErr)
 		}
 		a.logger.Info("stopped")
@@ -242,14 +243,17 @@ func (a *App) Run(ctx context.Context) (err error) {
 		return nil
 	})
 
-	defer context.AfterFunc(ctx, func() { a.logger.Info("stopping: handing off deliveries in flight") })()
+	stopping := context.AfterFunc(ctx, func() {
+		a.logger.Info("stopping: fetching ends, and what is in flight is handed off")
+	})
+	defer stopping()
 	a.consuming.Store(true)
 	err = a.consumer.Run(ctx)
 	if ctx.Err() != nil {
 		return nil
 	}
 	if err == nil {
-		err = errors.New("ended unexpectedly")
+		err = errors.New("it ended by itself")
 	}
 	return fmt.Errorf("consume: %w", err)
 }
@@ -257,21 +261,21 @@ func (a *App) Run(ctx context.Context) (err error) {
 // Addr returns the address of the health server, once Run has started it.
 func (a *App) Addr() net.Addr { return a.health.Addr() }
 
-// stopHealth limits the wait for scrapes.
+// stopHealth gives a scrape under way little time, and leaves the rest to deliveries.
 func (a *App) stopHealth(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, healthTime)
 	defer cancel()
 	return a.health.Stop(ctx)
 }
 
-// stopDispatcher leaves time to write the results of requests.
+// stopDispatcher leaves time to write the results of the requests that it waits for.
 func (a *App) stopDispatcher(ctx context.Context) error {
 	ctx, cancel := within(ctx, stopTime, closeTime)
 	defer cancel()
 	return a.dispatcher.Stop(ctx)
 }
 
-// ignoreEnd returns nil if ctx has ended, else err.
+// ignoreEnd returns err, unless ctx has ended: then the error is the stop's.
 func ignoreEnd(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		err = nil

@@ -21,7 +21,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
 
-// OpenStore opens the database of the settings, without connecting.
+// OpenStore opens the database that the settings name, without connecting.
 func OpenStore(cfg *config.Database, logger *slog.Logger) (*store.Store, error) {
 	options, err := StoreOptions(cfg, logger)
 	if err != nil {
@@ -30,7 +30,7 @@ func OpenStore(cfg *config.Database, logger *slog.Logger) (*store.Store, error) 
 	return store.Open(options)
 }
 
-// StoreOptions turns settings of the database into options of the store.
+// StoreOptions turns the database's settings into the store's.
 func StoreOptions(cfg *config.Database, logger *slog.Logger) (store.Options, error) {
 	conf, err := cfg.TLS()
 	if err != nil {
@@ -116,7 +116,7 @@ func (a *App) buildBus(catalogue *schema.Catalogue, registerer prometheus.Regist
 // kafkaReady returns the problem with Kafka, if any.
 func (a *App) kafkaReady(context.Context) error {
 	if !a.consuming.Load() {
-		return errors.New("not connected yet: database and rules come first")
+		return errors.New("not asked yet: database and rules come first")
 	}
 	return a.consumer.Ready()
 }

@@ -35,7 +35,7 @@ func (a *App) buildFilters(send *sender.Sender, claim *queue.Wakeup, registerer 
 	if err != nil {
 		return err
 	}
-	a.cleanups.add("filters in flight", a.stopFilters)
+	a.cleanups.add("filters under way", a.stopFilters)
 	if a.cfg.FilterListen == "" {
 		return nil
 	}
@@ -52,7 +52,7 @@ func (a *App) buildFilters(send *sender.Sender, claim *queue.Wakeup, registerer 
 	return err
 }
 
-// plan returns the deliveries of an event by the current rules.
+// plan returns the deliveries of an event by the rules of this moment.
 func (a *App) plan(m *payload.Message) []delivery.Delivery {
 	return plan.Deliveries(m, a.rules.Current().Match(m.Event.Type))
 }
@@ -77,15 +77,15 @@ func (a *App) stopEndpoint(ctx context.Context) error {
 	return a.endpoint.Stop(ctx)
 }
 
-// stopFilters gives filters in flight their time, and time to write their answers. Requests to
-// webhooks continue; stopDispatcher waits for them.
+// stopFilters gives filters under way their time, and the time to write their answers. Requests to
+// endpoints of webhooks go on meanwhile: stopDispatcher has the rest of the time for them.
 func (a *App) stopFilters(ctx context.Context) error {
 	ctx, cancel := within(ctx, a.cfg.FilterDeadline+closeTime, 2*closeTime)
 	defer cancel()
 	return a.filters.Stop(ctx)
 }
 
-// within returns a ctx that ends after most, or earlier, to leave `left` before ctx's deadline.
+// within returns a ctx that ends after most, and early enough to leave `left` of its time.
 func within(ctx context.Context, most, left time.Duration) (context.Context, context.CancelFunc) {
 	end := time.Now().Add(most)
 	if deadline, ok := ctx.Deadline(); ok && deadline.Add(-left).Before(end) {
@@ -94,7 +94,7 @@ func within(ctx context.Context, most, left time.Duration) (context.Context, con
 	return context.WithDeadline(ctx, end)
 }
 
-// chains are the webfilter rows of events, by the current rules.
+// chains are the webfilter rows of events, by the rules of the moment.
 type chains struct{ rules *rule.Refresher }
 
 // Chain implements stage.Chains.

@@ -15,7 +15,7 @@ type cleanup struct {
 	run  func(ctx context.Context) error
 }
 
-// add belongs on the line after the resource is opened.
+// add goes on the line after what it cleans up.
 func (c *cleanups) add(name string, run func(ctx context.Context) error) {
 	c.list = append(c.list, cleanup{name, run})
 }

@@ -89,7 +89,7 @@ func (a *App) databaseReady(ctx context.Context) error {
 func (a *App) endpointReady(context.Context) error {
 	select {
 	case <-a.endpoint.Ended():
-		return fmt.Errorf("it no longer listens: %w", cmp.Or(a.endpoint.Err(), errors.New("the daemon is stopping")))
+		return fmt.Errorf("it listens no more: %w", cmp.Or(a.endpoint.Err(), errors.New("the daemon is stopping")))
 	default:
 	}
 	if a.endpoint.Addr() != nil {
@@ -98,5 +98,5 @@ func (a *App) endpointReady(context.Context) error {
 	if err := a.startup.ready(); err != nil {
 		return fmt.Errorf("it listens once the rules have been read: %w", err)
 	}
-	return errors.New("it listens once the rules have been read, which has not happened yet")
+	return errors.New("it listens once the rules have been read: they have not been yet")
 }

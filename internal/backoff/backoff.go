@@ -1,22 +1,21 @@
-// Package backoff spaces tries against something that is away: growing waits with jitter, which end
-// with a context. It has no clock of its own and starts nothing.
+// Package backoff makes waits between retries: growing, with jitter, ended by a context.
 package backoff
 
 import (
+	"cmp"
 	"context"
 	"math/rand/v2"
 	"time"
 )
 
-// Waits of a Backoff whose fields are zero.
+// Defaults of a Backoff.
 const (
 	defaultMin = 100 * time.Millisecond
 	defaultMax = 5 * time.Second
 )
 
-// Backoff yields waits that double from Min to Max, each ±50 %: those who failed together, replicas
-// or transactions, must not try again together. The zero value is ready to use. It is for one
-// goroutine.
+// Backoff yields waits that double from Min to Max, each ±50 % so that those who failed together do
+// not retry together. The zero value is ready to use. It is for one goroutine.
 type Backoff struct {
 	Min time.Duration // first wait, 100 ms if zero
 	Max time.Duration // longest wait before jitter, 5 s if zero
@@ -26,30 +25,22 @@ type Backoff struct {
 
 // Next returns the wait before the next try.
 func (b *Backoff) Next() time.Duration {
-	least, most := b.Min, b.Max
-	if least == 0 {
-		least = defaultMin
-	}
-	if most == 0 {
-		most = defaultMax
-	}
-	b.last = min(max(2*b.last, least), most)
+	b.last = min(max(2*b.last, cmp.Or(b.Min, defaultMin)), cmp.Or(b.Max, defaultMax))
 	return b.last/2 + rand.N(b.last)
 }
 
-// Wait waits before the next try. It returns the cause of ctx's end if that comes first.
+// Wait waits before the next try, or returns the cause of ctx's end.
 func (b *Backoff) Wait(ctx context.Context) error { return Sleep(ctx, b.Next()) }
 
-// Reset makes the next wait the first again, after a try that succeeded.
+// Reset starts over after a success.
 func (b *Backoff) Reset() { b.last = 0 }
 
-// Jitter returns d ±20 %, for what replicas do periodically and should not do in step.
+// Jitter returns d ±20 %, so that replicas do not act in step.
 func Jitter(d time.Duration) time.Duration {
 	return time.Duration(float64(d) * (0.8 + 0.4*rand.Float64()))
 }
 
-// Sleep waits for d, not at all if d is zero or negative. It returns the cause of ctx's end if ctx
-// has ended or ends first.
+// Sleep waits for d, if above 0, or returns the cause of ctx's end.
 func Sleep(ctx context.Context, d time.Duration) error {
 	if d <= 0 {
 		return context.Cause(ctx)

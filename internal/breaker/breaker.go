@@ -1,11 +1,11 @@
-// Package breaker has the circuit breaker of an endpoint, for the lanes of webhooks and the rows of webfilters alike.
+// Package breaker is the circuit breaker of an endpoint of a webhook rule or a webfilter row.
 //
 //	          8 failures in a row over 5 s           10 s
 //	closed ─────────────────────────► open ─────────────► half-open ── probe fails ──► open
 //	  ▲                                                    │    │
-//	  └──────────────── probe works ───────────────────────┘    a probe that says nothing: half-open, for the next
+//	  └──────────────── probe works ───────────────────────┘    a probe without result: half-open
 //
-// It decides nothing itself: whoever asks for its state leaves the endpoint alone. It has no goroutine and no lock.
+// Its callers act on its state. It has no goroutine and no lock.
 package breaker
 
 import (
@@ -17,53 +17,51 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
-// State is that of a breaker.
+// State is the state of a breaker.
 type State = gobreaker.State
 
-// States of a breaker. Their numbers are those of the metrics: 0, 1 and 2.
+// The states; their numbers are those of the metrics: 0, 1 and 2.
 const (
 	Closed   = gobreaker.StateClosed
-	HalfOpen = gobreaker.StateHalfOpen // one request at a time shows whether the endpoint works again
-	Open     = gobreaker.StateOpen     // nothing is to be sent
+	HalfOpen = gobreaker.StateHalfOpen // one request at a time, the probe
+	Open     = gobreaker.StateOpen     // send nothing
 )
 
 const (
-	// TripAfter failures in a row open a breaker.
+	// TripAfter is how many consecutive failures open a breaker.
 	TripAfter = 8
-	// TripTime is what must have passed from the first one's begin to the last one's end: a burst that meets a short restart shall not
-	// cost OpenFor.
+	// TripTime is the minimum length of such a streak: a short restart must not open it.
 	TripTime = 5 * time.Second
-	// OpenFor must pass before one request may show whether the endpoint works again.
-	OpenFor = 10 * time.Second
+	OpenFor  = 10 * time.Second // until a probe
 )
 
-// What gobreaker is told of a request; nobody else sees these.
+// The results that gobreaker is given.
 var (
-	errFails = errors.New("the endpoint fails")
-	errNone  = errors.New("the request says nothing")
+	errFails = errors.New("unhealthy")
+	errNone  = errors.New("no signal")
 )
 
-// Breaker is a circuit breaker. It is not safe for concurrent use: the lock of whoever owns it must be held for every call. gobreaker has a
-// lock of its own, calls back under it, and turns an open breaker half-open only when it is called.
+// Breaker is a circuit breaker. Its owner's lock must be held for every call.
 //
-// While closed it hears of failures, and of the first success after one. What counts is the number of failures in a row, so the other
-// successes would change nothing, and asking for each request would cost as much as a fifth of all else that is done for a
-// delivery, and an allocation. While half-open every request needs a permit, and there is one: that of the probe.
+// While closed, gobreaker hears only of failures and of the first success after one: reporting
+// every success would cost up to a fifth of a delivery's time. While half-open, requests need a
+// permit, and the probe has the only one.
 type Breaker struct {
 	gate   *gobreaker.TwoStepCircuitBreaker[struct{}]
 	state  State     // as of the last call
-	since  time.Time // while closed: the begin of the first failure in a row; zero where the last result was none
-	worked time.Time // when a request last showed an endpoint that works
-	round  uint32    // counts changes of state: results of requests begun before one say nothing after it
+	since  time.Time // while closed: the start of the streak of failures; zero without one
+	worked time.Time // when a request last was healthy
+	round  uint32    // counts state changes: results of requests begun in an earlier round are ignored
 
 	probe  *Request    // the request under way while half-open
-	permit func(error) // of probe; must be called, or no further probe is ever allowed
+	permit func(error) // of probe; must be called, or no probe is ever allowed again
 }
 
-// Request is what a breaker knows of a request under way. It belongs to one breaker.
+// Request is a request's state in its breaker.
 type Request struct{ round uint32 }
 
-// New returns a closed breaker. changed, which may be nil, is called at each change of state; it must not call the breaker.
+// New returns a closed breaker. changed, if not nil, is called at each change of state; it must not
+// call the breaker.
 func New(changed func(from, to State)) *Breaker {
 	b := &Breaker{}
 	b.gate = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
@@ -84,21 +82,21 @@ func New(changed func(from, to State)) *Breaker {
 	return b
 }
 
-// Look returns the state at this moment.
+// Look returns the current state.
 func (b *Breaker) Look() State {
 	if b.state == Open {
-		b.gate.State() // half-open by now, perhaps
+		b.gate.State() // may make it half-open
 	}
 	return b.state
 }
 
-// State returns the state as of the last call of another method. It costs nothing.
+// State returns the state as of the last call of another method.
 func (b *Breaker) State() State { return b.state }
 
-// Probing tells whether the breaker is half-open with a request under way, beside which none may begin.
+// Probing reports whether the probe is under way; no other request may begin.
 func (b *Breaker) Probing() bool { return b.probe != nil }
 
-// Begin is called for each request that begins: not while the breaker is open or probing.
+// Begin records a request that begins. The breaker must be neither open nor probing.
 func (b *Breaker) Begin(r *Request) {
 	r.round = b.round
 	if b.state != HalfOpen || b.probe != nil {
@@ -109,7 +107,7 @@ func (b *Breaker) Begin(r *Request) {
 	}
 }
 
-// Note takes down what a request says that began at `began`.
+// Note records the signal of a request that began at `began`.
 func (b *Breaker) Note(r *Request, s delivery.Signal, began time.Time) {
 	if b.probe == r {
 		permit := b.permit
@@ -128,7 +126,7 @@ func (b *Breaker) Note(r *Request, s delivery.Signal, began time.Time) {
 		b.since = time.Time{}
 	case b.since.IsZero():
 		b.since = began
-		if b.worked.After(began) { // a request that hung meanwhile does not make a burst of failures a long one
+		if b.worked.After(began) { // a hanging request must not make a short streak long
 			b.since = b.worked
 		}
 	}
@@ -137,7 +135,7 @@ func (b *Breaker) Note(r *Request, s delivery.Signal, began time.Time) {
 	}
 }
 
-// End is called when a request has left, whether it was sent or not: a probe that came to nothing gives its permit back.
+// End records that a request has left, sent or not: an unused probe returns its permit.
 func (b *Breaker) End(r *Request) {
 	if b.probe == r {
 		b.Note(r, delivery.SignalNone, time.Time{})

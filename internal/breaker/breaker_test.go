@@ -15,8 +15,8 @@ func TestBreaker(t *testing.T) {
 	fails := "ffffffffff"
 	for _, tc := range []struct {
 		name string
-		// f: 600 ms pass, and a request fails; q, w, n: one fails at once, works, says nothing;
-		// o: 600 ms pass, and one that began at the beginning fails; O: it works; s: 12 seconds pass;
+		// f: 600 ms pass, and a request fails; q, w, n: one fails at once, works, says nothing; o:
+		// 600 ms pass, and one that began at the beginning fails; O: it works; s: 12 seconds pass;
 		// p: a request begins and stays under way; F, W, N: it fails, works, says nothing
 		events string
 		want   string // the states that it went through, of C, O, H

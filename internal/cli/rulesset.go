@@ -178,7 +178,8 @@ func changedLines(v *admin.ChangedView, options bool) (said []string) {
 		if n > 1 {
 			headers = "headers"
 		}
-		said = append(said, fmt.Sprintf("keeps its sealed %s %s: take one away with --header '%s:'", headers, strings.Join(v.Kept, ", "), v.Kept[0]))
+		said = append(said, fmt.Sprintf("keeps its sealed %s %s: take one away with --header '%s:'",
+			headers, strings.Join(v.Kept, ", "), v.Kept[0]))
 	}
 	if v.Rotated != nil {
 		said = append(said, rotated(v.Rotated))

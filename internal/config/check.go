@@ -14,8 +14,9 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/secret"
 )
 
-// Check completes and checks a Config that was not made by a Loader: it fills in the defaults that follow from other settings and
-// returns an *Error with all that is wrong, or nil. Files of secrets are not read. (kong calls methods named Validate by itself.)
+// Check completes and checks a Config that was not made by a Loader: it fills in derived defaults
+// and returns an *Error with everything that is wrong, or nil. It does not read files of secrets.
+// (kong would call a method named Validate.)
 func (c *Config) Check() error {
 	var p problems
 	c.check(&p)
@@ -79,13 +80,13 @@ func (b *Bus) checkSASL(p *problems) {
 	}
 }
 
-// checkPair reports one half of a pair of credentials without the other.
+// checkPair reports half of a pair of credentials.
 func checkPair(p *problems, keyName string, key Secret, secretName string, secret Secret) {
 	switch {
 	case key != "" && secret == "":
-		p.missing(secretName, "it is needed beside "+keyName)
+		p.missing(secretName, "it is needed with "+keyName)
 	case key == "" && secret != "":
-		p.missing(keyName, "it is needed beside "+secretName)
+		p.missing(keyName, "it is needed with "+secretName)
 	}
 }
 
@@ -101,7 +102,7 @@ func (b *Bus) checkRegistry(p *problems) {
 	u, err := url.Parse(b.SchemaRegistryURL)
 	switch {
 	case err != nil:
-		p.add(env, "", "is no URL: %s", fix)
+		p.add(env, "", "is not a URL: %s", fix)
 	case strings.Contains(b.SchemaRegistryURL, "@"):
 		p.add(env, "", "has credentials in it (not shown): set %sAPI_KEY and %sAPI_SECRET instead", registry, registry)
 	case u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
@@ -111,14 +112,14 @@ func (b *Bus) checkRegistry(p *problems) {
 	}
 }
 
-// topicName is what Kafka allows in a topic's name.
+// topicName matches the names that Kafka allows.
 var topicName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,249}$`)
 
 func (b *Bus) checkTopics(p *problems) {
 	const env, prefix = ownPrefix + "TOPICS", busPrefix + "TOPIC_PREFIX"
 	wrongPrefix := b.TopicPrefix != "" && !topicName.MatchString(b.TopicPrefix)
 	if wrongPrefix {
-		p.add(prefix, b.TopicPrefix, "cannot begin a topic's name: write letters, digits, dots, underscores and hyphens")
+		p.add(prefix, b.TopicPrefix, "cannot begin a topic name: write letters, digits, dots, underscores and hyphens")
 	}
 	if len(b.Topics) == 0 {
 		p.missing(env, "give the topics without their prefix, comma separated, or * for every topic under the prefix")
@@ -132,9 +133,9 @@ func (b *Bus) checkTopics(p *problems) {
 	}
 	for i, topic := range b.Topics {
 		if !topicName.MatchString(topic) || !wrongPrefix && !topicName.MatchString(b.FullTopic(topic)) || topic == "." || topic == ".." {
-			p.add(env, topic, "is no topic's name: write letters, digits, dots, underscores and hyphens, 249 at most with the prefix")
+			p.add(env, topic, "is not a topic name: write letters, digits, dots, underscores and hyphens, 249 at most with the prefix")
 		} else if slices.Contains(b.Topics[:i], topic) {
-			p.add(env, topic, "stands twice: remove one")
+			p.add(env, topic, "is listed twice: remove one")
 		}
 	}
 }
@@ -163,8 +164,8 @@ func (s *Secrets) check(p *problems) {
 	}
 }
 
-// keysFault says what is wrong with a list of keys and what to do. What is sealed names its key by the id, so a further key gets an id that
-// none of the list has, not even one that cannot be used.
+// keysFault says what is wrong with a list of keys and what to do. It suggests an id that no key in
+// the list has, not even an unusable one: sealed secrets name their key by its id.
 func keysFault(text string, err error) string {
 	var ids []string
 	twice := ""
@@ -180,9 +181,9 @@ func keysFault(text string, err error) string {
 		unused = "k" + strconv.Itoa(n)
 	}
 	if twice != "" {
-		return fmt.Sprintf("the id %q stands twice: give the new key another id, such as %s", twice, unused)
+		return fmt.Sprintf("two keys have the id %q: give the new key another id, such as %s", twice, unused)
 	}
-	return fmt.Sprintf("%s; a new one is printed by: echo %s:$(openssl rand -base64 32)", err, unused)
+	return fmt.Sprintf("%s; to make a new one: echo %s:$(openssl rand -base64 32)", err, unused)
 }
 
 func (s *Sending) check(p *problems) {
@@ -193,7 +194,7 @@ func (s *Sending) check(p *problems) {
 	u, err := url.Parse(s.Proxy.Reveal())
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
 		p.add(ownPrefix+"PROXY", "",
-			"is no proxy's URL: write http://host:port or https://host:port, with user:password@ before the host if needed")
+			"is not a proxy URL: write http://host:port or https://host:port, with user:password@ before the host if needed")
 	}
 }
 
@@ -219,14 +220,14 @@ func (h *HTTP) check(p *problems) {
 	}
 }
 
-// addressFault says what keeps an address from being host:port.
+// addressFault says why an address is not host:port, or returns "".
 func addressFault(address string, needHost bool) string {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		if strings.Count(address, ":") == 0 {
 			return "has no port"
 		}
-		return "is no host and port"
+		return "is not host:port"
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
 	switch {
@@ -235,7 +236,7 @@ func addressFault(address string, needHost bool) string {
 	case needHost && host == "":
 		return "has no host"
 	case strings.ContainsAny(host, " /@"):
-		return "is no host and port"
+		return "is not host:port"
 	}
 	return ""
 }

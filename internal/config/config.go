@@ -1,11 +1,12 @@
-// Package config holds the settings: what they are called, their defaults, and what is wrong with them.
+// Package config defines the settings: their names, defaults and checks.
 //
-// Config is the one struct of all settings. Each is a flag, an environment variable or a key of the YAML file, in that
-// order of weight. A command takes the groups of settings that it needs, so that listing rules does not ask for a Kafka broker.
-// All that is wrong is reported at once, each problem with the setting's names, its value and the fix; a secret's value is
-// never part of a message.
+// Config holds all of them. Each is a flag, an environment variable and a key of the YAML file, in
+// order of precedence. A command takes only the groups it needs, so listing rules requires no Kafka
+// broker. All problems are reported at once, each with the setting's names, its value and the fix;
+// messages never contain secret values.
 //
-// The settings are plain values here: no feature package is imported, and none reads the environment by itself.
+// Settings are plain values, and constructors take them as options: nothing else reads the
+// environment.
 package config
 
 import (
@@ -14,7 +15,7 @@ import (
 	"time"
 )
 
-// Config is every setting of the daemon. What each means is said in helpTexts, which is also what --help prints.
+// Config is all settings of the daemon. helpTexts describes them.
 type Config struct {
 	Log
 	Bus
@@ -28,20 +29,20 @@ type Config struct {
 	Filters
 }
 
-// Log says how to log.
+// Log is how to log.
 type Log struct {
 	LogFormat string `setting:"WEBHOOK_DISPATCHER_LOG_FORMAT" choice:"json,text" default:"json"`
 	LogLevel  string `setting:"WEBHOOK_DISPATCHER_LOG_LEVEL" default:"info"`
 }
 
-// Level returns the minimum level that is logged.
+// Level returns the minimum log level.
 func (g *Log) Level() (slog.Level, error) {
 	var level slog.Level
 	err := level.UnmarshalText([]byte(g.LogLevel))
 	return level, err
 }
 
-// Bus says where the events come from.
+// Bus is where events come from.
 type Bus struct {
 	BootstrapServers []string `setting:"EVENT_BUS_KAFKA_BOOTSTRAP_SERVERS" placeholder:"HOST:PORT"`
 	APIKey           Secret   `setting:"EVENT_BUS_KAFKA_API_KEY" placeholder:"KEY"`
@@ -67,26 +68,26 @@ type Bus struct {
 	FetchBudget Size     `setting:"WEBHOOK_DISPATCHER_FETCH_BUDGET" min:"1MiB" max:"4GiB" default:"32MiB"`
 }
 
-// Database says where the rules and the rows are.
+// Database is where rules and rows are.
 type Database struct {
 	MySQLDSN     Secret `setting:"WEBHOOK_DISPATCHER_MYSQL_DSN" placeholder:"DSN"`
 	MySQLDSNFile string `setting:"WEBHOOK_DISPATCHER_MYSQL_DSN_FILE" placeholder:"FILE"`
 	MySQLCAFile  string `setting:"WEBHOOK_DISPATCHER_MYSQL_CA_FILE" placeholder:"FILE"`
 }
 
-// Rules says which rows are rules.
+// Rules is which rows are rules.
 type Rules struct {
 	RulesSource  string        `setting:"WEBHOOK_DISPATCHER_RULES_SOURCE" choice:"enabled,adopted" default:"enabled"`
 	RulesRefresh time.Duration `setting:"WEBHOOK_DISPATCHER_RULES_REFRESH" min:"100ms" max:"1h" default:"5s"`
 }
 
-// Secrets has the keys that secrets of rules are sealed with: the first seals, all open.
+// Secrets holds the keys for secrets of rules: the first seals, all open.
 type Secrets struct {
 	SecretsKey     Secret `setting:"WEBHOOK_DISPATCHER_SECRETS_KEY" placeholder:"ID:KEY,…"`
 	SecretsKeyFile string `setting:"WEBHOOK_DISPATCHER_SECRETS_KEY_FILE" placeholder:"FILE"`
 }
 
-// Sending says how a request is made.
+// Sending is how requests are made.
 type Sending struct {
 	Timeout     time.Duration  `setting:"WEBHOOK_DISPATCHER_TIMEOUT" min:"100ms" max:"10m" default:"10s"`
 	EgressAllow []netip.Prefix `setting:"WEBHOOK_DISPATCHER_EGRESS_ALLOW" placeholder:"CIDR"`
@@ -98,7 +99,7 @@ type Sending struct {
 	SigningSecretFile string `setting:"WEBHOOK_DISPATCHER_SIGNING_SECRET_FILE" placeholder:"FILE"`
 }
 
-// Dispatch says how deliveries are tried, retried and parked.
+// Dispatch is how deliveries are tried, retried and queued.
 type Dispatch struct {
 	HandOffAfter        time.Duration   `setting:"WEBHOOK_DISPATCHER_HAND_OFF_AFTER" min:"10ms" max:"1m" default:"500ms"`
 	EndpointConcurrency int             `setting:"WEBHOOK_DISPATCHER_ENDPOINT_CONCURRENCY" min:"1" max:"65536" default:"64"`
@@ -112,7 +113,7 @@ type Dispatch struct {
 	AttemptLog          string          `setting:"WEBHOOK_DISPATCHER_ATTEMPT_LOG" choice:"failed,all" default:"failed"`
 }
 
-// Retention says how long ended rows are kept.
+// Retention is how long ended rows are kept.
 type Retention struct {
 	RetentionDelivered   time.Duration `setting:"WEBHOOK_DISPATCHER_RETENTION_DELIVERED" min:"24h" max:"3650d" default:"24h"`
 	RetentionDead        time.Duration `setting:"WEBHOOK_DISPATCHER_RETENTION_DEAD" min:"1h" max:"3650d" default:"30d"`
@@ -120,13 +121,13 @@ type Retention struct {
 	RetentionUndecodable time.Duration `setting:"WEBHOOK_DISPATCHER_RETENTION_UNDECODABLE" min:"1h" max:"3650d" default:"30d"`
 }
 
-// HTTP says where the daemon listens, and what it shows there.
+// HTTP is where the daemon serves health and metrics.
 type HTTP struct {
 	Listen         string `setting:"WEBHOOK_DISPATCHER_LISTEN" default:":8080"`
 	MetricsPerRule bool   `setting:"WEBHOOK_DISPATCHER_METRICS_PER_RULE" default:"false"`
 }
 
-// Filters says where the LMS asks about webfilters, who may ask, and how long it waits.
+// Filters is where the LMS calls webfilters, with which tokens, and how long it waits.
 type Filters struct {
 	FilterListen     string        `setting:"WEBHOOK_DISPATCHER_FILTER_LISTEN" placeholder:"ADDRESS"`
 	FilterTokens     Secret        `setting:"WEBHOOK_DISPATCHER_FILTER_TOKENS" placeholder:"TOKEN,…"`
@@ -134,12 +135,12 @@ type Filters struct {
 	FilterDeadline   time.Duration `setting:"WEBHOOK_DISPATCHER_FILTER_DEADLINE" min:"100ms" max:"1m" default:"2s"`
 }
 
-// File is the setting that names the YAML file; it cannot stand in that file.
+// File is the setting that names the YAML file; it is not allowed in that file.
 type File struct {
 	ConfigFile string `setting:"WEBHOOK_DISPATCHER_CONFIG" placeholder:"FILE"`
 }
 
-// Secret is a value that never shows itself: it prints, logs and marshals as [set] or as nothing. Reveal returns it.
+// Secret is a value that prints, logs and marshals as [set] or as nothing. Reveal returns it.
 type Secret string
 
 // Reveal returns the secret itself.
@@ -162,15 +163,15 @@ func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 // Size is a number of bytes.
 type Size int64
 
-// TLSToKafka tells whether connections to the brokers use TLS.
+// TLSToKafka reports whether connections to the brokers use TLS.
 func (b *Bus) TLSToKafka() bool {
 	return b.KafkaTLS == "on" || b.KafkaTLS == "auto" && (b.APIKey != "" || b.KafkaCAFile != "")
 }
 
-// AllTopics tells whether every topic under the prefix is taken.
+// AllTopics reports whether all topics with the prefix are read.
 func (b *Bus) AllTopics() bool { return len(b.Topics) == 1 && b.Topics[0] == "*" }
 
-// FullTopics returns the topics with their prefix; it is empty where AllTopics holds.
+// FullTopics returns the topics with their prefix; none if AllTopics.
 func (b *Bus) FullTopics() []string {
 	if b.AllTopics() {
 		return nil

@@ -272,12 +272,12 @@ func TestWarnings(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{
-		"WEBHOOK_DISPATCHER_QQQQQQQQQ is set, but no setting has that name: it has no effect",
-		"WEBHOOK_DISPATCHER_TIMOUT is set, but no setting has that name: it has no effect; did you mean WEBHOOK_DISPATCHER_TIMEOUT?",
-		"WEBHOOK_DISPATCHER_LMS_BASE_URL is set, but this version does not have its feature yet: it has no effect",
+		"WEBHOOK_DISPATCHER_QQQQQQQQQ is set, but there is no such setting: it has no effect",
+		"WEBHOOK_DISPATCHER_TIMOUT is set, but there is no such setting: it has no effect; did you mean WEBHOOK_DISPATCHER_TIMEOUT?",
+		"WEBHOOK_DISPATCHER_LMS_BASE_URL is set, but this version lacks its feature: it has no effect",
 		"WEBHOOK_DISPATCHER_FILTER_TOKENS is set, but WEBHOOK_DISPATCHER_FILTER_LISTEN is not: nothing listens for webfilters",
-		"WEBHOOK_DISPATCHER_FILTER_TOKENS has a short token, number 1 of 2: whoever guesses it can ask the filters; " +
-			"give at least 16 characters, as printed by: openssl rand -hex 24",
+		"WEBHOOK_DISPATCHER_FILTER_TOKENS has a short token, number 1 of 2, which could be guessed: " +
+			"use at least 16 characters; to make one: openssl rand -hex 24",
 	}
 	if got := loader.Warnings(); !reflect.DeepEqual(got, want) {
 		t.Errorf("warnings:\n%s", strings.Join(got, "\n"))

@@ -13,38 +13,38 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/suggest"
 )
 
-// maxFile bounds what is read of a settings file or of a secret's file; more is a mistake, such as a device.
+// maxFile is the maximum size of a settings or secret file; more is a mistake, such as a device.
 const maxFile = 1 << 20
 
-// keyName returns the flag name that a key of the YAML file means. Underscores and dots count as hyphens, and the
-// environment name is understood as well.
+// keyName returns the flag name for a key of the YAML file. Underscores and dots count as hyphens,
+// and environment names are accepted as well.
 func keyName(key string) string {
 	key = strings.TrimPrefix(strings.TrimPrefix(key, ownPrefix), busPrefix)
 	return strings.ToLower(strings.NewReplacer("_", "-", ".", "-").Replace(key))
 }
 
-// fileValue is the text of a setting in the settings file, and where it stands.
+// fileValue is a setting's text in the settings file, and its position.
 type fileValue struct {
 	text string
-	key  string // as it is written, those of the mappings around it before it
+	key  string // as written, after those of the enclosing mappings
 	line int
 }
 
-// fileProblem names a place in the settings file.
+// fileProblem is a problem at a line of the settings file.
 type fileProblem struct {
 	line int
 	text string
 }
 
-// parseFile reads the settings of a YAML file, by flag name. A mapping inside a mapping joins the names with a
-// hyphen, so that rules: {source: enabled} is rules-source; a list is its items joined with commas. Nothing of a value stands in
-// a problem: it may be a secret under a key that is misspelt.
+// parseFile reads the settings of a YAML file by flag name. Nested mappings join their names with a
+// hyphen (rules: {source: enabled} is rules-source), lists their items with commas. Problems
+// contain no values: one may be a secret under a misspelt key.
 func parseFile(data []byte, known map[string]setting) (map[string]fileValue, []fileProblem) {
 	var doc yaml.Node
 	if err := yaml.Unmarshal(data, &doc); err != nil {
 		text := strings.TrimPrefix(err.Error(), "yaml: ")
 		if strings.Contains(text, "alphabetic or numeric") || strings.Contains(text, "unknown anchor") {
-			text += `; a text that begins with * or & needs quotes, as in topics: "*"`
+			text += `; text that begins with * or & needs quotes, as in topics: "*"`
 		}
 		return nil, []fileProblem{{0, "is not YAML: " + text}}
 	}
@@ -66,10 +66,10 @@ func (f *fileReader) problem(node *yaml.Node, format string, args ...any) {
 	f.problems = append(f.problems, fileProblem{node.Line, fmt.Sprintf(format, args...)})
 }
 
-// mapping reads the keys of a mapping. shown is the key's path as written, prefix as it counts.
+// mapping reads a mapping. shown is its path as written, prefix the same in normal form.
 func (f *fileReader) mapping(shown, prefix string, node *yaml.Node) {
 	if node.Kind != yaml.MappingNode {
-		f.problem(node, "holds no settings: write one as key: value on each line")
+		f.problem(node, "holds no settings: write one key: value per line")
 		return
 	}
 	for i := 0; i < len(node.Content); i += 2 {
@@ -89,7 +89,7 @@ func (f *fileReader) entry(shown, name string, key, value *yaml.Node) {
 		return
 	}
 	if _, twice := f.values[name]; twice {
-		f.problem(key, "the key %q stands twice: remove one", shown)
+		f.problem(key, "the key %q is given twice: remove one", shown)
 		return
 	}
 	text, ok := scalarText(value)
@@ -97,7 +97,7 @@ func (f *fileReader) entry(shown, name string, key, value *yaml.Node) {
 	case !ok:
 		f.problem(key, "the key %q holds neither a value nor a list of values", shown)
 	case value.Tag == "!!null":
-		// A template that renders nothing leaves the setting as if it were not there.
+		// As if absent: a template may have rendered nothing.
 	default:
 		f.values[name] = fileValue{text, shown, key.Line}
 	}
@@ -105,7 +105,7 @@ func (f *fileReader) entry(shown, name string, key, value *yaml.Node) {
 
 func (f *fileReader) unknown(shown, name string, key *yaml.Node, known bool) {
 	if known {
-		f.problem(key, "the key %q cannot stand in the file: give it as a flag or in the environment", shown)
+		f.problem(key, "the key %q is not allowed in the file: give it as a flag or in the environment", shown)
 		return
 	}
 	fix := "see --help for the names"
@@ -115,7 +115,7 @@ func (f *fileReader) unknown(shown, name string, key *yaml.Node, known bool) {
 	f.problem(key, "no setting is called %q: %s", shown, fix)
 }
 
-// scalarText returns the text of a value, or of a list's items with commas between.
+// scalarText returns the text of a value, or of a list's items joined with commas.
 func scalarText(node *yaml.Node) (string, bool) {
 	if node.Kind == yaml.AliasNode {
 		node = node.Alias
@@ -136,7 +136,7 @@ func scalarText(node *yaml.Node) (string, bool) {
 	return strings.Join(items, listSeparator), true
 }
 
-// fileFault says why a file cannot be read, without repeating its name.
+// fileFault says why a file cannot be read, without its name.
 func fileFault(err error) string {
 	if path, ok := errors.AsType[*fs.PathError](err); ok {
 		return path.Err.Error()

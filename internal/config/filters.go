@@ -2,10 +2,10 @@ package config
 
 import "strings"
 
-// shortToken is the length below which a token gets a warning: it might be guessed.
+// shortToken is the length below which a token causes a warning: it might be guessed.
 const shortToken = 16
 
-// Tokens returns the tokens of the filter endpoint, as they were given; none where nothing was.
+// Tokens returns the tokens of the filter endpoint as given.
 func (f *Filters) Tokens() []string {
 	if f.FilterTokens == "" {
 		return nil
@@ -23,7 +23,7 @@ func (f *Filters) check(p *problems) {
 	tokens := f.Tokens()
 	switch {
 	case len(tokens) == 0 && f.FilterListen != "":
-		p.missing(env, listen+" needs it: nobody could ask without a token; a new one is printed by: openssl rand -hex 24")
+		p.missing(env, listen+" needs it; to make a new one: openssl rand -hex 24")
 		return
 	case len(tokens) > 0 && f.FilterListen == "":
 		p.warn(env, "is set, but %s is not: nothing listens for webfilters", listen)
@@ -36,8 +36,8 @@ func (f *Filters) check(p *problems) {
 		if strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
 			p.add(env, "", "token %d of %d has a character that is not visible ASCII: write letters and digits", i+1, len(tokens))
 		} else if len(token) < shortToken {
-			p.warn(env, "has a short token, number %d of %d: whoever guesses it can ask the filters; give at least %d characters, "+
-				"as printed by: openssl rand -hex 24", i+1, len(tokens), shortToken)
+			p.warn(env, "has a short token, number %d of %d, which could be guessed: use at least %d characters; "+
+				"to make one: openssl rand -hex 24", i+1, len(tokens), shortToken)
 		}
 	}
 }

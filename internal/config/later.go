@@ -1,7 +1,7 @@
 package config
 
-// laterSettings are the settings of features that this version does not have. Their names are known, so that one
-// configuration serves several versions. Giving one leads to a warning: nothing listens, nothing is called, and that shows by itself.
+// laterSettings are settings of features that this version lacks. Known, so that one configuration
+// serves several versions; giving one causes a warning.
 func laterSettings() []setting {
 	var list []setting
 	add := func(secret bool, names ...string) {

@@ -15,22 +15,22 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/suggest"
 )
 
-// fileSuffix ends the name of the setting that names a secret's file.
+// fileSuffix ends the names of settings that name a secret's file.
 const fileSuffix = "_FILE"
 
-// Loader fills groups of settings through kong: flags, then the environment, then the YAML file. It is for one parse and not
-// for use from several goroutines.
+// Loader fills groups of settings through kong from flags, the environment and the YAML file. It is
+// for one parse and one goroutine.
 type Loader struct {
 	env      map[string]string
 	byFlag   map[string]setting
 	problems problems
-	path     string // of the settings file, "" where there is none
+	path     string // of the settings file, "" without one
 	file     map[string]fileValue
 	loaded   bool
 }
 
-// NewLoader returns a loader that takes the environment from environ, written as os.Environ does. A variable that is set but empty counts
-// as not set.
+// NewLoader returns a loader for environ, as os.Environ returns it. An empty variable counts as
+// unset.
 func NewLoader(environ []string) *Loader {
 	l := &Loader{env: make(map[string]string), byFlag: settingsBy(func(s setting) string { return flagName(s.env) })}
 	for _, entry := range environ {
@@ -42,7 +42,7 @@ func NewLoader(environ []string) *Loader {
 	return l
 }
 
-// Options returns what a kong parser needs so that struct fields with a setting tag are settings.
+// Options makes kong treat struct fields with a setting tag as settings.
 func (l *Loader) Options() []kong.Option {
 	byField := settingsBy(func(s setting) string { return s.field })
 	return []kong.Option{
@@ -67,15 +67,15 @@ func (l *Loader) Options() []kong.Option {
 	}
 }
 
-// boundary is where the words of a field's name meet.
+// boundary matches between two words of a field's name.
 var boundary = regexp.MustCompile(`([a-z0-9])([A-Z])`)
 
-// settingMapper reads a setting's text. What it cannot read is collected: kong would stop at the first.
+// settingMapper reads a setting's text. It collects errors, as kong would stop at the first.
 type settingMapper struct{ l *Loader }
 
 // Decode implements kong.Mapper.
 func (m settingMapper) Decode(ctx *kong.DecodeContext, target reflect.Value) error {
-	text := "true" // a bool flag needs no value; kong takes none but one behind an equals sign for it
+	text := "true" // of a bool flag without =value
 	if !ctx.Value.IsBool() || ctx.Scan.Peek().Type == kong.FlagValueToken {
 		if err := ctx.Scan.PopValueInto("value", &text); err != nil {
 			return err
@@ -94,7 +94,7 @@ func (m settingMapper) Decode(ctx *kong.DecodeContext, target reflect.Value) err
 // Validate implements kong.Resolver.
 func (l *Loader) Validate(*kong.Application) error { return nil }
 
-// Resolve implements kong.Resolver: it is asked for each flag that is not on the command line.
+// Resolve implements kong.Resolver. kong calls it for each flag that is not on the command line.
 func (l *Loader) Resolve(ctx *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
 	env := flag.Tag.Get("setting")
 	if env == "" {
@@ -108,7 +108,7 @@ func (l *Loader) Resolve(ctx *kong.Context, _ *kong.Path, flag *kong.Flag) (any,
 		return value, nil
 	}
 	if value, ok := l.file[flagName(env)]; ok {
-		l.problems.stands(env, fmt.Sprintf("%s:%d: %s", l.path, value.line, value.key))
+		l.problems.setPlace(env, fmt.Sprintf("%s:%d: %s", l.path, value.line, value.key))
 		return value.text, nil
 	}
 	return nil, nil
@@ -166,12 +166,12 @@ func readFile(path string) ([]byte, error) {
 	return data, nil
 }
 
-// Group is a part of Config that can be checked by itself.
+// Group is a part of Config with its own checks.
 type Group interface{ check(p *problems) }
 
-// Finish completes and checks the groups that a command uses, after kong has parsed: secrets are read from their files and
-// defaults that follow from other settings are filled in. It returns an *Error with everything that was wrong, what kong handed over
-// included, or nil.
+// Finish completes and checks a command's groups after kong has parsed: it reads files of secrets
+// and fills in derived defaults. It returns an *Error with everything that was wrong, including
+// what kong passed on, or nil.
 func (l *Loader) Finish(groups ...Group) error {
 	for _, group := range groups {
 		readSecretFiles(reflect.ValueOf(group).Elem(), &l.problems)
@@ -182,7 +182,7 @@ func (l *Loader) Finish(groups ...Group) error {
 	return l.problems.err()
 }
 
-// readSecretFiles fills each Secret X of a struct whose field XFile names a file.
+// readSecretFiles fills each Secret X of a struct whose field XFile is set.
 func readSecretFiles(group reflect.Value, p *problems) {
 	t := group.Type()
 	for i := range t.NumField() {
@@ -212,13 +212,13 @@ func readSecretFiles(group reflect.Value, p *problems) {
 		}
 		*secret = Secret(strings.TrimRight(string(data), "\r\n"))
 		if *secret == "" {
-			p.add(env+fileSuffix, path, "names a file that is empty")
+			p.add(env+fileSuffix, path, "is an empty file")
 			p.seen[env] = true
 		}
 	}
 }
 
-// given tells whether a setting has a value in the environment or the file.
+// given reports whether a setting is in the environment or the file.
 func (l *Loader) given(s setting) bool {
 	if l.env[s.env] != "" {
 		return true
@@ -227,12 +227,12 @@ func (l *Loader) given(s setting) bool {
 	return ok
 }
 
-// serviceLink matches what Kubernetes puts into every container for a service whose name begins with webhook-dispatcher.
+// serviceLink matches the variables that Kubernetes sets for a service named webhook-dispatcher….
 var serviceLink = regexp.MustCompile(`^WEBHOOK_DISPATCHER_([A-Z0-9_]+_)?` +
 	`(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
 
-// Warnings returns what deserves a word but stops nothing, one line each: variables that look like settings and are none,
-// settings whose feature this version does not have, and what Finish has found. Values are not shown.
+// Warnings returns problems that stop nothing, one line each and without values: unknown variables
+// that look like settings, settings of features that this version lacks, and what Finish found.
 func (l *Loader) Warnings() []string {
 	known := settingsBy(func(s setting) string { return s.env })
 	var warnings []string
@@ -240,7 +240,7 @@ func (l *Loader) Warnings() []string {
 		if _, ok := known[name]; ok || !strings.HasPrefix(name, ownPrefix) || serviceLink.MatchString(name) {
 			continue
 		}
-		text := name + " is set, but no setting has that name: it has no effect"
+		text := name + " is set, but there is no such setting: it has no effect"
 		if near := suggest.Nearest(name, slices.Collect(maps.Keys(known))); near != "" {
 			text += "; did you mean " + near + "?"
 		}
@@ -248,7 +248,7 @@ func (l *Loader) Warnings() []string {
 	}
 	for _, s := range laterSettings() {
 		if l.given(s) {
-			warnings = append(warnings, s.env+" is set, but this version does not have its feature yet: it has no effect")
+			warnings = append(warnings, s.env+" is set, but this version lacks its feature: it has no effect")
 		}
 	}
 	return append(warnings, l.problems.warnings...)

@@ -7,20 +7,16 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/suggest"
 )
 
-// Problem is one thing that is wrong with one setting.
+// Problem is one problem with a setting.
 type Problem struct {
-	// Env is the setting's environment name, or the place in a file where no setting is meant.
-	Env string
-	// Place is file, line and key of a value that the settings file has, "" for any other.
-	Place string
-	// Value is the value as given, "" where there is none or where it is a secret.
-	Value string
-	// Text says what is wrong and what to do.
-	Text string
+	Env   string // the setting's environment name, or a position in a file
+	Place string // file, line and key of a value from the settings file, else ""
+	Value string // as given; "" for a secret
+	Text  string // what is wrong and what to do
 }
 
-// String returns the problem in one line: the setting, as environment name and flag or by its place in the settings file, its value, what
-// is wrong and the fix.
+// String returns one line: the setting (its environment name and flag, or its place in the settings
+// file), its value, what is wrong and the fix.
 func (p Problem) String() string {
 	var b strings.Builder
 	switch {
@@ -39,19 +35,17 @@ func (p Problem) String() string {
 	return b.String()
 }
 
-// maxValue is how many characters of a value a message shows: a whole file may have been given.
+// maxValue is the length at which values are cut in messages: a whole file may have been given.
 const maxValue = 200
 
-// Error is all that is wrong with the settings. Commands end with exit code 2 on it.
+// Error is all problems with the settings. Commands exit with code 2 on it.
 type Error struct{ Problems []Problem }
 
 // Error returns one line for each problem.
 func (e *Error) Error() string {
-	lines := make([]string, 0, len(e.Problems)+1)
-	if len(e.Problems) == 1 {
-		lines = append(lines, "1 problem with the settings:")
-	} else {
-		lines = append(lines, fmt.Sprintf("%d problems with the settings:", len(e.Problems)))
+	lines := []string{"1 problem with the settings:"}
+	if len(e.Problems) != 1 {
+		lines[0] = fmt.Sprintf("%d problems with the settings:", len(e.Problems))
 	}
 	for _, p := range e.Problems {
 		lines = append(lines, "  "+p.String())
@@ -59,13 +53,14 @@ func (e *Error) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// problems collects; a setting whose value could not be read gets no second problem for being empty.
+// problems collects problems. A setting whose value cannot be read gets no second problem for being
+// empty.
 type problems struct {
 	list     []Problem
 	seen     map[string]bool
 	places   map[string]string // of values that come from the settings file
-	noFile   bool              // the settings file was named and cannot be read
-	warnings []string          // of what stops nothing
+	noFile   bool              // the settings file cannot be read
+	warnings []string
 }
 
 func (p *problems) add(env, value, format string, args ...any) {
@@ -76,22 +71,23 @@ func (p *problems) add(env, value, format string, args ...any) {
 	p.list = append(p.list, Problem{Env: env, Place: p.places[env], Value: value, Text: fmt.Sprintf(format, args...)})
 }
 
-// stands notes where the value of a setting stands in the settings file.
-func (p *problems) stands(env, place string) {
+// setPlace records where in the settings file a setting's value is.
+func (p *problems) setPlace(env, place string) {
 	if p.places == nil {
 		p.places = make(map[string]string)
 	}
 	p.places[env] = place
 }
 
-// missing reports a required setting that was not given. While the settings file cannot be read that is not known.
+// missing reports a required setting that was not given, unless the settings file, which might have
+// it, cannot be read.
 func (p *problems) missing(env, fix string) {
 	if !p.seen[env] && !p.noFile {
 		p.add(env, "", "is not set: %s", fix)
 	}
 }
 
-// warn notes what deserves a word and stops nothing.
+// warn records a problem that stops nothing.
 func (p *problems) warn(env, format string, args ...any) {
 	p.warnings = append(p.warnings, env+" "+fmt.Sprintf(format, args...))
 }

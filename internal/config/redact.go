@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Redacted returns every setting with its value, for a debug log. Secrets are [set] or empty, and of the registry's URL
-// the user info, if any, is left out.
+// Redacted returns every setting with its value, for the debug log. Secrets are [set] or empty, and
+// URLs have no user info.
 func (c *Config) Redacted() []slog.Attr {
 	var attrs []slog.Attr
 	var walk func(v reflect.Value)

@@ -10,22 +10,23 @@ const (
 	busPrefix = "EVENT_BUS_"
 )
 
-// setting is one entry of the list of all settings.
+// setting is an entry of the list of all settings.
 type setting struct {
 	env    string
-	field  string // of the struct, "" for a setting that no field holds
+	field  string // of the struct, "" without one
 	secret bool
-	inFile bool // may stand in the YAML file
+	inFile bool // allowed in the YAML file
 }
 
-// flagName returns a setting's flag and YAML key: the environment name without its prefix, in lower case with hyphens.
+// flagName returns a setting's flag and YAML key: the environment name without its prefix, in lower
+// case, with hyphens.
 func flagName(env string) string {
 	name := strings.TrimPrefix(strings.TrimPrefix(env, ownPrefix), busPrefix)
 	return strings.ToLower(strings.ReplaceAll(name, "_", "-"))
 }
 
-// allSettings returns every setting: those of Config in the order of its fields, then the YAML file's own, then those of
-// features that this version does not have.
+// allSettings returns every setting: those of Config in field order, then File's, then
+// laterSettings.
 func allSettings() []setting {
 	var list []setting
 	var walk func(t reflect.Type, inFile bool)
@@ -55,7 +56,7 @@ func settingsBy(key func(setting) string) map[string]setting {
 	return index
 }
 
-// Default returns the defaults. What has none and is required is empty.
+// Default returns the defaults. Required settings are empty.
 func Default() Config {
 	var c Config
 	var walk func(v reflect.Value)

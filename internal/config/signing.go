@@ -7,10 +7,11 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/pkg/signature"
 )
 
-// noScheme is the scheme's setting when nothing is signed.
+// noScheme is the value of the signing scheme for no signatures.
 const noScheme = "none"
 
-// SigningSecrets returns the secrets that sign requests, the newest first as they were given; none where nothing is signed.
+// SigningSecrets returns the secrets that sign requests, newest first; none if requests are not
+// signed.
 func (s *Sending) SigningSecrets() []string {
 	if s.SigningSecret == "" {
 		return nil
@@ -18,14 +19,14 @@ func (s *Sending) SigningSecrets() []string {
 	return strings.Split(s.SigningSecret.Reveal(), listSeparator)
 }
 
-// secretsFault says what is wrong with a list of secrets, each of which is called name; "" where nothing is.
+// secretsFault says what is wrong with a list of secrets, each called name, or returns "".
 func secretsFault(secrets []string, name string) string {
 	for _, secret := range secrets {
 		if secret == "" {
-			return fmt.Sprintf("has an empty %s in its list: remove the comma that is too many", name)
+			return fmt.Sprintf("has an empty %s in its list: remove the extra comma", name)
 		}
 		if strings.TrimSpace(secret) != secret {
-			return fmt.Sprintf("has a space or a line break before or behind a %s: remove it", name)
+			return fmt.Sprintf("has a space or a line break before or after a %s: remove it", name)
 		}
 	}
 	return ""
@@ -47,7 +48,7 @@ func (s *Sending) checkSigning(p *problems) {
 		}
 		return
 	case s.SigningSecret == "":
-		p.missing(env, "the scheme "+s.SigningScheme+" needs it; a new one is printed by: echo whsec_$(openssl rand -base64 32)")
+		p.missing(env, "the scheme "+s.SigningScheme+" needs it; to make a new one: echo whsec_$(openssl rand -base64 32)")
 		return
 	}
 	secrets := s.SigningSecrets()
@@ -56,7 +57,7 @@ func (s *Sending) checkSigning(p *problems) {
 		return
 	}
 	if _, err := signature.NewSigner(scheme, secrets...); err != nil {
-		// Its text names a secret by its place.
-		p.add(env, "", "%s; a new one is printed by: echo whsec_$(openssl rand -base64 32)", strings.TrimPrefix(err.Error(), "signature: "))
+		// The error names secrets by their position.
+		p.add(env, "", "%s; to make a new one: echo whsec_$(openssl rand -base64 32)", strings.TrimPrefix(err.Error(), "signature: "))
 	}
 }

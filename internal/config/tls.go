@@ -13,17 +13,16 @@ const (
 	registryCAFile = ownPrefix + "SCHEMA_REGISTRY_CA_FILE"
 )
 
-// TLS returns how to connect to the database by TLS, nil where no CA file is set: then the DSN
-// decides.
+// TLS returns the TLS configuration for the database, nil without a CA file: the DSN decides then.
 func (d *Database) TLS() (*tls.Config, error) { return trusting(mysqlCAFile, d.MySQLCAFile) }
 
-// RegistryTLS returns how to connect to a schema registry at https, nil where no CA file is set:
-// then the system's CAs are trusted.
+// RegistryTLS returns the TLS configuration for an https registry, nil without a CA file: the
+// system's CAs are trusted then.
 func (b *Bus) RegistryTLS() (*tls.Config, error) {
 	return trusting(registryCAFile, b.SchemaRegistryCAFile)
 }
 
-// KafkaTLSConfig returns how to connect to the brokers by TLS, nil for plain text.
+// KafkaTLSConfig returns the TLS configuration for the brokers, nil for plain text.
 func (b *Bus) KafkaTLSConfig() (*tls.Config, error) {
 	if !b.TLSToKafka() {
 		return nil, nil
@@ -35,7 +34,7 @@ func (b *Bus) KafkaTLSConfig() (*tls.Config, error) {
 	return conf, err
 }
 
-// trusting returns a configuration that trusts the CA certificates of a PEM file, nil for no file.
+// trusting returns a configuration that trusts the CAs in a PEM file, nil without a path.
 func trusting(setting, path string) (*tls.Config, error) {
 	if path == "" {
 		return nil, nil
@@ -47,7 +46,7 @@ func trusting(setting, path string) (*tls.Config, error) {
 	return &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, nil
 }
 
-// readCA reads a PEM file. An error reads as a predicate of the file.
+// readCA reads a PEM file. Its errors are predicates of the file.
 func readCA(path string) (*x509.CertPool, error) {
 	data, err := readFile(path)
 	if err != nil {
@@ -55,13 +54,12 @@ func readCA(path string) (*x509.CertPool, error) {
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(data) {
-		return nil, errors.New("holds no certificate: give a file with PEM blocks of CERTIFICATE")
+		return nil, errors.New("holds no certificate: give a file with PEM CERTIFICATE blocks")
 	}
 	return pool, nil
 }
 
-// checkCA reports a CA file that cannot be used, so that a wrong mount shows at start and not at
-// the first connection.
+// checkCA reports an unusable CA file at start rather than at the first connection.
 func checkCA(p *problems, setting, path string) {
 	if path == "" {
 		return

@@ -14,10 +14,11 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/egress"
 )
 
-// listSeparator stands between the items of a list.
+// listSeparator separates the items of a list.
 const listSeparator = ","
 
-// setValue reads text into a field of Config. An item that cannot be read leaves the field as it was; the error says what to write.
+// setValue reads text into a field of Config. On error the field is unchanged, and the error says
+// what to write.
 func setValue(target reflect.Value, tag tags, text string) error {
 	switch field := target.Addr().Interface().(type) {
 	case *string:
@@ -29,17 +30,9 @@ func setValue(target reflect.Value, tag tags, text string) error {
 	case *Secret:
 		*field = Secret(text)
 	case *int:
-		n, err := parseRange(tag, text, strconv.Atoi, "a whole number")
-		if err != nil {
-			return err
-		}
-		*field = n
+		return setRange(field, tag, text, strconv.Atoi, "a whole number")
 	case *float64:
-		n, err := parseRange(tag, text, parseFloat, "a number, such as 20 or 0.5")
-		if err != nil {
-			return err
-		}
-		*field = n
+		return setRange(field, tag, text, parseFloat, "a number, such as 20 or 0.5")
 	case *bool:
 		b, err := parseBool(text)
 		if err != nil {
@@ -47,17 +40,9 @@ func setValue(target reflect.Value, tag tags, text string) error {
 		}
 		*field = b
 	case *Size:
-		n, err := parseRange(tag, text, ParseSize, "a number of bytes with a unit, such as 32MiB")
-		if err != nil {
-			return err
-		}
-		*field = n
+		return setRange(field, tag, text, ParseSize, "a number of bytes with a unit, such as 32MiB")
 	case *time.Duration:
-		d, err := parseRange(tag, text, ParseDuration, "a number with a unit, such as 10s, 5m, 2h or 14d")
-		if err != nil {
-			return err
-		}
-		*field = d
+		return setRange(field, tag, text, ParseDuration, "a number with a unit, such as 10s, 5m, 2h or 14d")
 	case *[]string:
 		return appendItems(field, text, func(item string) (string, error) { return item, nil })
 	case *[]time.Duration:
@@ -70,7 +55,7 @@ func setValue(target reflect.Value, tag tags, text string) error {
 	return nil
 }
 
-// tags is what a struct tag or a parsed one of the command line offers.
+// tags is a struct tag, or one parsed by kong.
 type tags interface{ Get(key string) string }
 
 func setChoice(field *string, choices, text string) error {
@@ -83,11 +68,13 @@ func setChoice(field *string, choices, text string) error {
 	return fmt.Errorf("write one of %s", strings.ReplaceAll(choices, listSeparator, ", "))
 }
 
-// parseRange reads a value that the tags min and max bound.
-func parseRange[T int | float64 | Size | time.Duration](tag tags, text string, parse func(string) (T, error), want string) (T, error) {
+// setRange reads a value bounded by the tags min and max.
+func setRange[T int | float64 | Size | time.Duration](
+	field *T, tag tags, text string, parse func(string) (T, error), want string,
+) error {
 	v, err := parse(strings.TrimSpace(text))
 	if err != nil {
-		return 0, fmt.Errorf("write %s", want)
+		return fmt.Errorf("write %s", want)
 	}
 	for _, bound := range [...]struct {
 		name  string
@@ -98,17 +85,18 @@ func parseRange[T int | float64 | Size | time.Duration](tag tags, text string, p
 	} {
 		limit, err := parse(tag.Get(bound.name))
 		if err == nil && bound.broke(limit) {
-			return 0, fmt.Errorf("write a value from %s to %s", tag.Get("min"), tag.Get("max"))
+			return fmt.Errorf("write a value from %s to %s", tag.Get("min"), tag.Get("max"))
 		}
 	}
-	return v, nil
+	*field = v
+	return nil
 }
 
-// parseFloat reads a number; ParseFloat takes NaN and Inf as well, which no bound would keep out.
+// parseFloat reads a number. It rejects NaN and Inf, which pass every bound.
 func parseFloat(text string) (float64, error) {
 	n, err := strconv.ParseFloat(text, 64)
 	if err != nil || math.IsNaN(n) || math.IsInf(n, 0) {
-		return 0, fmt.Errorf("%q is no number", text)
+		return 0, fmt.Errorf("%q is not a number", text)
 	}
 	return n, nil
 }
@@ -123,7 +111,7 @@ func parseBool(text string) (bool, error) {
 	return false, errors.New("write true or false")
 }
 
-// appendItems adds the items of a list; a flag that is given twice adds to the first.
+// appendItems appends a list's items; a repeated flag adds to the list.
 func appendItems[T any](field *[]T, text string, parse func(string) (T, error)) error {
 	var items []T
 	for item := range strings.SplitSeq(text, listSeparator) {
@@ -132,7 +120,7 @@ func appendItems[T any](field *[]T, text string, parse func(string) (T, error)) 
 			if strings.TrimSpace(text) == "" {
 				return nil
 			}
-			return errors.New("has an empty item: remove the comma that is too many")
+			return errors.New("has an empty item: remove the extra comma")
 		}
 		v, err := parse(item)
 		if err != nil {
@@ -147,7 +135,7 @@ func appendItems[T any](field *[]T, text string, parse func(string) (T, error)) 
 func parseDelay(item string) (time.Duration, error) {
 	d, err := ParseDuration(item)
 	if err != nil {
-		return 0, fmt.Errorf("%q is no duration: write each delay with a unit, such as 5s,5m,2h", item)
+		return 0, fmt.Errorf("%q is not a duration: write each delay with a unit, such as 5s,5m,2h", item)
 	}
 	if d <= 0 || d > delivery.MaxRetryDelay {
 		return 0, fmt.Errorf("the delay %q is out of range: write delays above 0s and up to 11d", item)
@@ -155,19 +143,33 @@ func parseDelay(item string) (time.Duration, error) {
 	return d, nil
 }
 
-// ParseDuration reads a duration as time.ParseDuration does, and besides knows d, a day of 24 hours, as the first unit.
+func parseNetwork(item string) (netip.Prefix, error) {
+	network, err := netip.ParsePrefix(item)
+	if err != nil {
+		return netip.Prefix{}, fmt.Errorf("%q is not a network: write CIDRs such as 10.0.0.0/8 or fd00::/8, a single address as 192.0.2.7/32", item)
+	}
+	if network != network.Masked() {
+		return netip.Prefix{}, fmt.Errorf("%q has host bits set: write %s, or a single address as %s/%d",
+			item, network.Masked(), network.Addr(), network.Addr().BitLen())
+	}
+	return network, nil
+}
+
+// ParseDuration reads a duration like time.ParseDuration, and accepts d, a day of 24 hours, as the
+// first unit.
 func ParseDuration(text string) (time.Duration, error) {
+	fault := fmt.Errorf("%q is not a duration with a unit, such as 5s", text)
 	days, rest, found := strings.Cut(text, "d")
 	if !found {
 		d, err := time.ParseDuration(text)
 		if err != nil || strings.Trim(text, "+-0123456789.") == "" {
-			return 0, fmt.Errorf("%q is no duration with a unit, such as 5s", text)
+			return 0, fault
 		}
 		return d, nil
 	}
 	n, err := strconv.ParseUint(days, 10, 16)
 	if err != nil {
-		return 0, fmt.Errorf("%q is no duration with a unit, such as 5s", text)
+		return 0, fault
 	}
 	total := time.Duration(n) * 24 * time.Hour
 	if rest == "" {
@@ -175,13 +177,13 @@ func ParseDuration(text string) (time.Duration, error) {
 	}
 	d, err := time.ParseDuration(rest)
 	if err != nil || d < 0 {
-		return 0, fmt.Errorf("%q is no duration with a unit, such as 5s", text)
+		return 0, fault
 	}
 	return total + d, nil
 }
 
-// ParseSize reads a number of bytes: digits with the unit B, KiB, MiB, GiB or TiB. A unit is asked for because 32 is
-// never meant.
+// ParseSize reads a number of bytes with the unit B, KiB, MiB, GiB or TiB. The unit is required
+// because a bare 32 is always a mistake.
 func ParseSize(text string) (Size, error) {
 	units := [...]string{"B", "KiB", "MiB", "GiB", "TiB"}
 	for i := len(units) - 1; i >= 0; i-- {
@@ -191,7 +193,7 @@ func ParseSize(text string) (Size, error) {
 		}
 		n, err := strconv.ParseUint(strings.TrimSpace(digits), 10, 63)
 		if err != nil || n > (1<<63-1)>>(10*i) {
-			return 0, fmt.Errorf("%q is no size", text)
+			return 0, fmt.Errorf("%q is not a size", text)
 		}
 		return Size(n << (10 * i)), nil
 	}

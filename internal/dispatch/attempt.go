@@ -12,9 +12,9 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
-// send makes one attempt of a delivery. One that holds the event itself is rendered first, by the
-// rule of this moment; the result is sent and not kept, so that the next attempt renders it again.
-// The render failure returned counts only for attempts of the class expression.
+// send makes one attempt of a delivery. If the delivery holds the event itself, the current rule
+// renders it first; the body is not kept. The render failure applies only to attempts of
+// ClassExpression.
 func (d *Dispatcher) send(r *rule.Rule, out *delivery.Delivery, number int) (delivery.Attempt, delivery.RenderFailure) {
 	if out.Format != delivery.FormatEvent {
 		return d.Sender.Send(d.workers.Context, r, out, number), delivery.RenderFailure{}
@@ -28,11 +28,11 @@ func (d *Dispatcher) send(r *rule.Rule, out *delivery.Delivery, number int) (del
 	}
 	m, err := payload.ParseMessage(out.Body)
 	if err != nil {
-		return ended(delivery.ClassExpression, fmt.Sprintf("the event that this row keeps cannot be read: %v", err)), plan.RenderFailure(err)
+		return ended(delivery.ClassExpression, fmt.Sprintf("the stored event cannot be read: %v", err)), plan.RenderFailure(err)
 	}
 	m.Event.Traceparent = out.Traceparent
 	body, format, wanted, err := plan.Build(r, m)
-	if errors.Is(err, expression.ErrTooLong) { // processors that are busy can do that, and a mistake does it again
+	if errors.Is(err, expression.ErrTooLong) { // once more: the processor may have been busy
 		body, format, wanted, err = plan.Build(r, m)
 	}
 	switch {

@@ -98,7 +98,7 @@ func TestEventThatIsNotSent(t *testing.T) {
 			rule.Rule{},
 			`{"andrés": 1}`,
 			delivery.Dead, delivery.ClassExpression, delivery.ReasonExpression, "dead",
-			"the event that this row keeps cannot be read: event_metadata: ",
+			"the stored event cannot be read: event_metadata: ",
 		},
 	} {
 		var log lockedBuffer

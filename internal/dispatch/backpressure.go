@@ -11,32 +11,26 @@ import (
 )
 
 const (
-	// recently is how long a lane that had work from a partition is expected to have some again.
-	recently = time.Minute
-	// seenEvery is how exactly that is known.
-	seenEvery = 5 * time.Second
-	// hangsAfter is how long a full lane may make its events wait without its endpoint taking
-	// anything.
-	hangsAfter = 5 * time.Second
-	// looksPerSecond bounds the lanes looked at for one partition under backpressure, however many
-	// it feeds.
-	looksPerSecond = 10_000
+	recently       = time.Minute     // how long a lane counts as fed by a partition
+	seenEvery      = 5 * time.Second // precision of recently
+	hangsAfter     = 5 * time.Second // how long a full lane may wait for a success of its endpoint
+	looksPerSecond = 10_000          // lanes checked per partition under backpressure
 )
 
 // source is a partition: the lanes that its events went to.
 type source struct {
 	mu     sync.Mutex
 	fed    map[delivery.Lane]*feed
-	looked time.Time // when backpressure last had its lanes looked at
+	looked time.Time // when backpressure last checked its lanes
 }
 
 // feed is a lane that had work from a partition.
 type feed struct {
 	lane *lane
-	at   time.Time // of the last event, seenEvery too early at most
+	at   time.Time // of the last event, up to seenEvery too early
 }
 
-// lane returns the lane of key, and notes that an event goes there. The caller holds mu.
+// lane returns the lane of key, and records that an event goes there. The caller holds mu.
 func (s *source) lane(d *Dispatcher, key delivery.Lane, now time.Time) *lane {
 	f := s.fed[key]
 	if f == nil {
@@ -48,11 +42,11 @@ func (s *source) lane(d *Dispatcher, key delivery.Lane, now time.Time) *lane {
 	return f.lane
 }
 
-// lanes returns the lanes that had work recently; none if it was asked too often.
+// lanes returns the lanes that had work recently; none if called too often.
 func (s *source) lanes(now time.Time) []*lane {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	// Few lanes may be looked at each time, which is every 100 ms.
+	// Few lanes may be checked each time, which is every 100 ms.
 	if rest := time.Second * time.Duration(len(s.fed)) / looksPerSecond; rest > 100*time.Millisecond && now.Sub(s.looked) < rest {
 		return nil
 	}
@@ -94,7 +88,7 @@ func (d *Dispatcher) allSources() []*source {
 	return slices.Collect(maps.Values(d.sources))
 }
 
-// forgetSources starts over: after a drain the partitions may be others.
+// forgetSources starts over: after a drain there may be other partitions.
 func (d *Dispatcher) forgetSources() {
 	d.sourcesMu.Lock()
 	defer d.sourcesMu.Unlock()
@@ -105,9 +99,9 @@ func (d *Dispatcher) forgetSources() {
 type load uint8
 
 const (
-	idle    load = iota // it could send more than it has
-	busy                // it has as much as it can send at the moment, or may not send
-	hanging             // it has been at its limit for a while without its endpoint taking anything
+	idle    load = iota // it could send more
+	busy                // it is at its limit, or may not send
+	hanging             // it has been at its limit for a while without a success
 )
 
 // load: a slow endpoint that works is not hanging, and neither is a lane that waits for a token.
@@ -126,12 +120,11 @@ func (l *lane) load(now time.Time) load {
 	return idle
 }
 
-// Backpressure says that the window of a partition is full. Kafka is the queue: lanes that are full
-// make their events wait, and that is right as long as nobody else suffers. Only when another lane
-// that this partition feeds has nothing to do are the waiting deliveries of the full lanes made
-// rows, which lets the window move on. Those of a lane whose endpoint hangs are made rows in any
-// case: lanes behind it may not be known yet. Nothing is made a row beyond the queue limit, unless
-// overflow is dead-lettered. It does not block.
+// Backpressure reports that the window of a partition is full. Kafka is the queue, so events of
+// full lanes may wait as long as no other lane suffers. Only if another lane fed by this partition
+// is idle are the waiting deliveries of full lanes stored as rows, which lets the window advance;
+// those of a hanging endpoint always are, as lanes behind it may not be known yet. No rows are
+// added beyond the queue limit, unless overflow is dead-lettered. It does not block.
 func (d *Dispatcher) Backpressure(from Source) {
 	src := d.source(from)
 	now := time.Now()
@@ -148,8 +141,7 @@ func (d *Dispatcher) Backpressure(from Source) {
 		}
 	}
 	for _, l := range full {
-		// An endpoint that works is waited for at the queue limit, even if overflow is
-		// dead-lettered.
+		// At the queue limit wait for a working endpoint, even if overflow is dead-lettered.
 		if starving && !(d.DeadLetterOverflow && d.full(l)) {
 			spill = append(spill, l)
 		}
@@ -159,8 +151,7 @@ func (d *Dispatcher) Backpressure(from Source) {
 	}
 }
 
-// spill makes rows of the first tries that wait in a lane and came from src. Those whose bodies fit
-// no row stay: they can only be in memory.
+// spill stores a lane's waiting first tries from src as rows. Those whose bodies do not fit stay.
 func (d *Dispatcher) spill(l *lane, src *source) {
 	l.mu.Lock()
 	waits := l.firstTries() > 0
@@ -175,7 +166,7 @@ func (d *Dispatcher) spill(l *lane, src *source) {
 	maxBody := d.Queue.MaxBody()
 	taken := l.takeFirst(func(f *flight) bool { return f.origin.src == src && len(f.delivery.Body) <= maxBody })
 	for _, f := range taken {
-		f.shelve(0, delivery.ReasonSpill)
+		f.enqueueUntried(0, delivery.ReasonSpill)
 	}
 	d.metrics.spilled.Add(float64(len(taken)))
 }

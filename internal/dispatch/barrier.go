@@ -7,8 +7,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
-// barrier returns why nothing may be sent to the endpoint at the moment, and for how long that is
-// known to last; ReasonNone if the lane may send. The caller holds mu.
+// barrier returns why the lane may not send and for how long that is known to last; ReasonNone if
+// it may. The caller holds mu.
 func (l *lane) barrier(now time.Time) (delivery.Reason, time.Duration) {
 	if l.paused {
 		if l.readRule(); l.paused {
@@ -27,25 +27,24 @@ func (l *lane) barrier(now time.Time) (delivery.Reason, time.Duration) {
 	return delivery.ReasonNone, 0
 }
 
-// switched counts and logs that an attempt has changed the state of the breaker.
+// switched counts and logs a breaker's change of state by an attempt.
 func (l *lane) switched(before, after breaker.State) {
 	switch {
 	case after == breaker.Open && before == breaker.Closed:
 		l.d.metrics.openings.Inc()
 		l.logs[logOpened].Do(func() {
-			l.d.Logger.Warn("circuit breaker opened: the endpoint of this rule fails; its deliveries wait as rows, "+
-				"and one request at a time shows whether it works again", "rule_id", l.key.RuleID, "failures_in_a_row", breaker.TripAfter,
+			l.d.Logger.Warn("circuit breaker opened: the endpoint of this rule keeps failing; "+
+				"its deliveries wait as rows, and single requests probe it", "rule_id", l.key.RuleID, "failures_in_a_row", breaker.TripAfter,
 				"next_request_in", breaker.OpenFor.String())
 		})
 	case after == breaker.Closed:
 		l.logs[logClosed].Do(func() {
-			l.d.Logger.Info("circuit breaker closed: the endpoint of this rule works again", "rule_id", l.key.RuleID)
+			l.d.Logger.Info("circuit breaker closed: the endpoint of this rule has recovered", "rule_id", l.key.RuleID)
 		})
 	}
 }
 
-// clear empties a lane that may not send: its first tries become rows, its claimed rows are given
-// back. In a lane that may send it does nothing.
+// clear empties a lane that may not send: first tries become rows, claimed rows are returned.
 func (l *lane) clear(now time.Time) {
 	full := l.d.blocks(l)
 	l.mu.Lock()
@@ -65,7 +64,7 @@ func (l *lane) clear(now time.Time) {
 		l.d.Queue.Settle(delivery.Return(f.row, wait))
 	}
 	for _, f := range first {
-		f.shelve(wait, reason)
+		f.enqueueUntried(wait, reason)
 	}
 	if full {
 		l.limited()
@@ -74,7 +73,7 @@ func (l *lane) clear(now time.Time) {
 
 func everyFlight(*flight) bool { return true }
 
-// The topics that a lane logs about, each once in logEvery at most; counters have the rest.
+// What a lane logs, each at most once in logEvery.
 const (
 	logDeath = iota
 	logOpened
@@ -85,10 +84,10 @@ const (
 
 const logEvery = time.Minute
 
-// died logs a dead delivery.
-func (l *lane) died(d *delivery.Delivery, v delivery.Decision, status int) {
+// logDead logs a dead delivery.
+func (l *lane) logDead(d *delivery.Delivery, v delivery.Decision, status int) {
 	l.logs[logDeath].Do(func() {
-		l.d.Logger.Warn("delivery is dead; others of this rule within a minute are only counted", "webhook_id", d.ID.String(),
+		l.d.Logger.Warn("delivery dead-lettered; further ones of this rule are only counted for a minute", "webhook_id", d.ID.String(),
 			"rule_id", d.RuleID, "event_type", d.EventType, "reason", string(v.Reason), "status", status, "attempts", v.Attempts)
 	})
 }

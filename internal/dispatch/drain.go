@@ -10,11 +10,11 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/inflight"
 )
 
-// Drain makes rows of all first tries, leased ones of those under way, and returns when every event
-// that was dispatched has been released. When ctx ends first, the rest is dropped: its events are
-// not released, its waiting deliveries are not sent, and later results are ignored. Deliveries that
-// the queue limit keeps in memory are given up at once: their events are not released either, and
-// the error says how many. No Dispatch may run at the same time. The dispatcher goes on afterwards.
+// Drain stores all first tries as rows, leased if their request is in flight, and returns once
+// every dispatched event is released. If ctx ends first the rest is dropped: its events are not
+// released, its waiting deliveries not sent, and later results ignored. Deliveries kept in memory
+// by the queue limit are given up at once, unreleased; the error has their number. No Dispatch may
+// run meanwhile. The dispatcher goes on afterwards.
 func (d *Dispatcher) Drain(ctx context.Context) error {
 	e := d.epoch.Load()
 	e.Drain()
@@ -22,18 +22,16 @@ func (d *Dispatcher) Drain(ctx context.Context) error {
 	for _, l := range lanes {
 		full := d.full(l)
 		for _, f := range l.unsent() {
-			// Even if overflow is to be dead-lettered: the next owner may have room, or an endpoint
-			// that works.
+			// Even if overflow is dead-lettered: the next owner may have more luck.
 			if full && len(f.delivery.Body) <= d.Queue.MaxBody() {
 				f.origin.giveUp()
 				continue
 			}
-			f.shelve(0, delivery.ReasonDrain)
+			f.enqueueUntried(0, delivery.ReasonDrain)
 		}
 		l.unblock(time.Now())
 	}
-	// Requests under way are handed off in spite of the queue limit: they are few, and the
-	// alternative is to send them again.
+	// Despite the queue limit: they are few, and would otherwise be sent again.
 	for _, l := range lanes {
 		for _, f := range l.underWay() {
 			f.handOff(delivery.ReasonDrain)
@@ -57,8 +55,8 @@ func (d *Dispatcher) Drain(ctx context.Context) error {
 	return err
 }
 
-// unsent takes the first tries out of the lane that wait and are to be made rows. Those whose
-// bodies fit no row stay while the lane may send: they can only be in memory.
+// unsent removes the waiting first tries that become rows. Those whose bodies do not fit a row stay
+// while the lane may send.
 func (l *lane) unsent() []*flight {
 	maxBody := l.d.Queue.MaxBody()
 	l.mu.Lock()

@@ -9,12 +9,12 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/inflight"
 )
 
-// flight is one delivery in flight: a first try (origin set) or a claimed row (row set). A first
-// try gets a row when it is handed off; its cell knows that one.
+// flight is a delivery in flight: a first try (origin set), or a claimed row (row set). The row of
+// a hand-off is in the cell.
 type flight struct {
 	turn     inflight.Turn[*flight] // guarded by lane.mu
 	delivery *delivery.Delivery
-	lane     *lane // set before anybody else sees the flight
+	lane     *lane // set before the flight is shared
 	origin   *origin
 	row      *delivery.Row
 
@@ -38,10 +38,9 @@ func (f *flight) run() {
 	a := delivery.Attempt{Class: delivery.ClassCancelled}
 	r := d.Rules.Active(l.key)
 	paused := r == nil && d.Rules.Paused(l.key)
-	// A rule that was paused, disabled or deleted since it was matched is not called: the row waits
-	// for what becomes of it.
+	// A rule that was paused, disabled or deleted since the match is not called; the row waits.
 	if r != nil {
-		f.cell.Begin(d.limits(r).Timeout) // the lane may not have looked at the rule since it was changed
+		f.cell.Begin(d.limits(r).Timeout) // the lane may not have read the changed rule yet
 		var what delivery.RenderFailure
 		a, what = d.send(r, f.delivery, 1)
 		l.note(f, &a, what)
@@ -81,7 +80,7 @@ func (d *Dispatcher) settle(row *delivery.Row, a *delivery.Attempt, l *lane) {
 	d.Queue.Settle(delivery.Settle(row, v, a.Status))
 	d.metrics.decided(l.series, v, true)
 	if v.State == delivery.Dead {
-		l.died(&row.Delivery, v, a.Status)
+		l.logDead(&row.Delivery, v, a.Status)
 	}
 }
 
@@ -94,22 +93,22 @@ func (f *flight) firstResult(a *delivery.Attempt) {
 	}
 	d.metrics.decided(f.lane.series, v, false)
 	switch v.State {
-	case delivery.Delivered, delivery.Halted: // nothing is left to do, and nothing to keep
+	case delivery.Delivered, delivery.Halted:
 		f.origin.landed()
 		return
 	case delivery.Dead:
-		f.lane.died(f.delivery, v, a.Status)
+		f.lane.logDead(f.delivery, v, a.Status)
 	default:
 	}
 	f.enqueue(delivery.Enqueue(f.delivery, v, a.Status))
 }
 
-// handOff makes a row of a first try while its request goes on. A body that does not fit a row is
-// not handed off: its request ends within the timeout. The caller has looked at the queue limit.
+// handOff stores a first try as a row while its request goes on, unless its body does not fit. The
+// caller has checked the queue limit.
 //
-// An event that is read a second time may already have its row from the first time. Then this
-// insert changes nothing, the row does not know the token, and the result is discarded: a delivery
-// that was taken now is sent once more from its row. At least once is what is promised.
+// An event that is read twice may already have its row. Then the insert changes nothing, the row
+// lacks the token, and the result is discarded; the delivery is sent again from its row (at least
+// once).
 func (f *flight) handOff(reason delivery.Reason) {
 	d := f.lane.d
 	if len(f.delivery.Body) > d.Queue.MaxBody() {
@@ -121,7 +120,7 @@ func (f *flight) handOff(reason delivery.Reason) {
 	}
 }
 
-// wanted is asked right before the row of a hand-off is written.
+// wanted is called right before the row of a hand-off is written.
 func (f *flight) wanted() bool {
 	wanted, a, _ := f.cell.Wanted(f.origin.epoch.Dropped())
 	if a != nil {
@@ -149,8 +148,8 @@ type origin struct {
 	release func()
 }
 
-// landed counts one delivery as taken or stored, and releases the event with the last. After a
-// drain that gave up nothing is released any more: the record is read again.
+// landed counts a delivery as taken or stored, and with the last releases the event, unless a drain
+// has given it up.
 func (o *origin) landed() {
 	switch {
 	case o.left.Add(-1) > 0:
@@ -164,8 +163,7 @@ func (o *origin) landed() {
 	}
 }
 
-// giveUp counts one delivery as neither taken nor stored: its event is not released, and is read
-// again.
+// giveUp counts a delivery as neither: its event is not released, and is read again.
 func (o *origin) giveUp() {
 	o.givenUp.Store(true)
 	o.landed()

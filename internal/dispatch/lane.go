@@ -12,8 +12,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/inflight"
 )
 
-// lane is the queue of one rule in memory: the deliveries that wait for its endpoint, and the
-// requests under way.
+// lane is the in-memory queue of one rule, with its requests in flight.
 type lane struct {
 	d      *Dispatcher
 	key    delivery.Lane
@@ -22,24 +21,24 @@ type lane struct {
 
 	mu          sync.Mutex
 	line        inflight.Line[*flight]
-	blocked     []blocked // failed first tries that may not become rows; see queuelimit.go
+	blocked     []blocked // failed first tries at the queue limit; see queuelimit.go
 	trying      []*flight // first tries under way; a flight knows its place
 	limit       limit
 	bucket      bucket
 	breaker     *breaker.Breaker
-	closedUntil time.Time       // the endpoint asked for patience
+	closedUntil time.Time       // by Retry-After
 	paused      bool            // the rule was, when last looked at
 	url         string          // the rule's, when last looked at
 	timeout     time.Duration   // of one request
 	schedule    []time.Duration // of retries, if the rule has one; not to be changed
 	policy      *delivery.Policy
-	fullSince   time.Time // since when the lane has been at its limit; zero below it
+	fullSince   time.Time // since when the limit is reached; zero if it is not
 	used        time.Time // when something last came or began
 	health      delivery.LaneHealth
 	wantsRoom   bool // the claimer wants to know when there is room
 	atLimit     bool // deliveries wait because of the queue limit
 	listed      bool // in the sweeper's list
-	gone        bool // taken out of the dispatcher: another lane has its key, or will have
+	gone        bool // removed from the dispatcher: a new lane has, or will have, its key
 
 	inFew, inMany bool // waits for a slot; guarded by slots.mu
 }
@@ -67,7 +66,7 @@ func newLane(d *Dispatcher, key delivery.Lane) *lane {
 // holds mu, or has the only pointer to l.
 func (l *lane) readRule() bool {
 	if r := l.d.Rules.Active(l.key); r != nil {
-		if l.url != "" && l.url != r.URL { // the old endpoint's answers and wishes are not the new one's
+		if l.url != "" && l.url != r.URL { // a new endpoint
 			l.closedUntil, l.health.Gone = time.Time{}, 0
 		}
 		l.url = r.URL
@@ -97,8 +96,8 @@ func (l *lane) live() *lane {
 	}
 }
 
-// push puts a first try in line. If the lane may not send it becomes a row at once: in memory it
-// could hold the partition for hours.
+// push puts a first try in line, or stores it as a row if the lane may not send: in memory it could
+// hold its partition for hours.
 func (l *lane) push(f *flight, now time.Time) {
 	l = l.live()
 	f.lane, l.used = l, now
@@ -108,7 +107,7 @@ func (l *lane) push(f *flight, now time.Time) {
 	}
 	if reason != delivery.ReasonNone {
 		l.mu.Unlock()
-		f.shelve(wait, reason)
+		f.enqueueUntried(wait, reason)
 		return
 	}
 	l.join(f)
@@ -180,8 +179,8 @@ func (l *lane) work(f *flight) {
 	}
 }
 
-// next ends f's request and returns the flight that takes its slot. With none, or with other lanes
-// waiting for a slot, the slot is given back and next returns nil.
+// next ends f's request and returns the flight that takes over its slot. Without one, or if other
+// lanes wait for a slot, it frees the slot and returns nil.
 func (l *lane) next(f *flight) *flight {
 	l.mu.Lock()
 	now := time.Now()
@@ -215,8 +214,8 @@ func (l *lane) next(f *flight) *flight {
 	return following
 }
 
-// canStart reports whether a request may begin. If only a token is missing it has the lane pumped
-// again when there is one: a lane without a token holds no slot. The caller holds mu.
+// canStart reports whether a request may begin. If only a token is missing, the lane is pumped
+// again when there is one: it holds no slot meanwhile. The caller holds mu.
 func (l *lane) canStart(now time.Time) bool {
 	if l.waiting() == 0 || l.d.stopping.Load() {
 		return false
@@ -225,8 +224,7 @@ func (l *lane) canStart(now time.Time) bool {
 		return false
 	}
 	if l.breaker.State() == breaker.HalfOpen {
-		// Requests begun before it opened may still hang and use up the limit. The probe waits for
-		// none.
+		// The probe ignores the limit: requests from before may still hang.
 		if l.breaker.Probing() {
 			return false
 		}
@@ -277,8 +275,8 @@ func (l *lane) forget(f *flight) {
 	l.trying = l.trying[:last]
 }
 
-// note learns what an attempt says of the endpoint, right when it has ended: writing its row may
-// take a while. An attempt of the class expression says something of the rule instead: what failed.
+// note records what an attempt says about the endpoint, or about the rule if it failed to render.
+// It is called as soon as the attempt ends: writing its row may take a while.
 func (l *lane) note(f *flight, a *delivery.Attempt, what delivery.RenderFailure) {
 	if a.Class == delivery.ClassCancelled {
 		return
@@ -327,9 +325,9 @@ func (l *lane) requestTimeout() time.Duration {
 	return l.timeout
 }
 
-// room returns how many claimed rows the lane can take and for how long, and asks to be told when
-// it can take more. The rule is read again here: rows claimed for a shorter timeout than the rule
-// has by now would be given back unused.
+// room returns how many claimed rows the lane can take and for how long, and requests a wake-up
+// when it can take more. It reads the rule again: a lease for an outdated, shorter timeout would be
+// returned unused.
 func (l *lane) room(now time.Time) (rows int, lease time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -13,16 +13,13 @@ import (
 
 // The adaptive limit of a lane, unless the rule's own is lower.
 const (
-	// At first: no lower than the failures that open a breaker, so that an endpoint that hangs is
-	// known after one timeout.
-	firstLimit = breaker.TripAfter
-	leastLimit = 4 // however badly its endpoint answers
+	firstLimit = breaker.TripAfter // so that one timeout can open the breaker of a hanging endpoint
+	leastLimit = 4
 )
 
-// limit is an adaptive concurrency limit: how many requests a lane may have under way. Nobody knows
-// how an endpoint answers before it has, and one that hangs keeps each request for a whole timeout.
-// So the limit begins low, rises by one with each delivery taken, and is halved by each request
-// that got no answer in time (additive increase, multiplicative decrease). The lane's mu guards it.
+// limit is an adaptive concurrency limit (AIMD): a hanging endpoint holds each request for a whole
+// timeout, so the limit starts low, rises by one per accepted delivery, and is halved by each
+// timeout. The lane's mu guards it.
 type limit struct {
 	most     int // the rule's; at least 1
 	adaptive int // it may be above a most that was lowered
@@ -43,7 +40,7 @@ func (l *limit) raise() {
 // lower notes a request that got no answer in time.
 func (l *limit) lower() { l.adaptive = max(l.now()/2, leastLimit) }
 
-// restart begins again with the least: the breaker has closed after a single success.
+// restart starts with the least, as the breaker has closed after a single success.
 func (l *limit) restart() { l.adaptive = leastLimit }
 
 // leastRefill keeps a very fast bucket from timers that fire without end.
@@ -87,7 +84,7 @@ func (b *bucket) take(now time.Time) {
 	}
 }
 
-// arm has refilled called once when the next token is there; it is to set armed to false.
+// arm schedules a call of refilled, which must set armed to false, for the next token.
 func (b *bucket) arm(now time.Time, refilled func()) {
 	if b.armed {
 		return
@@ -113,8 +110,7 @@ func (b *bucket) within(now time.Time, d time.Duration) int {
 	return int(min(max(b.tokens.TokensAt(now), 0)+b.rate()*d.Seconds(), math.MaxInt32))
 }
 
-// limits returns the limits of a rule, with the settings in place of those that it leaves open. A
-// retry schedule that it leaves open stays so.
+// limits returns a rule's limits, with the settings as defaults, except for the retry schedule.
 func (o *Options) limits(r *rule.Rule) rule.Limits {
 	own := r.Limits
 	own.Concurrency = cmp.Or(own.Concurrency, o.EndpointConcurrency)

@@ -10,7 +10,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/metric"
 )
 
-// What became of a delivery, as a label.
+// Results of attempts, as labels.
 const (
 	resultDelivered = iota
 	resultRetry
@@ -50,23 +50,23 @@ type ruleSeries struct {
 // newMetrics registers the metrics with reg, unless that is nil.
 func newMetrics(reg prometheus.Registerer, perRule bool) (*metrics, error) {
 	attempts := metric.CounterVec("webhook_dispatcher_delivery_attempts_total",
-		"Attempts by what became of the delivery, and whether it was a first try or a row.", "result", "from")
+		"Delivery attempts, by result and by source (memory: first try; row: retry).", "result", "from")
 	breakers := metric.GaugeVec("webhook_dispatcher_breakers",
-		"Lanes of rules by the state of their circuit breaker: closed, half_open, open.", "state")
+		"Circuit breakers of rules, by state: closed, half_open or open.", "state")
 	m := &metrics{
-		inFlight: metric.Gauge("webhook_dispatcher_requests_in_flight", "Slots in use for requests to endpoints."),
+		inFlight: metric.Gauge("webhook_dispatcher_requests_in_flight", "Requests to endpoints in flight."),
 		queued: metric.Gauge("webhook_dispatcher_deliveries_queued",
-			"Deliveries in memory that wait for their lane."),
+			"Deliveries waiting in memory."),
 		handOffs: metric.Counter("webhook_dispatcher_hand_offs_total",
-			"First tries that were made rows while their request went on."),
+			"First tries stored as rows while their request was in flight."),
 		spilled: metric.Counter("webhook_dispatcher_deliveries_spilled_total",
-			"Deliveries made rows because their full lane held up others."),
+			"Deliveries stored as rows because their rule blocked others."),
 		openings: metric.Counter("webhook_dispatcher_breaker_openings_total",
-			"Circuit breakers that opened because an endpoint that had worked failed; staying open is not counted."),
+			"Circuit breakers opened after being closed; a failed probe is not counted."),
 		limited: metric.Gauge("webhook_dispatcher_rules_at_queue_limit",
-			"Rules at their queue limit whose deliveries wait in memory; the partitions that feed them wait, too."),
+			"Rules at their queue limit; their deliveries wait in memory and block their partitions."),
 		overflow: metric.Counter("webhook_dispatcher_deliveries_overflowed_total",
-			"Deliveries made dead rows without a body because their rule was at its queue limit."),
+			"Deliveries dead-lettered without a body because of a queue limit."),
 		breakers: make(map[breaker.State]prometheus.Gauge, len(breakerStates)),
 	}
 	for i, result := range resultNames {
@@ -77,9 +77,9 @@ func newMetrics(reg prometheus.Registerer, perRule bool) (*metrics, error) {
 	}
 	if perRule {
 		m.ruleResults = metric.CounterVec("webhook_dispatcher_rule_deliveries_total",
-			"Attempts by rule and by what became of the delivery.", "rule_id", "result")
+			"Delivery attempts, by rule and result.", "rule_id", "result")
 		m.ruleBreakers = metric.GaugeVec("webhook_dispatcher_breaker_state",
-			"State of the circuit breaker of each rule that had work: 0 closed, 1 half-open, 2 open.", "rule_id")
+			"Circuit breaker state of each rule with deliveries: 0 closed, 1 half-open, 2 open.", "rule_id")
 	}
 	all := []prometheus.Collector{attempts, m.inFlight, m.queued, m.handOffs, m.spilled, breakers, m.openings, m.limited, m.overflow}
 	if perRule {

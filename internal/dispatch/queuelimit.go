@@ -6,12 +6,10 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
-// The queue limit. If a rule has as many rows as it may have, a delivery that would become one more
-// is either made a dead row without a body (DeadLetterOverflow), or blocked: it stays in memory,
-// its event is not released, and the window of its partition fills and waits. First tries that
-// failed are blocked in the lane's list of them; those that have not been tried just stay in line.
-// A request that is under way goes on without a hand-off. The sweeper looks once a second whether
-// the lane is below its limit again.
+// At the queue limit a delivery that would become a row is either dead-lettered without a body
+// (DeadLetterOverflow), or blocked: it stays in memory, its event is not released, and its
+// partition's window fills. Failed first tries are in the lane's blocked list, untried ones stay in
+// line, and requests in flight are not handed off. The sweeper checks the limit every second.
 
 // blocked is a failed first try that has to wait for room in the queue.
 type blocked struct {
@@ -20,9 +18,8 @@ type blocked struct {
 	since  time.Time
 }
 
-// full reports whether the lane is at its queue limit. No more comes of a rule that is disabled or
-// gone: what is here of it, a few windows at most, passes the limit and lets its partitions go on.
-// No lock is held.
+// full reports whether the lane is at its queue limit. The last deliveries of a rule that is
+// disabled or gone, a few windows at most, may pass it to free their partitions. No lock is held.
 func (d *Dispatcher) full(l *lane) bool {
 	return d.Full != nil && d.Full(l.key) && (d.Rules.Active(l.key) != nil || d.Rules.Paused(l.key))
 }
@@ -30,16 +27,15 @@ func (d *Dispatcher) full(l *lane) bool {
 // blocks reports whether deliveries of the lane have to wait in memory. No lock is held.
 func (d *Dispatcher) blocks(l *lane) bool { return !d.DeadLetterOverflow && d.full(l) }
 
-// enqueue makes a flight whose request has ended a row that is not leased, and releases its event
-// when that is stored.
+// enqueue stores a flight whose request has ended as a row that is not leased, or blocks it.
 func (f *flight) enqueue(in delivery.Insert) {
 	if !f.store(in) {
 		f.lane.block(f, &in)
 	}
 }
 
-// shelve makes a row of a flight that has not been tried.
-func (f *flight) shelve(wait time.Duration, reason delivery.Reason) {
+// enqueueUntried stores an untried flight as a row, or blocks it.
+func (f *flight) enqueueUntried(wait time.Duration, reason delivery.Reason) {
 	if !f.store(delivery.Queue(f.delivery, wait, reason)) {
 		f.lane.block(f, nil)
 	}
@@ -64,8 +60,8 @@ func (f *flight) store(in delivery.Insert) bool {
 	return true
 }
 
-// block keeps a flight in memory: in line, or if it has been tried with the row that it is to be.
-// During a drain it is given up: the partition's next owner reads its event again.
+// block keeps a flight in memory: untried in line, or tried with its future row. During a drain it
+// is given up: the next owner reads its event again.
 func (l *lane) block(f *flight, tried *delivery.Insert) {
 	l = l.live()
 	if f.origin.epoch.Draining() { // with mu held: Drain says so before it looks at the lanes
@@ -83,8 +79,7 @@ func (l *lane) block(f *flight, tried *delivery.Insert) {
 	l.limited()
 }
 
-// unblock tries again to make rows of failed first tries. Those that still do not get one are
-// blocked again.
+// unblock tries again to store failed first tries as rows.
 func (l *lane) unblock(now time.Time) {
 	l.mu.Lock()
 	all := l.blocked
@@ -102,7 +97,7 @@ func (l *lane) limited() {
 	l.atLimit = true
 	l.mu.Unlock()
 	l.logs[logLimit].Do(func() {
-		l.d.Logger.Error("queue limit reached: deliveries of this rule wait in memory, and the partitions that feed it wait with them; "+
+		l.d.Logger.Error("queue limit reached: deliveries of this rule wait in memory and block their partitions; "+
 			"get its endpoint to work or disable the rule, or raise WEBHOOK_DISPATCHER_QUEUE_LIMIT_RULE_ROWS, _ROWS or _BYTES, or set "+
 			"WEBHOOK_DISPATCHER_QUEUE_OVERFLOW=dead to go on without these deliveries", "rule_id", l.key.RuleID)
 	})
@@ -111,15 +106,14 @@ func (l *lane) limited() {
 // deadLettered logs that deliveries are dead because of the queue limit.
 func (l *lane) deadLettered() {
 	l.logs[logLimit].Do(func() {
-		l.d.Logger.Error("queue limit reached: further deliveries of this rule are dead rows without a body, as "+
-			"WEBHOOK_DISPATCHER_QUEUE_OVERFLOW=dead says; get its endpoint to work or disable the rule, or raise "+
+		l.d.Logger.Error("queue limit reached: further deliveries of this rule are dead-lettered without a body, as "+
+			"set by WEBHOOK_DISPATCHER_QUEUE_OVERFLOW=dead; get its endpoint to work or disable the rule, or raise "+
 			"WEBHOOK_DISPATCHER_QUEUE_LIMIT_RULE_ROWS, _ROWS or _BYTES", "rule_id", l.key.RuleID)
 	})
 }
 
-// recheck is what the sweeper does for a lane at its limit: those that have been tried get their
-// rows. (The others: see checkLanes.) It reports whether the lane still is at its limit, with
-// deliveries that wait.
+// recheck stores the blocked flights of a lane that is below its limit again, and reports whether
+// the lane still is at its limit with waiting deliveries.
 func (l *lane) recheck(now time.Time) bool {
 	l.mu.Lock()
 	waits := len(l.blocked)+l.firstTries() > 0

@@ -6,16 +6,13 @@ import (
 	"time"
 )
 
-// fewRequests is how many requests of a lane may use the last of the process's slots: as many as a
-// lane begins with.
+// fewRequests is how many requests make a lane eligible for the reserve.
 const fewRequests = firstLimit
 
-// slots caps the requests under way in the process, and keeps the lanes that wait for a slot in
-// order.
+// slots caps the process's requests in flight, and keeps the lanes that wait for a slot in order.
 //
-// The last eighth of the slots is for lanes that have few requests under way. Endpoints that worked
-// well and hang all at once have high limits; without that reserve they would take every slot until
-// their timeouts, and every other endpoint with them.
+// The last eighth is reserved for lanes with few requests. Otherwise endpoints that worked well and
+// then hang, all with high limits, would take every slot until their timeouts.
 type slots struct {
 	reserve int
 

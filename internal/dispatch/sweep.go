@@ -13,7 +13,7 @@ const (
 	unusedFor  = 10 * time.Minute // until the lane of a rule that is gone is removed
 )
 
-// sweep does everything that no event, result or claim begins, until Stop.
+// sweep does the periodic work until Stop.
 func (d *Dispatcher) sweep() {
 	tick := time.NewTicker(min(max(d.HandOff/5, 10*time.Millisecond), 100*time.Millisecond))
 	defer tick.Stop()
@@ -47,10 +47,9 @@ func (d *Dispatcher) enlist(l *lane) {
 	d.listMu.Unlock()
 }
 
-// handOffSlow hands off the first tries that take too long, and gives claimed rows back that have
-// waited too long for a slot: the cap of the process may keep them from one for longer than their
-// lease. Given back only when their turn comes, they would have been claimed again by then, and
-// after a few rounds be taken for a crash loop.
+// handOffSlow hands off slow first tries, and returns claimed rows that have waited too long for a
+// slot. Returned only when their turn comes, others would have claimed them by then, which in the
+// end looks like a crash loop.
 func (d *Dispatcher) handOffSlow(now time.Time) {
 	d.listMu.Lock()
 	lanes := d.list
@@ -76,9 +75,8 @@ func (d *Dispatcher) handOffSlow(now time.Time) {
 	d.listMu.Unlock()
 }
 
-// overdue returns the first tries under way for handOff or longer, and takes out the claimed rows
-// that wait under a lease too short for a request by now. listed is false if the lane has nothing
-// in flight: it leaves the sweeper's list.
+// overdue returns the first tries in flight for handOff or longer, and removes the waiting claimed
+// rows whose lease has become too short. listed is false if nothing is in flight.
 func (l *lane) overdue(now time.Time, handOff time.Duration) (slow, stale []*flight, listed bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -1,5 +1,4 @@
-// Package dsn reads the address of the database, for the settings that check it and the store that
-// connects to it.
+// Package dsn parses the database's DSN for config and store.
 package dsn
 
 import (
@@ -18,16 +17,16 @@ const Forms = "write user:password@tcp(host:3306)/database, or mysql://user:pass
 
 const scheme = "mysql://"
 
-// otherScheme matches the start of a URL. A user and a password can look the same, so it is only
-// asked about what the driver cannot read.
+// otherScheme matches the start of a URL, or user:password. It only explains driver errors.
 var otherScheme = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*://`)
 
-// Parse reads the driver's form of a DSN, or a URL mysql://user:password@host:port/database?parameters
-// with the driver's parameters, where the port may be left out (3306) and user, password and
-// database are percent-decoded. Database and user must be named.
+// Parse reads a DSN of the Go MySQL driver, or a URL
+// mysql://user:password@host:port/database?parameters with the driver's parameters. The port
+// defaults to 3306; user, password and database are percent-decoded. User and database are
+// required.
 //
-// An error reads as a predicate, such as "names no database", and shows nothing of the DSN: once a
-// delimiter is missing, any part may be the password.
+// Errors are predicates, such as "names no database", and contain no part of the DSN: without its
+// delimiters any part may be the password.
 func Parse(dsn string) (*mysql.Config, error) {
 	if len(dsn) >= len(scheme) && strings.EqualFold(dsn[:len(scheme)], scheme) {
 		return parseURL(dsn)
@@ -35,9 +34,9 @@ func Parse(dsn string) (*mysql.Config, error) {
 	cfg, err := mysql.ParseDSN(dsn)
 	switch {
 	case err != nil && otherScheme.MatchString(dsn):
-		return nil, errors.New("is a URL of another kind than mysql")
+		return nil, errors.New("is not a mysql:// URL")
 	case err != nil:
-		return nil, errors.New("cannot be read as a DSN, or has a parameter that cannot")
+		return nil, errors.New("is not a valid DSN, or has an invalid parameter")
 	case cfg.DBName == "":
 		return nil, errors.New("names no database")
 	case cfg.User == "":
@@ -56,7 +55,7 @@ func parseURL(dsn string) (*mysql.Config, error) {
 		port = "3306"
 	}
 	n, portErr := strconv.ParseUint(port, 10, 16)
-	// The address is given to the driver as well: it takes the name to expect in a certificate from it.
+	// With the address, from which the driver takes the name to expect in a certificate.
 	cfg, paramErr := mysql.ParseDSN("tcp(" + net.JoinHostPort(host, port) + ")/?" + u.RawQuery)
 	switch {
 	case host == "" || strings.ContainsAny(host, " @()/"):
@@ -66,11 +65,11 @@ func parseURL(dsn string) (*mysql.Config, error) {
 	case strings.Trim(database, "/") == "":
 		return nil, errors.New("names no database")
 	case strings.Contains(database, "/"):
-		return nil, errors.New("has more than one / after the host; a / in a password must be written %2F")
+		return nil, errors.New("has more than one / after the host; write a / in a password as %2F")
 	case u.User.Username() == "":
 		return nil, errors.New("names no user")
 	case paramErr != nil:
-		return nil, errors.New("has a parameter after ? that the Go MySQL driver does not know, or its value is wrong")
+		return nil, errors.New("has an unknown parameter after ?, or one with an invalid value")
 	}
 	cfg.User = u.User.Username()
 	cfg.Passwd, _ = u.User.Password()

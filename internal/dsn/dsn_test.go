@@ -47,12 +47,12 @@ func TestParseSecureURL(t *testing.T) {
 
 var wrongDSNs = [...]struct{ dsn, says string }{
 	{"", "names no database"},
-	{"canary", "cannot be read as a DSN"},
-	{"app:canary@db:3306/edxapp", "cannot be read as a DSN"},
+	{"canary", "is not a valid DSN"},
+	{"app:canary@db:3306/edxapp", "is not a valid DSN"},
 	{"app:canary@tcp(db:3306)/", "names no database"},
 	{":canary@tcp(db:3306)/edxapp", "names no user"},
-	{"app:canary@tcp(db:3306)/edxapp?loc=Europe/canary", "cannot be read as a DSN"},
-	{"app:x@tcp(db:3306)/edxapp?tls=canary", "cannot be read as a DSN"},
+	{"app:canary@tcp(db:3306)/edxapp?loc=Europe/canary", "is not a valid DSN"},
+	{"app:x@tcp(db:3306)/edxapp?tls=canary", "is not a valid DSN"},
 	{"mysql://app:canary@db", "names no database"},
 	{"mysql://db/edxapp", "names no user"},
 	{"mysql://app:can#ary@db/edxapp", "percent-encoded"},
@@ -84,9 +84,9 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Add("app:secret@tcp(db:3307)/edxapp?timeout=3s")
 	f.Add("mysql://a%40b:p%25%2F%3F@[::1]:3307/edxapp?tls=skip-verify")
-	fixed := "cannot be read as a DSN, or has a parameter that cannot names no database user host more than one / after the host; " +
-		"is a URL of another kind than mysql is not a URL; characters such as @ / : # % in a password must be percent-encoded written %2F " +
-		"has no port from 1 to 65535 has a parameter after ? that the Go MySQL driver does not know, or its value is wrong"
+	fixed := "is not a valid DSN, or has an invalid parameter names no database user host more than one / after the host; " +
+		"is not a mysql:// URL is not a URL; characters such as @ / : # % in a password must be percent-encoded; write a / as %2F " +
+		"has no port from 1 to 65535 has an unknown parameter after ?, or one with an invalid value"
 	f.Fuzz(func(t *testing.T, dsn string) {
 		cfg, err := Parse(dsn)
 		if err == nil {

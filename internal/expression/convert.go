@@ -15,7 +15,8 @@ import (
 // maxDepth is how deep a result may be nested: what reads bodies back takes no more.
 const maxDepth = 400
 
-// toJQ returns v as gojq knows it. Events hold no Bytes once they are redacted; other Bytes become text.
+// toJQ returns v as gojq knows it. Events hold no Bytes once they are redacted; other Bytes become
+// text.
 func toJQ(v payload.Value) any {
 	switch v.Kind() {
 	case payload.Bool:
@@ -27,9 +28,7 @@ func toJQ(v payload.Value) any {
 		return n
 	case payload.Float:
 		return v.Float()
-	case payload.String:
-		return v.Text()
-	case payload.Bytes:
+	case payload.String, payload.Bytes:
 		return valid(v.Text())
 	case payload.List:
 		list := make([]any, v.Len())
@@ -51,14 +50,13 @@ func toJQ(v payload.Value) any {
 // checkOutput returns an error where a result is too large: a small one in gojq, which shares its
 // parts, may be huge in JSON. What is counted is never more than what is written in the end.
 func checkOutput(v any) error {
-	size := scale{left: MaxOutput, grain: 1, deepest: maxDepth}
-	switch {
-	case size.put(v, 0):
-		return nil
-	case size.deep:
-		return fmt.Errorf("the result is nested deeper than %d", maxDepth)
+	switch left := weigh(v, MaxOutput, 1, maxDepth); {
+	case left == tooDeep:
+		return fmt.Errorf("the transform failed: the result is nested deeper than %d", maxDepth)
+	case left < 0:
+		return fmt.Errorf("the transform failed: the result has more than %d bytes as JSON", MaxOutput)
 	}
-	return fmt.Errorf("the result has more than %d bytes as JSON", MaxOutput)
+	return nil
 }
 
 // fromJQ returns a result of gojq, with its keys sorted.

@@ -24,8 +24,8 @@ func FuzzRoundTrip(f *testing.F) {
 		if err != nil {
 			return
 		}
-		size := scale{left: MaxOutput, grain: 1, deepest: maxDepth}
-		if !size.put(toJQ(v), 0) {
+		left := weigh(toJQ(v), MaxOutput, 1, maxDepth)
+		if left < 0 {
 			return // too deep
 		}
 		got := fromJQ(toJQ(v))
@@ -33,8 +33,8 @@ func FuzzRoundTrip(f *testing.F) {
 		if got := string(payload.AppendJSON(nil, got)); got != want {
 			t.Errorf("%s, want %s", got, want)
 		}
-		if written := len(want); MaxOutput-size.left > written {
-			t.Errorf("%d bytes were counted of a text of %d", MaxOutput-size.left, written)
+		if written := len(want); MaxOutput-left > written {
+			t.Errorf("%d bytes were counted of a text of %d", MaxOutput-left, written)
 		}
 	})
 }

@@ -1,7 +1,6 @@
 package expression
 
 import (
-	"maps"
 	"runtime/metrics"
 	"slices"
 	"strings"
@@ -36,7 +35,7 @@ var around = []string{
 
 // program returns the program that bytes make, of as many stages as there are.
 func program(bytes []byte) string {
-	names := slices.Sorted(maps.Keys(prelude().names))
+	names := slices.Compact(slices.Sorted(slices.Values(prelude().allowed)))
 	next := func() int {
 		if len(bytes) == 0 {
 			return 0
@@ -74,7 +73,7 @@ func allocated() uint64 {
 
 // maxHostile and maxHostileMemory are for the worst that a run may do on a machine that is busy.
 const (
-	maxHostile       = 10 * time.Second
+	maxHostile       = busy
 	maxHostileMemory = 1 << 30
 )
 

@@ -6,35 +6,29 @@ import (
 	"regexp/syntax"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
 	"github.com/itchyny/gojq"
 )
 
-// gojq's own regular expressions take time that grows with the square of the text, and with the
-// pattern, whose repetitions are written out. What it has compiled it keeps for good, though patterns
-// may come from events. So matching is done here: test, match, sub and the like are made of it in
-// prelude.jq. The one difference: right behind a match, a pattern does not match nothing once more.
-
+// gojq's own regular expressions take time that grows with the square of the text, and what it has
+// compiled it keeps for good, though patterns may come from events. So matching is done here: test,
+// match, sub and the like are made of it in prelude.jq. The one difference: right behind a match, a
+// pattern does not match nothing once more.
 const (
 	maxPatterns = 64      // kept
+	maxPattern  = 10_000  // bytes of a pattern, and its places: see compile
 	maxMatches  = 100_000 // of one pattern in one text, times the groups of the pattern
-	maxPattern  = 10_000  // bytes of a pattern, and its places with its repetitions written out: see size
-	// maxSearch bounds bytes of text times places of the pattern, which is what one search may take:
-	// 0.4 to 0.7 s at worst.
-	maxSearch = 1 << 25
-	// firstMatches is how many matches are looked for before the clock is looked at. Each may cost a
-	// search to the end of the text (x*y|x, where there is no y), and there is no going on from one, so
-	// that the next look is for several times as many.
-	firstMatches, moreMatches = 4, 4
-	maxFind                   = 4 * MaxTime // how long the search goes on
+	maxSearch   = 1 << 25 // bytes of text times places, for one search: 0.4 to 0.7 s at worst
+	maxFind     = 4 * MaxTime
 )
 
 // patterns are the regular expressions that a program compiled last. It is safe for concurrent use.
 type patterns struct {
-	mu    sync.Mutex
-	known map[[2]string]*pattern
+	known sync.Map // of [2]string{pattern, flags}
+	count atomic.Int64
 }
 
 type pattern struct {
@@ -45,65 +39,35 @@ type pattern struct {
 
 func (p *patterns) compile(text, flags string) (*pattern, error) {
 	key := [2]string{text, flags}
-	p.mu.Lock()
-	known := p.known[key]
-	p.mu.Unlock()
-	if known != nil {
-		return known, nil
+	if known, ok := p.known.Load(key); ok {
+		return known.(*pattern), nil
 	}
-	if i := strings.IndexFunc(flags, func(r rune) bool { return r != 'g' && r != 'i' && r != 'm' }); i >= 0 {
+	if strings.Trim(flags, "gim") != "" {
 		return nil, fmt.Errorf("the flags %q are not some of g, i and m", flags)
 	}
+	// As in jq, m lets a dot match a newline, too.
+	text = strings.NewReplacer("g", "", "i", "(?i)", "m", "(?s)").Replace(flags) + text
 	if len(text) > maxPattern {
 		return nil, fmt.Errorf("a regular expression has %d bytes: more than %d", len(text), maxPattern)
 	}
-	if strings.Contains(flags, "i") {
-		text = "(?i)" + text
-	}
-	if strings.Contains(flags, "m") { // as in jq: a dot matches a newline, too
-		text = "(?s)" + text
-	}
-	tree, err := syntax.Parse(text, syntax.Perl)
+	tree, err := syntax.Parse(text, syntax.Perl) // which refuses what takes more than 128 MiB
 	if err != nil {
 		return nil, err
 	}
-	places := size(tree)
+	// Places are where a search may be at once: the instructions, with repetitions written out.
+	program, _ := syntax.Compile(tree.Simplify()) // which does not fail
+	places := len(program.Inst)
 	if places > maxPattern {
-		return nil, fmt.Errorf("a regular expression has %d places with its repetitions written out: more than %d",
-			places, maxPattern)
+		return nil, fmt.Errorf("a regular expression has %d places with its repetitions written out: "+
+			"more than %d", places, maxPattern)
 	}
-	r, err := regexp.Compile(text)
-	if err != nil {
-		return nil, err
+	if p.count.Add(1) > maxPatterns {
+		p.known.Clear()
+		p.count.Store(1)
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.known == nil || len(p.known) >= maxPatterns {
-		p.known = make(map[[2]string]*pattern)
-	}
-	known = &pattern{r, places}
-	p.known[key] = known
-	return known, nil
-}
-
-// size returns how many places a pattern has at which a search may be at once. What is repeated is
-// compiled as often.
-func size(tree *syntax.Regexp) int {
-	places := 1
-	switch tree.Op {
-	case syntax.OpLiteral:
-		places = len(tree.Rune)
-	case syntax.OpConcat, syntax.OpCapture, syntax.OpRepeat:
-		places = 0
-	default:
-	}
-	for _, sub := range tree.Sub {
-		places += size(sub)
-	}
-	if tree.Op == syntax.OpRepeat {
-		places *= max(1, tree.Min, tree.Max)
-	}
-	return places
+	made := &pattern{regexp.MustCompile(text), places}
+	p.known.Store(key, made)
+	return made, nil
 }
 
 // findAll is _find_all(pattern; flags; testing): the matches, or whether there is one.
@@ -116,71 +80,55 @@ func (p *patterns) findAll(v any, args []any) any {
 			gojq.TypeOf(v), gojq.Preview(v))
 	}
 	r, err := p.compile(expression, flags)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	if len(text)*r.places > maxSearch {
-		return fmt.Errorf("a regular expression of %d places is too much for a text of %d bytes: shorten one of them",
-			r.places, len(text))
-	}
-	if args[2] == true {
+	case len(text)*r.places > maxSearch:
+		return fmt.Errorf("a regular expression of %d places is too much for a text of %d bytes: "+
+			"shorten one of them", r.places, len(text))
+	case args[2] == true:
 		return r.MatchString(text)
 	}
 	limit := 1
 	if strings.Contains(flags, "g") {
 		limit = maxMatches/(1+r.NumSubexp()) + 1
 	}
-	found, err := r.all(text, limit)
-	if err != nil {
-		return err
+	// Each match may cost a search to the end of the text (x*y|x, where there is no y). So few are
+	// looked for before the clock is looked at, and then, as there is no going on from one, several
+	// times as many.
+	var found [][]int
+	for n, begin := 4, time.Now(); ; n *= 4 {
+		if found = r.FindAllStringSubmatchIndex(text, min(n, limit)); len(found) < n {
+			break
+		}
+		if time.Since(begin) > maxFind {
+			return ErrTooLong
+		}
 	}
 	if limit > 1 && len(found) == limit {
 		return fmt.Errorf("the regular expression matches more than %d times", limit-1)
 	}
-	names := r.SubexpNames()
-	matches := make([]any, len(found))
+	matches, names := make([]any, len(found)), r.SubexpNames()
 	passed, runes := 0, 0 // bytes of the text, and the characters that they are
 	for i, at := range found {
 		runes += utf8.RuneCountInString(text[passed:at[0]])
 		passed = at[0]
-		captures := make([]any, len(names)-1)
-		for j := range captures {
-			captures[j] = piece(text, at[0], runes, at[2*j+2], at[2*j+3])
-			captures[j].(map[string]any)["name"] = nil
-			if name := names[j+1]; name != "" {
-				captures[j].(map[string]any)["name"] = name
+		groups := make([]any, len(names))
+		for j, name := range names {
+			group := map[string]any{"name": nil, "offset": -1, "length": 0, "string": nil}
+			if name != "" {
+				group["name"] = name
 			}
+			if begin, end := at[2*j], at[2*j+1]; begin >= 0 { // else it took no part in the match
+				group["offset"] = runes + utf8.RuneCountInString(text[passed:begin])
+				group["length"] = utf8.RuneCountInString(text[begin:end])
+				group["string"] = text[begin:end]
+			}
+			groups[j] = group
 		}
-		match := piece(text, at[0], runes, at[0], at[1])
-		match["captures"] = captures
-		matches[i] = match
+		match := groups[0].(map[string]any)
+		delete(match, "name")
+		match["captures"], matches[i] = groups[1:], match
 	}
 	return matches
-}
-
-// all returns up to limit matches, or ErrTooLong.
-func (p *pattern) all(text string, limit int) ([][]int, error) {
-	begin := time.Now()
-	for n := firstMatches; n < limit; n *= moreMatches {
-		if found := p.FindAllStringSubmatchIndex(text, n); len(found) < n {
-			return found, nil
-		}
-		if time.Since(begin) > maxFind {
-			return nil, ErrTooLong
-		}
-	}
-	return p.FindAllStringSubmatchIndex(text, limit), nil
-}
-
-// piece describes text[begin:end], which is within a match that begins at byte `at`, the character
-// number `runes`. One that took no part in the match has begin -1.
-func piece(text string, at, runes, begin, end int) map[string]any {
-	if begin < 0 {
-		return map[string]any{"offset": -1, "length": 0, "string": nil}
-	}
-	return map[string]any{
-		"offset": runes + utf8.RuneCountInString(text[at:begin]),
-		"length": utf8.RuneCountInString(text[begin:end]),
-		"string": text[begin:end],
-	}
 }

@@ -33,6 +33,18 @@ var places = []string{
 	`gsub("a"; X)`, "strptime(X)", "range(X)",
 }
 
+// refused returns the names of names.txt that are refused for a reason of their own.
+func refused() map[string]bool {
+	all := make(map[string]bool)
+	for line := range strings.Lines(prelude().refused) {
+		names, _, _ := strings.Cut(line, ": ")
+		for _, name := range strings.Fields(names) {
+			all[name] = true
+		}
+	}
+	return all
+}
+
 // What depends on more than the event is refused, wherever it stands.
 func TestRefused(t *testing.T) {
 	t.Parallel()
@@ -40,7 +52,7 @@ func TestRefused(t *testing.T) {
 		"getenv": `getenv("A")`, "debug": `debug("a")`, "halt_error": "halt_error(1)", "strflocaltime": `strflocaltime("%c")`,
 		"fromstream": "fromstream(.[])",
 	}
-	for name := range refused {
+	for name := range refused() {
 		for _, use := range []string{name, used[name]} {
 			for _, place := range places {
 				if use == "" {
@@ -95,7 +107,7 @@ func TestEveryFunctionOfGojqIsKnown(t *testing.T) {
 	var unknown []string
 	for _, name := range names {
 		name := name.(string)
-		if _, ok := refused[name]; !ok && !slices.Contains(strings.Fields(pure), name) {
+		if !refused()[name] && !slices.Contains(strings.Fields(pure), name) {
 			unknown = append(unknown, name)
 		}
 	}
@@ -272,7 +284,7 @@ func TestSteps(t *testing.T) {
 		`$data.price * $data.id`:                "a text of 4 bytes is repeated 12345678 times",
 		`$data.id * $data.price`:                "a text of 4 bytes is repeated 12345678 times",
 		`$data | .price *= 1e6`:                 "a text of 4 bytes is repeated 1000000 times",
-		`"x" * infinite`:                        "a text of 1 bytes is repeated +Inf times",
+		`"x" * infinite`:                        "a text of 1 bytes is repeated 1.7976931348623157e+308 times",
 		`[][$data.id] = 1`:                      "the array index 12345678 is above 262144",
 		`null | .[$data.id] |= 1`:               "the array index 12345678 is above 262144",
 		`null | .a[$data.id].b += 1`:            "the array index 12345678 is above 262144",
@@ -292,7 +304,7 @@ func TestSteps(t *testing.T) {
 		t.Fatal(err)
 	}
 	begin := time.Now()
-	if _, err := p.Apply(context.Background(), NewInput(m)); err == nil || time.Since(begin) > 20*time.Second {
+	if _, err := p.Apply(context.Background(), NewInput(m)); err == nil || time.Since(begin) > busy {
 		t.Errorf("%v after %v", err, time.Since(begin))
 	}
 }
@@ -305,8 +317,10 @@ func TestPatternsAreForgotten(t *testing.T) {
 		if found := p.findAll("xx", []any{strings.Repeat("x", 1+i), nil, true}); found != (i < 2) {
 			t.Fatalf("%d: %v", i, found)
 		}
-		if len(p.known) > maxPatterns {
-			t.Fatalf("%d patterns are kept", len(p.known))
+		kept := 0
+		p.known.Range(func(any, any) bool { kept++; return true })
+		if kept > maxPatterns {
+			t.Fatalf("%d patterns are kept", kept)
 		}
 	}
 }

@@ -7,34 +7,33 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
-// phase is where a first try stands. It moves down this list, except that a running one may go back
-// to waiting.
+// phase is the state of a first try. It only advances, except that a running one may wait again.
 type phase uint8
 
 const (
 	waiting phase = iota
 	running
-	handing // its row is on the way into the database; if the row is leased, the run goes on
+	handing // its row is being stored; if the row is leased, the run goes on
 	handed  // the run goes on under the lease of its row
 	ended
 )
 
-// Cell is the hand-off of one first try whose run returns an R: the state that its run, the one who
-// hands it off and the queue agree on. The package comment draws it. The zero Cell waits. Its
-// methods lock it and call nothing, so they may be called with any lock held.
+// Cell is the hand-off of a first try whose run returns an R: the state shared by the run, whatever
+// hands it off, and the queue. The package comment draws it. The zero Cell waits. Methods lock it
+// and call nothing, so any lock may be held.
 type Cell[R any] struct {
 	mu      sync.Mutex
 	phase   phase
-	longest time.Duration // that the run takes
+	longest time.Duration // run
 	lease   time.Duration
 	row     *delivery.Row
 	until   time.Time // the end of the row's lease
-	result  *R        // came while the row was on its way
-	keep    bool      // the row is stored in spite of the result
+	result  *R        // came while the row was being stored
+	keep    bool      // store the row despite the result
 }
 
-// Begin notes that the run begins, and how long it may take. It returns false if the first try does
-// not wait: it is being handed off, or has ended.
+// Begin records that the run begins and how long it may take. It returns false if the first try is
+// being handed off or has ended.
 func (c *Cell[R]) Begin(longest time.Duration) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -46,29 +45,29 @@ func (c *Cell[R]) Begin(longest time.Duration) bool {
 	return waited
 }
 
-// Waits reports whether the first try has not begun, and is not being handed off either.
+// Waits reports whether the first try has neither begun nor is being handed off.
 func (c *Cell[R]) Waits() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.phase == waiting
 }
 
-// Open reports whether the first try has neither a result nor a row on its way.
+// Open reports whether the first try has neither a result nor a row being stored.
 func (c *Cell[R]) Open() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.phase <= running
 }
 
-// WaitAgain takes a run back that could do nothing yet. It returns false if the first try is not
-// running any more.
+// WaitAgain returns a run that could do nothing yet to waiting. It returns false if it is not
+// running.
 func (c *Cell[R]) WaitAgain() bool { return c.move(running, waiting) }
 
-// Abandon ends a first try that waits. It returns false if it does not wait.
+// Abandon ends a waiting first try. It returns false if it does not wait.
 func (c *Cell[R]) Abandon() bool { return c.move(waiting, ended) }
 
-// Queue begins the hand-off of a first try that waits, to a row that is not leased. It returns
-// false if the first try does not wait.
+// Queue begins the hand-off of a waiting first try to a pending row. It returns false if it does
+// not wait.
 func (c *Cell[R]) Queue() bool { return c.move(waiting, handing) }
 
 func (c *Cell[R]) move(from, to phase) bool {
@@ -82,8 +81,8 @@ func (c *Cell[R]) move(from, to phase) bool {
 }
 
 // Lease begins the hand-off of a first try that runs, or is about to, to a leased row of d. The
-// lease lasts for the run's longest time, and for that given. It returns false if the first try is
-// being handed off already, or has ended.
+// lease covers the longest run and longest. It returns false if a hand-off has begun or the first
+// try has ended.
 func (c *Cell[R]) Lease(d *delivery.Delivery, longest time.Duration, why delivery.Reason) (delivery.Insert, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -98,21 +97,18 @@ func (c *Cell[R]) Lease(d *delivery.Delivery, longest time.Duration, why deliver
 	return delivery.HandOff(d, c.row.Token, c.lease, why), true
 }
 
-// Fate is what becomes of a result.
+// Fate is what to do with a result.
 type Fate uint8
 
 // The fates.
 const (
-	// Yours: there is no row; the caller acts on the result.
-	Yours Fate = iota
-	// Leased: the result is to be written under the lease of the row.
-	Leased
-	// Later: the row is on its way; Wanted or Stored returns the result.
-	Later
+	Yours  Fate = iota // there is no row: act on it
+	Leased             // write it under the row's lease
+	Later              // the row is being stored: Wanted or Stored will return it
 )
 
-// Finish takes the result of the run, and says what is to be done with it. keep stores a row that
-// is on its way all the same; otherwise the result takes its place if it can.
+// Finish takes the run's result and returns what to do with it. keep stores a row that is being
+// stored even so; otherwise the result replaces the row if it still can.
 func (c *Cell[R]) Finish(result *R, keep bool) Fate {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -123,21 +119,21 @@ func (c *Cell[R]) Finish(result *R, keep bool) Fate {
 	case handed:
 		c.phase = ended
 		return Leased
-	default: // an ended one was dropped
+	default: // or ended: it was dropped
 		c.result, c.keep = result, keep
 		return Later
 	}
 }
 
-// Wanted reports whether the row of a hand-off is still to be stored; the queue asks right before
-// each try. A result that came meanwhile makes the row pointless: it is returned, once however
-// often this is asked, and the owner acts on it as if there had been no hand-off. dropped says that
-// the event belongs to another process by now. over is true once if the first try ended here.
+// Wanted reports whether the row of a hand-off is still to be stored; the queue calls it before
+// each try. A result that came meanwhile replaces the row: it is returned, once, to act on as if
+// there had been no hand-off. dropped means that another process owns the event now. over is true
+// once if the first try ended here.
 func (c *Cell[R]) Wanted(dropped bool) (wanted bool, result *R, over bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case c.phase != handing: // asked once more than there is an answer to
+	case c.phase != handing: // already answered
 		return c.phase == handed, nil, false
 	case !dropped && (c.result == nil || c.keep):
 		return true, nil, false
@@ -149,8 +145,8 @@ func (c *Cell[R]) Wanted(dropped bool) (wanted bool, result *R, over bool) {
 	return false, c.result, true
 }
 
-// Stored notes that the row of a hand-off is stored. It returns the result that came meanwhile, nil
-// if none did: it is to be written under the lease.
+// Stored records that the row of a hand-off is stored. It returns the result that came meanwhile,
+// if any, to write under the lease.
 func (c *Cell[R]) Stored() (result *R) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -161,8 +157,8 @@ func (c *Cell[R]) Stored() (result *R) {
 	return c.result
 }
 
-// Row returns the leased row of a hand-off that has been stored, and the end of its lease by this
-// process's clock; nil if there is none.
+// Row returns the stored leased row of a hand-off and the end of its lease by this process's clock;
+// nil if there is none.
 func (c *Cell[R]) Row() (*delivery.Row, time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

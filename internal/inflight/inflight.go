@@ -1,11 +1,10 @@
-// Package inflight is what everything that sends has in common while work is in flight: the
-// hand-off of a first try to the database, the line for places in which claimed rows go first, and
-// the drain that settles or gives up what came from a partition. Package dispatch and the webfilter
-// stage are built on it, each with its own rules for when something may be sent.
+// Package inflight is the life of work in flight, shared by dispatch and the webfilter stage: the
+// hand-off of a first try to the database, the line for slots in which claimed rows go first, and
+// the drain of a partition's events. Each user decides when something may be sent.
 //
-// It promises that a first try which becomes a row while it runs has its result written exactly
-// once, under the row's lease or in place of the row, and that no claimed row is started under a
-// lease that would run out before its result is written.
+// The result of a first try that becomes a row while it runs is written exactly once, under the
+// row's lease or in place of the row. No claimed row starts under a lease too short to write its
+// result.
 //
 // The life of a first try (Cell):
 //
@@ -22,10 +21,7 @@
 //
 //	claimed ──► in line ──► running ──► settled
 //	               │
-//	               └─ its lease gets too short, its rule rests, or the process stops ──► given back
-//
-// Its types are building blocks: a Line has no lock of its own, the others say so where they have
-// one.
+//	               └─ its lease gets too short, its rule rests, or the process stops ──► returned
 package inflight
 
 import (
@@ -36,12 +32,12 @@ import (
 	"time"
 )
 
-// LeaseMargin is what must be left of a lease, in addition to the longest that a run takes, when
-// the run begins: time to write the result.
+// LeaseMargin is the time to write the result: what must be left of a lease, in addition to the
+// longest run, when a run begins.
 const LeaseMargin = 5 * time.Second
 
-// Workers are goroutines under one context that are waited for. Their Context is for requests: it
-// ends only when Stop gives up on them.
+// Workers are goroutines to wait for. Context is for their requests: it ends only when Stop gives
+// up on them.
 type Workers struct {
 	sync.WaitGroup
 
@@ -49,16 +45,15 @@ type Workers struct {
 	cancel  context.CancelFunc
 }
 
-// NewWorkers returns Workers without a goroutine.
+// NewWorkers returns Workers without goroutines.
 func NewWorkers() *Workers {
 	w := &Workers{}
 	w.Context, w.cancel = context.WithCancel(context.Background())
 	return w
 }
 
-// Stop waits until all goroutines have returned. When ctx ends first it cancels their context,
-// waits for them, and returns ctx's error. No goroutine may be added meanwhile except by one of
-// them.
+// Stop waits for all goroutines. If ctx ends first, it cancels Context, waits on, and returns ctx's
+// error. Meanwhile only the goroutines themselves may add others.
 func (w *Workers) Stop(ctx context.Context) error {
 	defer w.cancel()
 	ended := make(chan struct{})
@@ -72,11 +67,11 @@ func (w *Workers) Stop(ctx context.Context) error {
 	case <-ctx.Done():
 		w.cancel()
 		<-ended
-		return fmt.Errorf("waiting for what is under way: %w", ctx.Err())
+		return fmt.Errorf("wait for requests in flight: %w", ctx.Err())
 	}
 }
 
-// Epoch is the time between two drains. Every event belongs to one, so that all events of an
+// Epoch is the time between two drains. Each event belongs to one, so that all events of an
 // ownership period can be given up at once. It is safe for concurrent use.
 type Epoch struct {
 	left, givenUp     atomic.Int64
@@ -87,10 +82,10 @@ type Epoch struct {
 // NewEpoch returns an epoch without events.
 func NewEpoch() *Epoch { return &Epoch{empty: make(chan struct{}, 1)} }
 
-// Add counts one event that is neither released nor given up.
+// Add counts an event.
 func (e *Epoch) Add() { e.left.Add(1) }
 
-// Release counts one event as released, or as dropped.
+// Release counts an event as released or dropped.
 func (e *Epoch) Release() {
 	if e.left.Add(-1) == 0 && e.draining.Load() {
 		select {
@@ -100,7 +95,7 @@ func (e *Epoch) Release() {
 	}
 }
 
-// GiveUp counts one event as given up: it is not released, and will be read again.
+// GiveUp counts an event as given up: it is not released, and will be read again.
 func (e *Epoch) GiveUp() {
 	e.givenUp.Add(1)
 	e.Release()
@@ -112,13 +107,13 @@ func (e *Epoch) Left() int64 { return e.left.Load() }
 // GivenUp returns how many events were given up.
 func (e *Epoch) GivenUp() int64 { return e.givenUp.Load() }
 
-// Draining reports whether a drain has begun; it is true from then on.
+// Draining reports whether Drain has been called.
 func (e *Epoch) Draining() bool { return e.draining.Load() }
 
-// Drain says that a drain has begun: no event is added any more.
+// Drain begins a drain: no event may be added any more.
 func (e *Epoch) Drain() { e.draining.Store(true) }
 
-// Wait returns nil when no event of a draining epoch is left, and ctx's error when that ends first.
+// Wait waits until no event of a draining epoch is left, or returns ctx's error.
 func (e *Epoch) Wait(ctx context.Context) error {
 	for e.left.Load() > 0 {
 		select {
@@ -130,8 +125,8 @@ func (e *Epoch) Wait(ctx context.Context) error {
 	return nil
 }
 
-// Drop ends the epoch: what is left belongs to the partition's next owner. It is not released, and
-// what still comes of it is ignored.
+// Drop ends the epoch: the remaining events belong to the partition's next owner, are not released,
+// and their results are ignored.
 func (e *Epoch) Drop() { e.dropped.Store(true) }
 
 // Dropped reports whether the epoch has ended.

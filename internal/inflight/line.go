@@ -2,13 +2,13 @@ package inflight
 
 import "time"
 
-// Turn is the standing of one item in a Line. It is part of the item, which has one Line at most.
+// Turn is an item's place in a Line. It is part of the item, which is in one Line at most.
 type Turn[T any] struct {
 	Item T
-	// Until is when the lease of a claimed row runs out; zero for a first try.
+	// Until is the end of a claimed row's lease; zero for a first try.
 	Until time.Time
 
-	in         *list[T] // nil while it is in none
+	in         *list[T] // nil while it is not in line
 	prev, next *Turn[T]
 }
 
@@ -18,7 +18,7 @@ func (t *Turn[T]) Claimed() bool { return !t.Until.IsZero() }
 // InLine reports whether the item waits in its line.
 func (t *Turn[T]) InLine() bool { return t.in != nil }
 
-// Leave takes the item out of its line. It reports whether the item was in one.
+// Leave removes the item from its line, and reports whether it was in one.
 func (t *Turn[T]) Leave() bool {
 	if t.in == nil {
 		return false
@@ -27,9 +27,9 @@ func (t *Turn[T]) Leave() bool {
 	return true
 }
 
-// Line is who waits for a place, oldest first, and how many have one. Claimed rows go before first
-// tries, because their leases run. The zero Line is empty; its owner's lock guards it and the turns
-// in it.
+// Line is the items that wait for a slot, oldest first, and the number that have one. Claimed rows
+// precede first tries, because their leases expire. The zero Line is empty. Its owner's lock guards
+// it and its turns.
 type Line[T any] struct {
 	rows, first        list[T]
 	active, activeRows int
@@ -45,7 +45,7 @@ func (l *Line[T]) of(t *Turn[T]) *list[T] {
 	return &l.first
 }
 
-// Begin takes the next item out of the line and gives it a place; nil if none waits.
+// Begin removes the next item from the line and gives it a slot; nil if none waits.
 func (l *Line[T]) Begin() *Turn[T] {
 	t := l.rows.head
 	if t == nil {
@@ -62,7 +62,7 @@ func (l *Line[T]) Begin() *Turn[T] {
 	return t
 }
 
-// End frees the item's place.
+// End frees the item's slot.
 func (l *Line[T]) End(t *Turn[T]) {
 	l.active--
 	if t.Claimed() {
@@ -70,26 +70,26 @@ func (l *Line[T]) End(t *Turn[T]) {
 	}
 }
 
-// Active returns how many have a place.
+// Active returns how many items have a slot.
 func (l *Line[T]) Active() int { return l.active }
 
-// Waiting returns how many are in line: first tries, and claimed rows.
+// Waiting returns how many first tries and claimed rows are in line.
 func (l *Line[T]) Waiting() (first, rows int) { return l.first.n, l.rows.n }
 
-// Rows returns how many claimed rows are in line or have a place.
+// Rows returns how many claimed rows are in line or have a slot.
 func (l *Line[T]) Rows() int { return l.rows.n + l.activeRows }
 
-// Empty reports whether none waits and none has a place.
+// Empty reports whether nothing waits or has a slot.
 func (l *Line[T]) Empty() bool { return l.rows.n+l.first.n+l.active == 0 }
 
-// TakeRows takes the claimed rows out that are in line.
+// TakeRows removes the claimed rows from the line.
 func (l *Line[T]) TakeRows() []T { return l.rows.take(func(T) bool { return true }) }
 
-// TakeFirst takes the first tries out that are in line and that pick picks.
+// TakeFirst removes the first tries from the line that match pick.
 func (l *Line[T]) TakeFirst(pick func(T) bool) []T { return l.first.take(pick) }
 
-// TakeExpiring takes the claimed rows out that are in line and whose leases run out before the time
-// given. Claims come in order, so the first to run out is that of the oldest.
+// TakeExpiring removes the claimed rows from the line whose leases end before the given time.
+// Claims come in order, so the oldest ends first.
 func (l *Line[T]) TakeExpiring(before time.Time) (taken []T) {
 	for t := l.rows.head; t != nil && t.Until.Before(before); t = l.rows.head {
 		l.rows.remove(t)
@@ -98,7 +98,7 @@ func (l *Line[T]) TakeExpiring(before time.Time) (taken []T) {
 	return taken
 }
 
-// list is a list of turns, oldest first, that has no memory of its own.
+// list is an intrusive list of turns, oldest first.
 type list[T any] struct {
 	head, tail *Turn[T]
 	n          int
@@ -130,7 +130,7 @@ func (q *list[T]) remove(t *Turn[T]) {
 	q.n--
 }
 
-// take removes and returns what pick picks; the order of the rest stays.
+// take removes and returns the items that match pick.
 func (q *list[T]) take(pick func(T) bool) (taken []T) {
 	for t := q.head; t != nil; {
 		next := t.next

@@ -8,27 +8,24 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
-// maxRoom is how many rows are claimed at a time, at most.
+// maxRoom is the maximum number of rows in a claim.
 const maxRoom = 32
 
 // PoolOptions configure a Pool. All are required.
 type PoolOptions struct {
-	// Concurrency is how many items of one key run at a time; at least 1.
-	Concurrency int
-	// Longest is the longest that one item runs; leases are made to last longer.
-	Longest time.Duration
-	// Key returns what rows are lined up by: each key has its own places and line.
-	Key func(row *delivery.Row) string
+	Concurrency int                            // slots per key; at least 1
+	Longest     time.Duration                  // of a run; leases exceed it
+	Key         func(row *delivery.Row) string // of the line that a row joins
 	// Run runs a claimed row and settles it. ctx ends when Stop gives up on it.
 	Run func(ctx context.Context, row *delivery.Row, until time.Time)
 	// Settle writes the result of a lease. It must not block.
 	Settle func(delivery.Update)
-	// Wake is called when there is room again for rows that found none. It must not block.
+	// Wake is called when there is room for rows again. It must not block.
 	Wake func()
 }
 
-// Pool runs claimed rows, and first tries besides them, with a number of places for each key. It is
-// safe for concurrent use. It calls Settle and Wake without its lock.
+// Pool runs claimed rows and first tries, with a line and a number of slots per key. It is safe for
+// concurrent use, and calls Settle and Wake without its lock.
 type Pool struct {
 	options PoolOptions
 	workers *Workers
@@ -36,7 +33,7 @@ type Pool struct {
 	mu      sync.Mutex
 	lines   map[string]*poolLine // by key; only those in use
 	held    map[int32]int        // rows in memory by rule: in line or running
-	resting map[int32]time.Time  // until when the rows of a rule are left alone
+	resting map[int32]time.Time  // until when the rows of a rule are not run
 	stopped bool
 }
 
@@ -44,28 +41,28 @@ type Pool struct {
 type poolLine struct {
 	Line[*Entry]
 
-	wanted bool // less room was found than a claim would have taken
+	wanted bool // a claim wanted more room
 }
 
-// Entry is the standing of a first try or a claimed row in a pool, whose lock guards it.
+// Entry is a first try or a claimed row in a pool, whose lock guards it.
 type Entry struct {
 	turn  Turn[*Entry]
 	key   string
-	run   func() // with a place
-	begun bool   // it has a place
+	run   func() // with a slot
+	begun bool   // it has a slot
 
 	row   *delivery.Row // nil for a first try
-	timer *time.Timer   // gives a row back that has been in line too long
+	timer *time.Timer   // returns a row that has been in line too long
 }
 
-// NewEntry returns the entry of a first try that calls run once it has a place.
+// NewEntry returns the entry of a first try that calls run once it has a slot.
 func NewEntry(key string, run func()) *Entry {
 	e := &Entry{key: key, run: run}
 	e.turn.Item = e
 	return e
 }
 
-// NewPool returns a pool with nothing in it.
+// NewPool returns an empty pool.
 func NewPool(o PoolOptions) *Pool {
 	return &Pool{
 		options: o, workers: NewWorkers(), lines: make(map[string]*poolLine), held: make(map[int32]int),
@@ -76,8 +73,8 @@ func NewPool(o PoolOptions) *Pool {
 // Context returns the context that items run under.
 func (p *Pool) Context() context.Context { return p.workers.Context }
 
-// Join gives a first try a place, or puts it in line. It does nothing for one that is in line or
-// has a place, or once the pool is stopped.
+// Join gives a first try a slot or puts it in line, unless it has or is already, or the pool is
+// stopped.
 func (p *Pool) Join(e *Entry) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -97,7 +94,7 @@ func (p *Pool) join(e *Entry) {
 	p.pump(l)
 }
 
-// pump starts what is in line and finds a place. It is called with mu held.
+// pump starts entries while there are slots. It is called with mu held.
 func (p *Pool) pump(l *poolLine) {
 	for !p.stopped && l.Active() < p.options.Concurrency {
 		t := l.Begin()
@@ -113,14 +110,14 @@ func (p *Pool) pump(l *poolLine) {
 	}
 }
 
-// Remove takes a first try out of the line. It reports whether it was in it.
+// Remove removes a first try from its line, and reports whether it was in line.
 func (p *Pool) Remove(e *Entry) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return e.turn.Leave()
 }
 
-// leave gives an entry's place to the next in line.
+// leave gives an entry's slot to the next in line.
 func (p *Pool) leave(e *Entry) {
 	p.mu.Lock()
 	l := p.lines[e.key]
@@ -143,8 +140,8 @@ func (p *Pool) leave(e *Entry) {
 	}
 }
 
-// room is how many more rows of the line may be claimed. While first tries are in line rows get a
-// quarter of the places, so that neither waits for the end of the other. It is called with mu held.
+// room is how many more rows of the line may be claimed. While first tries wait, rows get a quarter
+// of the slots, so that neither starves. It is called with mu held.
 func (p *Pool) room(l *poolLine) int {
 	first, rows := l.Waiting()
 	if first > 0 {
@@ -156,7 +153,7 @@ func (p *Pool) room(l *poolLine) int {
 func quarter(n int) int { return max(n/4, 1) }
 
 // Room returns how many rows of a rule may be claimed now, and for how long. key is that of most of
-// them; a rule may have rows of other keys.
+// them.
 func (p *Pool) Room(rule int32, key string) (rows int, lease time.Duration) {
 	lease = delivery.Lease(p.options.Longest)
 	p.mu.Lock()
@@ -173,12 +170,12 @@ func (p *Pool) Room(rule int32, key string) (rows int, lease time.Duration) {
 		if time.Now().Before(until) {
 			return 0, lease
 		}
-		rows = min(rows, 1-p.held[rule]) // one at a time shows whether they fare better
+		rows = min(rows, 1-p.held[rule]) // one at a time, until Recovered
 	}
 	return max(0, min(rows, maxRoom)), lease
 }
 
-// Resend takes claimed rows over. Their leases run out at until.
+// Resend runs claimed rows whose leases end at until.
 func (p *Pool) Resend(rows []delivery.Row, until time.Time) {
 	var back []*delivery.Row
 	p.mu.Lock()
@@ -201,7 +198,7 @@ func (p *Pool) Resend(rows []delivery.Row, until time.Time) {
 	}
 }
 
-// last is when a row must have begun, or its lease does not last.
+// last is the latest time to begin a row with this lease.
 func (p *Pool) last(until time.Time) time.Time { return until.Add(-p.options.Longest - LeaseMargin) }
 
 func (p *Pool) run(row *delivery.Row, until time.Time) {
@@ -215,7 +212,7 @@ func (p *Pool) run(row *delivery.Row, until time.Time) {
 	p.options.Run(p.workers.Context, row, until)
 }
 
-// expire gives a row back that is still in line.
+// expire returns a row that is still in line.
 func (p *Pool) expire(e *Entry) {
 	p.mu.Lock()
 	waited := e.turn.Leave()
@@ -228,7 +225,7 @@ func (p *Pool) expire(e *Entry) {
 	}
 }
 
-// forget is called with mu held for a row that is neither in line nor running any more.
+// forget stops counting a row that has left. It is called with mu held.
 func (p *Pool) forget(e *Entry) {
 	if e.timer != nil {
 		e.timer.Stop()
@@ -238,8 +235,8 @@ func (p *Pool) forget(e *Entry) {
 	}
 }
 
-// Rest gives a row back for a while, and leaves the others of its rule alone meanwhile: they would
-// fare no better. Afterwards one at a time is tried, until Recovered.
+// Rest returns a row for delay, during which the other rows of its rule, which would fare no
+// better, are not run. Then one at a time is tried, until Recovered.
 func (p *Pool) Rest(row *delivery.Row, delay time.Duration) {
 	p.mu.Lock()
 	p.resting[row.RuleID] = time.Now().Add(delay)
@@ -247,7 +244,7 @@ func (p *Pool) Rest(row *delivery.Row, delay time.Duration) {
 	p.options.Settle(delivery.Return(row, delay))
 }
 
-// Recovered says that a row of the rule got through.
+// Recovered records that a row of the rule succeeded.
 func (p *Pool) Recovered(rule int32) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -256,7 +253,7 @@ func (p *Pool) Recovered(rule int32) {
 	}
 }
 
-// Go runs do in a goroutine that Stop waits for. It returns false if the pool is stopped.
+// Go runs do in a goroutine that Stop waits for. It returns false once the pool is stopped.
 func (p *Pool) Go(do func()) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -273,8 +270,8 @@ func (p *Pool) Stopped() bool {
 	return p.stopped
 }
 
-// Stop gives the rows back that are in line, and waits for what runs; when ctx ends it cancels
-// that, and returns ctx's error. Nothing begins any more.
+// Stop returns the rows in line and waits for running entries; if ctx ends first it cancels them
+// and returns ctx's error. Nothing begins any more.
 func (p *Pool) Stop(ctx context.Context) error {
 	p.mu.Lock()
 	p.stopped = true

@@ -1,10 +1,8 @@
-// Package intake takes records over from the bus: it decodes a record, matches it against the rules
-// of the moment, has its webfilters called and hands its deliveries to the dispatcher.
+// Package intake handles records of the bus: it decodes a record, matches it against the current
+// rules, runs its webfilters and passes its deliveries to the dispatcher.
 //
-// It promises that a record is released (bus.Record.Done) only once it is settled: no rule wants
-// it, its webfilters halted it, it is kept because it cannot be read, or each of its deliveries was
-// taken by its endpoint or is a row. It does not know how records are fetched, rows stored or
-// requests made.
+// A record is released (bus.Record.Done) only once no rule wants it, a webfilter halted it, it is
+// kept as undecodable, or each of its deliveries was accepted by its endpoint or is a row.
 //
 //	record ──► envelope ──► rules want it? ──► message ──► webfilters ──► deliveries ──► dispatcher
 //	              │              │ no             │            │ halted                     │
@@ -35,7 +33,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 )
 
-// Rules are the rules of the moment.
+// Rules are the current rules.
 type Rules interface {
 	Current() *rule.Snapshot
 	// Fresh returns a snapshot read at since or later. It returns an error only when ctx ends.
@@ -55,7 +53,7 @@ type Dispatcher interface {
 	Drain(ctx context.Context) error
 }
 
-// Store keeps records that cannot be read.
+// Store keeps undecodable records.
 type Store interface {
 	InsertUndecodable(ctx context.Context, u store.Undecodable) error
 }
@@ -67,11 +65,10 @@ type Options struct {
 	Filters    Filters
 	Dispatcher Dispatcher
 	Store      Store
-	// Plan returns the deliveries of an event by the rules of the moment. Decoding and webfilters
-	// may take a while; rules never get older, so these know at least as much as those that
-	// matched.
+	// Plan returns the deliveries of an event by the current rules, which are at least as new as
+	// those that matched.
 	Plan func(m *payload.Message) []delivery.Delivery
-	// Everything is set if all topics are read: records that are no events are expected then.
+	// Everything: all topics are read, so records that are not events are expected.
 	Everything bool
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
@@ -82,15 +79,15 @@ type Intake struct {
 	Options
 	metrics *metrics
 
-	// stuck is why an undecodable record cannot be kept, nil when none waits for that.
+	// stuck is why an undecodable record cannot be kept; nil if none waits.
 	stuck atomic.Pointer[error]
 
-	// A topic full of records that cannot be read must not fill the log as well.
+	// Log lines.
 	keepFailures rate.Sometimes
-	refusals     map[decode.Reason]*rate.Sometimes // one for each reason; the map does not change
+	refusals     map[decode.Reason]*rate.Sometimes // by reason; the map does not change
 }
 
-// logEvery is how often the same message about records is logged at most.
+// logEvery is the minimum interval between equal log lines.
 const logEvery = time.Minute
 
 // New returns an intake. Its errors are of Options or of registering metrics.
@@ -113,7 +110,7 @@ func New(o Options) (*Intake, error) {
 	return in, nil
 }
 
-// Ready returns why an undecodable record cannot be kept, while one waits for that.
+// Ready returns why an undecodable record that waits to be kept cannot be.
 func (in *Intake) Ready(context.Context) error {
 	if err := in.stuck.Load(); err != nil {
 		return *err
@@ -121,13 +118,12 @@ func (in *Intake) Ready(context.Context) error {
 	return nil
 }
 
-// handlersTime is how long the handlers of one event in an LMS process may take, from the event
-// bus's, which may be the first, to the plugin's: that long after an event can be read here, the
-// plugin has looked for rows to send it to.
+// handlersTime bounds the time from the event bus's handler of an event in an LMS process, which
+// may run first, to the plugin's: by then the plugin has looked up the rows to send it to.
 const handlersTime = time.Second
 
-// Handle takes a record over. It blocks while the registry is away; for an undecodable record, or
-// one of a contended type, also while the database is: the partition waits.
+// Handle handles a record. It blocks while the registry is unavailable and, for undecodable records
+// and contended types, while the database is: the partition waits.
 func (in *Intake) Handle(ctx context.Context, rec *bus.Record) {
 	ev, err := in.Decoder.Envelope(rec)
 	if err != nil {
@@ -163,8 +159,8 @@ func (in *Intake) Handle(ctx context.Context, rec *bus.Record) {
 	deliver(msg)
 }
 
-// refuse keeps a record that can never be read, and releases it. Any other error means that ctx has
-// ended: the record stays.
+// refuse keeps and releases an undecodable record. Any other error means that ctx has ended: the
+// record stays.
 func (in *Intake) refuse(ctx context.Context, rec *bus.Record, err error) {
 	bad, ok := decode.AsUndecodable(err)
 	if !ok {
@@ -187,18 +183,18 @@ func (in *Intake) refuse(ctx context.Context, rec *bus.Record, err error) {
 	}
 	in.metrics.refused.Inc()
 	in.metrics.undecodable.WithLabelValues(string(bad.Reason)).Inc()
-	if quiet := in.refusals[bad.Reason]; quiet != nil {
-		quiet.Do(func() {
-			in.Logger.ErrorContext(ctx, "undecodable record kept for inspection; others for the same reason are counted only", "topic", rec.Topic,
+	if lines := in.refusals[bad.Reason]; lines != nil {
+		lines.Do(func() {
+			in.Logger.ErrorContext(ctx, "undecodable record kept; further ones for this reason are only counted for a minute", "topic", rec.Topic,
 				"partition", rec.Partition, "offset", rec.Position, "reason", string(bad.Reason), "detail", bad.Detail)
 		})
 	}
 	rec.Done()
 }
 
-// keep stores a record. It tries until that succeeds, and returns false if ctx ends first.
+// keep stores a record, with retries. It returns false if ctx ends first.
 func (in *Intake) keep(ctx context.Context, u store.Undecodable) bool {
-	defer in.stuck.Store(nil) // it is kept by then, or its partition has another owner
+	defer in.stuck.Store(nil) // it is kept, or its partition has another owner
 	var tries backoff.Backoff
 	for {
 		err := in.Store.InsertUndecodable(ctx, u)
@@ -210,7 +206,7 @@ func (in *Intake) keep(ctx context.Context, u store.Undecodable) bool {
 			return false
 		}
 		in.keepFailures.Do(func() {
-			in.Logger.WarnContext(ctx, "cannot keep an undecodable record; its partition waits", "error", err)
+			in.Logger.WarnContext(ctx, "cannot store an undecodable record, retrying; its partition waits", "error", err)
 		})
 		if tries.Wait(ctx) != nil {
 			return false
@@ -223,8 +219,7 @@ func (in *Intake) Backpressure(topic string, partition int) {
 	in.Dispatcher.Backpressure(dispatch.Source{Topic: topic, Partition: partition})
 }
 
-// Drain implements bus.Handler. Events that wait for their webfilters come first: some become
-// deliveries meanwhile.
+// Drain implements bus.Handler. Webfilters come first, as they still make deliveries.
 func (in *Intake) Drain(ctx context.Context) error {
 	return errors.Join(in.Filters.Drain(ctx), in.Dispatcher.Drain(ctx))
 }

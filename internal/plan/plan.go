@@ -1,9 +1,8 @@
-// Package plan turns an event into deliveries: it applies the filter, transform and shape of each
-// rule and makes the bodies.
+// Package plan turns an event into deliveries: it applies each rule's filter, transform and shape.
 //
-// It promises that rules which send the same body share its bytes, and that an event whose body
-// cannot be made now is kept as it is and rendered again when it is sent. It does not choose the
-// rules, and sends and stores nothing.
+// Rules that send the same body share its bytes. An event whose body cannot be rendered now is kept
+// and rendered again when it is sent. The package neither chooses rules nor sends or stores
+// anything.
 package plan
 
 import (
@@ -17,11 +16,10 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
-// Deliveries returns the deliveries of an event: one for each rule that takes events of its time
-// and whose filter lets it through. If the body cannot be made now (the rule's options cannot be
-// read, or its filter or transform fails), the delivery holds the event itself
-// (delivery.FormatEvent): it is rendered when it is sent, by the rule of that moment. Rules that
-// send the same share its bytes.
+// Deliveries returns the deliveries of an event, one for each rule that takes events of its time
+// and whose filter matches. If the body cannot be rendered (the rule's options cannot be read, or
+// its filter or transform fails) the delivery holds the event (delivery.FormatEvent), and the rule
+// of that moment renders it when it is sent.
 func Deliveries(m *payload.Message, rules []*rule.Rule) []delivery.Delivery {
 	if len(rules) == 0 {
 		return nil
@@ -48,9 +46,8 @@ func Deliveries(m *payload.Message, rules []*rule.Rule) []delivery.Delivery {
 	return out
 }
 
-// Build returns what the rule sends of the event; wanted is false if its filter leaves the event
-// out. An error names the expression that failed, and why; see RenderFailure. It may hold parts of
-// the event: it must not be logged.
+// Build returns what the rule sends for the event; wanted is false if its filter does not match.
+// Errors (see RenderFailure) may contain parts of the event: they must not be logged.
 func Build(r *rule.Rule, m *payload.Message) (
 	body []byte, format delivery.Format, wanted bool, err error,
 ) {
@@ -66,7 +63,7 @@ func RenderFailure(err error) delivery.RenderFailure {
 	return delivery.RenderFailure{Stage: delivery.StageRule}
 }
 
-// renderError is an error that knows what failed.
+// renderError is an error with what failed.
 type renderError struct {
 	error
 
@@ -75,8 +72,8 @@ type renderError struct {
 
 func (e *renderError) Unwrap() error { return e.error }
 
-// failed returns err as one of the expression at the stage. If another event renders at this
-// moment, the failure seems later than it was, so no streak ends too late.
+// failed wraps an error of the stage's expression. If another event renders at this moment, the
+// failure seems later than it was, so no streak ends too late.
 func failed(stage delivery.Stage, p *expression.Program, err error) error {
 	runs := delivery.Runs{Counter: &p.Good, Good: p.Good.Load()}
 	tooLong := errors.Is(err, expression.ErrTooLong)
@@ -97,8 +94,7 @@ const (
 
 var errResting = errors.New("the rule is paused because its expressions fail")
 
-// plan is build for an event that may be kept: the expressions of a rule that is paused because
-// they fail are not run.
+// plan is build, but does not run the expressions of a rule that is paused because they fail.
 func (b *builder) plan(r *rule.Rule) (
 	body []byte, format delivery.Format, wanted bool, err error,
 ) {
@@ -141,11 +137,11 @@ func (b *builder) transform(r *rule.Rule) ([]byte, error) {
 	}
 	if r.Format == delivery.FormatForm && v.Kind() != payload.Object {
 		return nil, errors.New(
-			"the transform returned no object, and form fields are made of one: make it {…}")
+			"the transform must return an object, of which form fields are made: make it {…}")
 	}
 	body := payload.Encode(b.message.Wrap(r.Shape, v), r.Format)
 	if len(body) > expression.MaxOutput {
-		return nil, fmt.Errorf("the transform makes a body of %d bytes: make it %d at most",
+		return nil, fmt.Errorf("the transform makes a body of %d bytes: the limit is %d",
 			len(body), expression.MaxOutput)
 	}
 	return body, nil
@@ -158,7 +154,7 @@ func (b *builder) in() *expression.Input {
 	return b.input
 }
 
-// shared returns the body that all rules of the shape and format without a transform send.
+// shared returns the body of all rules with the shape and format and without a transform.
 func (b *builder) shared(s payload.Shape, f delivery.Format) []byte {
 	body := &b.bodies[s][f]
 	switch {
@@ -171,14 +167,14 @@ func (b *builder) shared(s payload.Shape, f delivery.Format) []byte {
 	return *body
 }
 
-// overhead is what a delivery in flight costs in memory in addition to its body, in bytes.
+// overhead is the memory of a delivery in flight, without its body, in bytes.
 const overhead = 640
 
-// MemoryCost returns about how many bytes of memory the deliveries of one event, as Deliveries
-// makes them, take while they are in flight.
+// MemoryCost returns the approximate memory in bytes of an event's deliveries, as Deliveries
+// returns them, while in flight.
 func MemoryCost(deliveries []delivery.Delivery) int64 {
 	bytes := int64(len(deliveries)) * overhead
-	counted := make(map[*byte]bool) // bodies with the same first byte are the same body
+	counted := make(map[*byte]bool) // by the first byte of shared bodies
 	for i := range deliveries {
 		if body := deliveries[i].Body; len(body) > 0 && !counted[&body[0]] {
 			counted[&body[0]] = true

@@ -108,7 +108,7 @@ func TestPlan(t *testing.T) {
 		"transform, cloudevents":    {made(t, 1, cloud, inCloud, "", "$data.id"), inCloud, cloudEvent + "4}", ""},
 		"transform, standard":       {made(t, 1, std, inJSON, "true", "{a: $event.id}"), inJSON, standard + `{"a": "457f0c26"}}`, ""},
 		"transform to a form":       {made(t, 1, plugin, inForm, "", `{a: {b: $data.name}}`), inForm, "a_b=andr%C3%A9s", ""},
-		"transform to no form":      {made(t, 1, plugin, inForm, "", `[1]`), asEvent, plainBody, "the transform returned no object"},
+		"transform to no form":      {made(t, 1, plugin, inForm, "", `[1]`), asEvent, plainBody, "the transform must return an object"},
 		"transform fails":           {made(t, 1, plugin, inJSON, "true", ".[0]"), asEvent, plainBody, "the transform failed: expected an array"},
 		"transform has no result":   {made(t, 1, plugin, inJSON, "", "empty"), asEvent, plainBody, "the transform returned no result"},
 		"transform makes too much":  {made(t, 1, plugin, inJSON, "", `"é" * 200000`), asEvent, plainBody, "the transform makes a body of 1"},

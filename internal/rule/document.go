@@ -100,7 +100,8 @@ func (s *Secrets) Empty() bool {
 	return len(s.Signing) == 0 && s.Auth == "" && len(s.Headers) == 0 && s.ClientCert == ""
 }
 
-// OwnershipPeriod is the time between an adoption of a rule and its release: the rule takes events of this time, From included, Until excluded.
+// OwnershipPeriod is the time between an adoption of a rule and its release: the rule takes events of
+// this time, From included, Until excluded.
 type OwnershipPeriod struct {
 	From  time.Time `json:"from"`
 	Until time.Time `json:"until"` // zero: still open

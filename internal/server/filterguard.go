@@ -14,25 +14,23 @@ import (
 )
 
 const (
-	// Of wrong credentials an address may send failureBurst at once, and one more each second.
-	failureBurst = 10
-	failureRate  = rate.Limit(1)
-	// maxAddresses bounds what is remembered of clients. Further ones share one allowance.
-	maxAddresses = 4096
+	failureBurst = 10            // wrong credentials that an address may send at once
+	failureRate  = rate.Limit(1) // and then per second
+	maxAddresses = 4096          // with an allowance of their own; others share one
 )
 
-// tokenGuard tells who may ask. It is safe for concurrent use.
+// tokenGuard checks credentials. It is safe for concurrent use.
 type tokenGuard struct {
 	tokens [][sha256.Size]byte
 
 	mu        sync.Mutex
-	failing   map[netip.Prefix]*rate.Limiter // guarded by mu; addresses that have sent wrong credentials of late
-	remaining *rate.Limiter                  // of all that have no place in failing
+	failing   map[netip.Prefix]*rate.Limiter // guarded by mu; addresses that recently sent wrong credentials
+	remaining *rate.Limiter                  // of all other addresses
 }
 
 func newTokenGuard(tokens []string) (*tokenGuard, error) {
 	if len(tokens) == 0 {
-		return nil, errors.New("filter endpoint: there is no token: nobody could use it; set WEBHOOK_DISPATCHER_FILTER_TOKENS")
+		return nil, errors.New("filter endpoint: no token, so nobody could use it: set WEBHOOK_DISPATCHER_FILTER_TOKENS")
 	}
 	g := &tokenGuard{
 		failing:   make(map[netip.Prefix]*rate.Limiter),
@@ -40,17 +38,18 @@ func newTokenGuard(tokens []string) (*tokenGuard, error) {
 	}
 	for i, token := range tokens {
 		if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
-			return nil, fmt.Errorf("filter endpoint: token %d is empty, or has a character that is not visible ASCII: "+
-				"write one without, in WEBHOOK_DISPATCHER_FILTER_TOKENS", i+1)
+			return nil, fmt.Errorf("filter endpoint: token %d in WEBHOOK_DISPATCHER_FILTER_TOKENS is empty or "+
+				"has a character that is not visible ASCII", i+1)
 		}
 		g.tokens = append(g.tokens, sha256.Sum256([]byte(token)))
 	}
 	return g, nil
 }
 
-// check returns the status for the request's credentials: OK, Unauthorized, or Too Many Requests where an address has sent many that are
-// wrong. Those that are right always pass: the LMS may share its address with others behind a proxy, and who could have it locked out by
-// wrong guesses could switch off every filter. What is limited is what guessing costs; that it is in vain is up to the tokens' length.
+// check returns the status for the request's credentials: OK, Unauthorized, or Too Many Requests
+// after many wrong ones from an address. Correct credentials always pass: the LMS may share its
+// address behind a proxy, and locking it out would disable every filter. The limit only bounds the
+// cost of guessing; the tokens' length makes it futile.
 func (g *tokenGuard) check(r *http.Request) int {
 	if g.known(presented(r)) {
 		return http.StatusOK
@@ -61,7 +60,7 @@ func (g *tokenGuard) check(r *http.Request) int {
 	return http.StatusUnauthorized
 }
 
-// presented returns the token of a request, "" where there is none.
+// presented returns the token of a request, "" without one.
 func presented(r *http.Request) string {
 	if _, password, ok := r.BasicAuth(); ok {
 		return password
@@ -73,7 +72,7 @@ func presented(r *http.Request) string {
 	return strings.TrimSpace(token)
 }
 
-// known compares with all tokens, in a time that tells nothing of them.
+// known compares with all tokens in constant time.
 func (g *tokenGuard) known(token string) bool {
 	sum := sha256.Sum256([]byte(token))
 	found := 0
@@ -83,7 +82,7 @@ func (g *tokenGuard) known(token string) bool {
 	return found == 1
 }
 
-// clientOf returns the address of a client. One in IPv6 counts with its /64, of which every host may use all.
+// clientOf returns a client's address; for IPv6 its /64, as a host may use all of it.
 func clientOf(r *http.Request) netip.Prefix {
 	client, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
@@ -106,7 +105,7 @@ func (g *tokenGuard) allowance(client netip.Prefix) *rate.Limiter {
 	}
 	if len(g.failing) >= maxAddresses {
 		for other, l := range g.failing {
-			if l.Tokens() >= failureBurst { // as if it had never been here
+			if l.Tokens() >= failureBurst { // as good as new
 				delete(g.failing, other)
 			}
 		}

@@ -10,16 +10,16 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/webfilter"
 )
 
-// What came of a request of the plugin.
+// Outcomes of the plugin's requests.
 const (
-	filterEmpty     = "empty"     // no row said anything
+	filterEmpty     = "empty"     // no row had an effect
 	filterData      = "data"      // data, and no exception
-	filterException = "exception" // an exception that a row's answer names
+	filterException = "exception" // an exception from a row's answer
 	filterHalted    = "halted"    // a row halted
-	filterCancelled = "cancelled" // whoever asked went away
+	filterCancelled = "cancelled" // the client disconnected or timed out
 )
 
-// filterRefusals are the outcomes of requests that were refused.
+// filterRefusals are the outcomes of refused requests.
 var filterRefusals = map[int]string{
 	http.StatusBadRequest:            "invalid",
 	http.StatusUnauthorized:          "unauthorized",
@@ -37,27 +37,27 @@ type filterMetrics struct {
 func newFilterMetrics(registerer prometheus.Registerer) (*filterMetrics, error) {
 	m := &filterMetrics{
 		requests: metric.CounterVec("webhook_dispatcher_filter_requests_total",
-			"Requests of the plugin for a filter by the filter's name (other: not one of the plugin's) and outcome.", "filter", "outcome"),
+			"Filter requests from the plugin, by filter (other: not a plugin filter) and outcome.", "filter", "outcome"),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "webhook_dispatcher_filter_request_duration_seconds",
-			Help:    "Time from the header of a request of the plugin until its answer was written.",
+			Help:    "Duration of filter requests, from their header to the answer written.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 1.5, 2, 2.5, 5, 10},
 		}),
 		own: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "webhook_dispatcher_filter_overhead_seconds",
-			Help:    "The same without the time in which the endpoints of rows were waited for, and without requests that were given up.",
+			Help:    "Duration of filter requests without the calls to endpoints; cancelled requests are left out.",
 			Buckets: []float64{.00005, .0001, .00025, .0005, .001, .0015, .002, .005, .01, .025, .1},
 		}),
 	}
-	// Empty is there from the start, so that a filter which nobody asks for can be seen.
+	// So that filters without requests have a series.
 	for _, name := range webfilter.Names() {
 		m.requests.WithLabelValues(name, filterEmpty)
 	}
 	return m, metric.Register(registerer, m.requests, m.duration, m.own)
 }
 
-// observe takes down a request that took some time, and waited for calls for a part of it. Of one that was given up nobody knows how long
-// it has waited for a call, or for whoever asked.
+// observe records a request that took some time, part of it in calls. What part is unknown for a
+// cancelled one.
 func (m *filterMetrics) observe(filter, outcome string, took, calling time.Duration) {
 	m.requests.WithLabelValues(webfilter.Label(filter), outcome).Inc()
 	m.duration.Observe(took.Seconds())

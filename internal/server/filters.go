@@ -18,31 +18,32 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/webfilter"
 )
 
-// maxFilterBody is how many bytes the plugin's request may have.
+// maxFilterBody is the maximum size of the plugin's request in bytes.
 const maxFilterBody = 1 << 20
 
-// Filters calls the rows of a filter; see webfilter.Engine. It returns an error only when ctx ends.
+// Filters calls the rows of a filter; see webfilter.Engine. Run returns an error only when ctx
+// ends.
 type Filters interface {
 	Run(ctx context.Context, q *webfilter.Request) (*webfilter.Outcome, error)
 }
 
-// FilterOptions are what the filter endpoint needs.
+// FilterOptions configure the filter endpoint.
 type FilterOptions struct {
 	Filters Filters // required
-	// Tokens let a request in, any of them; at least one. They are visible ASCII without spaces.
-	Tokens []string
-	Logger *slog.Logger // nil discards
-	// Registerer gets the metrics; nil leaves them unregistered.
-	Registerer prometheus.Registerer
+	// Tokens are the accepted ones, at least one, of visible ASCII without spaces.
+	Tokens     []string
+	Logger     *slog.Logger          // nil discards
+	Registerer prometheus.Registerer // nil: no metrics
 }
 
-// NewFilters returns the route POST /filters/v1/{filter}, which takes what the plugin sends to the URL of a webfilter row and answers what
-// all rows of this filter together come to. The token comes as a Bearer token, or as the password of Basic credentials, which is what the
-// plugin makes of a URL such as http://dispatcher:TOKEN@host/filters/v1/NAME; the user's name does not matter.
+// NewFilters returns the route POST /filters/v1/{filter}. It takes what the plugin sends to the URL
+// of a webfilter row and answers with the combined result of all rows of the filter. The token is a
+// Bearer token or the password of Basic credentials, which is what the plugin makes of a URL such
+// as http://dispatcher:TOKEN@host/filters/v1/NAME; the user does not matter.
 //
-// 200 is the only answer in which the plugin finds anything. The others are 400 for a body that is neither a JSON object nor form
-// fields, 401 without a token that is known and 429 after many of these, 408 for a body that does not come, 413 above 1 MiB, 405 for
-// another method, 503 for one that was given up, and 508 for a request that the dispatcher itself has made for a filter.
+// The plugin reads only answers of 200. Others are 400 (body neither a JSON object nor form
+// fields), 401 (unknown token; 429 after many), 405 (another method), 408 (body timed out), 413
+// (over 1 MiB), 503 (cancelled) and 508 (the dispatcher's own request for a filter).
 func NewFilters(options FilterOptions) (http.Handler, error) {
 	if options.Filters == nil {
 		return nil, errors.New("filter endpoint: Filters is nil")
@@ -69,10 +70,10 @@ type filterEndpoint struct {
 	guard    *tokenGuard
 	metrics  *filterMetrics
 	log      *slog.Logger
-	refusals rate.Sometimes // to be logged; the metrics have all of them
+	refusals rate.Sometimes // log lines
 }
 
-// ServeHTTP answers one request of the plugin. Nothing of it is kept.
+// ServeHTTP answers a request of the plugin. It keeps nothing.
 func (e *filterEndpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
 	name := rule.FilterName(r.PathValue("filter"))
@@ -82,12 +83,12 @@ func (e *filterEndpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (e *filterEndpoint) serve(w http.ResponseWriter, r *http.Request, name string) (outcome string, calling time.Duration) {
 	if status := e.guard.check(r); status != http.StatusOK {
-		return e.refuse(w, r, name, status, "the credentials hold no token that is known"), 0
+		return e.refuse(w, r, name, status, "unknown token"), 0
 	}
-	// As of here whoever asks is known, and costs memory.
+	// Only authenticated clients may cost memory.
 	if r.Header.Get(rule.HopHeader) != "" {
-		return e.refuse(w, r, name, http.StatusLoopDetected, "the request was made by a dispatcher for one of its webfilter rows: "+
-			"the URL of a row leads back here"), 0
+		return e.refuse(w, r, name, http.StatusLoopDetected, "loop: a dispatcher made this request for one of its webfilter rows, "+
+			"whose URL leads back here"), 0
 	}
 	if r.ContentLength > maxFilterBody {
 		return e.refuse(w, r, name, http.StatusRequestEntityTooLarge, "the body has more than 1 MiB"), 0
@@ -97,7 +98,7 @@ func (e *filterEndpoint) serve(w http.ResponseWriter, r *http.Request, name stri
 		return e.refuse(w, r, name, http.StatusRequestEntityTooLarge, "the body has more than 1 MiB"), 0
 	}
 	if err != nil {
-		return e.giveUp(w, http.StatusRequestTimeout, "the body did not come in time"), 0
+		return e.giveUp(w, http.StatusRequestTimeout, "timeout reading the body"), 0
 	}
 	request, err := webfilter.ParseRequest(name, r.Header.Get("Content-Type"), body)
 	if err != nil {
@@ -105,11 +106,11 @@ func (e *filterEndpoint) serve(w http.ResponseWriter, r *http.Request, name stri
 	}
 	came, err := e.filters.Run(r.Context(), request)
 	if err != nil {
-		return e.giveUp(w, http.StatusServiceUnavailable, "the request was given up"), 0
+		return e.giveUp(w, http.StatusServiceUnavailable, "the request was cancelled"), 0
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
-	// The client is gone if this fails.
+	// An error means that the client is gone.
 	_, _ = w.Write(payload.AppendJSON(make([]byte, 0, 512), came.Answer(name)))
 	switch {
 	case came.Halt != nil:
@@ -124,14 +125,14 @@ func (e *filterEndpoint) serve(w http.ResponseWriter, r *http.Request, name stri
 	return outcome, came.Calling
 }
 
-// giveUp answers a request that came to nothing. Most often whoever asked has gone away; who has not must not take the empty answer that
-// they would get for one that lets everything pass.
+// giveUp answers a cancelled request. A client that is still there must not mistake an empty answer
+// for one that lets everything pass.
 func (e *filterEndpoint) giveUp(w http.ResponseWriter, status int, why string) string {
 	http.Error(w, why, status)
 	return filterCancelled
 }
 
-// refuse answers with an error. Why must hold nothing of the request.
+// refuse answers with an error. why must not contain parts of the request.
 func (e *filterEndpoint) refuse(w http.ResponseWriter, r *http.Request, name string, status int, why string) string {
 	switch status {
 	case http.StatusUnauthorized:
@@ -141,7 +142,7 @@ func (e *filterEndpoint) refuse(w http.ResponseWriter, r *http.Request, name str
 	}
 	http.Error(w, why, status)
 	e.refusals.Do(func() {
-		e.log.LogAttrs(r.Context(), slog.LevelWarn, "a webfilter request was refused; further refusals are logged once a minute",
+		e.log.LogAttrs(r.Context(), slog.LevelWarn, "webfilter request refused; logged at most once a minute",
 			slog.String("filter", webfilter.Label(name)), slog.Int("status", status), slog.String("reason", why))
 	})
 	return filterRefusals[status]

@@ -24,7 +24,8 @@ func (instantly) Call(context.Context, *rule.Rule, delivery.ID, delivery.Format,
 	return sender.Answer{Status: 200, Reason: "OK", ContentType: "application/json", Body: []byte(`{"data": {"mode": "verified"}}`)}, nil
 }
 
-// BenchmarkFilterEndpoint is what the endpoint itself takes for a request: everything but the calls and the network.
+// BenchmarkFilterEndpoint is what the endpoint itself takes for a request: everything but the calls
+// and the network.
 func BenchmarkFilterEndpoint(b *testing.B) {
 	catalogue, err := schema.LoadCatalogue()
 	if err != nil {

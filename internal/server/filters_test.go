@@ -119,7 +119,7 @@ func TestFilterEndpoint(t *testing.T) {
 		{name: "second pass", hop: true, status: 508, want: "leads back here", outcome: "loop"},
 		{name: "second pass without credentials", hop: true, authorization: " ", status: 401, outcome: "unauthorized"},
 		{name: "no JSON", body: `{"s3cret": `, status: 400, want: "parse JSON", outcome: "invalid"},
-		{name: "no object", body: `["s3cret"]`, status: 400, want: "no object", outcome: "invalid"},
+		{name: "no object", body: `["s3cret"]`, status: 400, want: "is not an object", outcome: "invalid"},
 		{name: "empty", body: " ", status: 400, outcome: "invalid"},
 		{name: "other type", contentType: "text/plain", status: 400, want: "Content-Type", outcome: "invalid"},
 		{name: "too long", body: `{"k": "` + full + `" }`, status: 413, want: "1 MiB", outcome: "too_large"},
@@ -189,7 +189,8 @@ func handlerOf(t *testing.T, handler http.Handler) *filterEndpoint {
 	return h.(*filterEndpoint)
 }
 
-// Many wrong guesses are refused shortly; the LMS, which may share an address with who guesses, is not.
+// Many wrong guesses are refused shortly; the LMS, which may share an address with who guesses, is
+// not.
 func TestWrongCredentialsAreLimited(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -306,7 +307,8 @@ func TestCallerHangsUp(t *testing.T) {
 	}
 }
 
-// Whoever has not gone away must not take a request that came to nothing for one that lets everything pass.
+// Whoever has not gone away must not take a request that came to nothing for one that lets
+// everything pass.
 func TestGivenUpIsNoAnswer(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {

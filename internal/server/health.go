@@ -16,40 +16,34 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Check is one part whose readiness /readyz tells.
+// Check is a component whose readiness /readyz reports.
 type Check struct {
-	// Name stands in the answer, such as "kafka".
-	Name string
-	// Role is what of the process needs the part, such as "consuming": /readyz?role=consuming asks the parts of this role alone.
-	Role string
-	// Ready returns nil when the part is ready, else why it is not, in words that an operator may see: no secret. It should
-	// answer from memory; one that has not answered within the deadline counts as not ready.
+	Name string // in the answer, such as "kafka"
+	Role string // what needs it, such as "consuming", for /readyz?role=consuming
+	// Ready returns nil, or why the component is not ready, without secrets. It should answer from
+	// memory; without an answer by the deadline it counts as not ready.
 	Ready func(ctx context.Context) error
 }
 
-// HealthOptions are what the health routes need.
+// HealthOptions configure the health routes.
 type HealthOptions struct {
-	// Checks are run for each request of /readyz, all or those of a role, at the same time.
-	Checks []Check
-	// Deadline bounds all checks of a request, 2 s if zero: probes give up after a few seconds and would then see no answer.
-	Deadline time.Duration
-	// Gatherer is what /metrics shows; required.
-	Gatherer prometheus.Gatherer
+	Checks   []Check             // run concurrently for each request of /readyz
+	Deadline time.Duration       // of all checks together, 2 s if zero: probes wait only a few seconds
+	Gatherer prometheus.Gatherer // for /metrics; required
 }
 
-// NewHealth returns the routes /livez, /readyz and /metrics. They take GET and HEAD.
-//
-// /livez says that the process serves requests. It looks at nothing else: a restart cures no database that is away.
+// NewHealth returns the routes /livez, /readyz and /metrics, for GET and HEAD. /livez only shows
+// that the process serves requests: a restart would not repair a database.
 func NewHealth(options HealthOptions) (http.Handler, error) {
 	if options.Gatherer == nil {
-		return nil, errors.New("health: no gatherer was given; /metrics would panic")
+		return nil, errors.New("health: Gatherer is nil")
 	}
 	for _, check := range options.Checks {
 		if check.Ready == nil {
-			return nil, fmt.Errorf("health: the check %q has no function; /readyz would panic", check.Name)
+			return nil, fmt.Errorf("health: the check %q has no function", check.Name)
 		}
 		if check.Role == "" {
-			return nil, fmt.Errorf("health: the check %q has no role; nobody could ask for it", check.Name)
+			return nil, fmt.Errorf("health: the check %q has no role", check.Name)
 		}
 	}
 	if options.Deadline <= 0 {
@@ -63,7 +57,7 @@ func NewHealth(options HealthOptions) (http.Handler, error) {
 	})
 	mux.Handle("/readyz", &readiness{checks: options.Checks, deadline: options.Deadline})
 	mux.Handle("/metrics", promhttp.HandlerFor(options.Gatherer, promhttp.HandlerOpts{
-		MaxRequestsInFlight: 4, // a scrape is not for free, and this address may be open to the whole cluster
+		MaxRequestsInFlight: 4, // scrapes are costly, and the whole cluster may reach this address
 		EnableOpenMetrics:   true,
 	}))
 	return readOnly(mux), nil
@@ -79,8 +73,7 @@ type Readiness struct {
 type Part struct {
 	Name  string `json:"name"`
 	Ready bool   `json:"ready"`
-	// Error says why a part is not ready.
-	Error string `json:"error,omitempty"`
+	Error string `json:"error,omitempty"` // why it is not ready
 }
 
 type readiness struct {
@@ -88,10 +81,11 @@ type readiness struct {
 	deadline time.Duration
 }
 
-var errNoAnswer = errors.New("the check has not answered in time")
+var errNoAnswer = errors.New("the check timed out")
 
-// ServeHTTP answers 200 when every part is ready, or every part of the role that is asked for, else 503; either way with these parts. A
-// role that the process does not have gets 400: answering for no part, a probe would find ready what is not there.
+// ServeHTTP answers 200 if every part, or every part of the given role, is ready, else 503, with
+// these parts. A role that the process does not have gets 400, or a probe would find an absent
+// component ready.
 func (h *readiness) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	checks := h.checks
 	if r.URL.RawQuery != "" {
@@ -111,11 +105,12 @@ func (h *readiness) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	encoder := json.NewEncoder(w)
 	encoder.SetIndent("", "  ")
-	// The client is gone if this fails.
+	// An error means that the client is gone.
 	_ = encoder.Encode(answer)
 }
 
-// asked returns the checks that a query is about. Anything but a role of the process is an error: a misspelt query must not look like none.
+// asked returns the checks that a query selects. Anything but a role of the process is an error: a
+// misspelt query must not look like none.
 func (h *readiness) asked(query string) ([]Check, error) {
 	values, err := url.ParseQuery(query)
 	var checks []Check
@@ -131,11 +126,12 @@ func (h *readiness) asked(query string) ([]Check, error) {
 			roles = append(roles, check.Role)
 		}
 	}
-	return nil, fmt.Errorf("%.80q does not ask for a role of this process: ask /readyz for all, or /readyz?role= with one of %s; "+
-		"what listens has a role once its address is set", query, strings.Join(roles, ", "))
+	return nil, fmt.Errorf("%.80q is not a role of this process: use /readyz for all, or /readyz?role= with one of %s; "+
+		"listeners have a role once their address is set", query, strings.Join(roles, ", "))
 }
 
-// run asks the parts at once. A check that ignores its context is left behind and ends when it does; its result is dropped.
+// run runs the checks concurrently. A check that ignores its context is left behind and its result
+// dropped.
 func run(ctx context.Context, checks []Check) Readiness {
 	answer := Readiness{Ready: true, Parts: make([]Part, len(checks))}
 	var group sync.WaitGroup

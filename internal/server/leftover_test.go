@@ -47,7 +47,8 @@ func answered(t *testing.T, conn net.Conn) int {
 	return answer.StatusCode
 }
 
-// Whoever announces a body that nobody waits for, and never sends it, must not hold up the answer, or the stop, for the read timeout.
+// Whoever announces a body that nobody waits for, and never sends it, must not hold up the answer,
+// or the stop, for the read timeout.
 func TestBodyThatNeverComes(t *testing.T) {
 	t.Parallel()
 	refused, _ := filters(t, nil, io.Discard)

@@ -9,12 +9,11 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/metric"
 )
 
-// RegisterProcess registers what every process shows: Go runtime, process, and which build this is. It fails when the
-// registerer has one of them already.
+// RegisterProcess registers metrics of the Go runtime, the process and the build.
 func RegisterProcess(registerer prometheus.Registerer, version, revision string) error {
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name:        "webhook_dispatcher_build_info",
-		Help:        "1, with the build as labels.",
+		Help:        "Always 1; the labels are the build.",
 		ConstLabels: prometheus.Labels{"version": version, "revision": revision, "go_version": runtime.Version()},
 	})
 	build.Set(1)

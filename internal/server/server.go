@@ -1,8 +1,7 @@
-// Package server answers the HTTP requests that the daemon itself takes: whether it lives, whether it is ready, and its
-// metrics.
+// Package server serves the daemon's HTTP endpoints: health, metrics and filters.
 //
-// A Server is one listen address with its routes; an API, the filters and the receivers each get one of their own, with
-// their own handler. What is checked and what is measured comes from outside: this package knows neither Kafka nor SQL.
+// A Server is one listen address with its handler. Checks and metrics come from outside: this
+// package knows neither Kafka nor SQL.
 package server
 
 import (
@@ -19,26 +18,19 @@ import (
 	"time"
 )
 
-// Options are what a Server needs.
+// Options configure a Server.
 type Options struct {
-	// Name is used in logs, such as "health".
-	Name string
-	// Address is host:port; port 0 takes a free one.
-	Address string
-	// Setting names where Address comes from, for errors, such as "WEBHOOK_DISPATCHER_LISTEN (--listen)".
-	Setting string
-	// Handler is required: without it net/http would serve its global mux.
-	Handler http.Handler
-	// Timeout bounds reading a request and writing its answer, 30 s if zero.
-	Timeout time.Duration
-	Logger  *slog.Logger // nil discards
+	Name    string        // for logs, such as "health"
+	Address string        // host:port; port 0 picks a free one
+	Setting string        // that Address comes from, for errors, such as "WEBHOOK_DISPATCHER_LISTEN (--listen)"
+	Handler http.Handler  // required
+	Timeout time.Duration // of reading a request and writing its answer, 30 s if zero
+	Logger  *slog.Logger  // nil discards
 }
 
 const (
-	// headerTimeout bounds reading a request's header: it keeps slow clients from holding connections.
-	headerTimeout = 5 * time.Second
-	// leftoverTime bounds the wait for a body that the handler does not read.
-	leftoverTime = time.Second
+	headerTimeout = 5 * time.Second // keeps slow clients from holding connections
+	leftoverTime  = time.Second     // for a body that the handler does not read
 )
 
 // Server is one HTTP listener. It is started once.
@@ -50,16 +42,16 @@ type Server struct {
 	mu       sync.Mutex
 	listener net.Listener  // guarded by mu; nil before Start
 	ended    chan struct{} // closed when serving has ended
-	err      error         // why it ended by itself; read after ended is closed
+	err      error         // why it ended without Stop; read after ended is closed
 }
 
 // New returns a Server that does not listen yet.
 func New(options Options) (*Server, error) {
 	if options.Handler == nil {
-		return nil, fmt.Errorf("%s server: no handler was given", options.Name)
+		return nil, fmt.Errorf("%s server: Handler is nil", options.Name)
 	}
 	if options.Timeout < 0 {
-		return nil, fmt.Errorf("%s server: the timeout %s is negative: every request would end at once", options.Name, options.Timeout)
+		return nil, fmt.Errorf("%s server: the timeout %s is negative", options.Name, options.Timeout)
 	}
 	if options.Timeout == 0 {
 		options.Timeout = 30 * time.Second
@@ -70,17 +62,17 @@ func New(options Options) (*Server, error) {
 		Handler:           boundLeftovers(options.Handler, options.Timeout),
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       options.Timeout,
-		// Who does not send the body that is waited for gets the answer to that, after net/http has looked for the rest once more.
+		// Leaves time to answer a client whose body timed out.
 		WriteTimeout:   options.Timeout + 2*leftoverTime,
 		IdleTimeout:    2 * time.Minute,
 		MaxHeaderBytes: 64 << 10,
-		// Its messages hold client addresses and nothing that helps an operator; TLS is not served here.
+		// Its messages have client addresses and do not help operators.
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
 	}
 	return s, nil
 }
 
-// Start listens, and serves until Stop. It returns once connections are accepted; an error names the setting.
+// Start listens and serves until Stop. It returns once connections are accepted.
 func (s *Server) Start(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -103,7 +95,7 @@ func (s *Server) Start(ctx context.Context) error {
 	return nil
 }
 
-// cause strips the address that the message has already.
+// cause strips the address, which the message already has.
 func cause(err error) error {
 	if op, ok := errors.AsType[*net.OpError](err); ok {
 		return op.Err
@@ -111,7 +103,7 @@ func cause(err error) error {
 	return err
 }
 
-// Addr returns the address listened on, with the port that was taken; nil before Start.
+// Addr returns the address with the actual port; nil before Start.
 func (s *Server) Addr() net.Addr {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -121,14 +113,14 @@ func (s *Server) Addr() net.Addr {
 	return s.listener.Addr()
 }
 
-// Ended is closed when the server no longer serves. Err says why, if it was not stopped.
+// Ended is closed when the server has stopped serving; then Err says why, if not by Stop.
 func (s *Server) Ended() <-chan struct{} { return s.ended }
 
-// Err returns why serving ended by itself. It may be called once Ended is closed.
+// Err returns why serving ended without Stop. Call it once Ended is closed.
 func (s *Server) Err() error { return s.err }
 
-// Stop stops accepting, lets running requests end until ctx does, and cuts what is left: it returns then at the latest, with an error.
-// Without one no request is being served any more. Stopping a server that was not started does nothing.
+// Stop stops accepting and waits for running requests until ctx ends; then it cuts them and returns
+// an error. It does nothing before Start.
 func (s *Server) Stop(ctx context.Context) error {
 	s.mu.Lock()
 	started := s.listener != nil
@@ -144,18 +136,18 @@ func (s *Server) Stop(ctx context.Context) error {
 	return errors.Join(err, s.err)
 }
 
-// boundLeftovers keeps whoever announces a body and does not send it from holding a connection, and with it a Stop, for the whole read
-// timeout. net/http reads what a handler has left of a body before it sends the answer, or before it takes the next request; it cannot
-// be told not to, but keeps to the connection's deadline. So a body that is not read to its end gets leftoverTime, counted from when the
-// handler begins until it reads the body, and again from when it has returned. A body that is read has the whole timeout.
+// boundLeftovers keeps clients that announce a body and do not send it from holding a connection,
+// and thereby Stop, for the whole timeout. net/http reads what a handler has left of a body, up to
+// the connection's deadline. So an unread body gets leftoverTime, from when the handler begins
+// until it reads, and again after it returns. A body that is read gets the whole timeout.
 func boundLeftovers(next http.Handler, timeout time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.ContentLength == 0 { // then net/http watches the connection, for which no other deadline must hold
+		if r.ContentLength == 0 { // net/http watches the connection then, which needs its own deadline
 			next.ServeHTTP(w, r)
 			return
 		}
 		conn := http.NewResponseController(w)
-		// It fails only where the connection is gone.
+		// Fails only if the connection is gone.
 		until := func(deadline time.Time) { _ = conn.SetReadDeadline(deadline) }
 		end := time.Now().Add(timeout)
 		body := &leftover{ReadCloser: r.Body, wanted: func() { until(end) }}
@@ -165,17 +157,17 @@ func boundLeftovers(next http.Handler, timeout time.Duration) http.Handler {
 			}
 		}()
 		until(time.Now().Add(leftoverTime))
-		request := r.WithContext(r.Context()) // a copy: net/http's own one keeps the body that it knows
+		request := r.WithContext(r.Context()) // a copy, as net/http needs its own body
 		request.Body = body
 		next.ServeHTTP(w, request)
 	})
 }
 
-// leftover is the body of a request. It is read by one goroutine, and no longer once the handler has returned.
+// leftover is a request's body. One goroutine reads it, and only while the handler runs.
 type leftover struct {
 	io.ReadCloser
 
-	wanted func() // called before the first reading
+	wanted func() // called before the first Read
 	begun  bool
 	ended  bool // read to its end
 }
@@ -191,7 +183,7 @@ func (b *leftover) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// readOnly lets GET and HEAD through.
+// readOnly allows only GET and HEAD.
 func readOnly(next http.Handler) http.Handler {
 	allowed := strings.Join([]string{http.MethodGet, http.MethodHead}, ", ")
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

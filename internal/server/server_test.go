@@ -93,7 +93,7 @@ func TestReadyNamesEachPart(t *testing.T) {
 		want := []Part{
 			{"rules", true, ""},
 			{"registry", false, "http://registry:8081 answers 503"},
-			{"database", false, "the check has not answered in time"},
+			{"database", false, "the check timed out"},
 		}
 		if answer.Code != 503 || got.Ready || !slices.Equal(got.Parts, want) {
 			t.Errorf("%d %s", answer.Code, answer.Body)
@@ -101,7 +101,8 @@ func TestReadyNamesEachPart(t *testing.T) {
 	})
 }
 
-// What one role lacks must not take another out of its service; and a role that is not there is not ready.
+// What one role lacks must not take another out of its service; and a role that is not there is not
+// ready.
 func TestReadyByRole(t *testing.T) {
 	t.Parallel()
 	ready := func(context.Context) error { return nil }

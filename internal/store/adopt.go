@@ -12,26 +12,28 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
-// Switched is how a rule stands that was to be adopted, released, switched on or off.
+// Switched is the state of a rule after it was adopted, released, enabled or disabled.
 type Switched struct {
-	Key rule.Key
-	// Changed reports whether anything was changed; where not, Why says how the rule stood already.
+	Key     rule.Key
 	Changed bool
-	Why     string
-	// Adopted tells whose the rule is now: the dispatcher's, or the plugin's. Enabled is its switch there.
+	Why     string // nothing was changed
+	// Adopted: the rule is the dispatcher's, not the plugin's. Enabled is its switch there.
 	Adopted, Enabled bool
 }
 
-// Adopt hands rules to the dispatcher, each in one transaction: its row is switched off for the plugin, and its option takes over how the
-// switch stood and notes the time. What was noted of an earlier adoption is kept among the ownership periods of the option's document. A rule that
-// is adopted already is left alone, unless somebody has enabled its row for the plugin since: then it is taken back, switched on.
+// Adopt hands rules to the dispatcher, each in one transaction: the row is disabled for the plugin,
+// and the option takes over its switch and the time. An earlier adoption moves to the ownership
+// periods in the option's document. An adopted rule is left alone, unless its row has been enabled
+// for the plugin since: then it is adopted again, enabled.
 //
-// It takes the rules in the order of their keys and returns how those stand that it got to. A rule that is not there (*NoRuleError) or whose
-// options cannot be read keeps no other from its switch; such errors are joined. Any other ends it: what was switched before stays so, and
-// a second call goes on. It needs an account that may UPDATE the plugin's tables.
+// Rules are adopted in key order, and the result has those that were reached. Missing rules
+// (*NoRuleError) and unreadable options do not stop the others; their errors are joined. Any other
+// error ends it; earlier changes stay, and a second call continues. The account needs UPDATE on the
+// plugin's tables.
 //
-// seen has rows as they were looked at: one that was changed since is left alone, with an error. Daemons may not know yet what it is now,
-// and so not that an event may wait for its adoption. Rows that are not in it are adopted as they are.
+// seen holds rows as last read. A row that has changed since is refused: daemons may not know its
+// new state, and so not that its events may await the adoption. Rows not in seen are adopted as
+// they are.
 func (s *Store) Adopt(ctx context.Context, keys []rule.Key, seen map[rule.Key]rule.Row) ([]Switched, error) {
 	return s.switchAll(ctx, keys, switching{"adopt", "already adopted", func(row *rule.Row, o *rule.Option, now time.Time) error {
 		contested := o.Adopted() && row.Enabled
@@ -39,7 +41,7 @@ func (s *Store) Adopt(ctx context.Context, keys []rule.Key, seen map[rule.Key]ru
 			return nil
 		}
 		if then, ok := seen[o.Key]; ok && !then.Same(row) {
-			return errors.New("somebody has changed its row meanwhile: run it again")
+			return errors.New("its row has changed meanwhile: run it again")
 		}
 		if !o.AdoptedAt.IsZero() {
 			document, err := withEarlier(o.Document, rule.OwnershipPeriod{From: o.AdoptedAt, Until: ownedUntil(row, o, now)}, now)
@@ -54,9 +56,10 @@ func (s *Store) Adopt(ctx context.Context, keys []rule.Key, seen map[rule.Key]ru
 	}})
 }
 
-// Release gives rules back to the plugin, each in one transaction: its row gets the switch that its option has, and the option notes the
-// time. A row that somebody has enabled for the plugin since it was adopted stays enabled, and the time noted is that of its change. A rule
-// that is not adopted is left alone. Order, errors and the account are as with Adopt.
+// Release gives rules back to the plugin, each in one transaction: the row gets the option's
+// switch, and the option notes the time. A row that was enabled for the plugin meanwhile stays
+// enabled, and the time noted is that of the change. A rule that is not adopted is left alone.
+// Order, errors and rights are as for Adopt.
 func (s *Store) Release(ctx context.Context, keys []rule.Key) ([]Switched, error) {
 	return s.switchAll(ctx, keys, switching{"release", "not adopted", func(row *rule.Row, o *rule.Option, now time.Time) error {
 		if !o.Adopted() {
@@ -64,33 +67,34 @@ func (s *Store) Release(ctx context.Context, keys []rule.Key) ([]Switched, error
 		}
 		o.ReleasedAt = ownedUntil(row, o, now)
 		if row.Enabled && o.ReleasedAt.Equal(row.Modified) {
-			o.ReleasedAt = o.ReleasedAt.Add(time.Microsecond) // the same time says that a switch of ours was the row's last change
+			o.ReleasedAt = o.ReleasedAt.Add(time.Microsecond) // an equal time means that our own switch was the last change
 		}
 		row.Enabled = row.Enabled || o.Enabled
 		return nil
 	}})
 }
 
-// ownedUntil returns until when an option says that its rule was the dispatcher's: now, if it still is. Nobody but the row's own time
-// tells when a row was enabled that is adopted.
+// ownedUntil returns the end of a rule's ownership period: now, unless it has ended. When the row
+// of an adopted rule was enabled is known only from its modified time.
 func ownedUntil(row *rule.Row, o *rule.Option, now time.Time) time.Time {
 	switch {
 	case !o.ReleasedAt.IsZero():
 		return o.ReleasedAt
 	case !row.Enabled || row.Modified.After(now):
 		return now
-	case !row.Modified.After(o.AdoptedAt): // not noted by whoever changed it, so it may have been just now
+	case !row.Modified.After(o.AdoptedAt): // the change did not set modified, so it may be recent
 		return now
 	}
 	return row.Modified
 }
 
-// Former ownership periods of a rule are kept for events that are still in Kafka: in the lag of a group, and for replays from topics.
+// Former ownership periods are kept for events still in Kafka, read late or replayed from topics.
 const (
-	// keepEarlier is well above how long topics keep records by default, 7 days. A replay of older ones finds no rule for them.
+	// keepEarlier is well above the default retention of topics, 7 days. Replays of older records
+	// find no rule.
 	keepEarlier = 35 * 24 * time.Hour
-	// maxEarlier is more than anybody switches in that time. Above it the two oldest become one: events of the time between them may come
-	// twice, and none is lost.
+	// maxEarlier bounds the periods. Above it the two oldest are merged: events between them may be
+	// sent twice, and none is lost.
 	maxEarlier = 16
 )
 
@@ -113,9 +117,10 @@ func withEarlier(document string, period rule.OwnershipPeriod, now time.Time) (s
 	return string(text), err
 }
 
-// SetEnabled switches a rule on or off: in its option while it is adopted, else in the plugin's table, where its row's modified
-// moves on as Django does it. An adopted rule whose row somebody has enabled for the plugin makes a *ContestedError. A rule that
-// is not there makes a *NoRuleError. It needs an account that may UPDATE the plugin's tables.
+// SetEnabled enables or disables a rule: in its option while it is adopted, else in the plugin's
+// table, with a new modified time as Django sets it. An adopted rule whose row is
+// enabled for the plugin is a *ContestedError, a missing one a *NoRuleError. The account needs UPDATE on the
+// plugin's tables.
 func (s *Store) SetEnabled(ctx context.Context, key rule.Key, on bool) (Switched, error) {
 	to := switching{verb: "disable", stands: "already disabled"}
 	if on {
@@ -135,8 +140,8 @@ func (s *Store) SetEnabled(ctx context.Context, key rule.Key, on bool) (Switched
 	return s.switchRule(ctx, key, to)
 }
 
-// ContestedError says that both the dispatcher and the plugin have a rule: it is adopted, and somebody
-// has enabled its row since. It has to be adopted again, or released, before it is switched.
+// ContestedError reports an adopted rule whose row has been enabled for the plugin: both would
+// send its events.
 type ContestedError struct{ Key rule.Key }
 
 // Error implements error.
@@ -144,11 +149,11 @@ func (e *ContestedError) Error() string {
 	return "it is adopted, and somebody has enabled its row for the plugin, too"
 }
 
-// switching is a change of a rule's switch and of whose the rule is.
+// switching is a change of a rule's switch or owner.
 type switching struct {
 	verb   string
-	stands string // how a rule stands that there is nothing to change of
-	// decide changes the row's switch and the option. now is the database's time.
+	stands string // why there may be nothing to change
+	// decide changes the row's switch and the option. now is by the database's clock.
 	decide func(row *rule.Row, option *rule.Option, now time.Time) error
 }
 
@@ -165,8 +170,9 @@ func (s *Store) switchAll(ctx context.Context, keys []rule.Key, to switching) (d
 	return done, err
 }
 
-// switchTime bounds the time from when a switch is noted to when it is committed. Between the two the plugin still acts as before, and the
-// dispatcher's ownership periods go by what was noted: rule.Skew must make up for that, beside the difference of clocks.
+// switchTime bounds the time from noting a switch to its commit. In between the plugin still acts
+// as before while ownership periods already use the noted time; rule.Skew covers this and the
+// difference of clocks.
 const switchTime = 10 * time.Second
 
 func (s *Store) switchRule(ctx context.Context, key rule.Key, to switching) (result Switched, err error) {
@@ -184,7 +190,8 @@ func (s *Store) switchRule(ctx context.Context, key rule.Key, to switching) (res
 	return result, nil
 }
 
-// one locks a rule's row and then its option, and changes them. Whoever locks both locks them in this order.
+// one locks a rule's row, then its option, and changes them. Everything that locks both uses this
+// order.
 func (to switching) one(ctx context.Context, tx *sql.Tx, key rule.Key, table string) (result Switched, err error) {
 	before, err := ruleOf(ctx, tx, key, " FOR UPDATE")
 	if err != nil {
@@ -194,12 +201,12 @@ func (to switching) one(ctx context.Context, tx *sql.Tx, key rule.Key, table str
 	if err != nil {
 		return result, err
 	}
-	var now time.Time // after the locks, which may have been waited for
+	var now time.Time // read after waiting for the locks
 	if err := tx.QueryRowContext(ctx, "SELECT UTC_TIMESTAMP(6)").Scan(&now); err != nil {
 		return result, err
 	}
 	noted := time.Now()
-	now = now.Truncate(time.Microsecond) // the embedded database's clock is finer than asked for
+	now = now.Truncate(time.Microsecond) // the embedded database returns more digits
 	row := before
 	result = Switched{Key: key}
 	result.Changed, err = writeChange(ctx, tx, stored, stored.of(key, &row), func(o *rule.Option) error {

@@ -13,8 +13,8 @@ import (
 
 const maxResponse = 4096
 
-// LogAttempts appends to the attempt log. Responses over 4096 bytes and texts over their column are cut: a log must not hold up
-// what it tells of. RetryAfter is not kept. After an error some attempts may have been logged.
+// LogAttempts appends to the attempt log. It cuts responses over 4096 bytes and texts over their
+// column's size, and drops RetryAfter. After an error some attempts may have been logged.
 func (s *Store) LogAttempts(ctx context.Context, attempts []delivery.Attempt) error {
 	limit := s.maxPacket() / 2
 	for len(attempts) > 0 {
@@ -63,7 +63,7 @@ func (s *Store) logChunk(ctx context.Context, attempts []delivery.Attempt) error
 	return err
 }
 
-// Attempts returns the logged attempts of a delivery, oldest first, 1000 at most.
+// Attempts returns up to 1000 logged attempts of a delivery, oldest first.
 func (s *Store) Attempts(ctx context.Context, id delivery.ID) ([]delivery.Attempt, error) {
 	rows, err := s.db.QueryContext(ctx, `SELECT kind, rule_id, number, at, duration_ms, status, error_class, event_type, response
   FROM webhook_dispatcher_attempt WHERE webhook_id = ? ORDER BY id LIMIT 1000`, id[:])

@@ -11,20 +11,16 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
-// Selection chooses deliveries. The zero Selection chooses all. Times are compared with when a row last changed, which for an ended row
-// is when it ended.
+// Selection selects deliveries; the zero Selection all. Its times apply to a row's last change,
+// which for an ended row is its end.
 type Selection struct {
-	// States are those to look at; none means all.
-	States []delivery.State
-	// Lane is that of one rule; nil means all.
-	Lane *delivery.Lane
-	// EventType is a whole event type; "" means all.
-	EventType string
-	// Since is the first moment that counts, Until the first that no longer does; zero means no bound.
-	Since, Until time.Time
+	States       []delivery.State // none: all
+	Lane         *delivery.Lane   // nil: all
+	EventType    string           // "": all
+	Since, Until time.Time        // from Since to before Until; zero: no bound
 }
 
-// where returns the conditions for rows of one state, for use with ix_state.
+// where returns the conditions for rows of a state, for use with ix_state.
 func (f *Selection) where(state delivery.State) (string, []any) {
 	where, args := " WHERE state = ?", []any{uint8(state)}
 	if !f.Since.IsZero() {
@@ -42,11 +38,11 @@ func (f *Selection) where(state delivery.State) (string, []any) {
 	return where, args
 }
 
-// Summary is a row without its body, which may be large and holds learners' data.
+// Summary is a row without its body, which may be large and contains learners' data.
 type Summary struct {
 	delivery.Row // Body is nil, Token zero
 
-	BodySize int64 // bytes of the body as stored; 0: it was not kept
+	BodySize int64 // as stored; 0 if it was not kept
 }
 
 const summaryColumns = `SELECT id, webhook_id, kind, rule_id, state, due_at, claims, attempts, reason, last_status, event_type, event_id,
@@ -62,8 +58,9 @@ func scanSummary(rows *sql.Rows, row *Summary) error {
 	return err
 }
 
-// List returns up to limit rows that f chooses, those that changed last first, and whether there are more. It reads each state's
-// index from its new end, so its cost follows limit unless Lane or EventType leave most rows out. limit must be above 0.
+// List returns up to limit (above 0) selected rows, last changed first, and whether there are more.
+// It reads the newest end of each state's index, so its cost follows limit unless Lane or EventType
+// exclude most rows.
 func (s *Store) List(ctx context.Context, f Selection, limit int) (found []Summary, more bool, err error) {
 	const what = "list deliveries"
 	if limit <= 0 {
@@ -86,7 +83,7 @@ func (s *Store) List(ctx context.Context, f Selection, limit int) (found []Summa
 	slices.SortFunc(found, func(a, b Summary) int {
 		return cmp.Or(b.UpdatedAt.Compare(a.UpdatedAt), cmp.Compare(b.RowID, a.RowID))
 	})
-	// A row that changed its state between two queries may be there twice.
+	// A row whose state changed between two queries may appear twice.
 	seen := make(map[uint64]bool, len(found))
 	found = slices.DeleteFunc(found, func(row Summary) bool {
 		twice := seen[row.RowID]
@@ -96,12 +93,12 @@ func (s *Store) List(ctx context.Context, f Selection, limit int) (found []Summa
 	return found[:min(limit, len(found))], len(found) > limit, nil
 }
 
-// Summary returns the row of a delivery without its body, and whether there is one.
+// Summary returns a delivery's row without its body, and whether it exists.
 func (s *Store) Summary(ctx context.Context, id delivery.ID) (Summary, bool, error) {
 	return s.summary(ctx, "WHERE webhook_id = ?", id[:])
 }
 
-// SummaryOfRow does what Summary does, for a row's number.
+// SummaryOfRow is Summary by row number.
 func (s *Store) SummaryOfRow(ctx context.Context, row uint64) (Summary, bool, error) {
 	return s.summary(ctx, "WHERE id = ?", row)
 }

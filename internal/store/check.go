@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// SchemaError says that the database answers but lacks tables or rights, and what to do. Time alone does not mend it.
+// SchemaError reports missing tables or rights, and what to do. Waiting does not help.
 type SchemaError struct{ text string }
 
 // Error implements error.
@@ -18,9 +18,9 @@ func schemaError(format string, args ...any) error {
 	return &SchemaError{text: fmt.Sprintf(format, args...)}
 }
 
-// CheckSchema says whether this program can work with the database's tables, and if not, what to do. It only reads. A schema
-// newer than this program is accepted: during an upgrade old and new replicas run side by side. What only an operator can
-// mend is a *SchemaError.
+// CheckSchema checks, by reading only, whether this program can use the database's tables. It
+// accepts a newer schema: during an upgrade old and new replicas run side by side. What needs an
+// operator is a *SchemaError.
 func (s *Store) CheckSchema(ctx context.Context) error {
 	need, err := SchemaVersion()
 	if err != nil {
@@ -49,7 +49,7 @@ func (s *Store) checkPlugin(ctx context.Context) error {
 	return s.checkTable(ctx, webfilter{}.TableName(), webfilterColumns[:])
 }
 
-// checkTable asks for no row: the statement fails if the table or one of its columns is missing, or may not be read.
+// checkTable reads no row: the statement fails if the table or a column is missing or not readable.
 func (s *Store) checkTable(ctx context.Context, table string, columns []string) error {
 	err := s.db.QueryRowContext(ctx, "SELECT "+strings.Join(columns, ", ")+" FROM "+table+" LIMIT 0").Scan()
 	if errors.Is(err, sql.ErrNoRows) {
@@ -61,7 +61,7 @@ func (s *Store) checkTable(ctx context.Context, table string, columns []string) 
 	case isNumber(err, errTableDenied, errColumnDenied):
 		return schemaError("check table %s: %v", table, clean(err)) // which says what to grant
 	case isNumber(err, errUnknownColumn):
-		return schemaError("check table %s: %v: it is of a version of openedx-webhooks before 1.0; update the plugin", table, clean(err))
+		return schemaError("check table %s: %v: it belongs to openedx-webhooks before 1.0; update the plugin", table, clean(err))
 	case err != nil:
 		return fmt.Errorf("check table %s: %w", table, clean(err))
 	}

@@ -11,8 +11,9 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
-// DueLanes returns every lane that has a row pending or leased, the longest due first. Its cost follows the number of lanes, not of rows:
-// the index gives the first row of each. Changes that are not committed yet are seen; see dueRows.
+// DueLanes returns every lane with a pending or leased row, longest due first. The index gives each
+// lane's first row, so its cost follows the number of lanes. It reads uncommitted changes; see
+// dueRows.
 func (s *Store) DueLanes(ctx context.Context) (lanes []delivery.LaneDue, err error) {
 	err = s.transactionAt(ctx, uncommitted, "look for due lanes", func(tx *sql.Tx) error {
 		rows, err := tx.QueryContext(ctx, `SELECT kind, rule_id, MIN(due_at), UTC_TIMESTAMP(3) FROM webhook_dispatcher_delivery
@@ -34,14 +35,15 @@ func (s *Store) DueLanes(ctx context.Context) (lanes []delivery.LaneDue, err err
 	return lanes, nil
 }
 
-// claimBytes bounds the bodies of one claim, which are all in memory until they are sent.
+// claimBytes bounds the bodies of a claim, which are in memory until sent.
 const claimBytes = 8 << 20
 
-// Claim leases up to room of the lane's due rows, the longest due first, and returns them: fewer where their bodies take more than
-// 8 MiB, but one at least, or where others claim at the same moment. Rows whose lease has run out are due. No row is returned to two
-// callers while a lease holds. token must be new for each call: it is what Finish is fenced by.
+// Claim leases up to room of the lane's due rows, longest due first, and returns them. It returns
+// fewer if their bodies exceed 8 MiB (but at least one) or others claim at the same time. Rows with
+// expired leases are due. No row goes to two callers while a lease holds. Each call needs a new
+// token, by which Finish recognises the lease.
 //
-// After an error rows may be leased all the same: GiveBack makes them due again, or the end of the lease does.
+// After an error rows may be leased all the same, until GiveBack or the end of the lease.
 func (s *Store) Claim(
 	ctx context.Context, lane delivery.Lane, room int, lease time.Duration, token delivery.Token,
 ) (claimed []delivery.Row, err error) {
@@ -59,7 +61,7 @@ func (s *Store) Claim(
 		if err != nil {
 			return err
 		}
-		// Some may be locked by others, or be theirs by now: then the next take their place.
+		// Some may be locked or already claimed by others; the next ones replace them.
 		for bytes := int64(0); len(due) > 0 && len(claimed) < room; {
 			var ids []any
 			ids, due = fitting(due, room-len(claimed), &bytes)
@@ -86,20 +88,20 @@ type dueRow struct {
 	size int64 // of its body
 }
 
-// uncommitted is the level at which plain reads see what others have not committed yet. For reads with locks it changes nothing.
+// uncommitted makes plain reads see uncommitted changes. Locking reads are unaffected.
 const uncommitted = sql.LevelReadUncommitted
 
-// dueRows returns the rows of a lane that seem to be due, the longest due first. It reads the index alone and locks nothing: a scan
-// that locks has to find out for each entry of a row claimed before, which the server has not yet cleared away, whether somebody holds
-// it. For the same reason it is to run at the level uncommitted, where such entries are passed over at once.
+// dueRows returns the rows of a lane that seem due, longest due first. It reads only the index and
+// locks nothing: a locking scan would check the locks of every not yet purged entry of rows claimed
+// before. At the level uncommitted such entries are skipped at once.
 func dueRows(ctx context.Context, tx *sql.Tx, lane delivery.Lane, limit int) ([]dueRow, error) {
 	rows, err := tx.QueryContext(ctx, `SELECT id, body_size FROM webhook_dispatcher_delivery FORCE INDEX (ix_claim)
   WHERE kind = ? AND rule_id = ? AND due_at <= UTC_TIMESTAMP(3) ORDER BY due_at LIMIT ?`, uint8(lane.Kind), lane.RuleID, limit)
 	return collect(rows, err, func(rows *sql.Rows, row *dueRow) error { return rows.Scan(&row.id, &row.size) })
 }
 
-// fitting takes the ids of the first rows, n at most and as many as claimBytes allows beside the bytes taken so far, but one at least
-// where these are none.
+// fitting takes the ids of the first rows: at most n, and within claimBytes including the bytes
+// taken so far, but at least one if that is 0.
 func fitting(due []dueRow, n int, bytes *int64) (ids []any, rest []dueRow) {
 	for len(due) > 0 && len(ids) < n {
 		if *bytes > 0 && *bytes+due[0].size > claimBytes {
@@ -112,14 +114,14 @@ func fitting(due []dueRow, n int, bytes *int64) (ids []any, rest []dueRow) {
 	return ids, due
 }
 
-// lockDue locks those rows that are due indeed and that nobody else holds, and returns them as they stand.
+// lockDue locks and returns the rows that are really due and not locked by others.
 func lockDue(ctx context.Context, tx *sql.Tx, lane delivery.Lane, ids []any) ([]delivery.Row, error) {
 	rows, err := tx.QueryContext(ctx, rowColumns+" FORCE INDEX (`PRIMARY`) WHERE id IN "+list(len(ids))+
 		" AND kind = ? AND rule_id = ? AND due_at <= UTC_TIMESTAMP(3) FOR UPDATE SKIP LOCKED", append(ids, uint8(lane.Kind), lane.RuleID)...)
 	return collect(rows, err, scanRow)
 }
 
-// leaseRows leases rows that are locked, in the table and in the slice.
+// leaseRows leases locked rows, in the table and in the slice.
 func leaseRows(ctx context.Context, tx *sql.Tx, rows []delivery.Row, lease time.Duration, token delivery.Token) error {
 	if len(rows) == 0 {
 		return nil
@@ -141,12 +143,12 @@ func leaseRows(ctx context.Context, tx *sql.Tx, rows []delivery.Row, lease time.
 	return err
 }
 
-// GiveBack makes the rows of a lane due again that a claim leased to the holder of token, and tells how many. lease is what the claim
-// asked for. It is for a claim whose outcome is not known: the rows do not count it.
+// GiveBack makes rows of a lane due again that token holds under a lease of up to lease, and
+// returns how many. It is for claims with an unknown outcome, which then do not count.
 func (s *Store) GiveBack(ctx context.Context, lane delivery.Lane, lease time.Duration, token delivery.Token) (given int, err error) {
 	what := fmt.Sprintf("give claimed rows of %s rule %d back", lane.Kind, lane.RuleID)
 	err = s.transaction(ctx, what, func(tx *sql.Tx) error {
-		// Without locks: others are at work in the same range.
+		// Without locks, as others work in the same range.
 		rows, err := tx.QueryContext(ctx, `SELECT id FROM webhook_dispatcher_delivery FORCE INDEX (ix_claim) WHERE kind = ? AND rule_id = ?
   AND due_at > UTC_TIMESTAMP(3) AND due_at <= DATE_ADD(UTC_TIMESTAMP(3), INTERVAL ? MICROSECOND) AND lease_token = ? AND state = 1`,
 			uint8(lane.Kind), lane.RuleID, micros(lease), token[:])
@@ -165,7 +167,7 @@ func (s *Store) GiveBack(ctx context.Context, lane delivery.Lane, lease time.Dur
 	return given, nil
 }
 
-// Get returns the row of a delivery, and whether there is one.
+// Get returns a delivery's row, and whether it exists.
 func (s *Store) Get(ctx context.Context, id delivery.ID) (delivery.Row, bool, error) {
 	found, err := s.rows(ctx, "WHERE webhook_id = ?", id[:])
 	if err != nil {
@@ -208,7 +210,7 @@ func collect[T any](rows *sql.Rows, err error, scan func(*sql.Rows, *T) error) (
 	if err != nil {
 		return nil, err
 	}
-	defer rows.Close() //nolint:errcheck // Err tells what there is to tell.
+	defer rows.Close() //nolint:errcheck // rows.Err has the error
 	for rows.Next() {
 		var one T
 		if err := scan(rows, &one); err != nil {

@@ -202,7 +202,7 @@ func adoptMany(t *testing.T, b *bench) {
 	seen := map[rule.Key]rule.Row{keys[2]: rows[1]}
 	mustExec(t, b.admin, "UPDATE "+b.table()+" SET event = 'F' WHERE id = ?", keys[2].ID)
 	got, err = b.rules.Adopt(t.Context(), keys[2:], seen)
-	says(t, "a row that was changed", err, "changed its row meanwhile", fmt.Sprintf("rule %d", keys[2].ID))
+	says(t, "a row that was changed", err, "its row has changed meanwhile", fmt.Sprintf("rule %d", keys[2].ID))
 	want(t, "adopted", list(got), "3 adopted, on, already adopted")
 	mustExec(t, b.admin, "UPDATE "+b.table()+" SET event = 'E' WHERE id = ?", keys[2].ID)
 	// An option of a later version can be adopted, but nothing can be added to what is not understood.

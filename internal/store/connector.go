@@ -11,8 +11,8 @@ import (
 	"github.com/go-sql-driver/mysql"
 )
 
-// connector sets up each new connection: strict, so that a value is never cut or bent to fit; in UTC; and READ COMMITTED, so that
-// claims lock no gaps that inserts need.
+// connector sets up each new connection: strict, so that values are never cut to fit; in UTC; and
+// READ COMMITTED, so that claims do not lock gaps that inserts need.
 type connector struct {
 	driver.Connector
 	packet *atomic.Int64
@@ -41,7 +41,7 @@ func (c *connector) setUp(ctx context.Context, conn driver.Conn) error {
 		driver.QueryerContext
 	})
 	if !ok {
-		return fmt.Errorf("set up connection: driver's %T runs no statements", conn)
+		return fmt.Errorf("set up connection: the driver's %T cannot run statements", conn)
 	}
 	for _, statement := range [...]string{
 		"SET SESSION sql_mode = '" + strictMode + "', time_zone = '+00:00'",
@@ -51,7 +51,8 @@ func (c *connector) setUp(ctx context.Context, conn driver.Conn) error {
 			return fmt.Errorf("set up connection: %w", err)
 		}
 	}
-	// The embedded database has no such variable for a session; nothing depends on it but how soon a lock wait is retried.
+	// The embedded database lacks this variable, which only affects how soon lock waits are
+	// retried.
 	var refused *mysql.MySQLError
 	wait := fmt.Sprintf("SET SESSION innodb_lock_wait_timeout = %d", int(lockWait.Seconds()))
 	if _, err := session.ExecContext(ctx, wait, nil); err != nil && !errors.As(err, &refused) {

@@ -16,7 +16,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/backoff"
 )
 
-// Numbers of server errors, the same on MariaDB and MySQL.
+// Server errors of MariaDB and MySQL.
 const (
 	errDatabaseDenied  = 1044
 	errAccessDenied    = 1045
@@ -37,31 +37,29 @@ const (
 	errUnknownVariable = 1193
 )
 
-// parameterErrors are those of a SET statement, which the driver makes of the DSN's parameters that are not its own: a variable that is
-// unknown, read-only, not the session's or not for this account, a value of the wrong kind or out of range, or what is no SQL.
+// parameterErrors are errors of the SET statement that the driver makes of unknown DSN parameters:
+// an unknown, read-only, global or restricted variable, a bad value, or invalid SQL.
 var parameterErrors = [...]uint16{errUnknownVariable, 1064, 1115, 1227, 1229, 1231, 1232, 1238, 1273, 1298}
 
-// parameterError is what a server says of the DSN's parameters.
+// parameterError is a server's error about the DSN's parameters.
 type parameterError struct{ error }
 
-// Unwrap lets callers look at the cause.
+// Unwrap returns the cause.
 func (e *parameterError) Unwrap() error { return e.error }
 
-// plainErrors are those whose text names accounts, tables, columns and server states, and never a value.
+// plainErrors are errors whose text never contains values of columns.
 var plainErrors = [...]uint16{
-	1040, errDatabaseDenied, errAccessDenied, 1046, errUnknownDatabase, 1053, 1129, 1130, 1203, 1226, // connections and accounts
-	1021, 1030, 1114, 1290, 1317, 1836, 1927, 3024, // the server cannot or may not
+	1040, errDatabaseDenied, errAccessDenied, 1046, errUnknownDatabase, 1053, 1129, 1130, 1203, 1226, // connections, accounts
+	1021, 1030, 1114, 1290, 1317, 1836, 1927, 3024, // server states
 	errUnknownColumn, errNoTable, errTableDenied, errColumnDenied, errLockWait, errDeadlock, errRecordChanged,
 	errPacketTooLarge, errDataTooLong, errOutOfRange,
 }
 
-// serverError is an answer of the server without its text where that may quote a value, and with what to do about it where that is known.
+// serverError is a server's error without text that may quote values, and with what to do if known.
 type serverError struct {
-	cause *mysql.MySQLError
-	// parameter tells that the server refuses what the DSN has after its question mark.
-	parameter bool
-	// bare leaves out what to do.
-	bare bool
+	cause     *mysql.MySQLError
+	parameter bool // about a parameter after ? of the DSN
+	bare      bool // without what to do
 }
 
 // Error implements error.
@@ -70,11 +68,11 @@ func (e *serverError) Error() string {
 		text := fmt.Sprintf("Error %d (%s)", e.cause.Number, e.cause.SQLState[:])
 		switch {
 		case e.parameter && e.cause.Number == errUnknownVariable:
-			text += ": a parameter after ? of " + dsnSetting + " is no variable of the server: remove it"
+			text += ": the server does not know a parameter after ? of " + dsnSetting + ": remove it"
 		case e.parameter:
-			text += ": the server does not take the value of a parameter after ? of " + dsnSetting + ": correct or remove it"
+			text += ": the server refuses the value of a parameter after ? of " + dsnSetting + ": correct or remove it"
 		case e.cause.Number == errIncorrectString:
-			text += ": a character is none that the table's character set has: write another"
+			text += ": the table's character set lacks a character: replace it"
 		}
 		return text
 	}
@@ -88,9 +86,9 @@ func (e *serverError) Error() string {
 func (e *serverError) fix() string {
 	switch e.cause.Number {
 	case errAccessDenied:
-		return "check user and password in " + dsnSetting + ", and from which hosts the server lets this account in"
+		return "check user and password in " + dsnSetting + ", and the hosts from which the account may connect"
 	case errDatabaseDenied:
-		return "GRANT the account what it needs on this database, or name another in " + dsnSetting
+		return "GRANT the account its rights on this database, or name another in " + dsnSetting
 	case errUnknownDatabase:
 		return "name the LMS's database in " + dsnSetting + ", or create it"
 	case errNoTable:
@@ -104,7 +102,7 @@ func (e *serverError) fix() string {
 		if table := pluginTable(e.cause.Message); table != "" {
 			return "GRANT " + pluginRights(e.cause.Message) + " ON " + table + " TO the account"
 		}
-		// A server does not say whether a table exists to an account without rights on it.
+		// Without rights on a table the server does not say whether it exists.
 		if strings.Contains(e.cause.Message, tablePrefix) {
 			return "run `webhook-dispatcher migrate` if it has not been run since the upgrade, then " +
 				"GRANT SELECT, INSERT, UPDATE, DELETE ON that table TO the account"
@@ -113,7 +111,7 @@ func (e *serverError) fix() string {
 	return ""
 }
 
-// pluginTable returns which of the plugin's tables a message of the server names, "" where none.
+// pluginTable returns the plugin's table that a server's message names, or "".
 func pluginTable(message string) string {
 	for _, table := range [...]string{webhook{}.TableName(), webfilter{}.TableName()} {
 		if strings.Contains(message, table) {
@@ -123,10 +121,10 @@ func pluginTable(message string) string {
 	return ""
 }
 
-// pluginRights returns what an account needs on a table of the plugin that was denied it. Who may make rows also switches them, and whoever
-// changes some reads them.
+// pluginRights returns the rights to grant on a plugin's table. Adding rows implies enabling them,
+// and changing them implies reading.
 func pluginRights(message string) string {
-	// Such as "SELECT", "INSERT", "SELECT, UPDATE" and "SELECT with locking clause".
+	// Such as "SELECT", "INSERT" or "SELECT with locking clause".
 	switch command, _, _ := strings.Cut(message, " command denied"); {
 	case command == "SELECT":
 		return "SELECT"
@@ -136,19 +134,18 @@ func pluginRights(message string) string {
 	return "SELECT, UPDATE"
 }
 
-// denied adds to an error of migrate which rights are missing, if that is what is wrong.
+// denied adds the missing rights to an error of migrate.
 func denied(err error) error {
 	if isNumber(err, errTableDenied, errDatabaseDenied) {
-		return fmt.Errorf("%w: migrate needs an account with CREATE, ALTER, INDEX, SELECT, INSERT and UPDATE on the database, not that of serve",
+		return fmt.Errorf("%w: migrate needs an account with CREATE, ALTER, INDEX, SELECT, INSERT and UPDATE on the database, unlike serve",
 			bare(clean(err)))
 	}
 	return clean(err)
 }
 
-// Unwrap lets callers look at the number.
+// Unwrap returns the cause.
 func (e *serverError) Unwrap() error { return e.cause }
 
-// Where an error says what to do, it names the setting and the tables that are meant.
 const (
 	dsnSetting  = "WEBHOOK_DISPATCHER_MYSQL_DSN"
 	caSetting   = "WEBHOOK_DISPATCHER_MYSQL_CA_FILE"
@@ -158,7 +155,7 @@ const (
 		", or, without an LMS, run `webhook-dispatcher migrate --with-plugin-tables`"
 )
 
-// settingError is a connection that was not made, with the setting that is to be looked at.
+// settingError is a failed connection and the setting to check.
 type settingError struct {
 	cause error
 	fix   string
@@ -167,24 +164,25 @@ type settingError struct {
 // Error implements error.
 func (e *settingError) Error() string { return e.cause.Error() + ": " + e.fix }
 
-// Unwrap lets callers look at the cause.
+// Unwrap returns the cause.
 func (e *settingError) Unwrap() error { return e.cause }
 
-// connectFix says what to do about a connection that was not made, "" where that is not known.
+// connectFix says what to do about a failed connection, or returns "".
 func connectFix(err error) string {
 	if cause, ok := errors.AsType[*net.OpError](err); ok && cause.Op == "dial" {
-		return "check that the server runs, and host and port in " + dsnSetting
+		return "check that the server is running, and host and port in " + dsnSetting
 	}
 	if errors.Is(err, mysql.ErrNoTLS) {
 		return "remove tls from " + dsnSetting + ", and " + caSetting + " if it is set, or have the server offer TLS"
 	}
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return "check the host in " + dsnSetting + ", and name the PEM file of the authority that signs the server's certificate in " + caSetting
+		return "check the host in " + dsnSetting + ", and set " + caSetting + " to a PEM file of the CA that signs the server's certificate"
 	}
 	return ""
 }
 
-// clean takes out of err what may quote values, and adds what to do. What was cleaned before stays as it is.
+// clean removes text that may quote values from err, and adds what to do. It can be applied
+// repeatedly.
 func clean(err error) error {
 	if err == nil {
 		return nil
@@ -205,7 +203,7 @@ func clean(err error) error {
 	return err
 }
 
-// bare leaves out what to do about an error, where the caller knows better.
+// bare removes what to do, for callers that know better.
 func bare(err error) error {
 	if e, ok := errors.AsType[*serverError](err); ok {
 		e.bare = true
@@ -225,15 +223,15 @@ func isNumber(err error, numbers ...uint16) bool {
 	return cause != nil && slices.Contains(numbers, cause.Number)
 }
 
-// Retries of what the server undid because of other transactions.
+// Retries of statements that the server rolled back because of others.
 const (
 	maxRetries = 6
 	retryBase  = 5 * time.Millisecond
 )
 
-// retry runs f again after a deadlock or a lock wait, which leave nothing of f behind, and after a row that another has made since f
-// looked for it. Any other error is returned at once: after a lost connection it is open what was done, and waiting is the caller's to
-// decide.
+// retry runs f again after a deadlock, a lock wait timeout or a concurrent insert of the same row,
+// which leave nothing behind. Other errors are returned at once: after a lost connection the
+// outcome is unknown, and waiting is up to the caller.
 func (s *Store) retry(ctx context.Context, what string, f func() error) error {
 	wait := backoff.Backoff{Min: retryBase}
 	for n := 0; ; n++ {
@@ -244,19 +242,19 @@ func (s *Store) retry(ctx context.Context, what string, f func() error) error {
 		if n == maxRetries || !isNumber(err, errDeadlock, errLockWait, errRecordChanged, errDuplicate) {
 			return fmt.Errorf("%s: %w", what, clean(err))
 		}
-		s.log.DebugContext(ctx, "database statement undone by another, trying again", "what", what, "try", n+1, "error", clean(err))
+		s.log.DebugContext(ctx, "database statement rolled back because of another, retrying", "what", what, "try", n+1, "error", clean(err))
 		if ended := wait.Wait(ctx); ended != nil {
 			return fmt.Errorf("%s: %w", what, errors.Join(clean(err), ended))
 		}
 	}
 }
 
-// transaction runs f in one transaction, and again as retry does.
+// transaction runs f in one transaction, with retry.
 func (s *Store) transaction(ctx context.Context, what string, f func(tx *sql.Tx) error) error {
 	return s.transactionAt(ctx, sql.LevelDefault, what, f)
 }
 
-// transactionAt does what transaction does, at another level of isolation than the connections'.
+// transactionAt is transaction with another isolation level.
 func (s *Store) transactionAt(ctx context.Context, level sql.IsolationLevel, what string, f func(tx *sql.Tx) error) error {
 	return s.retry(ctx, what, func() error {
 		tx, err := s.db.BeginTx(ctx, &sql.TxOptions{Isolation: level})
@@ -264,15 +262,14 @@ func (s *Store) transactionAt(ctx context.Context, level sql.IsolationLevel, wha
 			return err
 		}
 		if err := f(tx); err != nil {
-			// A rollback that fails, fails because the connection is gone, and the transaction with it.
-			_ = tx.Rollback()
+			_ = tx.Rollback() // fails only if the connection is gone, and with it the transaction
 			return err
 		}
 		return tx.Commit()
 	})
 }
 
-// exec runs one statement by itself and returns how many rows it changed, and again as retry does.
+// exec runs a statement outside a transaction, with retry, and returns how many rows it changed.
 func (s *Store) exec(ctx context.Context, what, statement string, args ...any) (changed int, err error) {
 	err = s.retry(ctx, what, func() error {
 		result, err := s.db.ExecContext(ctx, statement, args...)

@@ -27,7 +27,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		"refused": {&net.OpError{Op: "dial", Net: "tcp", Err: errors.New("refused")}, "host and port in WEBHOOK_DISPATCHER_MYSQL_DSN"},
 		"access": {
 			&mysql.MySQLError{Number: 1045, Message: "Access denied"},
-			"WEBHOOK_DISPATCHER_MYSQL_DSN, and from which hosts the server lets this account in",
+			"WEBHOOK_DISPATCHER_MYSQL_DSN, and the hosts from which the account may connect",
 		},
 		"no table":    {table, "run `webhook-dispatcher migrate`"},
 		"other table": {&mysql.MySQLError{Number: errNoTable, Message: "Table 'openedx.auth_user' doesn't exist"}, "doesn't exist"},
@@ -59,7 +59,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 			"or have the server offer TLS"},
 		"unknown authority": {
 			&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}},
-			"of the authority that signs the server's certificate in WEBHOOK_DISPATCHER_MYSQL_CA_FILE",
+			"to a PEM file of the CA that signs the server's certificate",
 		},
 		"value quoted": {
 			&mysql.MySQLError{Number: 1062, Message: "Duplicate entry 'canary'", SQLState: [5]byte{'2', '3', '0', '0', '0'}},
@@ -126,10 +126,10 @@ func TestRefusedParameters(t *testing.T) {
 		server refusing
 		want   string
 	}{
-		{refusing{connection: unknown}, "ping database h/d: Error 1193 (HY000): a " + setting + " is no variable of the server: remove it"},
+		{refusing{connection: unknown}, "ping database h/d: Error 1193 (HY000): the server does not know a " + setting + ": remove it"},
 		{
 			refusing{connection: wrong},
-			"ping database h/d: Error 1231 (42000): the server does not take the value of a " + setting + ": correct or remove it",
+			"ping database h/d: Error 1231 (42000): the server refuses the value of a " + setting + ": correct or remove it",
 		},
 		{refusing{statement: unknown}, "ping database h/d: Error 1193 (HY000)"},
 	} {

@@ -10,10 +10,10 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
-// Finish writes the results of leases: a few statements for many results. A result takes effect only while its row is
-// leased with the same token; lost returns the IDs of the others, in no order. Delivered rows keep their key and lose their body.
-//
-// After an error some results may have been written. Written again, those are among the lost.
+// Finish writes the results of leases in few statements. A result applies only while its row is
+// leased with the same token; lost has the IDs of the others. Delivered rows keep their key and
+// lose their body. After an error some results may have been written; on a second call those are
+// among the lost.
 func (s *Store) Finish(ctx context.Context, updates []delivery.Update) (lost []delivery.ID, err error) {
 	for i := range updates {
 		if state := updates[i].State; state == delivery.Leased || state > delivery.Halted {
@@ -32,7 +32,7 @@ func (s *Store) Finish(ctx context.Context, updates []delivery.Update) (lost []d
 	return lost, nil
 }
 
-// outcome is what updates of one statement have in common.
+// outcome is what the updates of a statement have in common.
 type outcome struct {
 	state      delivery.State
 	attempts   int
@@ -41,7 +41,7 @@ type outcome struct {
 	lastStatus int
 }
 
-// rowDelay is a row and, where it is pending again, the time until it is due.
+// rowDelay is a row and, if it is pending again, its delay.
 type rowDelay struct {
 	id    uint64
 	delay time.Duration
@@ -60,7 +60,7 @@ func (s *Store) finishChunk(ctx context.Context, updates []delivery.Update) (los
 		if err != nil {
 			return err
 		}
-		// Rows of one outcome go together. The order of groups does not matter for deadlocks: all rows are locked by now.
+		// One statement per outcome, in any order: all rows are locked.
 		var order []outcome
 		groups := make(map[outcome][]rowDelay)
 		for i := range updates {
@@ -70,7 +70,7 @@ func (s *Store) finishChunk(ctx context.Context, updates []delivery.Update) (los
 				lost = append(lost, u.ID)
 				continue
 			}
-			delete(held, u.ID) // a second result for the same lease comes too late
+			delete(held, u.ID) // a second result for the lease is lost
 			key := outcome{u.State, small(u.Attempts), small(u.Claims), u.Reason, small(u.LastStatus)}
 			if _, ok := groups[key]; !ok {
 				order = append(order, key)
@@ -90,8 +90,8 @@ func (s *Store) finishChunk(ctx context.Context, updates []delivery.Update) (los
 	return lost, nil
 }
 
-// lockLeased locks the rows of updates that are leased. The comparison with the token is made here, under the lock, and not by counting
-// the rows that a statement changed: servers count differently.
+// lockLeased locks the leased rows among updates. Tokens are compared under the lock rather than by
+// counting changed rows, which servers do differently.
 func lockLeased(ctx context.Context, tx *sql.Tx, updates []delivery.Update) (map[delivery.ID]leased, error) {
 	ids := make([]any, len(updates))
 	for i := range updates {
@@ -157,14 +157,15 @@ func same(rows []rowDelay) bool {
 	return true
 }
 
-// KillLane makes up to limit rows of a lane dead that nobody is sending: pending ones and those whose lease has run out. It returns
-// how many; fewer than limit means that none is left but what others hold. limit is capped at 500, so that locks are short.
+// KillLane dead-letters up to limit (at most 500, to keep locks short) rows of a lane that are
+// pending or whose lease has expired, and returns how many. Fewer than limit means that no others
+// remain, except locked ones.
 func (s *Store) KillLane(ctx context.Context, lane delivery.Lane, reason delivery.Reason, limit int) (killed int, err error) {
 	limit = min(limit, maxRows)
 	if limit <= 0 {
 		return 0, nil
 	}
-	what := fmt.Sprintf("give up rows of %s rule %d", lane.Kind, lane.RuleID)
+	what := fmt.Sprintf("dead-letter rows of %s rule %d", lane.Kind, lane.RuleID)
 	err = s.transaction(ctx, what, func(tx *sql.Tx) error {
 		rows, err := tx.QueryContext(ctx, `SELECT id FROM webhook_dispatcher_delivery FORCE INDEX (ix_claim)
   WHERE kind = ? AND rule_id = ? AND due_at IS NOT NULL AND (state = 0 OR due_at <= UTC_TIMESTAMP(3))

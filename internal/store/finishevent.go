@@ -8,9 +8,10 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
-// FinishEvent removes the row of an event whose filters have spoken and makes the rows of its deliveries, of which there may be none, in
-// one transaction. It returns false, and has done nothing, where the row is not leased with the token (any more). A delivery that has a
-// row, in any state, keeps it. Where a row does not fit nothing is done, and the error is a *delivery.RejectedError.
+// FinishEvent deletes the row of an event that has passed its webfilters and creates those of its
+// deliveries, if any, in one transaction. done is false, and nothing has changed, if the row is not
+// leased with the token. Existing rows of deliveries stay. If a row does not fit nothing is done,
+// and the error is a *delivery.RejectedError.
 func (s *Store) FinishEvent(ctx context.Context, id delivery.ID, token delivery.Token, rows []delivery.Insert) (done bool, err error) {
 	for i := range rows {
 		if rows[i].State != delivery.Pending && rows[i].State != delivery.Dead {

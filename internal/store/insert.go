@@ -15,12 +15,12 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/pkg/event"
 )
 
-// Insert makes rows. A row whose ID exists already, in any state, stays as it is. It returns nil only when every row is
-// in the database; the rows of an earlier chunk may be there after an error, and inserting them again does no harm.
+// Insert creates rows; existing rows with the same ID, in any state, stay. It returns nil only if
+// every row is in the database. After an error some may be; inserting them again is harmless.
 //
-// Text that is not UTF-8 is stored with U+FFFD in place of what is wrong, an event time that no DATETIME can hold as none, a
-// traceparent that is not one as empty. A row that does not fit (event type or id of over 191 characters, body over MaxBody)
-// never holds up the others: they are stored, and the error is a *delivery.RejectedError.
+// Invalid UTF-8 becomes U+FFFD, an event time outside DATETIME none, an invalid traceparent empty.
+// Rows that do not fit (event type or id over 191 characters, body over MaxBody) are in a
+// *delivery.RejectedError; the others are stored.
 func (s *Store) Insert(ctx context.Context, rows []delivery.Insert) error {
 	for i := range rows {
 		row := &rows[i]
@@ -48,8 +48,8 @@ func (s *Store) Insert(ctx context.Context, rows []delivery.Insert) error {
 	return nil
 }
 
-// pick returns the indices of the rows that can be stored, by ID: two replicas that write the same rows lock them in the same order.
-// Of an ID that stands twice the first counts, as with two statements. The rows that can never be stored are rejected.
+// pick returns the indices of the rows that can be stored, ordered by ID so that replicas lock in
+// the same order, and the rejected rows. Of rows with the same ID the first is used.
 func (s *Store) pick(rows []delivery.Insert) (pick []int, rejected []delivery.Rejected) {
 	pick = make([]int, 0, len(rows))
 	for i := range rows {
@@ -64,7 +64,8 @@ func (s *Store) pick(rows []delivery.Insert) (pick []int, rejected []delivery.Re
 	return slices.CompactFunc(pick, func(a, b int) bool { return rows[a].ID == rows[b].ID }), rejected
 }
 
-// fittingStatement returns how many of the picked rows one statement of up to limit bytes takes, at least one.
+// fittingStatement returns how many of the picked rows fit a statement of limit bytes, at least
+// one.
 func fittingStatement(rows []delivery.Insert, pick []int, limit int) int {
 	n, size := 0, 0
 	for n < len(pick) && n < maxRows {
@@ -100,7 +101,7 @@ func (s *Store) fault(row *delivery.Insert) *delivery.Rejected {
 	return nil
 }
 
-// weight is at least the bytes that row takes in the statement, every byte escaped.
+// weight is an upper bound of row's bytes in the statement, with every byte escaped.
 func weight(row *delivery.Insert) int {
 	return 2*(len(row.Body)+len(row.EventType)+len(row.EventID)) + 512
 }
@@ -108,7 +109,8 @@ func weight(row *delivery.Insert) int {
 const insertHead = `INSERT INTO webhook_dispatcher_delivery (webhook_id, kind, rule_id, state, due_at, lease_token, claims, attempts,
   reason, last_status, event_type, event_id, event_time, body_format, body_size, body, traceparent, created_at, updated_at) VALUES `
 
-// insertStatement returns what inserts the picked rows, and changes nothing where there is one of the same ID.
+// insertStatement returns a statement that inserts the picked rows and leaves existing ones
+// unchanged.
 func insertStatement(rows []delivery.Insert, pick []int) (string, []any) {
 	var statement strings.Builder
 	statement.Grow(len(insertHead) + 160*len(pick))
@@ -120,12 +122,12 @@ func insertStatement(rows []delivery.Insert, pick []int) (string, []any) {
 		}
 		args = appendRow(&statement, args, &rows[i])
 	}
-	// Not INSERT IGNORE, which would cut values to fit.
+	// INSERT IGNORE would cut values to fit.
 	statement.WriteString(" ON DUPLICATE KEY UPDATE id = id")
 	return statement.String(), args
 }
 
-// insertIn inserts the picked rows as a part of a transaction. Nothing is left of them where one is refused.
+// insertIn inserts the picked rows in a transaction.
 func (s *Store) insertIn(ctx context.Context, tx *sql.Tx, rows []delivery.Insert, pick []int) error {
 	for len(pick) > 0 {
 		n := fittingStatement(rows, pick, s.maxPacket()/2)
@@ -138,8 +140,8 @@ func (s *Store) insertIn(ctx context.Context, tx *sql.Tx, rows []delivery.Insert
 	return nil
 }
 
-// insertChunk inserts the picked rows with one statement. A server that refuses a value gets the rows in halves, so that one row
-// which slipped through the checks holds up no other.
+// insertChunk inserts the picked rows with one statement. If the server refuses a value it splits
+// them in halves, so that one bad row does not block others.
 func (s *Store) insertChunk(ctx context.Context, rows []delivery.Insert, pick []int) ([]delivery.Rejected, error) {
 	statement, args := insertStatement(rows, pick)
 	_, err := s.exec(ctx, fmt.Sprintf("insert %d deliveries", len(pick)), statement, args...)
@@ -158,11 +160,11 @@ func (s *Store) insertChunk(ctx context.Context, rows []delivery.Insert, pick []
 	return append(first, second...), errors.Join(err1, err2)
 }
 
-// logRefused logs the first refused row and then one a minute, with the number of those that it stands for.
+// logRefused logs refused rows at most once a minute, with their number since the last time.
 func (s *Store) logRefused(ctx context.Context, id delivery.ID, err error) {
 	s.refused.Add(1)
 	s.refusals.Do(func() {
-		s.log.ErrorContext(ctx, "database refuses deliveries", "count", s.refused.Swap(0), "webhook_id", id.String(), "error", err)
+		s.log.ErrorContext(ctx, "database refused deliveries", "count", s.refused.Swap(0), "webhook_id", id.String(), "error", err)
 	})
 }
 

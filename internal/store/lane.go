@@ -10,10 +10,11 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
-// deadLane is the key under which the count of dead rows is stored, next to those of lanes.
+// deadLane is the key of the record with the number of dead rows.
 var deadLane = delivery.Lane{RuleID: int32(delivery.Dead)}
 
-// MarkFailing marks a lane: its endpoint has taken nothing since age ago. An earlier mark stays as it is.
+// MarkFailing marks a lane whose endpoint has accepted nothing since age ago. An earlier mark
+// stays.
 func (s *Store) MarkFailing(ctx context.Context, lane delivery.Lane, age time.Duration) error {
 	_, err := s.exec(ctx, fmt.Sprintf("mark %s rule %d as failing", lane.Kind, lane.RuleID), `INSERT INTO webhook_dispatcher_lane
   (kind, rule_id, failing_since) VALUES (?, ?, DATE_SUB(UTC_TIMESTAMP(3), INTERVAL ? MICROSECOND))
@@ -22,15 +23,15 @@ func (s *Store) MarkFailing(ctx context.Context, lane delivery.Lane, age time.Du
 	return err
 }
 
-// ClearFailing takes the mark of a lane away. A lane without one is left as it is.
+// ClearFailing removes the mark of a lane, if it has one.
 func (s *Store) ClearFailing(ctx context.Context, lane delivery.Lane) error {
-	_, err := s.exec(ctx, fmt.Sprintf("take the mark from %s rule %d", lane.Kind, lane.RuleID), `UPDATE webhook_dispatcher_lane
+	_, err := s.exec(ctx, fmt.Sprintf("clear the failing mark of %s rule %d", lane.Kind, lane.RuleID), `UPDATE webhook_dispatcher_lane
   SET failing_since = NULL WHERE kind = ? AND rule_id = ? AND failing_since IS NOT NULL`, uint8(lane.Kind), lane.RuleID)
 	return err
 }
 
-// LaneRecords returns what replicas share about lanes: those with a mark, with the reason of a pause or with
-// rows when they were last measured.
+// LaneRecords returns the records of lanes with a mark, a pause reason, or rows at the last
+// measurement.
 func (s *Store) LaneRecords(ctx context.Context) (delivery.LaneRecords, error) {
 	var all delivery.LaneRecords
 	rows, err := s.db.QueryContext(ctx, `SELECT kind, rule_id, failing_since, pause_reason, waiting_rows, waiting_bytes, oldest_due,
@@ -57,8 +58,8 @@ func (s *Store) LaneRecords(ctx context.Context) (delivery.LaneRecords, error) {
 	return all, nil
 }
 
-// CountAttempts counts the attempts of a lane that the log has of the last age, and stops at limit. It looks at the newest limit
-// rows of the lane and at no others, so an attempt that was logged much later than made may be missed.
+// CountAttempts counts a lane's logged attempts of the last age, up to limit. It reads only the
+// newest limit rows of the lane, so it may miss an attempt that was logged late.
 func (s *Store) CountAttempts(ctx context.Context, lane delivery.Lane, age time.Duration, limit int) (n int, err error) {
 	err = s.db.QueryRowContext(ctx, `SELECT COUNT(CASE WHEN at >= DATE_SUB(UTC_TIMESTAMP(3), INTERVAL ? MICROSECOND) THEN 1 END) FROM
   (SELECT at FROM webhook_dispatcher_attempt FORCE INDEX (ix_rule) WHERE kind = ? AND rule_id = ? ORDER BY id DESC LIMIT ?) AS newest`,

@@ -15,7 +15,7 @@ import (
 // maxCounted is where counting dead rows stops.
 const maxCounted = 2_000_000
 
-// laneSize is the work that waits in a lane.
+// laneSize is the waiting rows of a lane.
 type laneSize struct {
 	lane  delivery.Lane
 	rows  int64
@@ -23,10 +23,12 @@ type laneSize struct {
 	due   sql.NullTime
 }
 
-// MeasureLanes counts what waits in each lane and the dead rows, and writes the numbers to the lane records, unless some replica has
-// begun to within the time every: then it does nothing and measured is false, as it is when another overtook this one.
+// MeasureLanes counts the waiting rows of each lane and the dead rows, and writes the numbers to
+// the lane records. If a replica began to within the last `every`, or another overtakes this one,
+// measured is false and nothing is written.
 //
-// It reads indexes alone, without locks, but all of the part that waits: a second or so for a million rows.
+// It reads only indexes, without locks, but their whole waiting part: about a second per million
+// rows.
 func (s *Store) MeasureLanes(ctx context.Context, every time.Duration) (measured bool, err error) {
 	const what = "measure lanes"
 	began, ours, err := s.beginMeasuring(ctx, what, every)
@@ -38,7 +40,7 @@ func (s *Store) MeasureLanes(ctx context.Context, every time.Duration) (measured
 		return false, fmt.Errorf("%s: %w", what, clean(err))
 	}
 	err = s.transaction(ctx, what+": write the numbers", func(tx *sql.Tx) error {
-		// Under the lock of the marker, so that numbers are never written over newer ones.
+		// Under the marker's lock, so as not to overwrite newer numbers.
 		var newest sql.NullTime
 		if err := tx.QueryRowContext(ctx, `SELECT measured_at FROM webhook_dispatcher_lane
   WHERE kind = 0 AND rule_id = 0 FOR UPDATE`).Scan(&newest); err != nil {
@@ -52,7 +54,7 @@ func (s *Store) MeasureLanes(ctx context.Context, every time.Duration) (measured
 	return measured && err == nil, err
 }
 
-// beginMeasuring moves the marker on. Whoever moves it measures.
+// beginMeasuring advances the marker, unless it is recent. The replica that advances it measures.
 func (s *Store) beginMeasuring(ctx context.Context, what string, every time.Duration) (began time.Time, ours bool, err error) {
 	err = s.transaction(ctx, what, func(tx *sql.Tx) error {
 		ours = false
@@ -65,8 +67,8 @@ func (s *Store) beginMeasuring(ctx context.Context, what string, every time.Dura
   WHERE kind = 0 AND rule_id = 0 FOR UPDATE`).Scan(&newest, &began); err != nil {
 			return err
 		}
-		began = began.Truncate(time.Millisecond) // as the column keeps it; the embedded database's clock is finer than asked for
-		// A marker in the future was set before the server's clock was put back.
+		began = began.Truncate(time.Millisecond) // as the column; the embedded database returns more digits
+		// A marker in the future was set before the server's clock went back.
 		if age := began.Sub(newest.Time); newest.Valid && age >= 0 && age < every {
 			return nil
 		}
@@ -77,14 +79,14 @@ func (s *Store) beginMeasuring(ctx context.Context, what string, every time.Dura
 	return began, ours && err == nil, err
 }
 
-// laneSizes counts. It reads what is not committed yet, too: for a gauge that is as good, and the server need not look up in the
-// table which version of an index entry counts, which for rows that change all the time would mean reading the table.
+// laneSizes counts, including uncommitted changes. The server then need not look up in the table,
+// for rows that change all the time, which version of an index entry is current.
 func (s *Store) laneSizes(ctx context.Context) (sizes []laneSize, dead int64, err error) {
 	tx, err := s.db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelReadUncommitted, ReadOnly: true})
 	if err != nil {
 		return nil, 0, err
 	}
-	defer tx.Rollback() //nolint:errcheck // It has changed nothing.
+	defer tx.Rollback() //nolint:errcheck // it has changed nothing
 	rows, err := tx.QueryContext(ctx, `SELECT kind, rule_id, COUNT(*), CAST(SUM(body_size) AS SIGNED), MIN(due_at)
   FROM webhook_dispatcher_delivery FORCE INDEX (ix_claim) WHERE due_at IS NOT NULL GROUP BY kind, rule_id`)
 	sizes, err = collect(rows, err, func(rows *sql.Rows, l *laneSize) error {
@@ -98,7 +100,7 @@ func (s *Store) laneSizes(ctx context.Context) (sizes []laneSize, dead int64, er
 	return sizes, dead, err
 }
 
-// writeSizes brings the records up to date: lanes that have rows, those that had some, and the count of dead rows.
+// writeSizes updates the records of lanes that have or had rows, and the number of dead rows.
 func writeSizes(ctx context.Context, tx *sql.Tx, began time.Time, sizes []laneSize, dead int64) error {
 	rows, err := tx.QueryContext(ctx, "SELECT kind, rule_id FROM webhook_dispatcher_lane WHERE kind > 0 AND waiting_rows > 0")
 	had, err := collect(rows, err, func(rows *sql.Rows, l *delivery.Lane) error { return rows.Scan(&l.Kind, &l.RuleID) })
@@ -115,7 +117,7 @@ func writeSizes(ctx context.Context, tx *sql.Tx, began time.Time, sizes []laneSi
 		}
 	}
 	sizes = append(sizes, laneSize{lane: deadLane, rows: dead})
-	// In the order of the key, as everything that locks several.
+	// In key order, like everything that locks several.
 	slices.SortFunc(sizes, func(a, b laneSize) int {
 		return cmp.Or(cmp.Compare(a.lane.Kind, b.lane.Kind), cmp.Compare(a.lane.RuleID, b.lane.RuleID))
 	})
@@ -140,9 +142,9 @@ func writeSizes(ctx context.Context, tx *sql.Tx, began time.Time, sizes []laneSi
 	return err
 }
 
-// forgetGone takes the marks of rules that were deleted off: nobody else would, and an id may be used again.
+// forgetGone removes the marks of deleted rules: an id may be used again.
 func forgetGone(ctx context.Context, tx *sql.Tx) error {
-	// A plain read, so that no row of the LMS is locked.
+	// A plain read locks no rows of the LMS.
 	rows, err := tx.QueryContext(ctx, `SELECT lane.rule_id FROM webhook_dispatcher_lane AS lane
   LEFT JOIN openedx_webhooks_webhook AS rule ON rule.id = lane.rule_id
   WHERE lane.kind = ? AND rule.id IS NULL AND (lane.failing_since IS NOT NULL OR lane.pause_reason <> '') ORDER BY lane.rule_id LIMIT ?`,

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"database/sql"
@@ -18,38 +19,34 @@ import (
 
 const versionTable = "webhook_dispatcher_migration"
 
-// lockPatience is how long Migrate waits for another Migrate to end.
+// lockPatience is how long Migrate waits for another one.
 const lockPatience = 60 * time.Second
 
-// MigrateOptions says what to migrate besides the dispatcher's own tables.
+// MigrateOptions configure Migrate.
 type MigrateOptions struct {
-	// WithPluginTables also makes the plugin's two tables, for a database without Django. Refused where Django keeps its own
-	// migrations: it would take the tables for foreign and fail to make its own.
+	// WithPluginTables also creates the plugin's two tables, for a database without Django. It is
+	// refused if Django keeps migrations there: it would later fail to create the tables itself.
 	WithPluginTables bool
-	// Logger hears of each step. Nil discards.
-	Logger *slog.Logger
+	Logger           *slog.Logger // gets each step; nil discards
 }
 
-// Migrated tells what Migrate did.
+// Migrated is what Migrate did.
 type Migrated struct {
-	// From and To are versions of the schema; equal where nothing was to do.
-	From, To int64
-	// Steps are the files of the migrations that ran.
-	Steps []string
-	// PluginTables tells whether the plugin's tables were asked for; they are there now.
-	PluginTables bool
+	From, To     int64    // schema versions; equal if there was nothing to do
+	Steps        []string // files of the migrations that ran
+	PluginTables bool     // the plugin's tables were requested and exist now
 }
 
-// Migrate brings the dispatcher's tables to the version of this program. Several may run at once: a lock of the server lets one go on while
-// the others wait, 60 s at most. Each step can be repeated, so after a crash it is enough to call Migrate again. A newer schema is left
-// alone. The account needs the right to create and alter tables.
+// Migrate migrates the dispatcher's tables to this program's version. Concurrent calls wait for
+// each other, up to 60 s, on a lock of the server. Steps are repeatable: after a crash, call it
+// again. A newer schema is left alone. The account needs the rights to create and alter tables.
 func Migrate(ctx context.Context, o Options, m MigrateOptions) (Migrated, error) {
-	// A step may take longer than any statement of serve, and so may the lock: ctx alone bounds them.
+	// Only ctx bounds steps and the lock.
 	s, err := open(o, 0)
 	if err != nil {
 		return Migrated{}, err
 	}
-	defer s.Close() //nolint:errcheck // Nothing is left to save.
+	defer s.Close() //nolint:errcheck // nothing is left to save
 	done, err := s.migrate(ctx, m)
 	if err != nil {
 		return Migrated{}, fmt.Errorf("migrate database %s: %w", s.target, err)
@@ -58,10 +55,7 @@ func Migrate(ctx context.Context, o Options, m MigrateOptions) (Migrated, error)
 }
 
 func (s *Store) migrate(ctx context.Context, m MigrateOptions) (done Migrated, err error) {
-	log := m.Logger
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
+	log := cmp.Or(m.Logger, slog.New(slog.DiscardHandler))
 	unlock, err := s.lockMigrations(ctx)
 	if err != nil {
 		return Migrated{}, err
@@ -72,8 +66,8 @@ func (s *Store) migrate(ctx context.Context, m MigrateOptions) (done Migrated, e
 		case err != nil:
 			return Migrated{}, err
 		case django:
-			return Migrated{}, errors.New("--with-plugin-tables is refused: the database belongs to a Django (it has a table django_migrations), " +
-				"which makes the plugin's tables itself (manage.py migrate openedx_webhooks)")
+			return Migrated{}, errors.New("--with-plugin-tables is refused: the database belongs to Django (it has a table django_migrations), " +
+				"which creates the plugin's tables itself (manage.py migrate openedx_webhooks)")
 		}
 	}
 	if done, err = s.runMigrations(ctx, log); err != nil {
@@ -107,7 +101,7 @@ func (s *Store) runMigrations(ctx context.Context, log *slog.Logger) (done Migra
 	if err != nil {
 		return Migrated{}, fmt.Errorf("read migrations: %w", err)
 	}
-	// provider.Close would close the store's connections.
+	// Not closed: that would close the store's connections.
 	if done.From, err = provider.GetDBVersion(ctx); err != nil {
 		return Migrated{}, fmt.Errorf("read schema version: %w", denied(err))
 	}
@@ -118,14 +112,14 @@ func (s *Store) runMigrations(ctx context.Context, log *slog.Logger) (done Migra
 	done.To = done.From
 	for _, result := range results {
 		name := path.Base(result.Source.Path)
-		log.InfoContext(ctx, "schema step done", "step", name, "duration", result.Duration)
+		log.InfoContext(ctx, "migration applied", "step", name, "duration", result.Duration)
 		done.Steps = append(done.Steps, name)
 		done.To = max(done.To, result.Source.Version)
 	}
 	return done, nil
 }
 
-// migrationError names the step that failed; goose's own words quote the whole statement.
+// migrationError names the failed step; goose's text quotes the whole statement.
 func migrationError(err error) error {
 	var partial *goose.PartialError
 	if errors.As(err, &partial) && partial.Failed != nil {
@@ -134,8 +128,8 @@ func migrationError(err error) error {
 	return denied(err)
 }
 
-// createVersionTable makes goose's table as goose would, but in steps that can be repeated: after a crash between the table and its first
-// row goose would find neither nothing nor something.
+// createVersionTable creates goose's table as goose would, but in repeatable steps: goose cannot
+// recover from a crash between the table and its first row.
 func (s *Store) createVersionTable(ctx context.Context) error {
 	for _, statement := range [...]string{
 		`CREATE TABLE IF NOT EXISTS ` + versionTable + ` (id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT, version_id BIGINT NOT NULL,
@@ -149,7 +143,8 @@ func (s *Store) createVersionTable(ctx context.Context) error {
 	return nil
 }
 
-// lockMigrations takes the server's lock for this database, on a connection of its own: the lock ends with it.
+// lockMigrations takes the server's lock for this database, on its own connection: the lock ends
+// with it.
 func (s *Store) lockMigrations(ctx context.Context) (unlock func() error, err error) {
 	conn, err := s.db.Conn(ctx)
 	if err != nil {
@@ -159,14 +154,14 @@ func (s *Store) lockMigrations(ctx context.Context) (unlock func() error, err er
 	if err := conn.QueryRowContext(ctx, "SELECT DATABASE()").Scan(&database); err != nil {
 		return nil, errors.Join(fmt.Errorf("read name of database: %w", denied(err)), conn.Close())
 	}
-	// Names of locks hold for the whole server and have 64 characters at most.
+	// Lock names are server-wide and have at most 64 characters.
 	name := fmt.Sprintf("webhook-dispatcher-migrate-%x", sha256.Sum256([]byte(database)))[:64]
 	var got sql.NullInt64
 	if err := conn.QueryRowContext(ctx, "SELECT GET_LOCK(?, ?)", name, int(lockPatience.Seconds())).Scan(&got); err != nil {
 		return nil, errors.Join(fmt.Errorf("take migration lock: %w", denied(err)), conn.Close())
 	}
 	if got.Int64 != 1 {
-		return nil, errors.Join(fmt.Errorf("another migration has been running for %s; try again when it has ended", lockPatience), conn.Close())
+		return nil, errors.Join(fmt.Errorf("another migration has been running for %s; try again when it is done", lockPatience), conn.Close())
 	}
 	return func() error {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ioTimeout)
@@ -190,7 +185,7 @@ func (s *Store) tableExists(ctx context.Context, name string) (bool, error) {
 	return n > 0, nil
 }
 
-// SchemaVersion returns the version of the schema that this program needs.
+// SchemaVersion returns the schema version that this program needs.
 func SchemaVersion() (int64, error) {
 	files, err := schema.Migrations()
 	if err != nil {

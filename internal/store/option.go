@@ -30,7 +30,7 @@ type ruleOption struct {
 	Version     uint32     `gorm:"column:version"`
 }
 
-// TableName tells GORM the table.
+// TableName implements GORM's Tabler.
 func (ruleOption) TableName() string { return "webhook_dispatcher_rule_option" }
 
 var optionColumns = [...]string{
@@ -38,10 +38,10 @@ var optionColumns = [...]string{
 	"version",
 }
 
-// noOptions is what the column holds where there are none: it takes no NULL.
+// noOptions is the column's value for no options; it is not nullable.
 const noOptions = "{}"
 
-// option returns what the row says.
+// option returns the row as an option.
 func (o *ruleOption) option() rule.Option {
 	moment := func(t *time.Time) time.Time {
 		if t == nil {
@@ -58,7 +58,7 @@ func (o *ruleOption) option() rule.Option {
 	return normal(option)
 }
 
-// normal returns an option as a row gives it back, so that two that mean the same are equal.
+// normal returns an option as it would be read back, so that equal ones compare equal.
 func normal(o rule.Option) rule.Option {
 	for _, t := range [...]*time.Time{&o.RuleCreated, &o.AdoptedAt, &o.ReleasedAt} {
 		*t = t.UTC().Truncate(time.Microsecond)
@@ -73,8 +73,8 @@ func normal(o rule.Option) rule.Option {
 	return o
 }
 
-// readOptions returns what the option table has for rules, in no order; none where there is no such table yet. Options of rules that are
-// gone or were made anew under the same id are among them.
+// readOptions returns the options of rules, unordered; none if the table does not exist. Options of
+// deleted rules, and of former rules with the same id, are among them.
 func readOptions(db *gorm.DB) ([]rule.Option, error) {
 	var found []ruleOption
 	err := db.Select(optionColumns[:]).Find(&found).Error
@@ -96,15 +96,15 @@ func readOptions(db *gorm.DB) ([]rule.Option, error) {
 	return options, addReasons(db, options)
 }
 
-// pauseReason is what a row of the lane table says of a pause.
+// pauseReason is a lane record's reason for a pause.
 type pauseReason struct {
 	Kind   uint8  `gorm:"column:kind"`
 	RuleID int32  `gorm:"column:rule_id"`
 	Reason string `gorm:"column:pause_reason"`
 }
 
-// addReasons notes why rules are paused. A database that lacks the table, or the right to read it, says nothing of that, and the rules
-// are as good without.
+// addReasons sets why rules are paused. Without the table or the right to read it, reasons stay
+// empty.
 func addReasons(db *gorm.DB, options []rule.Option) error {
 	var found []pauseReason
 	err := db.Table("webhook_dispatcher_lane").Select("kind", "rule_id", "pause_reason").Where("pause_reason <> ''").Find(&found).Error
@@ -126,14 +126,14 @@ func addReasons(db *gorm.DB, options []rule.Option) error {
 	return nil
 }
 
-// ChangeOption has change make of a rule's option what it wants, and reports whether that is anything new: then the option is
-// written, with the next version. A rule without an option comes with a new one, without anything but what identifies the rule and its
-// URL; so does a rule whose id had been another's, and what was kept for that one is dropped when the option is written. The first secrets
-// of a rule are bound to the URL that its row has. Key, RuleCreated and Version are not change's to set.
+// ChangeOption calls change with a rule's row and option, and writes the option, with the next
+// version, if it differs; it reports whether it does. A rule without an option starts with an empty
+// one, and so does a rule whose id was another rule's, whose option is then dropped. The first
+// secrets are bound to the row's URL. change must not set Key, RuleCreated and Version.
 //
-// All is done in one transaction, under the lock of the option. What others do at the same moment can undo it: then it begins anew, and
-// change is called again, with what there is by then. An error of change ends it, nothing written, and is in the error returned. A rule
-// that is not there makes a *NoRuleError.
+// This is one transaction under the option's lock. It may be rolled back because of others: then
+// change is called again with the current state. An error of change ends it with nothing written. A
+// missing rule is a *NoRuleError.
 func (s *Store) ChangeOption(
 	ctx context.Context, key rule.Key, change func(row rule.Row, option *rule.Option) error,
 ) (changed bool, err error) {
@@ -148,12 +148,13 @@ func (s *Store) ChangeOption(
 	})
 }
 
-// changeOption does what ChangeOption does; change may do more in the same transaction.
+// changeOption is ChangeOption for a change that does more in the transaction.
 func (s *Store) changeOption(
 	ctx context.Context, what string, key rule.Key, change func(tx *sql.Tx, row rule.Row, option *rule.Option) error,
 ) (changed bool, err error) {
 	err = s.transaction(ctx, what, func(tx *sql.Tx) error {
-		// The option first: what switches a rule over holds its lock until all is written, so the row read after it fits it.
+		// The option first: a switch holds its lock until all is written, so the row read next is
+		// consistent.
 		stored, err := lockOption(ctx, tx, key)
 		if err != nil {
 			return err
@@ -169,10 +170,10 @@ func (s *Store) changeOption(
 	return changed && err == nil, err
 }
 
-// stored is an option row as it was read under its lock; nil where there is none.
+// stored is an option read under its lock; nil if there is none.
 type stored struct{ rule.Option }
 
-// of returns the option of a rule: a new one where none is stored for it.
+// of returns the option of a rule, a new one if none is stored for it.
 func (s *stored) of(key rule.Key, row *rule.Row) rule.Option {
 	if s != nil && s.RuleCreated.Equal(row.Created) {
 		return s.Option
@@ -180,14 +181,14 @@ func (s *stored) of(key rule.Key, row *rule.Row) rule.Option {
 	return newOption(key, row)
 }
 
-// newOption returns the option of a rule that nothing has been said of.
+// newOption returns the option of a rule without one.
 func newOption(key rule.Key, row *rule.Row) rule.Option {
 	return normal(rule.Option{
 		Key: key, RuleCreated: row.Created, Enabled: true, URLSum: rule.URLSum(row.URL),
 	})
 }
 
-// writeChange has change work on a copy of an option and writes it if it has become another.
+// writeChange applies change to a copy of an option and writes it if it differs.
 func writeChange(
 	ctx context.Context, tx *sql.Tx, stored *stored, option rule.Option, change func(*rule.Option) error,
 ) (changed bool, err error) {
@@ -202,8 +203,8 @@ func writeChange(
 	return true, writeOption(ctx, tx, &after, stored != nil)
 }
 
-// lockOption reads the option row of a rule and locks it, where there is one. Where there is none nothing is locked: of two that make it
-// the second is undone, and begins anew.
+// lockOption reads and locks a rule's option. A missing one is not locked: of two that create it
+// the second is rolled back and retried.
 func lockOption(ctx context.Context, tx *sql.Tx, key rule.Key) (*stored, error) {
 	rows, err := tx.QueryContext(ctx, "SELECT "+strings.Join(optionColumns[:], ", ")+
 		" FROM webhook_dispatcher_rule_option WHERE kind = ? AND rule_id = ? FOR UPDATE", uint8(key.Table), key.ID)
@@ -217,13 +218,13 @@ func lockOption(ctx context.Context, tx *sql.Tx, key rule.Key) (*stored, error) 
 	return &stored{found[0].option()}, nil
 }
 
-// maxSealed is what the column of secrets holds.
+// maxSealed is the size of the secrets column.
 const maxSealed = math.MaxUint16
 
-// writeOption writes a whole option row, which is locked if it is there.
+// writeOption writes a whole option row, which is locked if it exists.
 func writeOption(ctx context.Context, tx *sql.Tx, o *rule.Option, there bool) error {
 	if len(o.Sealed) > maxSealed {
-		return own{fmt.Errorf("the secrets take %d bytes sealed, the column takes %d: give fewer or shorter ones", len(o.Sealed), maxSealed)}
+		return own{fmt.Errorf("the sealed secrets have %d bytes, the column takes %d: give fewer or shorter ones", len(o.Sealed), maxSealed)}
 	}
 	document, secrets := o.Document, any(nil)
 	if document == "" {
@@ -244,9 +245,9 @@ func writeOption(ctx context.Context, tx *sql.Tx, o *rule.Option, there bool) er
 	return err
 }
 
-// Reseal has change work on the option of each rule that has secrets, one transaction for each, and tells how many it changed. An option
-// that it leaves as it is, is not written. One that it returns an error for stays as it is, too, and does not keep the others from
-// theirs: its error is joined with others of this kind, each with the rule's id. Options of rules that are gone are passed over.
+// Reseal calls change on the option of each rule with secrets, one transaction each, and returns
+// how many it changed. Errors of change are joined, each with the rule's id, and do not stop the
+// others. Deleted rules are skipped.
 func (s *Store) Reseal(ctx context.Context, change func(*rule.Option) error) (n int, err error) {
 	rows, err := s.db.QueryContext(ctx, `SELECT kind, rule_id FROM webhook_dispatcher_rule_option
   WHERE LENGTH(secrets) > 0 ORDER BY kind, rule_id`)
@@ -255,7 +256,7 @@ func (s *Store) Reseal(ctx context.Context, change func(*rule.Option) error) (n 
 		return 0, fmt.Errorf("look for rules with secrets: %w", clean(err))
 	}
 	err = each(keys, func(key rule.Key) error {
-		what := "seal the secrets of " + key.String() + " anew"
+		what := "reseal the secrets of " + key.String()
 		changed, err := s.changeOption(ctx, what, key, func(_ *sql.Tx, _ rule.Row, o *rule.Option) error {
 			if o.Sealed == "" {
 				return nil

@@ -10,9 +10,9 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
-// PauseRule pauses the rule of a lane for reason, which stays in its lane record, and reports whether it did: not where the rule is
-// paused already or is gone. Of several that pause it at the same time, one is told that it did. Other options of the rule stay as they
-// are; those of an earlier rule with the same id are dropped.
+// PauseRule pauses a lane's rule and stores the reason in the lane's record. It reports whether it
+// did: not if the rule was paused or is gone, and only to one of several concurrent callers. Other
+// options of the rule stay; those of a former rule with the same id are dropped.
 func (s *Store) PauseRule(ctx context.Context, lane delivery.Lane, reason delivery.Reason) (paused bool, err error) {
 	key, is := rule.KeyOf(lane)
 	if !is {
@@ -35,8 +35,8 @@ func (s *Store) PauseRule(ctx context.Context, lane delivery.Lane, reason delive
 	return paused, err
 }
 
-// ResumeRule ends the pause of a rule and takes the mark of a failing endpoint away, so that the time until the next pause
-// begins anew. It reports whether the rule was paused; a rule that is gone is not.
+// ResumeRule ends a rule's pause and clears its failing mark, which restarts the time until the
+// next pause. It reports whether the rule was paused; a missing rule was not.
 func (s *Store) ResumeRule(ctx context.Context, key rule.Key) (resumed bool, err error) {
 	resumed, err = s.changeOption(ctx, "resume "+key.String(), key, func(tx *sql.Tx, _ rule.Row, o *rule.Option) error {
 		o.PausedAt = time.Time{}

@@ -9,15 +9,15 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
-// PruneAttempts deletes up to limit attempts older than age, the oldest first, and returns how many. Fewer than limit means that none is
-// left. limit is capped at 500, so that no statement holds many locks.
+// PruneAttempts deletes up to limit (at most 500, to keep locks few) attempts older than age,
+// oldest first, and returns how many. Fewer than limit means that none remain.
 func (s *Store) PruneAttempts(ctx context.Context, age time.Duration, limit int) (int, error) {
 	return s.exec(ctx, "prune attempts", `DELETE FROM webhook_dispatcher_attempt
   WHERE at < DATE_SUB(UTC_TIMESTAMP(3), INTERVAL ? MICROSECOND) ORDER BY at LIMIT ?`, micros(age), max(0, min(limit, maxRows)))
 }
 
-// PruneEnded deletes up to limit rows that ended in state longer than age ago, the oldest first, and returns how many.
-// Fewer than limit means that none is left but what others hold. limit is capped at 500.
+// PruneEnded deletes up to limit (at most 500) rows that ended in state longer than age ago, oldest
+// first, and returns how many. Fewer than limit means that none remain, except locked ones.
 func (s *Store) PruneEnded(ctx context.Context, state delivery.State, age time.Duration, limit int) (int, error) {
 	if !state.Ended() {
 		return 0, fmt.Errorf("prune %s rows: they have not ended", state)
@@ -28,20 +28,20 @@ func (s *Store) PruneEnded(ctx context.Context, state delivery.State, age time.D
 	})
 }
 
-// PruneUndecodable deletes up to limit undecodable records kept longer than age, and returns how many. Fewer than limit means
-// that none is left. limit is capped at 500.
+// PruneUndecodable does for undecodable records what PruneAttempts does for attempts.
 func (s *Store) PruneUndecodable(ctx context.Context, age time.Duration, limit int) (int, error) {
 	return s.exec(ctx, "prune undecodable records", `DELETE FROM webhook_dispatcher_undecodable
   WHERE created_at < DATE_SUB(UTC_TIMESTAMP(3), INTERVAL ? MICROSECOND) ORDER BY created_at LIMIT ?`,
 		micros(age), max(0, min(limit, maxRows)))
 }
 
-// Expire makes up to limit pending rows dead that nothing has touched for longer than age, and returns how many: their rule is
-// disabled or paused. Fewer than limit means that none is left but what others hold. limit is capped at 500.
+// Expire dead-letters up to limit (at most 500) pending rows that have not changed for longer than
+// age because their rule is disabled or paused, and returns how many. Fewer than limit means that
+// none remain, except locked ones.
 //
-// A row that is tried is touched, and so is one that its endpoint puts off without an attempt that counts; no age ends these. The
-// time since a row was made would, but a replay leaves it: an old row replayed would be dead again before its first try. An endpoint
-// that only ever puts off has its rule paused in the end, and then nothing touches its rows any more.
+// Attempts and deferrals by the endpoint are changes, so age does not end rows that are tried. The
+// age since creation would, but also an old row that was just replayed. An endpoint that only
+// defers eventually gets its rule paused, and then its rows no longer change.
 func (s *Store) Expire(ctx context.Context, age time.Duration, limit int) (int, error) {
 	return s.old(ctx, "expire rows", delivery.Pending, age, limit, func(tx *sql.Tx, ids []any) error {
 		_, err := tx.ExecContext(ctx, `UPDATE webhook_dispatcher_delivery SET state = ?, due_at = NULL, reason = ?, updated_at = UTC_TIMESTAMP(3)
@@ -50,8 +50,9 @@ func (s *Store) Expire(ctx context.Context, age time.Duration, limit int) (int, 
 	})
 }
 
-// old locks up to limit rows, capped at 500, that nothing has changed in state for longer than age, the oldest first, and has
-// act deal with them in the same transaction. Rows that others hold are passed over. It returns how many there were.
+// old locks up to limit (at most 500) rows that have not changed in state for longer than age,
+// oldest first, and calls act in the same transaction. It skips locked rows, and returns how many
+// it found.
 func (s *Store) old(
 	ctx context.Context, what string, state delivery.State, age time.Duration, limit int, act func(tx *sql.Tx, ids []any) error,
 ) (found int, err error) {

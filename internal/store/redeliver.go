@@ -11,14 +11,14 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
-// Standing is where a row stands, as far as a replay needs to know.
+// Standing is what a replay needs to know about a row.
 type Standing struct {
 	RowID uint64
 	State delivery.State
 	Kept  bool // it has a body
 }
 
-// Standings returns where the rows of deliveries stand. Those without a row are not in it.
+// Standings returns the standing of each delivery that has a row.
 func (s *Store) Standings(ctx context.Context, ids []delivery.ID) (map[delivery.ID]Standing, error) {
 	standings := make(map[delivery.ID]Standing)
 	for chunk := range slices.Chunk(ids, maxRows) {
@@ -43,11 +43,10 @@ func (s *Store) Standings(ctx context.Context, ids []delivery.ID) (map[delivery.
 	return standings, nil
 }
 
-// Restore gives dead rows that were kept without their body the body in rows, and makes them pending as delivery.Replay says. It returns
-// how many. Rows that are gone, are not dead (any more) or have a body stay as they are, so that a second call does nothing. Bodies that
-// do not fit make a *delivery.RejectedError, and hold up no other row.
-//
-// After an error restored tells how many were made pending before it.
+// Restore gives dead rows without a body the body in rows and makes them pending like Replay. It
+// returns how many. Rows that are gone, not dead or have a body stay, so a second call does
+// nothing. Bodies that do not fit are in a *delivery.RejectedError and do not affect other rows.
+// After an error, restored counts the rows already done.
 func (s *Store) Restore(ctx context.Context, rows []delivery.Insert) (restored int, err error) {
 	pick, rejected := s.pick(rows)
 	pick = slices.DeleteFunc(pick, func(i int) bool { return len(rows[i].Body) == 0 })
@@ -75,7 +74,7 @@ func (s *Store) Restore(ctx context.Context, rows []delivery.Insert) (restored i
 	return restored, nil
 }
 
-// restoreRow is a statement for each row: what is written is large and different in all of them.
+// restoreRow uses one statement per row, as bodies are large and all different.
 func restoreRow(ctx context.Context, tx *sql.Tx, row *delivery.Insert) (int, error) {
 	to := delivery.Replay()
 	result, err := tx.ExecContext(ctx, `UPDATE webhook_dispatcher_delivery SET state = ?, attempts = ?, claims = ?, reason = ?,
@@ -90,13 +89,13 @@ func restoreRow(ctx context.Context, tx *sql.Tx, row *delivery.Insert) (int, err
 	return int(n), err
 }
 
-// EndedRow is where a walk over ended rows stands; the zero EndedRow is before the first.
+// EndedRow is a position in a walk over ended rows; the zero EndedRow is its start.
 type EndedRow struct {
 	id uint64
 	at time.Time
 }
 
-// where adds to conditions that only rows after r are meant, in the order of when they ended and then of their numbers.
+// where restricts conditions to rows after r, in the order of their end and then their numbers.
 func (r EndedRow) where(where string, args []any) (string, []any) {
 	if r.id == 0 {
 		return where, args
@@ -104,21 +103,22 @@ func (r EndedRow) where(where string, args []any) (string, []any) {
 	return where + " AND updated_at >= ? AND (updated_at > ? OR id > ?)", append(slices.Clip(args), r.at, r.at, r.id)
 }
 
-// EndedPage returns up to limit rows, 500 at most, that ended in state and that f chooses, and where to go on; f.States is not looked at.
-// They come in the order in which they ended. Fewer than limit mean that there are no more. f.Until is required, and must not be in the
-// future: a row that ends again while the walk is under way would be met again.
+// EndedPage returns up to limit (at most 500) rows that ended in state and match f (f.States is
+// ignored), in the order in which they ended, and where to continue. Fewer than limit means the
+// end. f.Until is required and must not be in the future: a row that ends again during the walk
+// would be met again.
 func (s *Store) EndedPage(
 	ctx context.Context, state delivery.State, f Selection, after EndedRow, limit int,
 ) (page []Summary, last EndedRow, err error) {
 	if !state.Ended() || f.Until.IsZero() || limit <= 0 {
-		return nil, after, errors.New("walk over ended rows: needs an ended state, an end of the time range and a limit above 0")
+		return nil, after, errors.New("page ended rows: needs an ended state, an end of the time range and a limit above 0")
 	}
 	where, args := after.where(f.where(state))
 	rows, err := s.db.QueryContext(ctx, summaryColumns+"FORCE INDEX (ix_state)"+where+" ORDER BY updated_at, id LIMIT ?",
 		append(args, min(limit, maxRows))...)
 	page, err = collect(rows, err, scanSummary)
 	if err != nil {
-		return nil, after, fmt.Errorf("walk over %s rows: %w", state, clean(err))
+		return nil, after, fmt.Errorf("page %s rows: %w", state, clean(err))
 	}
 	if n := len(page); n > 0 {
 		after = EndedRow{id: page[n-1].RowID, at: page[n-1].UpdatedAt}
@@ -136,8 +136,8 @@ func (s *Store) Waiting(ctx context.Context, lane delivery.Lane) (rows int, err 
 	return rows, nil
 }
 
-// UndecodableIDs returns the numbers of up to limit kept records, 500 at most, that were kept for reason ("" means any) and whose number is
-// above after and at most upTo, in rising order.
+// UndecodableIDs returns up to limit (at most 500) numbers of kept records with the reason ("" for
+// any), above after and up to upTo, ascending.
 func (s *Store) UndecodableIDs(ctx context.Context, reason string, after, upTo uint64, limit int) ([]uint64, error) {
 	statement, args := "SELECT id FROM webhook_dispatcher_undecodable WHERE id > ? AND id <= ?", []any{after, upTo}
 	if reason != "" {
@@ -154,9 +154,10 @@ func (s *Store) UndecodableIDs(ctx context.Context, reason string, after, upTo u
 	return ids, nil
 }
 
-// Redeliver removes a kept record and makes the rows of its deliveries, of which there may be none, in one transaction. It returns
-// false, and has made no row, when the record was not there any more. A delivery that has a row, in any state, keeps it. Where a row does
-// not fit nothing is done, and the error is a *delivery.RejectedError.
+// Redeliver deletes a kept record and creates the rows of its deliveries, if any, in one
+// transaction. done is false, and nothing has changed, if the record is gone. Existing rows of
+// deliveries stay. If a row does not fit nothing is done, and the error is a
+// *delivery.RejectedError.
 func (s *Store) Redeliver(ctx context.Context, record uint64, rows []delivery.Insert) (done bool, err error) {
 	for i := range rows {
 		if rows[i].State != delivery.Pending {
@@ -168,7 +169,7 @@ func (s *Store) Redeliver(ctx context.Context, record uint64, rows []delivery.In
 		return false, &delivery.RejectedError{Rows: rejected}
 	}
 	err = s.transaction(ctx, fmt.Sprintf("redeliver undecodable record %d", record), func(tx *sql.Tx) error {
-		// The record is locked first and removed last: two that redeliver it wait for each other, and the second finds nothing.
+		// Locked first and deleted last: of two concurrent calls the second finds nothing.
 		found, err := tx.QueryContext(ctx, "SELECT id FROM webhook_dispatcher_undecodable WHERE id = ? FOR UPDATE", record)
 		ids, err := collect(found, err, scanID)
 		if done = len(ids) > 0; err != nil || !done {

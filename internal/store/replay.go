@@ -10,10 +10,9 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
-// Replay makes dead rows pending again as delivery.Replay says, in transactions of 500, and returns how many. Rows that are gone, are not
-// dead (any more) or have no body stay as they are, so that a second call does nothing.
-//
-// After an error replayed tells how many were made pending before it.
+// Replay makes dead rows pending as delivery.Replay says, in transactions of 500, and returns how
+// many. Rows that are gone, not dead or without a body stay, so a second call does nothing. After
+// an error, replayed counts the rows already done.
 func (s *Store) Replay(ctx context.Context, ids []uint64) (replayed int, err error) {
 	for len(ids) > 0 {
 		n := min(len(ids), maxRows)
@@ -33,7 +32,7 @@ func (s *Store) replayChunk(ctx context.Context, chunk []uint64) (replayed int, 
 		args[i] = id
 	}
 	err = s.transaction(ctx, fmt.Sprintf("replay %d deliveries", len(chunk)), func(tx *sql.Tx) error {
-		// The state is looked at under the lock: the pruner, or another replay and then a claimer, may have been here since.
+		// The state is checked under the lock: it may have changed.
 		rows, err := tx.QueryContext(ctx, "SELECT id FROM webhook_dispatcher_delivery FORCE INDEX (`PRIMARY`) "+`
   WHERE id IN `+list(len(args))+` AND state = 3 AND body_size > 0 FOR UPDATE`, args...)
 		dead, err := collect(rows, err, scanID)
@@ -53,17 +52,16 @@ func (s *Store) replayChunk(ctx context.Context, chunk []uint64) (replayed int, 
 	return replayed, nil
 }
 
-// Dead counts the dead rows that a filter chooses.
+// Dead counts dead rows.
 type Dead struct {
 	Replayable int
-	Bodyless   int // their body was not kept, so there is nothing to send
-	// Examples are the IDs of some of the bodyless, 10 at most, the oldest first.
-	Examples []delivery.ID
+	Bodyless   int           // their body was not kept
+	Examples   []delivery.ID // of Bodyless, up to 10, oldest first
 }
 
 const maxExamples = 10
 
-// CountDead counts the dead rows that f chooses; f.States is not looked at.
+// CountDead counts the selected dead rows; f.States is ignored.
 func (s *Store) CountDead(ctx context.Context, f Selection) (Dead, error) {
 	const what = "count dead deliveries"
 	where, args := f.where(delivery.Dead)
@@ -91,8 +89,8 @@ func (s *Store) CountDead(ctx context.Context, f Selection) (Dead, error) {
 	return dead, nil
 }
 
-// ReplayDead does what Replay does with all dead rows that f chooses; f.States is not looked at. f.Until is required, and must not be in
-// the future: a row that is sent and dies again while this runs would be met again, and again.
+// ReplayDead is Replay for all selected dead rows; f.States is ignored. f.Until is required and
+// must not be in the future: a row that is sent and dies again meanwhile would be replayed again.
 func (s *Store) ReplayDead(ctx context.Context, f Selection) (replayed int, err error) {
 	if f.Until.IsZero() {
 		return 0, errors.New("replay dead deliveries: needs an end of the time range")
@@ -101,7 +99,7 @@ func (s *Store) ReplayDead(ctx context.Context, f Selection) (replayed int, err 
 	where += " AND body_size > 0"
 	var last EndedRow
 	for {
-		// Read without locks, then checked again under them: a walk that locks would hold up all that dies meanwhile.
+		// Without locks, which would block everything that dies meanwhile; Replay checks again.
 		page, pageArgs := last.where(where, slices.Clip(args))
 		rows, err := s.db.QueryContext(ctx, "SELECT id, updated_at FROM webhook_dispatcher_delivery FORCE INDEX (ix_state)"+page+
 			" ORDER BY updated_at, id LIMIT ?", append(pageArgs, maxRows)...)

@@ -14,7 +14,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
-// webhook is a row of the plugin's table. Its columns are named in every statement: a later version of the plugin may add some.
+// webhook is a row of the plugin's table. Statements name its columns: a later version of the
+// plugin may add some.
 type webhook struct {
 	ID       int32     `gorm:"column:id;primaryKey;autoIncrement"`
 	Created  time.Time `gorm:"column:created"`
@@ -25,7 +26,7 @@ type webhook struct {
 	Form     tinyint   `gorm:"column:use_www_form_encoding"`
 }
 
-// tinyint is MySQL's bool: any number but 0 is true, and Go's bool takes 0 and 1 alone.
+// tinyint is MySQL's bool: any number but 0 is true, whereas Go's bool scans only 0 and 1.
 type tinyint int8
 
 func tinyintOf(b bool) tinyint {
@@ -35,12 +36,12 @@ func tinyintOf(b bool) tinyint {
 	return 0
 }
 
-// TableName tells GORM the table.
+// TableName implements GORM's Tabler.
 func (webhook) TableName() string { return "openedx_webhooks_webhook" }
 
 var webhookColumns = [...]string{"id", "created", "modified", "event", "webhook_url", "enabled", "use_www_form_encoding"}
 
-// readWebhooks returns all rows of the plugin's webhook table, enabled or not, by id.
+// readWebhooks returns all rows of the plugin's webhook table by id.
 func readWebhooks(db *gorm.DB) ([]rule.Row, error) {
 	var found []webhook
 	if err := db.Select(webhookColumns[:]).Order("id").Find(&found).Error; err != nil {
@@ -59,7 +60,7 @@ func (w *webhook) row() rule.Row {
 	}
 }
 
-// ruleTable returns the plugin's table that a rule is a row of. Both have the columns of a webhook.
+// ruleTable returns the plugin's table of a rule. Both tables have a webhook's columns.
 func ruleTable(key rule.Key) (string, error) {
 	switch key.Table {
 	case rule.Webhooks:
@@ -67,10 +68,10 @@ func ruleTable(key rule.Key) (string, error) {
 	case rule.Webfilters:
 		return webfilter{}.TableName(), nil
 	}
-	return "", fmt.Errorf("there is no table of rules with the number %d", key.Table)
+	return "", fmt.Errorf("unknown table of rules %d", key.Table)
 }
 
-// ruleOf reads the row of a rule. Without a lock clause it locks nothing, and the account need not be one that may write there.
+// ruleOf reads a rule's row. Without a lock clause it needs only SELECT.
 func ruleOf(ctx context.Context, tx *sql.Tx, key rule.Key, lock string) (rule.Row, error) {
 	table, err := ruleTable(key)
 	if err != nil {
@@ -85,7 +86,7 @@ func ruleOf(ctx context.Context, tx *sql.Tx, key rule.Key, lock string) (rule.Ro
 	return w.row(), err
 }
 
-// NoRuleError says that the plugin's table has no row of a rule.
+// NoRuleError says that a rule has no row in the plugin's table.
 type NoRuleError struct{ Key rule.Key }
 
 // Error implements error.
@@ -98,13 +99,14 @@ func isNoRule(err error) bool {
 	return is
 }
 
-// own marks an error that concerns one rule alone: the next may do better.
+// own marks an error that concerns only one rule.
 type own struct{ error }
 
-// Unwrap returns what is marked.
+// Unwrap returns the marked error.
 func (e own) Unwrap() error { return e.error }
 
-// each calls do for each rule and joins the errors. It goes on after those that concern one rule alone.
+// each calls do for each rule and joins the errors. It stops at an error that is not own or a
+// *NoRuleError.
 func each(keys []rule.Key, do func(rule.Key) error) error {
 	var errs []error
 	for _, key := range keys {
@@ -120,8 +122,8 @@ func each(keys []rule.Key, do func(rule.Key) error) error {
 	return errors.Join(errs...)
 }
 
-// RuleExists looks in the database whether the rule of a lane is there, enabled or not. Lanes that belong to no rule of
-// the plugin always are.
+// RuleExists reports whether a lane's rule is in the database, enabled or not. It is true for lanes
+// without a rule.
 func (s *Store) RuleExists(ctx context.Context, lane delivery.Lane) (bool, error) {
 	key, is := rule.KeyOf(lane)
 	if !is {

@@ -12,24 +12,24 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
-// cell is a column with the value for it.
+// cell is a column and its value.
 type cell struct {
 	column string
 	value  any
 }
 
-// AddWebhook makes a row of the plugin's webhook table and returns its id. The row's ID, Created and Modified are not looked at: both
-// times are the database's, in UTC. option, where it is not nil, makes the rule's option, or returns nil for none; row and option are
-// written in one transaction. It may be called again with another id, when what others do at the same moment undid the first; its error
-// ends it, nothing written, and is in the error returned. The option's Key, RuleCreated, URLSum and Version are the store's to
-// set. It needs an account that may INSERT into the plugin's table.
+// AddWebhook creates a row of the plugin's webhook table and returns its id. It ignores ID, Created
+// and Modified; both times are the database's. option, if not nil, returns the rule's option or
+// nil, which is written in the same transaction. It may be called again with another id after a
+// rollback; an error of it ends the call with nothing written. It must not set Key, RuleCreated,
+// URLSum and Version. The account needs INSERT on the plugin's table.
 func (s *Store) AddWebhook(
 	ctx context.Context, row rule.Row, option func(id int32, created time.Time) (*rule.Option, error),
 ) (id int32, err error) {
 	return s.addRule(ctx, "add webhook rule", rule.Webhooks, row, nil, option)
 }
 
-// AddWebfilter does with the plugin's webfilter table what AddWebhook does with that of webhooks.
+// AddWebfilter is AddWebhook for the webfilter table.
 func (s *Store) AddWebfilter(
 	ctx context.Context, row rule.WebfilterRow, option func(id int32, created time.Time) (*rule.Option, error),
 ) (id int32, err error) {
@@ -40,7 +40,7 @@ func (s *Store) AddWebfilter(
 	return s.addRule(ctx, what, rule.Webfilters, row.Row, filterCells(&row), option)
 }
 
-// addRule makes a row of one of the plugin's tables, with what this table has beside the columns of a webhook.
+// addRule creates a row of one of the plugin's tables; more holds columns that webhooks lack.
 func (s *Store) addRule(
 	ctx context.Context, what string, table rule.Table, row rule.Row, more []cell,
 	option func(id int32, created time.Time) (*rule.Option, error),
@@ -62,7 +62,7 @@ func (s *Store) addRule(
 		key := rule.Key{Table: table, ID: row.ID}
 		o, identity := *made, newOption(key, &row)
 		o.Key, o.RuleCreated, o.URLSum = identity.Key, identity.RuleCreated, identity.URLSum
-		stored, err := lockOption(ctx, tx, key) // of an earlier rule
+		stored, err := lockOption(ctx, tx, key) // of a former rule
 		if err != nil {
 			return err
 		}
@@ -91,7 +91,7 @@ func insertRule(ctx context.Context, tx *sql.Tx, table rule.Table, row *rule.Row
 	if err := tx.QueryRowContext(ctx, "SELECT UTC_TIMESTAMP(6)").Scan(&row.Created); err != nil {
 		return err
 	}
-	row.Created = row.Created.Truncate(time.Microsecond) // the embedded database's clock is finer than asked for
+	row.Created = row.Created.Truncate(time.Microsecond) // the embedded database returns more digits
 	cells := append([]cell{
 		{"created", row.Created},
 		{"modified", row.Created},
@@ -110,7 +110,7 @@ func insertRule(ctx context.Context, tx *sql.Tx, table rule.Table, row *rule.Row
 	return err
 }
 
-// assign returns the assignments of a statement with their values.
+// assign returns the assignments of a statement and their values.
 func assign(cells []cell) (assignments string, args []any) {
 	parts := make([]string, len(cells))
 	args = make([]any, len(cells))

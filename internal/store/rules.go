@@ -11,7 +11,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
-// webfilter is a row of the plugin's table. Its columns are named in every statement: a later version of the plugin may add some.
+// webfilter is a row of the plugin's table; see webhook.
 type webfilter struct {
 	ID                         int32     `gorm:"column:id;primaryKey;autoIncrement"`
 	Created                    time.Time `gorm:"column:created"`
@@ -31,7 +31,7 @@ type webfilter struct {
 	Form                       tinyint   `gorm:"column:use_www_form_encoding"`
 }
 
-// TableName tells GORM the table.
+// TableName implements GORM's Tabler.
 func (webfilter) TableName() string { return "openedx_webhooks_webfilter" }
 
 var webfilterColumns = [...]string{
@@ -54,8 +54,8 @@ func (w *webfilter) row() rule.WebfilterRow {
 	}
 }
 
-// Rules returns the rows of the plugin's tables and their options, as they were at one moment: in a transaction that reads a snapshot, so
-// that a rule which is made or adopted meanwhile is there with its options or not at all.
+// Rules returns the rows of the plugin's tables and their options at one moment: it reads a
+// snapshot, so that a rule and its options appear together.
 func (s *Store) Rules(ctx context.Context) (tables rule.Tables, err error) {
 	begun := false
 	err = s.gorm.WithContext(ctx).Transaction(func(tx *gorm.DB) error {

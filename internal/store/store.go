@@ -1,15 +1,17 @@
-// Package store holds every SQL statement of the dispatcher: the queue of deliveries, the attempt log, records that could not be
-// decoded, what is known of topics, the plugin's rules, and the migrations.
+// Package store holds every SQL statement of the dispatcher: the queue, the attempt log,
+// undecodable records, topics, the plugin's rules, and migrations.
 //
-// It promises that each method either did all that it says or returns an error, that a method may be called again after an
-// error, and that all times are the database's, in UTC. Statements run unchanged on MariaDB from 10.6, MySQL from 8.0 and the embedded
-// database. The plugin's tables are only read, but by what adds a rule and what switches one; their structure is never touched.
+// Each method either does everything it says or returns an error, and may be called again after
+// one. All times are the database's, in UTC. Statements run unchanged on MariaDB from 10.6, MySQL
+// from 8.0 and the embedded database. The plugin's tables are only read, except to add, change or
+// switch a rule; their structure is never touched.
 //
-// It leaves out when to claim, retry or prune, and what a rule means. Its errors carry no values of columns: those
-// hold learners' data.
+// When to claim, retry or prune, and what a rule means, is up to others. Errors contain no values
+// of columns, which hold learners' data.
 package store
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"database/sql"
@@ -34,54 +36,45 @@ import (
 const (
 	DefaultMaxOpenConns = 10
 	dialTimeout         = 5 * time.Second
-	// ioTimeout ends the wait for a server that is gone without a word. It is above lockWait, so that a lock wait ends with the
-	// server's answer and the connection lives on.
-	ioTimeout = 30 * time.Second
-	lockWait  = 5 * time.Second
-	// connLifetime bounds how long a connection outlives a change of the server behind a name (failover, rotation).
-	connLifetime = 5 * time.Minute
+	// ioTimeout is for a server that has vanished. It exceeds lockWait, so that a lock wait ends
+	// with the server's answer and keeps the connection.
+	ioTimeout    = 30 * time.Second
+	lockWait     = 5 * time.Second
+	connLifetime = 5 * time.Minute // to notice a new server behind the name (failover, rotation)
 	connIdle     = time.Minute
 )
 
-// Options says which database to use, and how.
+// Options configure a Store.
 type Options struct {
-	// DSN is what dsn.Parse reads. Required.
-	DSN string
-	// Logger gets retries and the driver's own words, never values. Nil discards.
-	Logger *slog.Logger
-	// MaxOpenConns bounds connections; 0 means DefaultMaxOpenConns. The database belongs to the LMS.
-	MaxOpenConns int
-	// TLS, where set, is used in place of the DSN's tls parameter.
-	TLS *tls.Config
+	DSN          string       // for dsn.Parse; required
+	Logger       *slog.Logger // gets retries and the driver's messages, never values; nil discards
+	MaxOpenConns int          // 0 means DefaultMaxOpenConns, as the database is the LMS's
+	TLS          *tls.Config  // replaces the DSN's tls parameter unless nil
 }
 
-// Store is a database of the dispatcher. Its methods may be called from any goroutine.
+// Store is the dispatcher's database. It is safe for concurrent use.
 type Store struct {
 	db     *sql.DB
 	gorm   *gorm.DB
 	log    *slog.Logger
 	target string
-	// packet is max_allowed_packet as the newest connection found it; 0 before the first.
-	packet   *atomic.Int64
-	refusals rate.Sometimes // logged
-	refused  atomic.Int64   // rows that the server refused since the last line
+	packet *atomic.Int64 // max_allowed_packet of the newest connection; 0 before the first
+
+	refusals rate.Sometimes // log lines
+	refused  atomic.Int64   // rows since the last line
 }
 
-// Open checks o and returns a store. It does not connect: a database that is away at first is found out by Ping or
-// CheckSchema, and its return needs no new Store.
+// Open checks o and returns a store without connecting. If the database is not reachable Ping and
+// CheckSchema say so, and the Store works once it is.
 func Open(o Options) (*Store, error) {
 	return open(o, ioTimeout)
 }
 
 func open(o Options, readTimeout time.Duration) (*Store, error) {
 	if o.MaxOpenConns < 0 {
-		// database/sql takes a negative number for "no limit".
 		return nil, fmt.Errorf("open database: MaxOpenConns is %d, want 0 or more", o.MaxOpenConns)
 	}
-	log := o.Logger
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
+	log := cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	cfg, err := dsn.Parse(o.DSN)
 	if err != nil {
 		return nil, fmt.Errorf("open database: the DSN %w: %s", err, dsn.Forms)
@@ -91,20 +84,17 @@ func open(o Options, readTimeout time.Duration) (*Store, error) {
 	}
 	inner, err := mysql.NewConnector(cfg)
 	if err != nil {
-		// The error is not passed on: it may hold parts of the DSN.
+		// The driver's error may contain parts of the DSN.
 		return nil, errors.New("open database: the driver refuses the DSN's parameters")
 	}
 	packet := new(atomic.Int64)
 	db := sql.OpenDB(&connector{Connector: inner, packet: packet})
-	limit := o.MaxOpenConns
-	if limit == 0 {
-		limit = DefaultMaxOpenConns
-	}
+	limit := cmp.Or(o.MaxOpenConns, DefaultMaxOpenConns)
 	db.SetMaxOpenConns(limit)
 	db.SetMaxIdleConns(limit)
 	db.SetConnMaxLifetime(connLifetime)
 	db.SetConnMaxIdleTime(connIdle)
-	// GORM's own log would hold statements with their values; errors reach the caller anyway.
+	// GORM's log would contain values; errors reach the caller anyway.
 	orm, err := gorm.Open(gormmysql.New(gormmysql.Config{
 		Conn: db, SkipInitializeWithVersion: true, DisableWithReturning: true,
 	}), &gorm.Config{
@@ -119,10 +109,10 @@ func open(o Options, readTimeout time.Duration) (*Store, error) {
 	}, nil
 }
 
-// enforce sets what the statements of this package rely on, whatever the DSN says.
+// enforce sets what this package's statements rely on, whatever the DSN says.
 func enforce(cfg *mysql.Config, o Options, log *slog.Logger, readTimeout time.Duration) error {
-	// Placeholders are filled in by the driver, which saves two round trips a statement. That is safe because the connection's
-	// character set is UTF-8 and the driver follows the server's word on NO_BACKSLASH_ESCAPES, which our sql_mode leaves out.
+	// The driver fills in placeholders, which saves two round trips per statement. It is safe with
+	// UTF-8 and a sql_mode without NO_BACKSLASH_ESCAPES.
 	cfg.InterpolateParams = true
 	cfg.Collation = ""
 	if err := cfg.Apply(mysql.Charset("utf8mb4", "")); err != nil {
@@ -133,22 +123,13 @@ func enforce(cfg *mysql.Config, o Options, log *slog.Logger, readTimeout time.Du
 	cfg.AllowOldPasswords = false
 	cfg.ParseTime = true
 	cfg.Loc = time.UTC
-	// Affected rows are rows changed, not rows matched: nothing relies on more.
-	cfg.ClientFoundRows = false
-	// After a failover the old primary is read-only: leave it.
-	cfg.RejectReadOnly = true
-	// 0 makes the driver ask the server, and refuse a larger statement before the server cuts the connection over it.
-	cfg.MaxAllowedPacket = 0
+	cfg.ClientFoundRows = false // affected rows are rows changed, not matched
+	cfg.RejectReadOnly = true   // leave the old primary after a failover
+	cfg.MaxAllowedPacket = 0    // ask the server, and refuse larger statements before it does
 	cfg.Logger = driverLog{log}
-	if cfg.Timeout == 0 {
-		cfg.Timeout = dialTimeout
-	}
-	if cfg.ReadTimeout == 0 {
-		cfg.ReadTimeout = readTimeout
-	}
-	if cfg.WriteTimeout == 0 {
-		cfg.WriteTimeout = ioTimeout
-	}
+	cfg.Timeout = cmp.Or(cfg.Timeout, dialTimeout)
+	cfg.ReadTimeout = cmp.Or(cfg.ReadTimeout, readTimeout)
+	cfg.WriteTimeout = cmp.Or(cfg.WriteTimeout, ioTimeout)
 	if o.TLS != nil {
 		cfg.TLS = o.TLS.Clone()
 		if cfg.TLS.ServerName == "" {
@@ -161,13 +142,13 @@ func enforce(cfg *mysql.Config, o Options, log *slog.Logger, readTimeout time.Du
 	return nil
 }
 
-// driverLog passes the driver's complaints about connections on.
+// driverLog logs the driver's messages about connections.
 type driverLog struct{ log *slog.Logger }
 
 // Print implements mysql.Logger.
 func (l driverLog) Print(v ...any) { l.log.Debug("mysql driver", "message", fmt.Sprint(v...)) }
 
-// Close closes all connections. Calls under way end with an error.
+// Close closes all connections; running calls return errors.
 func (s *Store) Close() error {
 	if err := s.db.Close(); err != nil {
 		return fmt.Errorf("close database: %w", err)
@@ -175,10 +156,10 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// Target names the database in words that may stand in a log: host:port/database.
+// Target returns host:port/database, for logs.
 func (s *Store) Target() string { return s.target }
 
-// Ping asks whether the database answers.
+// Ping checks that the database answers.
 func (s *Store) Ping(ctx context.Context) error {
 	if err := s.db.PingContext(ctx); err != nil {
 		return fmt.Errorf("ping database %s: %w", s.target, clean(err))
@@ -189,9 +170,10 @@ func (s *Store) Ping(ctx context.Context) error {
 // Limits of what a statement may hold.
 const (
 	maxMediumBlob = 1<<24 - 1
-	// assumedPacket holds until the first connection: no supported server has less by default.
+	// assumedPacket is used until the first connection; it is the lowest default of supported
+	// servers.
 	assumedPacket = 16 << 20
-	// overhead is more than all of a row but its body, escaped, and its statement's words take.
+	// overhead bounds the bytes of a row without its body, escaped, and of its statement.
 	overhead = 8 << 10
 	maxRows  = 500
 )
@@ -203,8 +185,9 @@ func (s *Store) maxPacket() int {
 	return assumedPacket
 }
 
-// MaxBody returns the largest body that fits a row, in bytes. It follows max_allowed_packet of the server.
+// MaxBody returns the largest body in bytes that fits a row. It follows the server's
+// max_allowed_packet.
 func (s *Store) MaxBody() int {
-	// Half of it, since every byte may need an escape in the statement.
+	// Half, as every byte may be escaped.
 	return max(0, min(maxMediumBlob, (s.maxPacket()-overhead)/2))
 }

@@ -6,8 +6,9 @@ import (
 	"fmt"
 )
 
-// Topics returns the topics that a consumer group has been configured with so far, and for each whether its partitions without a
-// committed position are read from their beginning: it was absent once, or it has had its first positions.
+// Topics returns the topics that a consumer group has been configured with, and for each whether
+// its partitions without a committed position are read from their beginning: the topic was once
+// absent, or has had its first positions.
 func (s *Store) Topics(ctx context.Context, group string) (map[string]bool, error) {
 	type seen struct {
 		topic  string
@@ -25,8 +26,8 @@ func (s *Store) Topics(ctx context.Context, group string) (map[string]bool, erro
 	return topics, nil
 }
 
-// RememberTopic notes a topic of a group, and with absent that its partitions without a position are read from their beginning. What
-// was noted once stays so.
+// RememberTopic records a topic of a group; absent means that partitions without a position are
+// read from their beginning. Records are permanent.
 func (s *Store) RememberTopic(ctx context.Context, group, topic string, absent bool) error {
 	change := "topic = topic"
 	if absent {

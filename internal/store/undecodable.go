@@ -9,23 +9,23 @@ import (
 	"time"
 )
 
-// RecordHeader is a header of a record of the bus. As JSON the value is base64; a key that is not UTF-8 has U+FFFD for what is wrong.
+// RecordHeader is a header of a record. In JSON the value is base64, and invalid UTF-8 in the key
+// becomes U+FFFD.
 type RecordHeader struct {
 	Key   string `json:"key"`
 	Value []byte `json:"value"`
 }
 
-// Undecodable is a record of the bus that can never be read.
+// Undecodable is a record that can never be decoded.
 type Undecodable struct {
-	Topic     string // 249 ASCII characters at most, as Kafka has it
+	Topic     string // at most 249 ASCII characters
 	Partition int32
 	Offset    int64
 	Time      time.Time
-	// Reason is a bounded name for what is wrong, 32 ASCII characters at most.
-	Reason  string
-	Headers []RecordHeader
-	Key     []byte // nil where the record has none
-	Value   []byte // nil where the record has none
+	Reason    string // one of a few names of at most 32 ASCII characters
+	Headers   []RecordHeader
+	Key       []byte // may be nil
+	Value     []byte // may be nil
 }
 
 const (
@@ -33,15 +33,15 @@ const (
 	maxRecordHeaders = 1 << 20
 )
 
-// InsertUndecodable keeps a record. The same record again (topic, partition, offset, time) changes nothing. What does not fit is left
-// out rather than the record: the end of the value (the row tells its real size), the end of a key over 64 KiB, and the last
-// headers where they take more than 1 MiB.
+// InsertUndecodable keeps a record; repeats (same topic, partition, offset and time) change
+// nothing. Parts that do not fit are cut: the end of the value (the row has its real size), the key
+// after 64 KiB, and headers after 1 MiB.
 func (s *Store) InsertUndecodable(ctx context.Context, u Undecodable) error {
 	what := fmt.Sprintf("keep record %d of topic %q, partition %d", u.Offset, u.Topic, u.Partition)
 	if len(u.Topic) > 249 || !isASCII(u.Topic) || len(u.Reason) > 32 || !isASCII(u.Reason) {
-		return fmt.Errorf("%s: topic or reason is no short ASCII text", what)
+		return fmt.Errorf("%s: topic or reason is not short ASCII text", what)
 	}
-	// Every byte may need an escape in the statement.
+	// Every byte may be escaped.
 	packet := s.maxPacket()
 	headers, err := encodeHeaders(u.Headers, min(maxRecordHeaders, packet/8))
 	if err != nil {
@@ -58,7 +58,7 @@ func (s *Store) InsertUndecodable(ctx context.Context, u Undecodable) error {
 	}
 	at := timeOrNull(u.Time, time.Millisecond)
 	if at == nil {
-		// The column is part of the key and never NULL. A constant keeps the record recognisable.
+		// The column is in the key and not nullable; a constant still detects repeats.
 		at = time.Unix(0, 0).UTC()
 	}
 	_, err = s.exec(ctx, what, `INSERT INTO webhook_dispatcher_undecodable
@@ -68,7 +68,7 @@ func (s *Store) InsertUndecodable(ctx context.Context, u Undecodable) error {
 	return err
 }
 
-// encodeHeaders returns the JSON array of as many headers as fit limit bytes.
+// encodeHeaders returns a JSON array of as many headers as fit limit bytes.
 func encodeHeaders(headers []RecordHeader, limit int) ([]byte, error) {
 	out := []byte{'['}
 	for i, header := range headers {
@@ -89,15 +89,15 @@ func encodeHeaders(headers []RecordHeader, limit int) ([]byte, error) {
 
 // KeptRecord is an undecodable record as the store holds it.
 type KeptRecord struct {
-	Undecodable // in a list without Headers, Key and Value
+	Undecodable // lists omit Headers, Key and Value
 
 	RowID     uint64
-	ValueSize int64 // bytes on the bus; more than Value has where that was cut
+	ValueSize int64 // on the bus; larger than Value if that was cut
 	CreatedAt time.Time
 }
 
-// ListUndecodable returns up to limit kept records, the newest first, and whether there are more. reason is theirs, "" means any.
-// Headers, keys and values are not read. limit must be above 0.
+// ListUndecodable returns up to limit (above 0) kept records with the reason ("" for any), newest
+// first and without headers, keys and values, and whether there are more.
 func (s *Store) ListUndecodable(ctx context.Context, reason string, limit int) (found []KeptRecord, more bool, err error) {
 	const what = "list undecodable records"
 	if limit <= 0 {
@@ -108,7 +108,7 @@ func (s *Store) ListUndecodable(ctx context.Context, reason string, limit int) (
 	var args []any
 	if reason != "" {
 		if !isASCII(reason) {
-			return nil, false, nil // the server would refuse to compare it with the column
+			return nil, false, nil // the server would refuse the comparison
 		}
 		statement, args = statement+"WHERE reason = ? ", append(args, reason)
 	}
@@ -122,7 +122,7 @@ func (s *Store) ListUndecodable(ctx context.Context, reason string, limit int) (
 	return found[:min(limit, len(found))], len(found) > limit, nil
 }
 
-// UndecodableRow returns a kept record by its row's number, and whether there is one.
+// UndecodableRow returns a kept record by its number, and whether it exists.
 func (s *Store) UndecodableRow(ctx context.Context, row uint64) (KeptRecord, bool, error) {
 	what := fmt.Sprintf("read undecodable record %d", row)
 	rows, err := s.db.QueryContext(ctx, `SELECT id, topic, partition_id, record_offset, record_time, reason, value_size, created_at,

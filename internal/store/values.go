@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// valid returns s as the database takes it: invalid UTF-8 becomes U+FFFD. The columns are for people to read and find rows by; the
-// identity of a delivery is its ID, made of the original bytes.
+// valid returns s with invalid UTF-8 replaced by U+FFFD. The columns are for people; a delivery's
+// ID is made of the original bytes.
 func valid(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
 func isASCII(s string) bool {
@@ -20,7 +20,7 @@ func isASCII(s string) bool {
 	return true
 }
 
-// bytesOf makes nil, which the driver would send as NULL, empty.
+// bytesOf returns nil as empty; the driver would send NULL.
 func bytesOf(b []byte) []byte {
 	if b == nil {
 		return []byte{}
@@ -28,15 +28,15 @@ func bytesOf(b []byte) []byte {
 	return b
 }
 
-// small fits n into a SMALLINT UNSIGNED. The counters in it are compared with small numbers only.
+// small fits n into a SMALLINT UNSIGNED; such counters are compared only with small numbers.
 func small(n int) int { return max(0, min(n, math.MaxUint16)) }
 
-// micros returns d for an INTERVAL … MICROSECOND. It stands in DATE_ADD and DATE_SUB, not after + and -: there the embedded
-// database loses the fraction of the second.
+// micros returns d for INTERVAL … MICROSECOND. Use it in DATE_ADD and DATE_SUB, not after + and -,
+// where the embedded database loses fractions of seconds.
 func micros(d time.Duration) int64 { return d.Microseconds() }
 
-// timeOrNull returns t for a DATETIME column of the given precision, cut rather than rounded; nil where t is zero or the column
-// cannot hold it.
+// timeOrNull returns t for a DATETIME column, truncated to precision; nil if t is zero or out of
+// range.
 func timeOrNull(t time.Time, precision time.Duration) any {
 	t = t.UTC()
 	if t.IsZero() || t.Year() < 1 || t.Year() > 9999 {
@@ -48,7 +48,7 @@ func timeOrNull(t time.Time, precision time.Duration) any {
 // list returns "(?, ?, …)" with n placeholders.
 func list(n int) string {
 	if n == 0 {
-		return "(NULL)" // IN () is no SQL; IN (NULL) holds for nothing
+		return "(NULL)" // IN () is invalid SQL; IN (NULL) matches nothing
 	}
 	return "(" + strings.Repeat("?, ", n-1) + "?)"
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
-// filterCells are the columns that webfilter rows have beside those of webhooks.
+// filterCells are the columns that webfilter rows have in addition to a webhook's.
 func filterCells(row *rule.WebfilterRow) []cell {
 	return []cell{
 		{"description", row.Description},
@@ -25,7 +25,7 @@ func filterCells(row *rule.WebfilterRow) []cell {
 	}
 }
 
-// fitsFilter says what of the values of filterCells the table cannot hold.
+// fitsFilter returns an error if a value of filterCells does not fit the table.
 func fitsFilter(row *rule.WebfilterRow) error {
 	if !utf8.ValidString(row.Description) {
 		return errors.New("the description is not UTF-8")
@@ -36,10 +36,10 @@ func fitsFilter(row *rule.WebfilterRow) error {
 		fitsURL("redirect on request exception", row.RedirectOnRequestException))
 }
 
-// ChangeWebfilter has change make of a webfilter row's description and flags what it wants, and reports whether that is anything new: then
-// they are written, and the row's modified moves on as Django does it. The other columns are not change's to set. An error of change ends
-// it, nothing written, and is in the error returned; change may be called again, when what others do at the same moment undid the first
-// time. A row that is not there makes a *NoRuleError. It needs an account that may UPDATE the plugin's table.
+// ChangeWebfilter calls change with a webfilter row and writes its description and flags, with a
+// new modified time as Django sets it, if they differ; it reports whether they do. Other changes
+// are ignored. change may be called again after a rollback; an error of it ends the call with
+// nothing written. A missing row is a *NoRuleError. The account needs UPDATE on the plugin's table.
 func (s *Store) ChangeWebfilter(ctx context.Context, id int32, change func(*rule.WebfilterRow) error) (changed bool, err error) {
 	key := rule.Key{Table: rule.Webfilters, ID: id}
 	err = s.transaction(ctx, "change "+key.String(), func(tx *sql.Tx) error {
@@ -66,7 +66,7 @@ func (s *Store) ChangeWebfilter(ctx context.Context, id int32, change func(*rule
 	return changed && err == nil, err
 }
 
-// webfilterOf reads a webfilter row and locks it.
+// webfilterOf reads and locks a webfilter row.
 func webfilterOf(ctx context.Context, tx *sql.Tx, key rule.Key) (rule.WebfilterRow, error) {
 	var w webfilter
 	err := tx.QueryRowContext(ctx, "SELECT "+strings.Join(webfilterColumns[:], ", ")+" FROM "+w.TableName()+" WHERE id = ? FOR UPDATE",

@@ -16,7 +16,7 @@ import (
 // merged is what the rows have said so far.
 type merged struct{ data, exceptions payload.Entries }
 
-// add takes over what a row answered, as its flags say. What is no JSON object says nothing.
+// add merges a row's answer as its flags say. An answer that is not a JSON object is ignored.
 func (m *merged) add(f *rule.Webfilter, answer *sender.Answer) {
 	text := decode(answer.Body, answer.ContentType)
 	if strings.HasPrefix(text, byteOrderMark) { // which ParseJSON takes
@@ -45,18 +45,20 @@ func merge(into *payload.Entries, from payload.Value) {
 }
 
 const (
-	// latin1 is one of the names of ISO 8859-1 that Python knows; htmlindex has Windows-1252 for it, as browsers do.
+	// latin1 is one of the names of ISO 8859-1 that Python knows; htmlindex has Windows-1252 for
+	// it, as browsers do.
 	latin1   = "iso-8859-1"
 	utf8Name = "utf-8"
 	// guessed stands for what requests finds out by looking at the bytes.
 	guessed = ""
 )
 
-// byteOrderMark is left in the text by Python, for which it then is no JSON, unless it has guessed the charset or was told of it.
+// byteOrderMark is left in the text by Python, for which it then is no JSON, unless it has guessed
+// the charset or was told of it.
 const byteOrderMark = "\ufeff"
 
-// decode returns the text that Python's requests makes of a body: by the charset of its Content-Type, where there is none by the type,
-// bytes that do not fit replaced. What requests would guess is UTF-8 here.
+// decode returns the text that Python's requests makes of a body: by the charset, else by the type,
+// with invalid bytes replaced. Where requests would guess, it is UTF-8.
 func decode(body []byte, contentType string) string {
 	charset := charsetOf(contentType)
 	switch charset {
@@ -96,7 +98,8 @@ func eachByte(body []byte, of func(byte) rune) string {
 	return string(runes)
 }
 
-// charsetOf returns a charset in lower case. It reads the header as requests does, mistakes included.
+// charsetOf returns a charset in lower case. It reads the header as requests does, mistakes
+// included.
 func charsetOf(contentType string) string {
 	media, parameters, _ := strings.Cut(contentType, ";")
 	charset, found := "", false

@@ -16,7 +16,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/sender"
 )
 
-// DefaultDeadline bounds a chain of calls where Options say nothing: people wait for it, in front of a page that does not come.
+// DefaultDeadline bounds a chain of calls: a learner is waiting for the page.
 const DefaultDeadline = 2 * time.Second
 
 // maxAnswer is how many bytes the body of a row's answer may have.
@@ -24,8 +24,9 @@ const maxAnswer = 1 << 20
 
 // Rules are the rows as they are now.
 type Rules interface {
-	// Webfilters returns the rows of a filter that are to be called, in id order, those that are held among them. The slice must not be
-	// changed afterwards. The name is one of rule.FilterName, or an event's type.
+	// Webfilters returns the rows of a filter that are to be called, in id order, those that are
+	// held among them. The slice must not be changed afterwards. The name is one of
+	// rule.FilterName, or an event's type.
 	Webfilters(name string) []*rule.Webfilter
 }
 
@@ -70,11 +71,13 @@ func New(options Options) (*Engine, error) {
 
 // Outcome is what the rows of a filter said together.
 type Outcome struct {
-	// Data and Exceptions are Objects: what the answers' "data" and "exception" come to. Both are empty where a row halted.
+	// Data and Exceptions are Objects: what the answers' "data" and "exception" come to. Both are
+	// empty where a row halted.
 	Data, Exceptions payload.Value
 	// Halt is set where a row stopped the chain.
 	Halt *Halt
-	// Wait is set where a row waits for its secrets and the request may wait as well: no row was called, and nothing else is set.
+	// Wait is set where a row waits for its secrets and the request may wait as well: no row was
+	// called, and nothing else is set.
 	Wait bool
 	// Calling is how long was waited for answers.
 	Calling time.Duration
@@ -83,7 +86,8 @@ type Outcome struct {
 // Halt is why a row stopped the chain.
 type Halt struct {
 	Row int32 // the id of the row
-	// Message is the plugin's, for people: it may hold the whole URL of the row, and must not be logged.
+	// Message is the plugin's, for people: it may hold the whole URL of the row, and must not be
+	// logged.
 	Message string
 	// Cause says the same for logs: without any part of the URL.
 	Cause      string
@@ -91,8 +95,8 @@ type Halt struct {
 	Status     int // of the answer, 0 where there was none
 }
 
-// Run calls the rows of the request's filter, one after another. It returns an error only when ctx ends: whoever asked is gone, and the
-// call under way has been given up.
+// Run calls the rows of the request's filter, one after another. It returns an error only when ctx
+// ends.
 func (e *Engine) Run(ctx context.Context, q *Request) (*Outcome, error) {
 	none := payload.ObjectValue(nil, nil)
 	out := &Outcome{Data: none, Exceptions: none}
@@ -126,7 +130,8 @@ func (e *Engine) Run(ctx context.Context, q *Request) (*Outcome, error) {
 	return out, nil
 }
 
-// call calls a row and returns its answer, or nil and why there is none. chain ends with the deadline.
+// call calls a row and returns its answer, or nil and why there is none. chain ends with the
+// deadline.
 func (e *Engine) call(chain context.Context, f *rule.Webfilter, body []byte) (*sender.Answer, outcome) {
 	var leave func(delivery.Signal)
 	var refused outcome
@@ -142,15 +147,15 @@ func (e *Engine) call(chain context.Context, f *rule.Webfilter, body []byte) (*s
 		e.metrics.count(refused)
 		return nil, refused
 	}
-	sign := delivery.SignalNone
-	defer func() { leave(sign) }()
+	signal := delivery.SignalNone
+	defer func() { leave(signal) }()
 	var id delivery.ID
 	_, _ = rand.Read(id[:]) // it never fails; see crypto/rand
 	began := time.Now()
 	answer, err := e.options.Caller.Call(chain, f.Rule, id, f.Format, body, maxAnswer)
 	took := time.Since(began)
 	if err == nil {
-		sign = delivery.SignalHealthy
+		signal = delivery.SignalHealthy
 		result := ofStatus(answer.Status)
 		e.metrics.called(result, took)
 		return &answer, result
@@ -159,17 +164,17 @@ func (e *Engine) call(chain context.Context, f *rule.Webfilter, body []byte) (*s
 	if failed, ok := errors.AsType[*sender.CallError](err); ok {
 		class = failed.Class
 	}
-	sign = (&delivery.Attempt{Class: class}).Signal()
-	// Rows before it may have left it next to no time.
+	signal = (&delivery.Attempt{Class: class}).Signal()
+	// Earlier rows may have used up the time.
 	if chain.Err() != nil && took < e.options.Deadline/2 {
-		sign = delivery.SignalNone
+		signal = delivery.SignalNone
 	}
 	e.metrics.called(outcome(class), took)
 	return nil, outcome(class)
 }
 
-// halt says how a row stops the chain, nil where it does not. The message of a status is the plugin's, with the URL of the row in it. Where
-// there is no answer, the plugin's is Python's own text, and this one ours.
+// halt returns how a row stops the chain, or nil. The message for a status is the plugin's, with
+// the row's URL; without an answer it is ours.
 func halt(f *rule.Webfilter, q *Request, answer *sender.Answer, result outcome) *Halt {
 	switch {
 	case !q.Halting:

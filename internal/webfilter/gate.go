@@ -9,22 +9,20 @@ import (
 )
 
 const (
-	// MaxCalls is how many calls of one row are under way at most. More would only wait for an endpoint that is late already.
-	MaxCalls = 64
-	// maxGates bounds what is remembered of rows. With more rows, breakers close early now and then.
-	maxGates = 4096
+	MaxCalls = 64   // concurrent calls of one row; its endpoint is late already
+	maxGates = 4096 // rows remembered; with more, breakers close early now and then
 )
 
-// gate lets the calls of one row through: no more than MaxCalls at a time, and next to none while its endpoint gives no answers. An answer
-// of whatever status is one, because the row may mean it: what a shut gate leaves is what the calls would have come to as well, a request
-// that failed.
+// gate limits the calls of a row: to MaxCalls at a time, and almost none while its endpoint gives
+// no answers. Any status is an answer, as the row may mean it. A refused call counts as a failed
+// request.
 type gate struct {
 	mu      sync.Mutex
 	breaker *breaker.Breaker // guarded by mu
 	running int              // guarded by mu
 }
 
-// enter lets a call in, or says why not. Whoever is let in calls leave once, with what the call says of the endpoint.
+// enter admits a call, or returns why not. The caller calls leave once, with the endpoint's signal.
 func (g *gate) enter() (leave func(delivery.Signal), refused outcome) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -37,11 +35,11 @@ func (g *gate) enter() (leave func(delivery.Signal), refused outcome) {
 	g.running++
 	began, request := time.Now(), &breaker.Request{}
 	g.breaker.Begin(request)
-	return func(sign delivery.Signal) {
+	return func(signal delivery.Signal) {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		g.running--
-		g.breaker.Note(request, sign, began)
+		g.breaker.Note(request, signal, began)
 		g.breaker.End(request)
 	}, ""
 }

@@ -9,7 +9,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/metric"
 )
 
-// outcome is what came of a row's turn: the class of its answer's status, an error class, or why it was not called.
+// outcome is what came of a row's turn: the class of its answer's status, an error class, or why it
+// was not called.
 type outcome string
 
 // Why a row is not called.
@@ -21,7 +22,8 @@ const (
 	outcomeOther    outcome = outcome(delivery.ClassOther)
 )
 
-// failures say to people why a row gave no answer. Learners may read it: no part of the URL, and no address, is in it.
+// failures say to people why a row gave no answer. Learners may read it: no part of the URL, and no
+// address, is in it.
 var failures = map[outcome]string{
 	outcome(delivery.ClassDNS):       "its host name was not found",
 	outcome(delivery.ClassConnect):   "no connection",
@@ -57,12 +59,12 @@ type metrics struct {
 
 func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 	calls := metric.CounterVec("webhook_dispatcher_filter_calls_total",
-		"Turns of webfilter rows by outcome: the class of the answer's status, why there was no answer, or why the row was not called.", "outcome")
+		"Webfilter calls, by outcome: status class, error class, or why the row was not called.", "outcome")
 	m := &metrics{
 		calls: make(map[outcome]prometheus.Counter),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "webhook_dispatcher_filter_call_duration_seconds",
-			Help:    "Time from the start of a webfilter row's request until its answer was read or it failed.",
+			Help:    "Duration of webfilter calls.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 1.5, 2, 2.5, 5, 10},
 		}),
 	}

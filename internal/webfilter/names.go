@@ -17,7 +17,8 @@ func Names() []string {
 	return names
 }
 
-// named returns the plugin's filter of exactly this name; one that the plugin does not know has no name and cannot halt.
+// named returns the plugin's filter of exactly this name; one that the plugin does not know has no
+// name and cannot halt.
 func named(name string) rule.PluginFilter {
 	if f := rule.FindFilter(name); f != nil && f.Name == name {
 		return *f
@@ -28,7 +29,8 @@ func named(name string) rule.PluginFilter {
 // Halts reports whether a row of the plugin's filter of this name can halt.
 func Halts(filter string) bool { return named(filter).Exception != "" }
 
-// Label returns the name of a filter as the label of a metric: a name that the plugin does not know is "other".
+// Label returns the name of a filter as the label of a metric: a name that the plugin does not know
+// is "other".
 func Label(filter string) string {
 	if named(filter).Name != "" {
 		return filter
@@ -36,8 +38,8 @@ func Label(filter string) string {
 	return "other"
 }
 
-// Answer returns what the plugin has to be answered, so that the one row by which it asks has the effect of all of them: an object with
-// data and exception, of which what is empty is left out.
+// Answer returns what the plugin has to be answered, so that the one row by which it asks has the
+// effect of all of them: an object with data and exception, of which what is empty is left out.
 func (o *Outcome) Answer(filter string) payload.Value {
 	var answer payload.Entries
 	switch {

@@ -18,18 +18,21 @@ type Request struct {
 	Filter string
 	// Halting is set where a row may halt; see Halts.
 	Halting bool
-	// MayWait is set where nobody waits for the answer and Run can be asked again later. A row that waits for its secrets is not called then,
-	// nor is any other: see Outcome.Wait.
+	// MayWait is set where nobody waits for the answer and Run can be asked again later. A row that
+	// waits for its secrets is not called then, nor is any other: see Outcome.Wait.
 	MayWait bool
-	// Format is how Body is encoded: as JSON or as form fields. Rows of this format get these bytes.
+	// Format is how Body is encoded: as JSON or as form fields. Rows of this format get these
+	// bytes.
 	Format delivery.Format
 	Body   []byte
-	// Payload is the same as an Object. Rows of the other format get it encoded anew: form fields made of JSON are the plugin's own bytes, but
-	// JSON made of form fields has what these have, an object of texts without the structure that there was.
+	// Payload is the same as an Object. Rows of the other format get it encoded anew: form fields
+	// made of JSON are the plugin's own bytes, but JSON made of form fields has what these have, an
+	// object of texts without the structure that there was.
 	Payload payload.Value
 }
 
-// ParseRequest reads the plugin's request for one of its filters. Errors may be shown: they hold nothing of the body.
+// ParseRequest reads the plugin's request for one of its filters. Errors may be shown: they hold
+// nothing of the body.
 func ParseRequest(filter, contentType string, body []byte) (*Request, error) {
 	r := &Request{Filter: filter, Halting: Halts(filter), Format: delivery.FormatJSON, Body: body}
 	media, _, err := mime.ParseMediaType(contentType)
@@ -41,7 +44,7 @@ func ParseRequest(filter, contentType string, body []byte) (*Request, error) {
 		r.Payload, err = parseForm(string(body))
 	case media == delivery.FormatJSON.ContentType():
 		if r.Payload, err = payload.ParseJSON(body); err == nil && r.Payload.Kind() != payload.Object {
-			err = errors.New("the JSON is no object")
+			err = errors.New("the JSON is not an object")
 		}
 	default:
 		err = errors.New("the Content-Type is neither application/json nor application/x-www-form-urlencoded")
@@ -52,7 +55,8 @@ func ParseRequest(filter, contentType string, body []byte) (*Request, error) {
 	return r, nil
 }
 
-// parseForm reads form fields into an Object of Strings, in their order. net/url's own reading loses the order.
+// parseForm reads form fields into an Object of Strings, in their order. net/url's own reading
+// loses the order.
 func parseForm(text string) (payload.Value, error) {
 	var fields payload.Entries
 	for field := range strings.SplitSeq(text, "&") {

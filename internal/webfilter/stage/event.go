@@ -8,9 +8,9 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/webfilter"
 )
 
-// eventOf returns the row of the event, without its body, in the lane of a webfilter. Its ID does not
-// depend on the lane: an event that is read again has the same ID even if its webfilters have
-// changed. Its time is that of its record, which is kept nowhere else; the event's own is in the body.
+// eventOf returns the event as a row has it, without its body, in the lane of a filter. Its ID does
+// not depend on the lane: an event that is read again has it, whichever filters there are by then.
+// Its time is that of its record, which is nowhere else; the event's own is in the body.
 func eventOf(m *payload.Message, filter int32) delivery.Delivery {
 	ev := &m.Event
 	return delivery.Delivery{
@@ -20,8 +20,8 @@ func eventOf(m *payload.Message, filter int32) delivery.Delivery {
 	}
 }
 
-// request returns what the event's webfilters are called with: the body that a plain webhook rule
-// sends.
+// request is what the filters of the event are called with: the body that a plain webhook rule
+// sends of it.
 func request(m *payload.Message) *webfilter.Request {
 	whole := m.Payload()
 	return &webfilter.Request{
@@ -30,14 +30,14 @@ func request(m *payload.Message) *webfilter.Request {
 	}
 }
 
-// stopped reports whether the event ends here. On the bus an exception means a halt, because there
-// is no caller to raise it to.
+// stopped tells whether the event ends here. An exception has no other meaning on the bus than a
+// halt: there is nobody to raise it.
 func stopped(outcome *webfilter.Outcome) bool {
 	return outcome.Halt != nil || outcome.Exceptions.Len() > 0
 }
 
-// apply merges the webfilters' answers into the event's data as the plugin does: it replaces the
-// values of top-level keys. Webfilters cannot change an event's metadata.
+// apply merges what the filters answered into the event's data, as the plugin merges: key by key at
+// the top, the whole value replaced. The metadata of an event is not theirs to change.
 func apply(m *payload.Message, outcome *webfilter.Outcome) *payload.Message {
 	if outcome.Data.Len() == 0 {
 		return m

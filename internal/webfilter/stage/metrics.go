@@ -15,15 +15,15 @@ type metrics struct {
 // newMetrics registers the metrics, unless registerer is nil.
 func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 	events := metric.CounterVec("webhook_dispatcher_filtered_events_total",
-		"Events of the bus that went through webfilters, by result: passed or halted.", "result")
+		"Events that completed their webfilters, by result: passed or halted.", "result")
 	m := &metrics{
 		passed: events.WithLabelValues("passed"), halted: events.WithLabelValues("halted"),
 		handOffs: metric.Counter("webhook_dispatcher_filtered_events_handed_off_total",
-			"Events that became rows before their webfilters had answered."),
+			"Events stored as rows before their webfilters had answered."),
 		returned: metric.Counter("webhook_dispatcher_filtered_events_returned_total",
-			"Times that the row of an event went back after its webfilters, because a rule is at its queue limit."),
+			"Event rows returned after their webfilters because a rule was at its queue limit."),
 		failures: metric.Counter("webhook_dispatcher_filtered_events_write_failures_total",
-			"Failed tries to write what webfilters said of the row of an event; each is made again."),
+			"Failed writes of webfilter results of event rows, which are retried."),
 	}
 	return m, metric.Register(registerer, events, m.handOffs, m.returned, m.failures)
 }

@@ -70,7 +70,7 @@ func (p *pass) run() {
 	}
 	outcome, err := s.Filters.Run(s.pool.Context(), request(p.message))
 	if err == nil {
-		p.spoken(outcome)
+		p.answered(outcome)
 		return
 	}
 	// The process stops: the record is read again, or the row is claimed again.
@@ -79,8 +79,8 @@ func (p *pass) run() {
 	}
 }
 
-// spoken does what the webfilters ask for.
-func (p *pass) spoken(outcome *webfilter.Outcome) {
+// answered does what the webfilters ask for.
+func (p *pass) answered(outcome *webfilter.Outcome) {
 	s := p.s
 	if outcome.Wait && !p.epoch.Dropped() && p.cell.WaitAgain() {
 		p.timer.Reset(s.HandOff) // for what cannot proceed now

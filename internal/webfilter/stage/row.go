@@ -18,7 +18,7 @@ const againAfter = 10 * time.Second
 func (s *Stage) runRow(ctx context.Context, row *delivery.Row, until time.Time) {
 	m, err := payload.ParseMessage(row.Body)
 	if err != nil { // its text may hold parts of the event
-		s.Logger.Error("an event that waited for its filters is dead: its row cannot be read", "webhook_id", row.ID.String())
+		s.Logger.Error("event dead-lettered before its webfilters: its row cannot be read", "webhook_id", row.ID.String())
 		s.Queue.Settle(delivery.Settle(row, delivery.Decision{
 			State: delivery.Dead, Attempts: row.Attempts + 1, Counted: true, Reason: delivery.ReasonUnsendable,
 		}, 0))
@@ -103,7 +103,7 @@ func (s *Stage) write(row *delivery.Row, until time.Time, try func(ctx context.C
 			return false
 		}
 	}
-	s.Logger.Warn("what filters said of an event could not be written; they will be called again", "webhook_id", row.ID.String())
+	s.Logger.Warn("webfilter results of an event could not be written; the webfilters will be called again", "webhook_id", row.ID.String())
 	return false
 }
 

@@ -232,7 +232,7 @@ func (s *Stage) limited(effect string, lane delivery.Lane) {
 		whose = "webfilter"
 	}
 	s.limitLog.Do(func() {
-		s.Logger.Error("queue limit reached on the way through webfilters: get the endpoint to work, or raise "+
+		s.Logger.Error("queue limit reached for filtered events: get the endpoint to work, or raise "+
 			"WEBHOOK_DISPATCHER_QUEUE_LIMIT_RULE_ROWS, _ROWS or _BYTES", "effect", effect, whose, lane.RuleID)
 	})
 }
