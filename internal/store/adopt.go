@@ -118,8 +118,8 @@ func withEarlier(document string, period rule.OwnershipPeriod, now time.Time) (s
 }
 
 // SetEnabled enables or disables a rule: in its option while it is adopted, else in the plugin's
-// table, with a new modified time as Django sets it. An adopted rule whose row is
-// enabled for the plugin is a *ContestedError, a missing one a *NoRuleError. The account needs UPDATE on the
+// table, with a new modified time as Django sets it. An adopted rule whose row is enabled for the
+// plugin is a *ContestedError, a missing one a *NoRuleError. The account needs UPDATE on the
 // plugin's tables.
 func (s *Store) SetEnabled(ctx context.Context, key rule.Key, on bool) (Switched, error) {
 	to := switching{verb: "disable", stands: "already disabled"}
