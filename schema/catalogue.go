@@ -42,8 +42,7 @@ type Signal struct {
 	OnBus bool `json:"on_bus"`
 }
 
-// Catalogue holds all events of one release of openedx-events. It is immutable; results of its
-// methods must not be changed.
+// Catalogue holds the events of one release of openedx-events. It is immutable, results included.
 type Catalogue struct {
 	signals    []Signal
 	byType     map[string]int
@@ -98,8 +97,7 @@ func (c *Catalogue) ByType(eventType string) (Signal, bool) {
 	return c.signals[i], true
 }
 
-// ByConstant returns the signal with the constant, in any case: MySQL ignores the case of its
-// column.
+// ByConstant returns the signal with the constant in any case, as MySQL compares it.
 func (c *Catalogue) ByConstant(constant string) (Signal, bool) {
 	i, ok := c.byConstant[strings.ToUpper(constant)]
 	if !ok {
@@ -111,15 +109,13 @@ func (c *Catalogue) ByConstant(constant string) (Signal, bool) {
 // Signals returns all signals by domain, in the order of openedx-events.
 func (c *Catalogue) Signals() []Signal { return slices.Clone(c.signals) }
 
-// Version returns the version of openedx-events that the catalogue was made from, such as {11, 2,
-// 0}.
+// Version returns the catalogue's version of openedx-events, such as {11, 2, 0}.
 func (c *Catalogue) Version() []int64 { return slices.Clone(c.version) }
 
 // Release returns Version as text, such as "11.2.0".
 func (c *Catalogue) Release() string { return c.release }
 
-// Avro returns the schema that this release of openedx-events registers for the event type, as
-// JSON. Unknown types and events that the bus cannot carry have none.
+// Avro returns the schema of the event type as JSON, if the type is known and can be on the bus.
 func (c *Catalogue) Avro(eventType string) (string, bool) {
 	if _, ok := c.byType[eventType]; !ok {
 		return "", false

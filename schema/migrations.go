@@ -27,8 +27,7 @@ func Migrations() (fs.FS, error) {
 // PluginTable is a table of the Django plugin openedx-webhooks.
 type PluginTable struct {
 	Name string
-	// Create creates the table if it does not exist, with the columns, in order, of the plugin's
-	// migrations 0001 to 0008.
+	// Create creates the table if it does not exist, as the plugin's migrations 0001 to 0008 do.
 	Create string
 }
 

@@ -16,8 +16,7 @@ import (
 var version string
 
 func main() {
-	// net/http logs unsolicited responses of endpoints here, which must not be logged. The daemon
-	// uses a slog.Logger.
+	// net/http logs unsolicited responses of endpoints here. The daemon uses a slog.Logger.
 	log.SetOutput(io.Discard)
 	ctx, stop := untilSignal(context.Background(), os.Exit)
 	code := cli.Run(ctx, os.Args[1:], &cli.Process{

@@ -1,11 +1,9 @@
-// Package app wires the daemon together: what is built from which settings, what starts after what,
-// and how it all ends. It is the only package that knows all others, and leaves every decision to
-// them.
+// Package app wires the daemon: it builds the parts from the settings, starts and stops them.
 //
-// New builds and starts nothing. The order of start: health server, database, rules, queue, filter
-// endpoint, dispatcher, bus; so that nothing is consumed before there are rules and a place for
-// deliveries that fail. The order of stop is the reverse: stop fetching, hand off what is in
-// flight, commit, leave the group, let requests end, write their results.
+// New starts nothing. Run starts health server, database, rules, queue, filter endpoint, dispatcher
+// and bus, in this order, so that nothing is consumed before there are rules and a place for failed
+// deliveries. It stops in reverse: end fetching, hand off deliveries in flight, commit, leave the
+// group, wait for requests, write their results.
 package app
 
 import (
@@ -44,8 +42,8 @@ type Options struct {
 }
 
 const (
-	// stopTime bounds what follows once the bus has been left, which takes 5 s at most: together
-	// they stay below 25 s, so that an orchestrator that kills after 30 s never has to.
+	// stopTime bounds the stop after the bus was left, which takes 5 s at most: together less than
+	// the 30 s after which orchestrators kill.
 	stopTime = 19 * time.Second
 	// closeTime is the end of it, kept for writing the last results and for closing connections.
 	closeTime = 4 * time.Second
@@ -80,8 +78,7 @@ type App struct {
 	cleanups  cleanups
 }
 
-// New builds the daemon. It connects to nothing yet and listens nowhere; an error is one of the
-// settings.
+// New builds the daemon. It does not connect or listen; errors are about the settings.
 func New(cfg *config.Config, o Options) (*App, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -201,8 +198,7 @@ func (a *App) build(o Options) error {
 	return a.buildHealth(registry)
 }
 
-// Run runs the daemon until ctx ends or it cannot go on, and returns when it has stopped: within 25
-// s of ctx's end.
+// Run runs the daemon until ctx ends or it fails, and returns once it has stopped, within 25 s.
 func (a *App) Run(ctx context.Context) (err error) {
 	defer func() {
 		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
@@ -230,8 +226,8 @@ func (a *App) Run(ctx context.Context) (err error) {
 		return err
 	}
 	a.dispatcher.Start()
-	// Refreshing goes on while the bus drains, and ends before the dispatcher stops. Claiming ends
-	// at once: rows made by the drain are for other replicas, or for the next start.
+	// Rules are refreshed while the bus drains. Claiming ends at once: rows that the drain makes
+	// are for other replicas or the next start.
 	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
 	claims, stopClaims := context.WithCancel(ctx)
 	var working sync.WaitGroup

@@ -39,8 +39,8 @@ func StoreOptions(cfg *config.Database, logger *slog.Logger) (store.Options, err
 	return store.Options{DSN: cfg.MySQLDSN.Reveal(), TLS: conf, Logger: logger}, nil
 }
 
-// NewCompiler builds the compiler of rules, with the keys that their secrets are sealed with. scheme
-// signs for rules that have none of their own.
+// NewCompiler builds a compiler of rules with the keys of their secrets. scheme is the signing
+// scheme of rules without one.
 func NewCompiler(rules *config.Rules, secrets *config.Secrets, scheme string, catalogue *schema.Catalogue) (*rule.Compiler, error) {
 	keys, err := rule.ParseKeys(secrets.SecretsKey.Reveal())
 	if err != nil {
@@ -49,9 +49,8 @@ func NewCompiler(rules *config.Rules, secrets *config.Secrets, scheme string, ca
 	return &rule.Compiler{Catalogue: catalogue, Adopted: rules.RulesSource == "adopted", Opener: keys, Scheme: scheme}, nil
 }
 
-// NewSender builds the sender that the settings describe, egress guard included; `rules test
-// --send` sends with the same. o holds what is not a setting. The second result closes idle
-// connections.
+// NewSender builds the sender of the settings, with its egress guard, for the daemon and for
+// `rules test --send`. o has what is not a setting. The second result closes it.
 func NewSender(cfg *config.Config, o sender.Options) (*sender.Sender, func(), error) {
 	guard, err := egress.NewGuard(cfg.EgressAllow)
 	if err != nil {
@@ -81,7 +80,7 @@ func NewSender(cfg *config.Config, o sender.Options) (*sender.Sender, func(), er
 	}, nil
 }
 
-// buildBus builds the way from Kafka to the dispatcher: registry client, decoder, intake, consumer.
+// buildBus builds registry client, decoder, intake and consumer.
 func (a *App) buildBus(catalogue *schema.Catalogue, registerer prometheus.Registerer) error {
 	cfg := a.cfg
 	var err error
@@ -113,7 +112,7 @@ func (a *App) buildBus(catalogue *schema.Catalogue, registerer prometheus.Regist
 	return err
 }
 
-// kafkaReady returns what is wrong with Kafka, once the consumer runs.
+// kafkaReady returns the problem with Kafka, if any.
 func (a *App) kafkaReady(context.Context) error {
 	if !a.consuming.Load() {
 		return errors.New("not asked yet: database and rules come first")
@@ -121,8 +120,8 @@ func (a *App) kafkaReady(context.Context) error {
 	return a.consumer.Ready()
 }
 
-// The roles that /readyz reports on separately. Consuming events needs all checks; filters in the
-// request are answered from the rules as last read, and need nothing else.
+// Roles that /readyz can report separately. Consuming needs all checks; filters in the request need
+// only the rules as last read.
 const (
 	roleConsuming = "consuming"
 	roleFilters   = "filters"

@@ -17,8 +17,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/webfilter/stage"
 )
 
-// buildFilters builds everything that calls webfilters: the engine, the stage for events of the
-// bus, and the endpoint for filters in the request.
+// buildFilters builds the webfilter engine, the stage for events of the bus, and the endpoint for
+// filters in the request.
 func (a *App) buildFilters(send *sender.Sender, claim *queue.Wakeup, registerer prometheus.Registerer) error {
 	engine, err := webfilter.New(webfilter.Options{
 		Rules: a.rules, Caller: send, Deadline: a.cfg.FilterDeadline, Registerer: registerer,
@@ -57,8 +57,8 @@ func (a *App) plan(m *payload.Message) []delivery.Delivery {
 	return plan.Deliveries(m, a.rules.Current().Match(m.Event.Type))
 }
 
-// startEndpoint listens for filters in the request. It must come after the rules were read: without
-// rules every request would pass.
+// startEndpoint listens for filters in the request. Without rules every request would pass, so
+// rules must be read first.
 func (a *App) startEndpoint(ctx context.Context) error {
 	if a.endpoint == nil {
 		return nil
@@ -70,8 +70,7 @@ func (a *App) startEndpoint(ctx context.Context) error {
 	return nil
 }
 
-// stopEndpoint gives requests the time that their filters may take, but not the time of the stops
-// that follow: see stopFilters and stopDispatcher.
+// stopEndpoint gives requests the time of their filters, without the time of later stops.
 func (a *App) stopEndpoint(ctx context.Context) error {
 	ctx, cancel := within(ctx, a.cfg.FilterDeadline+time.Second, 3*closeTime)
 	defer cancel()

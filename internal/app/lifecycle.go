@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// cleanups are teardowns in the order of their setups. They run last first, each once.
+// cleanups run in reverse order, each once.
 type cleanups struct{ list []cleanup }
 
 type cleanup struct {
@@ -20,7 +20,7 @@ func (c *cleanups) add(name string, run func(ctx context.Context) error) {
 	c.list = append(c.list, cleanup{name, run})
 }
 
-// run runs all of them, even if some fail, and joins their errors.
+// run runs all of them, even after an error.
 func (c *cleanups) run(ctx context.Context) error {
 	var errs []error
 	for _, v := range slices.Backward(c.list) {

@@ -17,15 +17,15 @@ import (
 
 const (
 	startupPoll = time.Second
-	// migrationWait is how long startup waits for a schema that is behind: a migration may be running.
+	// migrationWait is how long to wait for an outdated schema: a migration may be running.
 	migrationWait = 15 * time.Second
 )
 
-// startup waits for a database that can be used: without end for one that is away, but only for a
-// while for one whose schema is behind, because only an operator changes that.
+// startup waits for the database: for ever while it is unreachable, but only migrationWait while
+// its schema is outdated, which an operator must fix.
 type startup struct{ problem atomic.Pointer[error] }
 
-// ready returns why startup waits, nil when the wait is over.
+// ready returns the problem with the database, nil once the wait is over.
 func (s *startup) ready() error {
 	if p := s.problem.Load(); p != nil {
 		return *p
@@ -33,7 +33,6 @@ func (s *startup) ready() error {
 	return nil
 }
 
-// schemaChecker checks that the database has the tables that this version needs.
 type schemaChecker interface {
 	CheckSchema(ctx context.Context) error
 }
@@ -53,7 +52,7 @@ func (s *startup) wait(ctx context.Context, db schemaChecker, logger *slog.Logge
 		if ctx.Err() != nil {
 			return err
 		}
-		var schema *store.SchemaError // nil if the schema is fine
+		var schema *store.SchemaError // nil for other errors
 		errors.As(err, &schema)
 		s.problem.Store(&err)
 		if text := err.Error(); text != logged {
@@ -74,7 +73,7 @@ func (s *startup) wait(ctx context.Context, db schemaChecker, logger *slog.Logge
 	}
 }
 
-// databaseReady returns what is wrong with the database.
+// databaseReady returns the problem with the database, if any.
 func (a *App) databaseReady(ctx context.Context) error {
 	if err := a.startup.ready(); err != nil {
 		return err
@@ -85,9 +84,8 @@ func (a *App) databaseReady(ctx context.Context) error {
 	return a.writer.Ready()
 }
 
-// endpointReady returns why filters in the request are not answered. It asks neither the database
-// nor Kafka: the endpoint listens once the rules have been read, and keeps using them however old
-// they get.
+// endpointReady says why filters in the request are not answered. The endpoint listens once the
+// rules have been read, and needs neither database nor Kafka afterwards.
 func (a *App) endpointReady(context.Context) error {
 	select {
 	case <-a.endpoint.Ended():

@@ -18,19 +18,15 @@ func Redact(v Value) Value {
 }
 
 func redact(v Value, depth int) (Value, bool) {
-	if depth > maxDepth {
+	switch {
+	case depth > maxDepth:
 		return StringValue(depthReached), true
-	}
-	switch v.kind {
-	case Bytes:
+	case v.kind == Bytes:
 		return StringValue(string(appendBytesRepr(nil, v.text))), true
-	case List:
-		return redactItems(v, depth, false)
-	case Object:
-		return redactItems(v, depth, true)
-	default:
-		return v, false
+	case v.kind == List, v.kind == Object:
+		return redactItems(v, depth, v.kind == Object)
 	}
+	return v, false
 }
 
 // redactItems starts to copy at the first item that is dropped or changed.

@@ -1,8 +1,7 @@
 // Package secret encrypts secrets for storage in a table: reading the database reveals nothing, and
 // a secret that is copied to another row does not open there.
 //
-// It uses AES-256-GCM with a fresh nonce for each secret and authenticates the Place it was sealed
-// for. It does not know where keys come from or what the secrets are.
+// It uses AES-256-GCM with a fresh nonce for each secret and authenticates the secret's Place.
 package secret
 
 import (
@@ -13,6 +12,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -21,8 +21,7 @@ const MaxKeyID = 32
 
 const (
 	keySize = 32 // of AES-256, in bytes
-	// version is the first byte of a sealed secret and is authenticated with it. A nonce of 12
-	// bytes and the output of AES-256-GCM follow.
+	// version is the first byte, authenticated; the nonce and the output of AES-256-GCM follow.
 	version = 1
 )
 
@@ -65,10 +64,8 @@ func ParseKeys(text string) (*Ring, error) {
 		if !validID(id) {
 			return nil, fmt.Errorf("the id of key %d must be 1 to %d letters, digits, dots, hyphens or underscores", i+1, MaxKeyID)
 		}
-		for _, k := range r.keys {
-			if k.id == id {
-				return nil, fmt.Errorf("duplicate key id %q", id)
-			}
+		if slices.ContainsFunc(r.keys, func(k key) bool { return k.id == id }) {
+			return nil, fmt.Errorf("duplicate key id %q", id)
 		}
 		raw, err := base64.StdEncoding.Strict().DecodeString(encoded)
 		if err != nil || len(raw) != keySize {

@@ -26,8 +26,8 @@ type key struct {
 	public    ed25519.PublicKey
 }
 
-// parseKey reads whsec_…, whsk_… or whpk_…. Its errors continue a sentence that begins with the
-// name of the secret, and reveal nothing of its value.
+// parseKey reads whsec_…, whsk_… or whpk_…. Its errors follow the name of the secret and do not
+// reveal its value.
 func parseKey(secret string) (key, error) {
 	prefix, text, found := strings.Cut(secret, "_")
 	prefix += "_"

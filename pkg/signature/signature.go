@@ -101,8 +101,7 @@ func check(scheme Scheme, secrets []string) error {
 	return nil
 }
 
-// one returns the value of a header, and an error if there are several: proxies may use another
-// one.
+// one returns the value of a header. Several are an error: a proxy may use another one.
 func one(header map[string][]string, name string) (string, error) {
 	value, found := "", 0
 	for key, values := range header {

@@ -180,11 +180,8 @@ func (v *standardVerifier) Verify(header map[string][]string, body []byte) error
 }
 
 func (v *standardVerifier) inTime(timestamp string) error {
-	if len(timestamp) > maxDigits || strings.Trim(timestamp, "0123456789") != "" {
-		return fmt.Errorf("%w: webhook-timestamp is not a number of seconds", ErrHeader)
-	}
 	seconds, err := strconv.ParseInt(timestamp, 10, 64)
-	if err != nil {
+	if err != nil || len(timestamp) > maxDigits || strings.Trim(timestamp, "0123456789") != "" {
 		return fmt.Errorf("%w: webhook-timestamp is not a number of seconds", ErrHeader)
 	}
 	age := v.now().Sub(time.Unix(seconds, 0))

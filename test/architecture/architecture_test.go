@@ -40,7 +40,7 @@ func TestDaemonLinksNothingMeantForTests(t *testing.T) {
 	for _, dep := range deps {
 		for _, barred := range notLinked {
 			if within(dep.ImportPath, barred) {
-				t.Errorf("the daemon links %s, which is for tests and the sandbox; `go list -deps` and `go mod why` tell by which way",
+				t.Errorf("the daemon links %s, which is for tests and the sandbox; `go list -deps` and `go mod why` show the path",
 					dep.ImportPath)
 			}
 		}
