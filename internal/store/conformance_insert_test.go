@@ -287,7 +287,7 @@ type signalHandler struct{ undone chan<- struct{} }
 
 func (signalHandler) Enabled(context.Context, slog.Level) bool { return true }
 func (h signalHandler) Handle(_ context.Context, r slog.Record) error {
-	if strings.Contains(r.Message, "undone") {
+	if strings.Contains(r.Message, "rolled back") {
 		select {
 		case h.undone <- struct{}{}:
 		default:
