@@ -143,18 +143,6 @@ func parseDelay(item string) (time.Duration, error) {
 	return d, nil
 }
 
-func parseNetwork(item string) (netip.Prefix, error) {
-	network, err := netip.ParsePrefix(item)
-	if err != nil {
-		return netip.Prefix{}, fmt.Errorf("%q is not a network: write CIDRs such as 10.0.0.0/8 or fd00::/8, a single address as 192.0.2.7/32", item)
-	}
-	if network != network.Masked() {
-		return netip.Prefix{}, fmt.Errorf("%q has host bits set: write %s, or a single address as %s/%d",
-			item, network.Masked(), network.Addr(), network.Addr().BitLen())
-	}
-	return network, nil
-}
-
 // ParseDuration reads a duration like time.ParseDuration, and accepts d, a day of 24 hours, as the
 // first unit.
 func ParseDuration(text string) (time.Duration, error) {

@@ -475,13 +475,13 @@ func TestDeathsAreLoggedOnceAMinuteEach(t *testing.T) {
 			w.event(d, n, 1, 2)
 		}
 		pass(time.Second)
-		if got := strings.Count(log.String(), "delivery is dead"); got != 2 {
+		if got := strings.Count(log.String(), "delivery dead-lettered"); got != 2 {
 			t.Errorf("%d lines for 20 deaths of each of two rules, want one each:\n%s", got, log.String())
 		}
 		pass(time.Minute)
 		w.event(d, 100, 1)
 		pass(time.Second)
-		if got := strings.Count(log.String(), "delivery is dead"); got != 3 || !strings.Contains(log.String(), "reason=gone") {
+		if got := strings.Count(log.String(), "delivery dead-lettered"); got != 3 || !strings.Contains(log.String(), "reason=gone") {
 			t.Errorf("%d lines a minute later, want another one, with its reason:\n%s", got, log.String())
 		}
 	}, func(o *dispatch.Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })

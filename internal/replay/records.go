@@ -74,11 +74,11 @@ func (r *Replayer) Redeliver(ctx context.Context, row uint64, rules *rule.Snapsh
 }
 
 func (r *Replayer) decode(ctx context.Context, rec *bus.Record) (*payload.Message, error) {
-	ev, err := r.decoder.Envelope(rec)
+	ev, err := r.options.Decoder.Envelope(rec)
 	if err != nil {
 		return nil, err
 	}
-	return r.decoder.Message(ctx, rec, ev)
+	return r.options.Decoder.Message(ctx, rec, ev)
 }
 
 // rebuild makes the record from its row. If the value did not fit the row, it reads the record from

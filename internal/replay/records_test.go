@@ -92,7 +92,7 @@ func TestRedeliverGoneMeanwhile(t *testing.T) {
 	w := newWorld(t)
 	w.keep(1, w.record(1))
 	r := w.replayer(true, false)
-	r.decoder = w.decoder(seamed{w.registry, func() { delete(w.records, 1) }})
+	r.options.Decoder = w.decoder(seamed{w.registry, func() { delete(w.records, 1) }})
 	got, err := r.Redeliver(t.Context(), 1, w.snapshot())
 	if err != nil || !got.Gone || len(w.rows) > 0 {
 		t.Errorf("%+v, %v, %d rows", got, err, len(w.rows))

@@ -118,7 +118,7 @@ func (a *Renewal) find(ctx context.Context) error {
 
 // look makes the wanted deliveries of a record.
 func (a *Renewal) look(ctx context.Context, rec *bus.Record) error {
-	ev, err := a.r.decoder.Envelope(rec)
+	ev, err := a.r.options.Decoder.Envelope(rec)
 	if err != nil {
 		return nil //nolint:nilerr // a record without a readable id was never delivered
 	}
@@ -127,7 +127,7 @@ func (a *Renewal) look(ctx context.Context, rec *bus.Record) error {
 	if found == nil {
 		return nil
 	}
-	message, err := a.r.decoder.Message(ctx, rec, ev)
+	message, err := a.r.options.Decoder.Message(ctx, rec, ev)
 	bad, undecodable := decode.AsUndecodable(err)
 	switch {
 	case undecodable:

@@ -57,17 +57,14 @@ type Options struct {
 }
 
 // Replayer does one run. It is not safe for concurrent use.
-type Replayer struct {
-	options Options
-	decoder decode.Decoder
-}
+type Replayer struct{ options Options }
 
 // New returns a Replayer. It connects to nothing.
 func New(o Options) (*Replayer, error) {
 	if o.Log == nil || o.Decoder == nil || o.Rows == nil || o.Records == nil || o.Run == (delivery.Run{}) {
 		return nil, errors.New("new replayer: log reader, decoder, rows, records and a run are needed")
 	}
-	return &Replayer{options: o, decoder: o.Decoder}, nil
+	return &Replayer{o}, nil
 }
 
 // Counts say what happened to deliveries, or would happen with Apply.
@@ -163,7 +160,19 @@ func (b *batch) flush(ctx context.Context) error {
 		b.counts.Revived += len(dead) + len(bare)
 		return nil
 	}
-	return errors.Join(b.insert(ctx, fresh), b.restore(ctx, bare), b.replay(ctx, dead))
+	return errors.Join(
+		b.write(ctx, len(fresh), &b.counts.Inserted, func() (int, error) {
+			err := b.rows.Insert(ctx, fresh)
+			if rejected, ok := errors.AsType[*delivery.RejectedError](err); ok {
+				return len(fresh) - len(rejected.Rows), err
+			}
+			if err != nil {
+				return 0, err
+			}
+			return len(fresh), nil
+		}),
+		b.write(ctx, len(bare), &b.counts.Revived, func() (int, error) { return b.rows.Restore(ctx, bare) }),
+		b.write(ctx, len(dead), &b.counts.Revived, func() (int, error) { return b.rows.Replay(ctx, dead) }))
 }
 
 func (b *batch) standings(ctx context.Context, all []delivery.Delivery) (found map[delivery.ID]store.Standing, err error) {
@@ -181,48 +190,20 @@ func (b *batch) standings(ctx context.Context, all []delivery.Delivery) (found m
 	return found, err
 }
 
-func (b *batch) insert(ctx context.Context, rows []delivery.Insert) error {
-	if len(rows) == 0 {
-		return nil
-	}
-	err := persist(ctx, func() error { return b.rows.Insert(ctx, rows) })
-	refused, err := b.unfit(err)
-	if err == nil {
-		b.counts.Inserted += len(rows) - refused
-	}
-	return err
-}
-
-func (b *batch) restore(ctx context.Context, rows []delivery.Insert) error {
-	if len(rows) == 0 {
+// write has do make rows, unless there are none, and adds to count how many it made. It counts the
+// rows that do not fit; they are not an error.
+func (b *batch) write(ctx context.Context, rows int, count *int, do func() (made int, err error)) error {
+	if rows == 0 {
 		return nil
 	}
 	err := persist(ctx, func() error {
-		n, err := b.rows.Restore(ctx, rows)
-		b.counts.Revived += n
+		made, err := do()
+		*count += made
 		return err
 	})
-	_, err = b.unfit(err)
-	return err
-}
-
-func (b *batch) replay(ctx context.Context, rows []uint64) error {
-	if len(rows) == 0 {
-		return nil
-	}
-	return persist(ctx, func() error {
-		n, err := b.rows.Replay(ctx, rows)
-		b.counts.Revived += n
+	rejected, ok := errors.AsType[*delivery.RejectedError](err)
+	if !ok {
 		return err
-	})
-}
-
-// unfit counts the rows that an error says do not fit, and returns their number and any other
-// error.
-func (b *batch) unfit(err error) (int, error) {
-	var rejected *delivery.RejectedError
-	if !errors.As(err, &rejected) {
-		return 0, err
 	}
 	b.counts.Unfit += len(rejected.Rows)
 	for _, row := range rejected.Rows {
@@ -230,7 +211,7 @@ func (b *batch) unfit(err error) (int, error) {
 			b.counts.UnfitIDs = append(b.counts.UnfitIDs, row.ID)
 		}
 	}
-	return len(rejected.Rows), nil
+	return nil
 }
 
 // persist retries what fails: a broken connection must not end a replay that has run for an hour.

@@ -121,13 +121,13 @@ func (r *Replayer) take(ctx context.Context, c *Choice, rows *batch, report *Rep
 		return nil
 	}
 	report.Records++
-	ev, err := r.decoder.Envelope(rec)
+	ev, err := r.options.Decoder.Envelope(rec)
 	if err == nil && ev.Type != c.Rule.EventType {
 		return nil
 	}
 	var message *payload.Message
 	if err == nil {
-		message, err = r.decoder.Message(ctx, rec, ev)
+		message, err = r.options.Decoder.Message(ctx, rec, ev)
 	}
 	if bad, ok := decode.AsUndecodable(err); ok {
 		if !r.options.AllTopics || bad.Reason != decode.ReasonNoType {

@@ -7,13 +7,17 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/metric"
 )
 
 // Check is a component whose readiness /readyz reports.
@@ -159,4 +163,16 @@ func ask(ctx context.Context, check Check) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+}
+
+// RegisterProcess registers metrics of the Go runtime, the process and the build.
+func RegisterProcess(registerer prometheus.Registerer, version, revision string) error {
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name:        "webhook_dispatcher_build_info",
+		Help:        "Always 1; the labels are the build.",
+		ConstLabels: prometheus.Labels{"version": version, "revision": revision, "go_version": runtime.Version()},
+	})
+	build.Set(1)
+	process := collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})
+	return metric.Register(registerer, collectors.NewGoCollector(), process, build)
 }

@@ -13,7 +13,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 )
@@ -185,10 +184,9 @@ func (b *leftover) Read(p []byte) (int, error) {
 
 // readOnly allows only GET and HEAD.
 func readOnly(next http.Handler) http.Handler {
-	allowed := strings.Join([]string{http.MethodGet, http.MethodHead}, ", ")
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			w.Header().Set("Allow", allowed)
+			w.Header().Set("Allow", "GET, HEAD")
 			http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
 			return
 		}

@@ -12,28 +12,30 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
-// Switched is the state of a rule after it was adopted, released, enabled or disabled.
+// Switched is the state of a rule that was to be adopted, released, enabled or disabled.
 type Switched struct {
-	Key     rule.Key
+	Key rule.Key
+	// Changed reports whether anything was changed; if not, Why is how the rule was already.
 	Changed bool
-	Why     string // nothing was changed
-	// Adopted: the rule is the dispatcher's, not the plugin's. Enabled is its switch there.
+	Why     string
+	// Adopted reports whether the rule is now the dispatcher's, else it is the plugin's. Enabled is
+	// its switch there.
 	Adopted, Enabled bool
 }
 
-// Adopt hands rules to the dispatcher, each in one transaction: the row is disabled for the plugin,
-// and the option takes over its switch and the time. An earlier adoption moves to the ownership
-// periods in the option's document. An adopted rule is left alone, unless its row has been enabled
-// for the plugin since: then it is adopted again, enabled.
+// Adopt hands rules to the dispatcher, each in one transaction: it switches off the plugin's row,
+// and notes in the option how the switch was, and the time. An earlier adoption is kept among the
+// ownership periods of the option's document. A rule that is adopted already stays as it is, unless
+// somebody has since enabled its row for the plugin: then it is taken back, enabled.
 //
-// Rules are adopted in key order, and the result has those that were reached. Missing rules
-// (*NoRuleError) and unreadable options do not stop the others; their errors are joined. Any other
-// error ends it; earlier changes stay, and a second call continues. The account needs UPDATE on the
-// plugin's tables.
+// It takes the rules in the order of their keys and returns those it reached. A missing rule
+// (*NoRuleError) or one whose options cannot be read does not hold up the others; such errors are
+// joined. Any other error ends it: what was switched before stays, and a second call goes on. The
+// account needs UPDATE on the plugin's tables.
 //
-// seen holds rows as last read. A row that has changed since is refused: daemons may not know its
-// new state, and so not that its events may await the adoption. Rows not in seen are adopted as
-// they are.
+// seen has rows as the caller saw them: one that has changed since is left alone, with an error,
+// because daemons may not know the change yet, and so not that an event may wait for the adoption.
+// Rows that are not in seen are adopted as they are.
 func (s *Store) Adopt(ctx context.Context, keys []rule.Key, seen map[rule.Key]rule.Row) ([]Switched, error) {
 	return s.switchAll(ctx, keys, switching{"adopt", "already adopted", func(row *rule.Row, o *rule.Option, now time.Time) error {
 		contested := o.Adopted() && row.Enabled
@@ -56,10 +58,10 @@ func (s *Store) Adopt(ctx context.Context, keys []rule.Key, seen map[rule.Key]ru
 	}})
 }
 
-// Release gives rules back to the plugin, each in one transaction: the row gets the option's
-// switch, and the option notes the time. A row that was enabled for the plugin meanwhile stays
-// enabled, and the time noted is that of the change. A rule that is not adopted is left alone.
-// Order, errors and rights are as for Adopt.
+// Release gives rules back to the plugin, each in one transaction: the row gets the option's switch,
+// and the option notes the time. A row that somebody has enabled for the plugin since it was adopted
+// stays enabled, and the time noted is that of this change. A rule that is not adopted stays as it
+// is. For order, errors and the account see Adopt.
 func (s *Store) Release(ctx context.Context, keys []rule.Key) ([]Switched, error) {
 	return s.switchAll(ctx, keys, switching{"release", "not adopted", func(row *rule.Row, o *rule.Option, now time.Time) error {
 		if !o.Adopted() {
@@ -67,38 +69,38 @@ func (s *Store) Release(ctx context.Context, keys []rule.Key) ([]Switched, error
 		}
 		o.ReleasedAt = ownedUntil(row, o, now)
 		if row.Enabled && o.ReleasedAt.Equal(row.Modified) {
-			o.ReleasedAt = o.ReleasedAt.Add(time.Microsecond) // an equal time means that our own switch was the last change
+			o.ReleasedAt = o.ReleasedAt.Add(time.Microsecond) // the same time says that a switch of ours was the row's last change
 		}
 		row.Enabled = row.Enabled || o.Enabled
 		return nil
 	}})
 }
 
-// ownedUntil returns the end of a rule's ownership period: now, unless it has ended. When the row
-// of an adopted rule was enabled is known only from its modified time.
+// ownedUntil returns until when the rule of an option was the dispatcher's: now, if it still is.
+// Only the row's own time says when somebody enabled the row of an adopted rule.
 func ownedUntil(row *rule.Row, o *rule.Option, now time.Time) time.Time {
 	switch {
 	case !o.ReleasedAt.IsZero():
 		return o.ReleasedAt
 	case !row.Enabled || row.Modified.After(now):
 		return now
-	case !row.Modified.After(o.AdoptedAt): // the change did not set modified, so it may be recent
+	case !row.Modified.After(o.AdoptedAt): // the change left no time, so it may have been just now
 		return now
 	}
 	return row.Modified
 }
 
-// Former ownership periods are kept for events still in Kafka, read late or replayed from topics.
+// Earlier ownership periods of a rule are kept for events that are still in Kafka: those that a group
+// has yet to consume, and replays from topics.
 const (
-	// keepEarlier is well above the default retention of topics, 7 days. Replays of older records
-	// find no rule.
+	// keepEarlier is well above the default retention of topics, 7 days.
 	keepEarlier = 35 * 24 * time.Hour
-	// maxEarlier bounds the periods. Above it the two oldest are merged: events between them may be
-	// sent twice, and none is lost.
+	// maxEarlier bounds the periods. Above it the two oldest become one: events of the time between
+	// them may come twice, and none is lost.
 	maxEarlier = 16
 )
 
-// withEarlier adds a former ownership period to a document of options.
+// withEarlier adds an earlier ownership period to a document of options.
 func withEarlier(document string, period rule.OwnershipPeriod, now time.Time) (string, error) {
 	d, err := rule.ParseDocument(document)
 	if err != nil {
@@ -118,13 +120,13 @@ func withEarlier(document string, period rule.OwnershipPeriod, now time.Time) (s
 }
 
 // SetEnabled enables or disables a rule: in its option while it is adopted, else in the plugin's
-// table, with a new modified time as Django sets it. An adopted rule whose row is
-// enabled for the plugin is a *ContestedError, a missing one a *NoRuleError. The account needs UPDATE on the
+// table, with a new modified time as Django sets it. An adopted rule whose row is enabled for the
+// plugin is a *ContestedError, a missing one a *NoRuleError. The account needs UPDATE on the
 // plugin's tables.
 func (s *Store) SetEnabled(ctx context.Context, key rule.Key, on bool) (Switched, error) {
-	to := switching{verb: "disable", stands: "already disabled"}
+	to := switching{verb: "disable", why: "already disabled"}
 	if on {
-		to = switching{verb: "enable", stands: "already enabled"}
+		to = switching{verb: "enable", why: "already enabled"}
 	}
 	to.decide = func(row *rule.Row, o *rule.Option, _ time.Time) error {
 		switch {
@@ -140,8 +142,8 @@ func (s *Store) SetEnabled(ctx context.Context, key rule.Key, on bool) (Switched
 	return s.switchRule(ctx, key, to)
 }
 
-// ContestedError reports an adopted rule whose row has been enabled for the plugin: both would
-// send its events.
+// ContestedError says that both the dispatcher and the plugin have a rule: it is adopted, and
+// somebody has enabled its row since. Before it is switched it must be adopted again, or released.
 type ContestedError struct{ Key rule.Key }
 
 // Error implements error.
@@ -149,11 +151,11 @@ func (e *ContestedError) Error() string {
 	return "it is adopted, and somebody has enabled its row for the plugin, too"
 }
 
-// switching is a change of a rule's switch or owner.
+// switching is a change of a rule's switch and of who has the rule.
 type switching struct {
-	verb   string
-	stands string // why there may be nothing to change
-	// decide changes the row's switch and the option. now is by the database's clock.
+	verb string
+	why  string // how a rule is that needs no change
+	// decide changes the row's switch and the option. now is the database's time.
 	decide func(row *rule.Row, option *rule.Option, now time.Time) error
 }
 
@@ -170,70 +172,59 @@ func (s *Store) switchAll(ctx context.Context, keys []rule.Key, to switching) (d
 	return done, err
 }
 
-// switchTime bounds the time from noting a switch to its commit. In between the plugin still acts
-// as before while ownership periods already use the noted time; rule.Skew covers this and the
-// difference of clocks.
+// switchTime bounds the time from when a switch is noted to when it is committed. In between the
+// plugin still acts as before, but the dispatcher's ownership periods follow what was noted:
+// rule.Skew must cover that, in addition to the difference of clocks.
 const switchTime = 10 * time.Second
 
-func (s *Store) switchRule(ctx context.Context, key rule.Key, to switching) (result Switched, err error) {
+// switchRule locks a rule's row and then its option, in this order everywhere, and changes them.
+func (s *Store) switchRule(ctx context.Context, key rule.Key, to switching) (Switched, error) {
 	table, err := ruleTable(key)
 	if err != nil {
 		return Switched{}, fmt.Errorf("%s: %w", to.verb, err)
 	}
-	err = s.transaction(ctx, to.verb+" "+key.String(), func(tx *sql.Tx) error {
-		result, err = to.one(ctx, tx, key, table)
-		return err
-	})
-	if err != nil {
-		return Switched{}, err
-	}
-	return result, nil
-}
-
-// one locks a rule's row, then its option, and changes them. Everything that locks both uses this
-// order.
-func (to switching) one(ctx context.Context, tx *sql.Tx, key rule.Key, table string) (result Switched, err error) {
-	before, err := ruleOf(ctx, tx, key, " FOR UPDATE")
-	if err != nil {
-		return result, err
-	}
-	stored, err := lockOption(ctx, tx, key)
-	if err != nil {
-		return result, err
-	}
-	var now time.Time // read after waiting for the locks
-	if err := tx.QueryRowContext(ctx, "SELECT UTC_TIMESTAMP(6)").Scan(&now); err != nil {
-		return result, err
-	}
-	noted := time.Now()
-	now = now.Truncate(time.Microsecond) // the embedded database returns more digits
-	row := before
-	result = Switched{Key: key}
-	result.Changed, err = writeChange(ctx, tx, stored, stored.of(key, &row), func(o *rule.Option) error {
-		if err := to.decide(&row, o, now); err != nil {
-			return own{err}
-		}
-		result.Adopted, result.Enabled = o.Adopted(), row.Enabled
-		if result.Adopted {
-			result.Enabled = o.Enabled
-		}
-		return nil
-	})
-	if err != nil {
-		return result, err
-	}
-	if row.Enabled != before.Enabled {
-		result.Changed = true
-		if _, err := tx.ExecContext(ctx, "UPDATE "+table+" SET enabled = ?, modified = ? WHERE id = ?",
-			tinyintOf(row.Enabled), now, key.ID); err != nil {
+	return transaction(ctx, s, to.verb+" "+key.String(), func(tx *sql.Tx) (result Switched, err error) {
+		before, err := ruleOf(s.orm(ctx, tx).Clauses(forUpdate), key)
+		if err != nil {
 			return result, err
 		}
-	}
-	if !result.Changed {
-		result.Why = to.stands
-	}
-	if took := time.Since(noted); took > switchTime {
-		return result, fmt.Errorf("it took %s, so nothing was changed: run it again", took.Round(time.Second))
-	}
-	return result, nil
+		stored, err := s.lockOption(ctx, tx, key)
+		if err != nil {
+			return result, err
+		}
+		at, err := now(ctx, tx, time.Microsecond) // after the locks, which may take time
+		if err != nil {
+			return result, err
+		}
+		noted := time.Now()
+		row := before
+		result = Switched{Key: key}
+		result.Changed, err = writeChange(ctx, tx, stored, key, &before, func(o *rule.Option) error {
+			if err := to.decide(&row, o, at); err != nil {
+				return own{err}
+			}
+			result.Adopted, result.Enabled = o.Adopted(), row.Enabled
+			if result.Adopted {
+				result.Enabled = o.Enabled
+			}
+			return nil
+		})
+		if err != nil {
+			return result, err
+		}
+		if row.Enabled != before.Enabled {
+			result.Changed = true
+			if _, err := tx.ExecContext(ctx, "UPDATE "+table+" SET enabled = ?, modified = ? WHERE id = ?",
+				tinyintOf(row.Enabled), at, key.ID); err != nil {
+				return result, err
+			}
+		}
+		if !result.Changed {
+			result.Why = to.why
+		}
+		if took := time.Since(noted); took > switchTime {
+			return result, fmt.Errorf("it took %s, so nothing was changed: run it again", took.Round(time.Second))
+		}
+		return result, nil
+	})
 }

@@ -3,12 +3,10 @@ package store
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
-	"strings"
 )
 
-// SchemaError reports missing tables or rights, and what to do. Waiting does not help.
+// SchemaError says that the database lacks tables or rights, and what to do. Waiting cannot help.
 type SchemaError struct{ text string }
 
 // Error implements error.
@@ -18,9 +16,9 @@ func schemaError(format string, args ...any) error {
 	return &SchemaError{text: fmt.Sprintf(format, args...)}
 }
 
-// CheckSchema checks, by reading only, whether this program can use the database's tables. It
-// accepts a newer schema: during an upgrade old and new replicas run side by side. What needs an
-// operator is a *SchemaError.
+// CheckSchema returns an error if this program cannot work with the database's tables; what only an
+// operator can fix is a *SchemaError. It only reads. A schema newer than this program is accepted:
+// during an upgrade old and new replicas run side by side.
 func (s *Store) CheckSchema(ctx context.Context) error {
 	need, err := SchemaVersion()
 	if err != nil {
@@ -39,22 +37,15 @@ func (s *Store) CheckSchema(ctx context.Context) error {
 	case have.Int64 < need:
 		return schemaError("database schema is at version %d, this program needs %d: run `webhook-dispatcher migrate`", have.Int64, need)
 	}
-	return s.checkPlugin(ctx)
-}
-
-func (s *Store) checkPlugin(ctx context.Context) error {
-	if err := s.checkTable(ctx, webhook{}.TableName(), webhookColumns[:]); err != nil {
+	if err := s.checkTable(ctx, webhook{}.TableName(), &[]webhook{}); err != nil {
 		return err
 	}
-	return s.checkTable(ctx, webfilter{}.TableName(), webfilterColumns[:])
+	return s.checkTable(ctx, webfilter{}.TableName(), &[]webfilter{})
 }
 
-// checkTable reads no row: the statement fails if the table or a column is missing or not readable.
-func (s *Store) checkTable(ctx context.Context, table string, columns []string) error {
-	err := s.db.QueryRowContext(ctx, "SELECT "+strings.Join(columns, ", ")+" FROM "+table+" LIMIT 0").Scan()
-	if errors.Is(err, sql.ErrNoRows) {
-		err = nil
-	}
+// checkTable reads no row, which fails if the table or a column is missing or may not be read.
+func (s *Store) checkTable(ctx context.Context, table string, rows any) error {
+	err := s.gorm.WithContext(ctx).Limit(0).Find(rows).Error
 	switch {
 	case isNumber(err, errNoTable):
 		return schemaError("database %s has no table %s: %s", s.target, table, noPluginTable)

@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync/atomic"
 
@@ -23,8 +24,8 @@ const strictMode = "STRICT_TRANS_TABLES,STRICT_ALL_TABLES,NO_ZERO_IN_DATE,NO_ZER
 // Connect implements driver.Connector.
 func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	conn, err := c.Connector.Connect(ctx)
-	if isNumber(err, parameterErrors[:]...) {
-		return nil, &parameterError{err}
+	if refused, ok := errors.AsType[*mysql.MySQLError](err); ok && slices.Contains(parameterErrors[:], refused.Number) {
+		return nil, parameterError(refused)
 	}
 	if err != nil {
 		return nil, err

@@ -3,11 +3,10 @@ package store
 import (
 	"bytes"
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
-	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -15,32 +14,24 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/pkg/event"
 )
 
-// Insert creates rows; existing rows with the same ID, in any state, stay. It returns nil only if
-// every row is in the database. After an error some may be; inserting them again is harmless.
+// Insert makes rows. An existing row with the same ID, in any state, stays as it is. It returns nil
+// only if every row is in the database; after an error some may be there, and inserting them again
+// does no harm.
 //
-// Invalid UTF-8 becomes U+FFFD, an event time outside DATETIME none, an invalid traceparent empty.
-// Rows that do not fit (event type or id over 191 characters, body over MaxBody) are in a
-// *delivery.RejectedError; the others are stored.
+// Text that is not UTF-8 is stored with U+FFFD, an event time that no DATETIME can hold as none,
+// and an invalid traceparent as empty. Rows that do not fit (event type or id over 191 characters,
+// body over MaxBody) do not hold up the others; the error is then a *delivery.RejectedError.
 func (s *Store) Insert(ctx context.Context, rows []delivery.Insert) error {
-	for i := range rows {
-		row := &rows[i]
-		if row.State != delivery.Pending && row.State != delivery.Leased && row.State != delivery.Dead {
-			return fmt.Errorf("insert delivery %s: a row begins pending, leased or dead, not %s", row.ID, row.State)
-		}
-		if row.State == delivery.Leased && row.Token == (delivery.Token{}) {
-			return fmt.Errorf("insert delivery %s: a leased row needs a token", row.ID)
-		}
+	if err := checkStates("insert deliveries", rows, delivery.Pending, delivery.Leased, delivery.Dead); err != nil {
+		return err
 	}
 	pick, rejected := s.pick(rows)
-	limit := s.maxPacket() / 2
-	for len(pick) > 0 {
-		n := fittingStatement(rows, pick, limit)
-		refused, err := s.insertChunk(ctx, rows, pick[:n])
+	for chunk := range s.insertChunks(rows, pick) {
+		refused, err := s.insertChunk(ctx, rows, chunk)
 		if err != nil {
 			return err
 		}
 		rejected = append(rejected, refused...)
-		pick = pick[n:]
 	}
 	if len(rejected) > 0 {
 		return &delivery.RejectedError{Rows: rejected}
@@ -48,13 +39,27 @@ func (s *Store) Insert(ctx context.Context, rows []delivery.Insert) error {
 	return nil
 }
 
-// pick returns the indices of the rows that can be stored, ordered by ID so that replicas lock in
-// the same order, and the rejected rows. Of rows with the same ID the first is used.
+// checkStates refuses rows in a state in which they cannot begin.
+func checkStates(what string, rows []delivery.Insert, allowed ...delivery.State) error {
+	for i := range rows {
+		if row := &rows[i]; !slices.Contains(allowed, row.State) {
+			return fmt.Errorf("%s: %s begins in one of the states %v, not %s", what, row.ID, allowed, row.State)
+		}
+		if rows[i].State == delivery.Leased && rows[i].Token == (delivery.Token{}) {
+			return fmt.Errorf("%s: %s is leased and needs a token", what, rows[i].ID)
+		}
+	}
+	return nil
+}
+
+// pick returns the indices of the rows that can be stored, by ID, so that replicas which write the
+// same rows lock them in the same order. Of rows with the same ID it picks the first. Rows that can
+// never be stored are rejected.
 func (s *Store) pick(rows []delivery.Insert) (pick []int, rejected []delivery.Rejected) {
 	pick = make([]int, 0, len(rows))
 	for i := range rows {
 		if fault := s.fault(&rows[i]); fault != nil {
-			fault.Index = i
+			fault.Index, fault.ID = i, rows[i].ID
 			rejected = append(rejected, *fault)
 			continue
 		}
@@ -64,95 +69,44 @@ func (s *Store) pick(rows []delivery.Insert) (pick []int, rejected []delivery.Re
 	return slices.CompactFunc(pick, func(a, b int) bool { return rows[a].ID == rows[b].ID }), rejected
 }
 
-// fittingStatement returns how many of the picked rows fit a statement of limit bytes, at least
-// one.
-func fittingStatement(rows []delivery.Insert, pick []int, limit int) int {
-	n, size := 0, 0
-	for n < len(pick) && n < maxRows {
-		size += weight(&rows[pick[n]])
-		if n > 0 && size > limit {
-			break
-		}
-		n++
-	}
-	return n
-}
-
 // fault returns why row can never be stored, or nil.
 func (s *Store) fault(row *delivery.Insert) *delivery.Rejected {
-	check := func(column, text string) *delivery.Rejected {
-		if len(text) <= delivery.MaxText {
-			return nil
+	for _, column := range [...]struct{ name, text string }{{"event_type", row.EventType}, {"event_id", row.EventID}} {
+		if n := utf8.RuneCountInString(valid(column.text)); n > delivery.MaxText {
+			return &delivery.Rejected{Column: column.name, Size: n, Limit: delivery.MaxText}
 		}
-		if n := utf8.RuneCountInString(valid(text)); n > delivery.MaxText {
-			return &delivery.Rejected{ID: row.ID, Column: column, Size: n, Limit: delivery.MaxText}
-		}
-		return nil
-	}
-	if fault := check("event_type", row.EventType); fault != nil {
-		return fault
-	}
-	if fault := check("event_id", row.EventID); fault != nil {
-		return fault
 	}
 	if n, limit := len(row.Body), s.MaxBody(); n > limit {
-		return &delivery.Rejected{ID: row.ID, Column: "body", Size: n, Limit: limit}
+		return &delivery.Rejected{Column: "body", Size: n, Limit: limit}
 	}
 	return nil
 }
 
-// weight is an upper bound of row's bytes in the statement, with every byte escaped.
-func weight(row *delivery.Insert) int {
-	return 2*(len(row.Body)+len(row.EventType)+len(row.EventID)) + 512
+// insertChunks yields the picked rows in runs that fit a statement, with every byte escaped.
+func (s *Store) insertChunks(rows []delivery.Insert, pick []int) iter.Seq[[]int] {
+	return chunks(s, pick, func(i *int) int {
+		row := &rows[*i]
+		return 2*(len(row.Body)+len(row.EventType)+len(row.EventID)) + 512
+	})
 }
 
-const insertHead = `INSERT INTO webhook_dispatcher_delivery (webhook_id, kind, rule_id, state, due_at, lease_token, claims, attempts,
-  reason, last_status, event_type, event_id, event_time, body_format, body_size, body, traceparent, created_at, updated_at) VALUES `
-
-// insertStatement returns a statement that inserts the picked rows and leaves existing ones
-// unchanged.
-func insertStatement(rows []delivery.Insert, pick []int) (string, []any) {
-	var statement strings.Builder
-	statement.Grow(len(insertHead) + 160*len(pick))
-	statement.WriteString(insertHead)
-	args := make([]any, 0, 16*len(pick))
-	for n, i := range pick {
-		if n > 0 {
-			statement.WriteByte(',')
-		}
-		args = appendRow(&statement, args, &rows[i])
-	}
-	// INSERT IGNORE would cut values to fit.
-	statement.WriteString(" ON DUPLICATE KEY UPDATE id = id")
-	return statement.String(), args
-}
-
-// insertIn inserts the picked rows in a transaction.
-func (s *Store) insertIn(ctx context.Context, tx *sql.Tx, rows []delivery.Insert, pick []int) error {
-	for len(pick) > 0 {
-		n := fittingStatement(rows, pick, s.maxPacket()/2)
-		statement, args := insertStatement(rows, pick[:n])
-		if _, err := tx.ExecContext(ctx, statement, args...); err != nil {
-			return err
-		}
-		pick = pick[n:]
-	}
-	return nil
-}
-
-// insertChunk inserts the picked rows with one statement. If the server refuses a value it splits
-// them in halves, so that one bad row does not block others.
+// insertChunk inserts the picked rows with one statement. If the server refuses a value, it gets
+// the rows in halves, so that a row which passed the checks wrongly does not hold up the others.
 func (s *Store) insertChunk(ctx context.Context, rows []delivery.Insert, pick []int) ([]delivery.Rejected, error) {
-	statement, args := insertStatement(rows, pick)
-	_, err := s.exec(ctx, fmt.Sprintf("insert %d deliveries", len(pick)), statement, args...)
+	text, args := insertStatement(rows, pick)
+	_, err := s.exec(ctx, fmt.Sprintf("insert %d deliveries", len(pick)), text, args...)
 	switch {
 	case err == nil:
 		return nil, nil
 	case !isNumber(err, errDataTooLong, errIncorrectString, errOutOfRange, errIncorrectValue):
 		return nil, err
 	case len(pick) == 1:
-		s.logRefused(ctx, rows[pick[0]].ID, err)
-		return []delivery.Rejected{{Index: pick[0], ID: rows[pick[0]].ID, Column: "(refused by the server)"}}, nil
+		id := rows[pick[0]].ID
+		s.refused.Add(1)
+		s.refusals.Do(func() {
+			s.log.ErrorContext(ctx, "database refused deliveries", "count", s.refused.Swap(0), "webhook_id", id.String(), "error", err)
+		})
+		return []delivery.Rejected{{Index: pick[0], ID: id, Column: "(refused by the server)"}}, nil
 	}
 	half := len(pick) / 2
 	first, err1 := s.insertChunk(ctx, rows, pick[:half])
@@ -160,32 +114,32 @@ func (s *Store) insertChunk(ctx context.Context, rows []delivery.Insert, pick []
 	return append(first, second...), errors.Join(err1, err2)
 }
 
-// logRefused logs refused rows at most once a minute, with their number since the last time.
-func (s *Store) logRefused(ctx context.Context, id delivery.ID, err error) {
-	s.refused.Add(1)
-	s.refusals.Do(func() {
-		s.log.ErrorContext(ctx, "database refused deliveries", "count", s.refused.Swap(0), "webhook_id", id.String(), "error", err)
-	})
+// insertStatement inserts the picked rows and leaves those as they are whose ID exists.
+func insertStatement(rows []delivery.Insert, pick []int) (text string, args []any) {
+	args = make([]any, 0, 17*len(pick))
+	for _, i := range pick {
+		args = appendRow(args, &rows[i])
+	}
+	// Not INSERT IGNORE, which would cut values to fit.
+	return `INSERT INTO webhook_dispatcher_delivery (webhook_id, kind, rule_id, state, due_at, lease_token, claims, attempts,
+  reason, last_status, event_type, event_id, event_time, body_format, body_size, body, traceparent, created_at, updated_at)
+  VALUES ` + tuples(`(?,?,?,?,DATE_ADD(UTC_TIMESTAMP(3), INTERVAL ? MICROSECOND),?,?,?,?,?,?,?,?,?,?,?,?,
+  UTC_TIMESTAMP(3),UTC_TIMESTAMP(3))`, len(pick)) + " ON DUPLICATE KEY UPDATE id = id", args
 }
 
-func appendRow(statement *strings.Builder, args []any, row *delivery.Insert) []any {
-	var token any
+func appendRow(args []any, row *delivery.Insert) []any {
+	var token, delay any
 	if row.State == delivery.Leased {
 		token = row.Token[:]
 	}
-	args = append(args, row.ID[:], uint8(row.Kind), row.RuleID, uint8(row.State))
-	if row.State.Ended() {
-		statement.WriteString("(?,?,?,?,NULL,")
-	} else {
-		statement.WriteString("(?,?,?,?,DATE_ADD(UTC_TIMESTAMP(3), INTERVAL ? MICROSECOND),")
-		args = append(args, micros(row.Delay))
+	if !row.State.Ended() {
+		delay = micros(row.Delay) // else NULL, and so is due_at
 	}
-	statement.WriteString("?,?,?,?,?,?,?,?,?,?,?,?,UTC_TIMESTAMP(3),UTC_TIMESTAMP(3))")
 	traceparent := row.Traceparent
 	if !event.ValidTraceparent(traceparent) {
 		traceparent = ""
 	}
-	return append(args, token, small(row.Claims), small(row.Attempts), string(row.Reason), small(row.LastStatus),
-		valid(row.EventType), valid(row.EventID), timeOrNull(row.EventTime, time.Microsecond), uint8(row.Format), len(row.Body),
-		bytesOf(row.Body), traceparent)
+	return append(args, row.ID[:], row.Kind, row.RuleID, row.State, delay, token, small(row.Claims), small(row.Attempts),
+		row.Reason, small(row.LastStatus), valid(row.EventType), valid(row.EventID), timeOrNull(row.EventTime, time.Microsecond),
+		row.Format, len(row.Body), bytesOf(row.Body), traceparent)
 }

@@ -1,11 +1,11 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
 	"math"
-	"strings"
 	"time"
 
 	"gorm.io/gorm"
@@ -16,49 +16,37 @@ import (
 
 // ruleOption is a row of the option table.
 type ruleOption struct {
-	Kind        uint8      `gorm:"column:kind"`
-	RuleID      int32      `gorm:"column:rule_id"`
-	Enabled     tinyint    `gorm:"column:enabled"`
-	AdoptedAt   *time.Time `gorm:"column:adopted_at"`
-	ReleasedAt  *time.Time `gorm:"column:released_at"`
-	PausedAt    *time.Time `gorm:"column:paused_at"`
-	RuleCreated time.Time  `gorm:"column:rule_created"`
-	URLSum      []byte     `gorm:"column:url_sha256"`
-	Options     string     `gorm:"column:options"`
-	Secrets     []byte     `gorm:"column:secrets"`
-	KeyID       string     `gorm:"column:key_id"`
-	Version     uint32     `gorm:"column:version"`
+	Kind        uint8        `gorm:"column:kind;primaryKey"`
+	RuleID      int32        `gorm:"column:rule_id;primaryKey"`
+	Enabled     tinyint      `gorm:"column:enabled"`
+	AdoptedAt   sql.NullTime `gorm:"column:adopted_at"`
+	ReleasedAt  sql.NullTime `gorm:"column:released_at"`
+	PausedAt    sql.NullTime `gorm:"column:paused_at"`
+	RuleCreated time.Time    `gorm:"column:rule_created"`
+	URLSum      []byte       `gorm:"column:url_sha256"`
+	Options     string       `gorm:"column:options"`
+	Secrets     []byte       `gorm:"column:secrets"`
+	KeyID       string       `gorm:"column:key_id"`
+	Version     uint32       `gorm:"column:version"`
 }
 
-// TableName implements GORM's Tabler.
+// TableName tells GORM the table.
 func (ruleOption) TableName() string { return "webhook_dispatcher_rule_option" }
 
-var optionColumns = [...]string{
-	"kind", "rule_id", "enabled", "adopted_at", "released_at", "paused_at", "rule_created", "url_sha256", "options", "secrets", "key_id",
-	"version",
-}
-
-// noOptions is the column's value for no options; it is not nullable.
+// noOptions is the document of a rule without one: the column takes no NULL.
 const noOptions = "{}"
 
-// option returns the row as an option.
 func (o *ruleOption) option() rule.Option {
-	moment := func(t *time.Time) time.Time {
-		if t == nil {
-			return time.Time{}
-		}
-		return *t
-	}
 	option := rule.Option{
 		Key: rule.Key{Table: rule.Table(o.Kind), ID: o.RuleID}, RuleCreated: o.RuleCreated, Enabled: o.Enabled != 0,
-		AdoptedAt: moment(o.AdoptedAt), ReleasedAt: moment(o.ReleasedAt), PausedAt: moment(o.PausedAt),
+		AdoptedAt: o.AdoptedAt.Time, ReleasedAt: o.ReleasedAt.Time, PausedAt: o.PausedAt.Time,
 		Document: o.Options, Sealed: string(o.Secrets), KeyID: o.KeyID, Version: o.Version,
 	}
 	copy(option.URLSum[:], o.URLSum)
 	return normal(option)
 }
 
-// normal returns an option as it would be read back, so that equal ones compare equal.
+// normal returns an option as a row gives it back, so that two which mean the same are equal.
 func normal(o rule.Option) rule.Option {
 	for _, t := range [...]*time.Time{&o.RuleCreated, &o.AdoptedAt, &o.ReleasedAt} {
 		*t = t.UTC().Truncate(time.Microsecond)
@@ -73,67 +61,62 @@ func normal(o rule.Option) rule.Option {
 	return o
 }
 
-// readOptions returns the options of rules, unordered; none if the table does not exist. Options of
-// deleted rules, and of former rules with the same id, are among them.
+// readOptions returns all options of rules, in no order; none if there is no such table yet. They
+// include options of rules that are gone or whose id belongs to a newer rule.
 func readOptions(db *gorm.DB) ([]rule.Option, error) {
 	var found []ruleOption
-	err := db.Select(optionColumns[:]).Find(&found).Error
-	if isNumber(err, errNoTable) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read options of rules: %w", clean(err))
+	err := db.Find(&found).Error
+	if err != nil || len(found) == 0 {
+		return nil, unless(err, errNoTable)
 	}
 	options := make([]rule.Option, len(found))
-	paused := false
+	paused := make(map[rule.Key]*rule.Option)
 	for i := range found {
 		options[i] = found[i].option()
-		paused = paused || found[i].PausedAt != nil
-	}
-	if !paused {
-		return options, nil
-	}
-	return options, addReasons(db, options)
-}
-
-// pauseReason is a lane record's reason for a pause.
-type pauseReason struct {
-	Kind   uint8  `gorm:"column:kind"`
-	RuleID int32  `gorm:"column:rule_id"`
-	Reason string `gorm:"column:pause_reason"`
-}
-
-// addReasons sets why rules are paused. Without the table or the right to read it, reasons stay
-// empty.
-func addReasons(db *gorm.DB, options []rule.Option) error {
-	var found []pauseReason
-	err := db.Table("webhook_dispatcher_lane").Select("kind", "rule_id", "pause_reason").Where("pause_reason <> ''").Find(&found).Error
-	if isNumber(err, errNoTable, errTableDenied) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("read why rules are paused: %w", clean(err))
-	}
-	reasons := make(map[rule.Key]delivery.Reason, len(found))
-	for _, r := range found {
-		reasons[rule.Key{Table: rule.Table(r.Kind), ID: r.RuleID}] = delivery.Reason(r.Reason)
-	}
-	for i := range options {
 		if o := &options[i]; !o.PausedAt.IsZero() {
-			o.PauseReason = reasons[o.Key]
+			paused[o.Key] = o
 		}
 	}
-	return nil
+	if len(paused) == 0 {
+		return options, nil
+	}
+	// Rules are as good without the reason of their pause.
+	var lanes []lanePause
+	err = db.Where("pause_reason <> ''").Find(&lanes).Error
+	for _, lane := range lanes {
+		if o := paused[rule.Key{Table: rule.Table(lane.Kind), ID: lane.RuleID}]; o != nil {
+			o.PauseReason = lane.PauseReason
+		}
+	}
+	return options, unless(err, errNoTable, errTableDenied)
 }
 
-// ChangeOption calls change with a rule's row and option, and writes the option, with the next
-// version, if it differs; it reports whether it does. A rule without an option starts with an empty
-// one, and so does a rule whose id was another rule's, whose option is then dropped. The first
-// secrets are bound to the row's URL. change must not set Key, RuleCreated and Version.
+// lanePause is the reason of a pause in a row of the lane table.
+type lanePause struct {
+	Kind        uint8           `gorm:"column:kind"`
+	RuleID      int32           `gorm:"column:rule_id"`
+	PauseReason delivery.Reason `gorm:"column:pause_reason"`
+}
+
+// TableName tells GORM the table.
+func (lanePause) TableName() string { return "webhook_dispatcher_lane" }
+
+// unless returns err if it has none of the numbers.
+func unless(err error, numbers ...uint16) error {
+	if isNumber(err, numbers...) {
+		return nil
+	}
+	return err
+}
+
+// ChangeOption lets change edit a rule's option, and reports whether it differs: then it is written,
+// with the next version. A rule without an option gets a new one that only identifies the rule and
+// its URL; what was kept for an earlier rule with the same id is replaced by it. A rule's first
+// secrets are bound to the URL of its row. Edits of Key, RuleCreated and Version are ignored.
 //
-// This is one transaction under the option's lock. It may be rolled back because of others: then
-// change is called again with the current state. An error of change ends it with nothing written. A
-// missing rule is a *NoRuleError.
+// It is one transaction, with the option locked. If other transactions undo it, it starts again,
+// and calls change with what there is by then. An error of change ends it, with nothing written, and
+// is in the error returned. A missing rule is a *NoRuleError.
 func (s *Store) ChangeOption(
 	ctx context.Context, key rule.Key, change func(row rule.Row, option *rule.Option) error,
 ) (changed bool, err error) {
@@ -148,112 +131,95 @@ func (s *Store) ChangeOption(
 	})
 }
 
-// changeOption is ChangeOption for a change that does more in the transaction.
+// changeOption is ChangeOption; change may do more in the same transaction.
 func (s *Store) changeOption(
 	ctx context.Context, what string, key rule.Key, change func(tx *sql.Tx, row rule.Row, option *rule.Option) error,
 ) (changed bool, err error) {
-	err = s.transaction(ctx, what, func(tx *sql.Tx) error {
-		// The option first: a switch holds its lock until all is written, so the row read next is
-		// consistent.
-		stored, err := lockOption(ctx, tx, key)
+	return transaction(ctx, s, what, func(tx *sql.Tx) (bool, error) {
+		// The option first: what switches a rule holds its lock until all is written, so the row that
+		// is read after it matches it.
+		stored, err := s.lockOption(ctx, tx, key)
 		if err != nil {
-			return err
+			return false, err
 		}
-		row, err := ruleOf(ctx, tx, key, "")
+		row, err := ruleOf(s.orm(ctx, tx), key)
 		if err != nil {
-			return err
+			return false, err
 		}
-		option := stored.of(key, &row)
-		changed, err = writeChange(ctx, tx, stored, option, func(o *rule.Option) error { return change(tx, row, o) })
-		return err
+		return writeChange(ctx, tx, stored, key, &row, func(o *rule.Option) error { return change(tx, row, o) })
 	})
-	return changed && err == nil, err
 }
 
-// stored is an option read under its lock; nil if there is none.
-type stored struct{ rule.Option }
-
-// of returns the option of a rule, a new one if none is stored for it.
-func (s *stored) of(key rule.Key, row *rule.Row) rule.Option {
-	if s != nil && s.RuleCreated.Equal(row.Created) {
-		return s.Option
-	}
-	return newOption(key, row)
-}
-
-// newOption returns the option of a rule without one.
+// newOption returns the option of a rule of which nothing is set.
 func newOption(key rule.Key, row *rule.Row) rule.Option {
-	return normal(rule.Option{
-		Key: key, RuleCreated: row.Created, Enabled: true, URLSum: rule.URLSum(row.URL),
-	})
+	return normal(rule.Option{Key: key, RuleCreated: row.Created, Enabled: true, URLSum: rule.URLSum(row.URL)})
 }
 
-// writeChange applies change to a copy of an option and writes it if it differs.
+// writeChange lets change edit a copy of a rule's option, and writes it if it differs. stored is the
+// locked option, nil if there is none; one of an earlier rule with the same id is replaced.
 func writeChange(
-	ctx context.Context, tx *sql.Tx, stored *stored, option rule.Option, change func(*rule.Option) error,
+	ctx context.Context, tx *sql.Tx, stored *rule.Option, key rule.Key, row *rule.Row, change func(*rule.Option) error,
 ) (changed bool, err error) {
-	after := option
+	before := newOption(key, row)
+	if stored != nil && stored.RuleCreated.Equal(row.Created) {
+		before = *stored
+	}
+	after := before
 	if err := change(&after); err != nil {
 		return false, err
 	}
-	after.Key, after.RuleCreated, after.Version = option.Key, option.RuleCreated, option.Version
-	if after = normal(after); after == option {
+	after.Key, after.RuleCreated, after.Version = before.Key, before.RuleCreated, before.Version
+	if after = normal(after); after == before {
 		return false, nil
 	}
 	return true, writeOption(ctx, tx, &after, stored != nil)
 }
 
-// lockOption reads and locks a rule's option. A missing one is not locked: of two that create it
-// the second is rolled back and retried.
-func lockOption(ctx context.Context, tx *sql.Tx, key rule.Key) (*stored, error) {
-	rows, err := tx.QueryContext(ctx, "SELECT "+strings.Join(optionColumns[:], ", ")+
-		" FROM webhook_dispatcher_rule_option WHERE kind = ? AND rule_id = ? FOR UPDATE", uint8(key.Table), key.ID)
-	found, err := collect(rows, err, func(rows *sql.Rows, o *ruleOption) error {
-		return rows.Scan(&o.Kind, &o.RuleID, &o.Enabled, &o.AdoptedAt, &o.ReleasedAt, &o.PausedAt, &o.RuleCreated, &o.URLSum, &o.Options,
-			&o.Secrets, &o.KeyID, &o.Version)
-	})
+// lockOption reads and locks the option of a rule, nil if there is none. Then nothing is locked: of
+// two transactions that insert it the second is undone, and starts again.
+func (s *Store) lockOption(ctx context.Context, tx *sql.Tx, key rule.Key) (*rule.Option, error) {
+	var found []ruleOption
+	err := s.orm(ctx, tx).Clauses(forUpdate).Where("kind = ? AND rule_id = ?", key.Table, key.ID).Find(&found).Error
 	if err != nil || len(found) == 0 {
 		return nil, err
 	}
-	return &stored{found[0].option()}, nil
+	option := found[0].option()
+	return &option, nil
 }
 
-// maxSealed is the size of the secrets column.
+// maxSealed is what the column of secrets holds, in bytes.
 const maxSealed = math.MaxUint16
 
-// writeOption writes a whole option row, which is locked if it exists.
+// writeOption writes a whole option row, which is locked if it is there.
 func writeOption(ctx context.Context, tx *sql.Tx, o *rule.Option, there bool) error {
 	if len(o.Sealed) > maxSealed {
 		return own{fmt.Errorf("the sealed secrets have %d bytes, the column takes %d: give fewer or shorter ones", len(o.Sealed), maxSealed)}
 	}
-	document, secrets := o.Document, any(nil)
-	if document == "" {
-		document = noOptions
-	}
+	var secrets []byte // NULL for none
 	if o.Sealed != "" {
 		secrets = []byte(o.Sealed)
 	}
-	statement := `INSERT INTO webhook_dispatcher_rule_option SET version = 1, updated_at = UTC_TIMESTAMP(6), enabled = ?, adopted_at = ?,
-  released_at = ?, paused_at = ?, rule_created = ?, url_sha256 = ?, options = ?, secrets = ?, key_id = ?, kind = ?, rule_id = ?`
+	const row = ` webhook_dispatcher_rule_option SET updated_at = UTC_TIMESTAMP(6), enabled = ?, adopted_at = ?, released_at = ?,
+  paused_at = ?, rule_created = ?, url_sha256 = ?, options = ?, secrets = ?, key_id = ?, `
+	text := "INSERT INTO" + row + "version = 1, kind = ?, rule_id = ?"
 	if there {
-		statement = `UPDATE webhook_dispatcher_rule_option SET version = version + 1, updated_at = UTC_TIMESTAMP(6), enabled = ?, adopted_at = ?,
-  released_at = ?, paused_at = ?, rule_created = ?, url_sha256 = ?, options = ?, secrets = ?, key_id = ? WHERE kind = ? AND rule_id = ?`
+		text = "UPDATE" + row + "version = version + 1 WHERE kind = ? AND rule_id = ?"
 	}
-	_, err := tx.ExecContext(ctx, statement, tinyintOf(o.Enabled), timeOrNull(o.AdoptedAt, time.Microsecond),
-		timeOrNull(o.ReleasedAt, time.Microsecond), timeOrNull(o.PausedAt, time.Millisecond), o.RuleCreated, o.URLSum[:], document, secrets,
-		o.KeyID, uint8(o.Key.Table), o.Key.ID)
+	_, err := tx.ExecContext(ctx, text, tinyintOf(o.Enabled), timeOrNull(o.AdoptedAt, time.Microsecond),
+		timeOrNull(o.ReleasedAt, time.Microsecond), timeOrNull(o.PausedAt, time.Millisecond), o.RuleCreated, o.URLSum[:],
+		cmp.Or(o.Document, noOptions), secrets, o.KeyID, o.Key.Table, o.Key.ID)
 	return err
 }
 
-// Reseal calls change on the option of each rule with secrets, one transaction each, and returns
-// how many it changed. Errors of change are joined, each with the rule's id, and do not stop the
-// others. Deleted rules are skipped.
+// Reseal lets change edit the option of each rule that has secrets, one transaction for each, and
+// returns how many it changed. If change fails for one, that one stays as it is and the others go
+// on; such errors are joined, each with the rule's id. Options of rules that are gone are skipped.
 func (s *Store) Reseal(ctx context.Context, change func(*rule.Option) error) (n int, err error) {
-	rows, err := s.db.QueryContext(ctx, `SELECT kind, rule_id FROM webhook_dispatcher_rule_option
-  WHERE LENGTH(secrets) > 0 ORDER BY kind, rule_id`)
-	keys, err := collect(rows, err, func(rows *sql.Rows, k *rule.Key) error { return rows.Scan(&k.Table, &k.ID) })
+	keys, err := read(ctx, s, "look for rules with secrets",
+		func(rows *sql.Rows, k *rule.Key) error { return rows.Scan(&k.Table, &k.ID) },
+		"SELECT kind, rule_id FROM webhook_dispatcher_rule_option WHERE LENGTH(secrets) > 0 ORDER BY kind, rule_id")
 	if err != nil {
-		return 0, fmt.Errorf("look for rules with secrets: %w", clean(err))
+		return 0, err
 	}
 	err = each(keys, func(key rule.Key) error {
 		what := "reseal the secrets of " + key.String()
@@ -269,10 +235,48 @@ func (s *Store) Reseal(ctx context.Context, change func(*rule.Option) error) (n 
 		if changed {
 			n++
 		}
-		if isNoRule(err) {
-			return nil
-		}
-		return err
+		return exceptNoRule(err)
 	})
 	return n, err
+}
+
+func exceptNoRule(err error) error {
+	if isNoRule(err) {
+		return nil
+	}
+	return err
+}
+
+// PauseRule pauses the rule of a lane for reason, which stays in its lane record, and reports
+// whether it did: not if the rule is paused already or gone. Of several callers at the same time
+// one gets true. Other options of the rule stay.
+func (s *Store) PauseRule(ctx context.Context, lane delivery.Lane, reason delivery.Reason) (paused bool, err error) {
+	key, is := rule.KeyOf(lane)
+	if !is {
+		return false, fmt.Errorf("pause: a queue of kind %s has no rule", lane.Kind)
+	}
+	paused, err = s.changeOption(ctx, "pause "+key.String(), key, func(tx *sql.Tx, _ rule.Row, o *rule.Option) (err error) {
+		if !o.PausedAt.IsZero() {
+			return nil
+		}
+		if o.PausedAt, err = now(ctx, tx, time.Millisecond); err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `INSERT INTO webhook_dispatcher_lane (kind, rule_id, pause_reason) VALUES (?, ?, ?)
+  ON DUPLICATE KEY UPDATE pause_reason = ?`, lane.Kind, lane.RuleID, reason, reason)
+		return err
+	})
+	return paused, exceptNoRule(err)
+}
+
+// ResumeRule ends the pause of a rule and removes the mark of a failing endpoint, so that the time
+// until the next pause starts again. It reports whether the rule was paused.
+func (s *Store) ResumeRule(ctx context.Context, key rule.Key) (resumed bool, err error) {
+	resumed, err = s.changeOption(ctx, "resume "+key.String(), key, func(tx *sql.Tx, _ rule.Row, o *rule.Option) error {
+		o.PausedAt = time.Time{}
+		_, err := tx.ExecContext(ctx, `UPDATE webhook_dispatcher_lane SET failing_since = NULL, pause_reason = ''
+  WHERE kind = ? AND rule_id = ?`, key.Table, key.ID)
+		return err
+	})
+	return resumed, exceptNoRule(err)
 }

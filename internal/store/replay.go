@@ -10,87 +10,101 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
-// Replay makes dead rows pending as delivery.Replay says, in transactions of 500, and returns how
-// many. Rows that are gone, not dead or without a body stay, so a second call does nothing. After
-// an error, replayed counts the rows already done.
+// Replay makes dead rows pending again as delivery.Replay says, in transactions of 500, and returns
+// how many. Rows that are gone, not dead (any more) or without a body stay as they are, so a second
+// call does nothing. After an error replayed is how many were made pending before it.
 func (s *Store) Replay(ctx context.Context, ids []uint64) (replayed int, err error) {
-	for len(ids) > 0 {
-		n := min(len(ids), maxRows)
-		done, err := s.replayChunk(ctx, ids[:n])
+	to := delivery.Replay()
+	for chunk := range slices.Chunk(ids, maxRows) {
+		args := make([]any, len(chunk))
+		for i, id := range chunk {
+			args[i] = id
+		}
+		// The state is checked under the lock: the pruner, or another replay and then a claimer, may
+		// have changed it since the caller looked.
+		done, err := s.changeFound(ctx, fmt.Sprintf("replay %d deliveries", len(chunk)),
+			statement{"SELECT id FROM webhook_dispatcher_delivery FORCE INDEX (`PRIMARY`) WHERE id IN " + list(len(args)) +
+				" AND state = 3 AND body_size > 0 FOR UPDATE", args},
+			statement{`UPDATE webhook_dispatcher_delivery SET state = ?, attempts = ?, claims = ?, reason = ?, lease_token = NULL,
+  due_at = DATE_ADD(UTC_TIMESTAMP(3), INTERVAL ? MICROSECOND), updated_at = UTC_TIMESTAMP(3) WHERE id IN `,
+				[]any{to.State, to.Attempts, to.Claims, to.Reason, micros(to.Delay)}})
 		if err != nil {
 			return replayed, err
 		}
 		replayed += done
-		ids = ids[n:]
 	}
 	return replayed, nil
 }
 
-func (s *Store) replayChunk(ctx context.Context, chunk []uint64) (replayed int, err error) {
-	args := make([]any, len(chunk))
-	for i, id := range chunk {
-		args[i] = id
-	}
-	err = s.transaction(ctx, fmt.Sprintf("replay %d deliveries", len(chunk)), func(tx *sql.Tx) error {
-		// The state is checked under the lock: it may have changed.
-		rows, err := tx.QueryContext(ctx, "SELECT id FROM webhook_dispatcher_delivery FORCE INDEX (`PRIMARY`) "+`
-  WHERE id IN `+list(len(args))+` AND state = 3 AND body_size > 0 FOR UPDATE`, args...)
-		dead, err := collect(rows, err, scanID)
-		replayed = len(dead)
-		if err != nil || replayed == 0 {
-			return err
+// Restore is Replay for dead rows that were kept without their body, which it takes from rows. Rows
+// that are gone, not dead (any more) or have a body stay as they are. Bodies that do not fit make a
+// *delivery.RejectedError and do not hold up other rows.
+func (s *Store) Restore(ctx context.Context, rows []delivery.Insert) (restored int, err error) {
+	pick, rejected := s.pick(rows)
+	pick = slices.DeleteFunc(pick, func(i int) bool { return len(rows[i].Body) == 0 })
+	for chunk := range slices.Chunk(pick, maxRows) {
+		done, err := transaction(ctx, s, fmt.Sprintf("restore %d deliveries", len(chunk)), func(tx *sql.Tx) (done int, err error) {
+			for _, i := range chunk {
+				n, err := restoreRow(ctx, tx, &rows[i])
+				if err != nil {
+					return 0, err
+				}
+				done += int(n)
+			}
+			return done, nil
+		})
+		if err != nil {
+			return restored, err
 		}
-		to := delivery.Replay()
-		_, err = tx.ExecContext(ctx, `UPDATE webhook_dispatcher_delivery SET state = ?, attempts = ?, claims = ?, reason = ?, lease_token = NULL,
-  due_at = DATE_ADD(UTC_TIMESTAMP(3), INTERVAL ? MICROSECOND), updated_at = UTC_TIMESTAMP(3) WHERE id IN `+list(len(dead)),
-			append([]any{uint8(to.State), to.Attempts, to.Claims, string(to.Reason), micros(to.Delay)}, dead...)...)
-		return err
-	})
+		restored += done
+	}
+	if len(rejected) > 0 {
+		return restored, &delivery.RejectedError{Rows: rejected}
+	}
+	return restored, nil
+}
+
+// restoreRow takes a statement for each row: the bodies are large and all different.
+func restoreRow(ctx context.Context, tx *sql.Tx, row *delivery.Insert) (int64, error) {
+	to := delivery.Replay()
+	result, err := tx.ExecContext(ctx, `UPDATE webhook_dispatcher_delivery SET state = ?, attempts = ?, claims = ?, reason = ?,
+  lease_token = NULL, body_format = ?, body_size = ?, body = ?,
+  due_at = DATE_ADD(UTC_TIMESTAMP(3), INTERVAL ? MICROSECOND), updated_at = UTC_TIMESTAMP(3)
+  WHERE webhook_id = ? AND state = 3 AND body_size = 0`, to.State, to.Attempts, to.Claims, to.Reason,
+		row.Format, len(row.Body), row.Body, micros(to.Delay), row.ID[:])
 	if err != nil {
 		return 0, err
 	}
-	return replayed, nil
+	return result.RowsAffected()
 }
 
-// Dead counts dead rows.
+// Dead counts the dead rows of a selection.
 type Dead struct {
 	Replayable int
-	Bodyless   int           // their body was not kept
-	Examples   []delivery.ID // of Bodyless, up to 10, oldest first
+	Bodyless   int // their body was not kept, so there is nothing to send
+	// Examples are the IDs of some of the bodyless, 10 at most, the oldest first.
+	Examples []delivery.ID
 }
 
 const maxExamples = 10
 
-// CountDead counts the selected dead rows; f.States is ignored.
+// CountDead counts the dead rows that f selects; f.States is ignored.
 func (s *Store) CountDead(ctx context.Context, f Selection) (Dead, error) {
 	const what = "count dead deliveries"
 	where, args := f.where(delivery.Dead)
 	const from = " FROM webhook_dispatcher_delivery FORCE INDEX (ix_state)"
-	var total, bodyless int
-	err := s.db.QueryRowContext(ctx, "SELECT COUNT(*), COUNT(CASE WHEN body_size = 0 THEN 1 END)"+from+where, args...).Scan(&total, &bodyless)
-	if err != nil {
-		return Dead{}, fmt.Errorf("%s: %w", what, clean(err))
+	dead, _, err := readOne(ctx, s, what, func(rows *sql.Rows, d *Dead) error { return rows.Scan(&d.Replayable, &d.Bodyless) },
+		"SELECT COUNT(CASE WHEN body_size > 0 THEN 1 END), COUNT(CASE WHEN body_size = 0 THEN 1 END)"+from+where, args...)
+	if err != nil || dead.Bodyless == 0 {
+		return dead, err
 	}
-	dead := Dead{Replayable: total - bodyless, Bodyless: bodyless}
-	if bodyless == 0 {
-		return dead, nil
-	}
-	rows, err := s.db.QueryContext(ctx, "SELECT webhook_id"+from+where+" AND body_size = 0 ORDER BY updated_at, id LIMIT ?",
-		append(args, maxExamples)...)
-	dead.Examples, err = collect(rows, err, func(rows *sql.Rows, id *delivery.ID) error {
-		var raw []byte
-		err := rows.Scan(&raw)
-		copy(id[:], raw)
-		return err
-	})
-	if err != nil {
-		return Dead{}, fmt.Errorf("%s: %w", what, clean(err))
-	}
-	return dead, nil
+	dead.Examples, err = read(ctx, s, what, func(rows *sql.Rows, id *delivery.ID) error { return rows.Scan(into(id[:])) },
+		"SELECT webhook_id"+from+where+" AND body_size = 0 ORDER BY updated_at, id LIMIT ?", append(args, maxExamples)...)
+	return dead, err
 }
 
-// ReplayDead is Replay for all selected dead rows; f.States is ignored. f.Until is required and
-// must not be in the future: a row that is sent and dies again meanwhile would be replayed again.
+// ReplayDead is Replay for all dead rows that f selects; f.States is ignored. f.Until is required
+// and must not be in the future: a row that is sent and dies again meanwhile would come again.
 func (s *Store) ReplayDead(ctx context.Context, f Selection) (replayed int, err error) {
 	if f.Until.IsZero() {
 		return 0, errors.New("replay dead deliveries: needs an end of the time range")
@@ -99,23 +113,23 @@ func (s *Store) ReplayDead(ctx context.Context, f Selection) (replayed int, err 
 	where += " AND body_size > 0"
 	var last EndedRow
 	for {
-		// Without locks, which would block everything that dies meanwhile; Replay checks again.
+		// Read without locks, then checked again under them: a locking walk would hold up all rows
+		// that die meanwhile.
 		page, pageArgs := last.where(where, slices.Clip(args))
-		rows, err := s.db.QueryContext(ctx, "SELECT id, updated_at FROM webhook_dispatcher_delivery FORCE INDEX (ix_state)"+page+
+		var ids []uint64
+		_, err := read(ctx, s, "replay dead deliveries: read their ids", func(rows *sql.Rows, _ *struct{}) error {
+			err := rows.Scan(&last.id, &last.at)
+			ids = append(ids, last.id)
+			return err
+		}, "SELECT id, updated_at FROM webhook_dispatcher_delivery FORCE INDEX (ix_state)"+page+
 			" ORDER BY updated_at, id LIMIT ?", append(pageArgs, maxRows)...)
-		found, err := collect(rows, err, func(rows *sql.Rows, row *EndedRow) error { return rows.Scan(&row.id, &row.at) })
 		if err != nil {
-			return replayed, fmt.Errorf("replay dead deliveries: read their ids: %w", clean(err))
-		}
-		ids := make([]uint64, len(found))
-		for i, row := range found {
-			ids[i] = row.id
+			return replayed, err
 		}
 		done, err := s.Replay(ctx, ids)
 		replayed += done
-		if err != nil || len(found) < maxRows {
+		if err != nil || len(ids) < maxRows {
 			return replayed, err
 		}
-		last = found[len(found)-1]
 	}
 }

@@ -5,17 +5,16 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
-// webhook is a row of the plugin's table. Statements name its columns: a later version of the
-// plugin may add some.
+// webhook is a row of the plugin's webhook table. The webfilter table has the same columns and more.
 type webhook struct {
 	ID       int32     `gorm:"column:id;primaryKey;autoIncrement"`
 	Created  time.Time `gorm:"column:created"`
@@ -26,7 +25,7 @@ type webhook struct {
 	Form     tinyint   `gorm:"column:use_www_form_encoding"`
 }
 
-// tinyint is MySQL's bool: any number but 0 is true, whereas Go's bool scans only 0 and 1.
+// tinyint is MySQL's bool: any number except 0 is true, but Go's bool scans only 0 and 1.
 type tinyint int8
 
 func tinyintOf(b bool) tinyint {
@@ -36,23 +35,8 @@ func tinyintOf(b bool) tinyint {
 	return 0
 }
 
-// TableName implements GORM's Tabler.
+// TableName tells GORM the table.
 func (webhook) TableName() string { return "openedx_webhooks_webhook" }
-
-var webhookColumns = [...]string{"id", "created", "modified", "event", "webhook_url", "enabled", "use_www_form_encoding"}
-
-// readWebhooks returns all rows of the plugin's webhook table by id.
-func readWebhooks(db *gorm.DB) ([]rule.Row, error) {
-	var found []webhook
-	if err := db.Select(webhookColumns[:]).Order("id").Find(&found).Error; err != nil {
-		return nil, fmt.Errorf("read webhook rules: %w", clean(err))
-	}
-	rows := make([]rule.Row, len(found))
-	for i := range found {
-		rows[i] = found[i].row()
-	}
-	return rows, nil
-}
 
 func (w *webhook) row() rule.Row {
 	return rule.Row{
@@ -60,7 +44,55 @@ func (w *webhook) row() rule.Row {
 	}
 }
 
-// ruleTable returns the plugin's table of a rule. Both tables have a webhook's columns.
+func webhookOf(row *rule.Row) webhook {
+	return webhook{
+		row.ID, row.Created, row.Modified, row.Event, row.URL, tinyintOf(row.Enabled), tinyintOf(row.Form),
+	}
+}
+
+// webfilter is a row of the plugin's webfilter table.
+type webfilter struct {
+	Webhook                    webhook `gorm:"embedded"`
+	Description                string  `gorm:"column:description"`
+	DisableFiltering           tinyint `gorm:"column:disable_filtering"`
+	DisableHalt                tinyint `gorm:"column:disable_halt"`
+	HaltOn4xx                  tinyint `gorm:"column:halt_on_4xx"`
+	RedirectOn4xx              string  `gorm:"column:redirect_on_4xx"`
+	HaltOn5xx                  tinyint `gorm:"column:halt_on_5xx"`
+	RedirectOn5xx              string  `gorm:"column:redirect_on_5xx"`
+	HaltOnRequestException     tinyint `gorm:"column:halt_on_request_exception"`
+	RedirectOnRequestException string  `gorm:"column:redirect_on_request_exception"`
+}
+
+// TableName tells GORM the table.
+func (webfilter) TableName() string { return "openedx_webhooks_webfilter" }
+
+func (w *webfilter) row() rule.WebfilterRow {
+	return rule.WebfilterRow{Row: w.Webhook.row(), Description: w.Description, WebfilterFlags: rule.WebfilterFlags{
+		DisableFiltering: w.DisableFiltering != 0, DisableHalt: w.DisableHalt != 0,
+		HaltOn4xx: w.HaltOn4xx != 0, RedirectOn4xx: w.RedirectOn4xx, HaltOn5xx: w.HaltOn5xx != 0, RedirectOn5xx: w.RedirectOn5xx,
+		HaltOnRequestException: w.HaltOnRequestException != 0, RedirectOnRequestException: w.RedirectOnRequestException,
+	}}
+}
+
+func webfilterOf(row *rule.WebfilterRow) webfilter {
+	return webfilter{
+		webhookOf(&row.Row), row.Description, tinyintOf(row.DisableFiltering), tinyintOf(row.DisableHalt),
+		tinyintOf(row.HaltOn4xx), row.RedirectOn4xx, tinyintOf(row.HaltOn5xx), row.RedirectOn5xx,
+		tinyintOf(row.HaltOnRequestException), row.RedirectOnRequestException,
+	}
+}
+
+// orm returns GORM in a transaction.
+func (s *Store) orm(ctx context.Context, tx *sql.Tx) *gorm.DB {
+	db := s.gorm.WithContext(ctx)
+	db.Statement.ConnPool = tx
+	return db
+}
+
+var forUpdate = clause.Locking{Strength: clause.LockingStrengthUpdate}
+
+// ruleTable returns the plugin's table of a rule.
 func ruleTable(key rule.Key) (string, error) {
 	switch key.Table {
 	case rule.Webhooks:
@@ -71,27 +103,29 @@ func ruleTable(key rule.Key) (string, error) {
 	return "", fmt.Errorf("unknown table of rules %d", key.Table)
 }
 
-// ruleOf reads a rule's row. Without a lock clause it needs only SELECT.
-func ruleOf(ctx context.Context, tx *sql.Tx, key rule.Key, lock string) (rule.Row, error) {
+// ruleOf reads the row of a rule with db, which may have a lock clause. Without one the account
+// needs no right to write there.
+func ruleOf(db *gorm.DB, key rule.Key) (rule.Row, error) {
 	table, err := ruleTable(key)
 	if err != nil {
 		return rule.Row{}, err
 	}
 	var w webhook
-	err = tx.QueryRowContext(ctx, "SELECT "+strings.Join(webhookColumns[:], ", ")+" FROM "+table+" WHERE id = ?"+lock, key.ID).
-		Scan(&w.ID, &w.Created, &w.Modified, &w.Event, &w.URL, &w.Enabled, &w.Form)
-	if errors.Is(err, sql.ErrNoRows) {
-		return rule.Row{}, &NoRuleError{key}
-	}
+	err = noRule(db.Table(table).Where("id = ?", key.ID).Take(&w).Error, key)
 	return w.row(), err
 }
 
-// NoRuleError says that a rule has no row in the plugin's table.
+// NoRuleError says that the plugin's table has no row of a rule.
 type NoRuleError struct{ Key rule.Key }
 
 // Error implements error.
-func (e *NoRuleError) Error() string {
-	return "there is no " + e.Key.String()
+func (e *NoRuleError) Error() string { return "there is no " + e.Key.String() }
+
+func noRule(err error, key rule.Key) error {
+	if errors.Is(err, gorm.ErrRecordNotFound) {
+		return &NoRuleError{key}
+	}
+	return err
 }
 
 func isNoRule(err error) bool {
@@ -99,14 +133,13 @@ func isNoRule(err error) bool {
 	return is
 }
 
-// own marks an error that concerns only one rule.
+// own marks an error that concerns only one rule: the next may succeed.
 type own struct{ error }
 
 // Unwrap returns the marked error.
 func (e own) Unwrap() error { return e.error }
 
-// each calls do for each rule and joins the errors. It stops at an error that is not own or a
-// *NoRuleError.
+// each calls do for each rule and joins the errors. It goes on after those that concern only one.
 func each(keys []rule.Key, do func(rule.Key) error) error {
 	var errs []error
 	for _, key := range keys {
@@ -122,8 +155,8 @@ func each(keys []rule.Key, do func(rule.Key) error) error {
 	return errors.Join(errs...)
 }
 
-// RuleExists reports whether a lane's rule is in the database, enabled or not. It is true for lanes
-// without a rule.
+// RuleExists reports whether the rule of a lane is in the database, enabled or not. Lanes without a
+// rule of the plugin always exist.
 func (s *Store) RuleExists(ctx context.Context, lane delivery.Lane) (bool, error) {
 	key, is := rule.KeyOf(lane)
 	if !is {
@@ -133,10 +166,34 @@ func (s *Store) RuleExists(ctx context.Context, lane delivery.Lane) (bool, error
 	if err != nil {
 		return false, err
 	}
-	rows, err := s.db.QueryContext(ctx, "SELECT id FROM "+table+" WHERE id = ?", key.ID)
-	found, err := collect(rows, err, scanID)
+	_, found, err := readOne(ctx, s, "look up "+key.String(), scanID, "SELECT id FROM "+table+" WHERE id = ?", key.ID)
+	return found, err
+}
+
+// Rules returns the rows of the plugin's tables and their options as of one moment: it reads them
+// from a snapshot, so that a rule which is added or adopted meanwhile comes with its options or not
+// at all.
+func (s *Store) Rules(ctx context.Context) (tables rule.Tables, err error) {
+	err = s.gorm.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+		var webhooks []webhook
+		if err := tx.Order("id").Find(&webhooks).Error; err != nil {
+			return err
+		}
+		for i := range webhooks {
+			tables.Webhooks = append(tables.Webhooks, webhooks[i].row())
+		}
+		var filters []webfilter
+		if err := tx.Order("id").Find(&filters).Error; err != nil {
+			return err
+		}
+		for i := range filters {
+			tables.Webfilters = append(tables.Webfilters, filters[i].row())
+		}
+		tables.Options, err = readOptions(tx)
+		return err
+	}, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
 	if err != nil {
-		return false, fmt.Errorf("look up %s: %w", key, clean(err))
+		return rule.Tables{}, fmt.Errorf("read rules from database %s: %w", s.target, clean(err))
 	}
-	return len(found) > 0, nil
+	return tables, nil
 }

@@ -99,6 +99,7 @@ func open(o Options, readTimeout time.Duration) (*Store, error) {
 		Conn: db, SkipInitializeWithVersion: true, DisableWithReturning: true,
 	}), &gorm.Config{
 		Logger: logger.Discard, SkipDefaultTransaction: true, DisableAutomaticPing: true, DisableNestedTransaction: true,
+		QueryFields: true, // a later version of the plugin may add columns
 	})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open database: %w", clean(err)), db.Close())

@@ -6,28 +6,25 @@ import (
 	"fmt"
 )
 
-// Topics returns the topics that a consumer group has been configured with, and for each whether
-// its partitions without a committed position are read from their beginning: the topic was once
-// absent, or has had its first positions.
+// Topics returns the topics that a consumer group has been configured with so far, and for each
+// whether its partitions without a committed position are read from their beginning: it was absent
+// once, or it has had its first positions.
 func (s *Store) Topics(ctx context.Context, group string) (map[string]bool, error) {
-	type seen struct {
-		topic  string
-		absent bool
-	}
-	rows, err := s.db.QueryContext(ctx, "SELECT topic, absent FROM webhook_dispatcher_topic WHERE group_id = ?", group)
-	all, err := collect(rows, err, func(rows *sql.Rows, t *seen) error { return rows.Scan(&t.topic, &t.absent) })
+	topics := make(map[string]bool)
+	_, err := read(ctx, s, fmt.Sprintf("read topics of group %q", group), func(rows *sql.Rows, topic *string) error {
+		var absent bool
+		err := rows.Scan(topic, &absent)
+		topics[*topic] = absent
+		return err
+	}, "SELECT topic, absent FROM webhook_dispatcher_topic WHERE group_id = ?", group)
 	if err != nil {
-		return nil, fmt.Errorf("read topics of group %q: %w", group, clean(err))
-	}
-	topics := make(map[string]bool, len(all))
-	for _, t := range all {
-		topics[t.topic] = t.absent
+		return nil, err
 	}
 	return topics, nil
 }
 
-// RememberTopic records a topic of a group; absent means that partitions without a position are
-// read from their beginning. Records are permanent.
+// RememberTopic notes a topic of a group and, with absent, that its partitions without a position
+// are read from their beginning. What was noted once stays.
 func (s *Store) RememberTopic(ctx context.Context, group, topic string, absent bool) error {
 	change := "topic = topic"
 	if absent {

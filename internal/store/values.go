@@ -1,26 +1,24 @@
 package store
 
 import (
+	"fmt"
 	"math"
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
-// valid returns s with invalid UTF-8 replaced by U+FFFD. The columns are for people; a delivery's
-// ID is made of the original bytes.
+// valid returns s as the database takes it, with U+FFFD for invalid UTF-8. Text columns are for
+// people: a delivery is identified by its ID, which is made of the original bytes.
 func valid(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
 func isASCII(s string) bool {
-	for i := range len(s) {
-		if s[i] >= utf8.RuneSelf {
-			return false
-		}
-	}
-	return true
+	return !strings.ContainsFunc(s, func(r rune) bool { return r >= utf8.RuneSelf })
 }
 
-// bytesOf returns nil as empty; the driver would send NULL.
+// bytesOf makes nil, which the driver would send as NULL, empty.
 func bytesOf(b []byte) []byte {
 	if b == nil {
 		return []byte{}
@@ -28,15 +26,18 @@ func bytesOf(b []byte) []byte {
 	return b
 }
 
-// small fits n into a SMALLINT UNSIGNED; such counters are compared only with small numbers.
+// small fits n into a SMALLINT UNSIGNED. These counters are compared with small numbers only.
 func small(n int) int { return max(0, min(n, math.MaxUint16)) }
 
-// micros returns d for INTERVAL … MICROSECOND. Use it in DATE_ADD and DATE_SUB, not after + and -,
-// where the embedded database loses fractions of seconds.
+// capped limits the rows of a statement, so that it holds few locks.
+func capped(limit int) int { return max(0, min(limit, maxRows)) }
+
+// micros returns d for an INTERVAL … MICROSECOND. Use it in DATE_ADD and DATE_SUB, not after + and
+// -, where the embedded database loses the fraction of the second.
 func micros(d time.Duration) int64 { return d.Microseconds() }
 
-// timeOrNull returns t for a DATETIME column, truncated to precision; nil if t is zero or out of
-// range.
+// timeOrNull returns t for a DATETIME column of the given precision, truncated, or nil if t is zero
+// or does not fit the column.
 func timeOrNull(t time.Time, precision time.Duration) any {
 	t = t.UTC()
 	if t.IsZero() || t.Year() < 1 || t.Year() > 9999 {
@@ -45,10 +46,20 @@ func timeOrNull(t time.Time, precision time.Duration) any {
 	return t.Truncate(precision)
 }
 
-// list returns "(?, ?, …)" with n placeholders.
-func list(n int) string {
-	if n == 0 {
-		return "(NULL)" // IN () is invalid SQL; IN (NULL) matches nothing
+// tuples returns n times tuple, with commas between.
+func tuples(tuple string, n int) string { return strings.Repeat(tuple+", ", n-1) + tuple }
+
+// list returns "(?, ?, …)" with n placeholders, n above 0.
+func list(n int) string { return "(" + tuples("?", n) + ")" }
+
+// name returns what errors call a lane.
+func name(lane delivery.Lane) string { return fmt.Sprintf("%s rule %d", lane.Kind, lane.RuleID) }
+
+// idArgs returns ids as arguments.
+func idArgs(ids []delivery.ID) []any {
+	args := make([]any, len(ids))
+	for i := range ids {
+		args[i] = ids[i][:]
 	}
-	return "(" + strings.Repeat("?, ", n-1) + "?)"
+	return args
 }
