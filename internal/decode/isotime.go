@@ -39,11 +39,12 @@ func parseTime(s string) (time.Time, bool) {
 
 // clockOf returns the time since midnight. Its arguments are digits; empty ones count as zero.
 func clockOf(hours, minutes, seconds, fraction string) (time.Duration, bool) {
-	number := func(digits string) time.Duration {
+	number := func(digits string) int {
 		n, _ := strconv.Atoi(digits) // 0 if there are none
-		return time.Duration(n)
+		return n
 	}
 	h, m, s := number(hours), number(minutes), number(seconds)
 	micros := number((fraction + "000000")[:6])
-	return h*time.Hour + m*time.Minute + s*time.Second + micros*time.Microsecond, h < 24 && m < 60 && s < 60
+	clock := time.Duration((h*60+m)*60+s)*time.Second + time.Duration(micros)*time.Microsecond
+	return clock, h < 24 && m < 60 && s < 60
 }

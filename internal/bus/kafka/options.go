@@ -78,8 +78,8 @@ const (
 	Earliest = "earliest" // all that the topic still holds
 )
 
-// AllTopics, alone in Options.Topics, stands for every topic under the prefix; without a prefix,
-// for every topic that is not internal to Kafka.
+// AllTopics alone in Source.Topics stands for every topic under the prefix; without a prefix, for
+// every topic that is not internal to Kafka.
 const AllTopics = "*"
 
 // SASL are the credentials for the brokers. Mechanism is PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512, in
