@@ -32,10 +32,15 @@ func (c *WebfilterChange) Given() string {
 		name  string
 		given bool
 	}{
-		{"disable-filtering", c.DisableFiltering != nil}, {"disable-halt", c.DisableHalt != nil}, {"halt-on-4xx", c.HaltOn4xx != nil},
-		{"halt-on-5xx", c.HaltOn5xx != nil}, {"halt-on-request-exception", c.HaltOnRequestException != nil},
-		{"redirect-on-4xx", c.RedirectOn4xx != nil}, {"redirect-on-5xx", c.RedirectOn5xx != nil},
-		{"redirect-on-request-exception", c.RedirectOnRequestException != nil}, {"description", c.Description != nil},
+		{"disable-filtering", c.DisableFiltering != nil},
+		{"disable-halt", c.DisableHalt != nil},
+		{"halt-on-4xx", c.HaltOn4xx != nil},
+		{"halt-on-5xx", c.HaltOn5xx != nil},
+		{"halt-on-request-exception", c.HaltOnRequestException != nil},
+		{"redirect-on-4xx", c.RedirectOn4xx != nil},
+		{"redirect-on-5xx", c.RedirectOn5xx != nil},
+		{"redirect-on-request-exception", c.RedirectOnRequestException != nil},
+		{"description", c.Description != nil},
 	} {
 		if f.given {
 			return f.name
@@ -53,7 +58,8 @@ func (c *WebfilterChange) Check(table rule.Table) error {
 		name  string
 		value *string
 	}{
-		{"redirect-on-4xx", c.RedirectOn4xx}, {"redirect-on-5xx", c.RedirectOn5xx},
+		{"redirect-on-4xx", c.RedirectOn4xx},
+		{"redirect-on-5xx", c.RedirectOn5xx},
 		{"redirect-on-request-exception", c.RedirectOnRequestException},
 	} {
 		if r.value == nil || *r.value == "" {

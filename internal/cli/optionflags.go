@@ -122,7 +122,9 @@ func (f *optionFlags) change(in *inputs) (c admin.OptionChange, err error) {
 		*text
 		into **string
 	}{
-		{"secret", &f.Secret, &c.Secret}, {"auth-token", &f.AuthToken, &c.AuthToken}, {"auth-password", &f.AuthPassword, &c.AuthPassword},
+		{"secret", &f.Secret, &c.Secret},
+		{"auth-token", &f.AuthToken, &c.AuthToken},
+		{"auth-password", &f.AuthPassword, &c.AuthPassword},
 		{"auth-client-secret", &f.AuthClientSecret, &c.AuthClientSecret},
 	} {
 		if !s.given {

@@ -55,8 +55,12 @@ const (
 
 func scanColumns(rows *sql.Rows, row *delivery.Row, more ...any) error {
 	return rows.Scan(append([]any{
-		&row.RowID, into(row.ID[:]), &row.Kind, &row.RuleID, &row.State, orZero[time.Time]{&row.DueAt}, &row.Claims, &row.Attempts,
-		&row.Reason, &row.LastStatus, &row.EventType, &row.EventID, orZero[time.Time]{&row.EventTime}, &row.Format,
+		&row.RowID, into(row.ID[:]), &row.Kind, &row.RuleID, &row.State,
+		orZero[time.Time]{&row.DueAt},
+		&row.Claims, &row.Attempts,
+		&row.Reason, &row.LastStatus, &row.EventType, &row.EventID,
+		orZero[time.Time]{&row.EventTime},
+		&row.Format,
 		&row.CreatedAt, &row.UpdatedAt,
 	}, more...)...)
 }

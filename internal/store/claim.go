@@ -130,10 +130,12 @@ func (s *Store) GiveBack(
 ) (given int, err error) {
 	// The search takes no locks: others are at work in the same range.
 	return s.changeFound(ctx, "give claimed rows of "+name(lane)+" back",
-		statement{`SELECT id FROM webhook_dispatcher_delivery FORCE INDEX (ix_claim)
+		statement{
+			`SELECT id FROM webhook_dispatcher_delivery FORCE INDEX (ix_claim)
   WHERE kind = ? AND rule_id = ? AND due_at > UTC_TIMESTAMP(3)
   AND due_at <= DATE_ADD(UTC_TIMESTAMP(3), INTERVAL ? MICROSECOND) AND lease_token = ? AND state = 1`,
-			[]any{lane.Kind, lane.RuleID, micros(lease), token[:]}},
+			[]any{lane.Kind, lane.RuleID, micros(lease), token[:]},
+		},
 		statement{`UPDATE webhook_dispatcher_delivery SET state = 0, lease_token = NULL, due_at = UTC_TIMESTAMP(3),
   claims = GREATEST(claims, 1) - 1, updated_at = UTC_TIMESTAMP(3) WHERE lease_token = ? AND state = 1 AND id IN `, []any{token[:]}})
 }

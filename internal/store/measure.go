@@ -124,8 +124,10 @@ func writeSizes(ctx context.Context, tx *sql.Tx, began time.Time, sizes []laneSi
   LEFT JOIN openedx_webhooks_webhook AS rule ON rule.id = lane.rule_id
   WHERE lane.kind = ? AND rule.id IS NULL AND (lane.failing_since IS NOT NULL OR lane.pause_reason <> '')
   ORDER BY lane.rule_id LIMIT ?`, []any{delivery.KindWebhook, maxRows}},
-		statement{"UPDATE webhook_dispatcher_lane SET failing_since = NULL, pause_reason = '' WHERE kind = ? AND rule_id IN ",
-			[]any{delivery.KindWebhook}}); err != nil {
+		statement{
+			"UPDATE webhook_dispatcher_lane SET failing_since = NULL, pause_reason = '' WHERE kind = ? AND rule_id IN ",
+			[]any{delivery.KindWebhook},
+		}); err != nil {
 		return err
 	}
 	_, err = tx.ExecContext(ctx, `DELETE FROM webhook_dispatcher_lane

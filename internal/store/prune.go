@@ -48,7 +48,9 @@ func (s *Store) Expire(ctx context.Context, age time.Duration, limit int) (int, 
 // old locks up to limit rows that nothing has changed in state for longer than age, the oldest
 // first. It skips rows that others hold.
 func old(state delivery.State, age time.Duration, limit int) statement {
-	return statement{`SELECT id FROM webhook_dispatcher_delivery FORCE INDEX (ix_state) WHERE state = ?
+	return statement{
+		`SELECT id FROM webhook_dispatcher_delivery FORCE INDEX (ix_state) WHERE state = ?
   AND updated_at < DATE_SUB(UTC_TIMESTAMP(3), INTERVAL ? MICROSECOND) ORDER BY updated_at LIMIT ? FOR UPDATE SKIP LOCKED`,
-		[]any{state, micros(age), capped(limit)}}
+		[]any{state, micros(age), capped(limit)},
+	}
 }

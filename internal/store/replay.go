@@ -25,9 +25,11 @@ func (s *Store) Replay(ctx context.Context, ids []uint64) (replayed int, err err
 		done, err := s.changeFound(ctx, fmt.Sprintf("replay %d deliveries", len(chunk)),
 			statement{"SELECT id FROM webhook_dispatcher_delivery FORCE INDEX (`PRIMARY`) WHERE id IN " + list(len(args)) +
 				" AND state = 3 AND body_size > 0 FOR UPDATE", args},
-			statement{`UPDATE webhook_dispatcher_delivery SET state = ?, attempts = ?, claims = ?, reason = ?, lease_token = NULL,
+			statement{
+				`UPDATE webhook_dispatcher_delivery SET state = ?, attempts = ?, claims = ?, reason = ?, lease_token = NULL,
   due_at = DATE_ADD(UTC_TIMESTAMP(3), INTERVAL ? MICROSECOND), updated_at = UTC_TIMESTAMP(3) WHERE id IN `,
-				[]any{to.State, to.Attempts, to.Claims, to.Reason, micros(to.Delay)}})
+				[]any{to.State, to.Attempts, to.Claims, to.Reason, micros(to.Delay)},
+			})
 		if err != nil {
 			return replayed, err
 		}
