@@ -89,7 +89,10 @@ func TestRotatedSaysWhenTheReplacedSecretEnds(t *testing.T) {
 		want   RotatedView
 	}{
 		{"one before", before[:1], time.Hour, "standard", RotatedView{Scheme: "standard", Until: hour}},
-		{"an earlier one ends later", before, time.Hour, "standard", RotatedView{Scheme: "standard", Until: hour, Earlier: 1, EarlierUntil: late}},
+		{
+			"an earlier one ends later", before, time.Hour, "standard",
+			RotatedView{Scheme: "standard", Until: hour, Earlier: 1, EarlierUntil: late},
+		},
 		{"none kept", before[:1], 0, "standard", RotatedView{Scheme: "standard"}},
 		{"an earlier one is left", before, 0, "standard", RotatedView{Scheme: "standard", Earlier: 1, EarlierUntil: late}},
 		{"one signature", before, time.Hour, "generic", RotatedView{Scheme: "generic", Until: hour, Earlier: 1, EarlierUntil: late}},

@@ -36,7 +36,7 @@ func (a *Admin) callable(e *rule.Entry, t *RuleTest) (payload.Value, error) {
 	}
 	object, err := payload.ParseJSON(t.Document)
 	if err == nil && object.Kind() != payload.Object {
-		err = errors.New("the JSON is no object")
+		err = errors.New("the JSON is not an object")
 	}
 	if err != nil {
 		return payload.Value{}, eventProblem(t, err.Error())

@@ -50,6 +50,7 @@ type SecretsView struct {
 	ClientCert bool              `json:"client_cert,omitempty"`
 }
 
+// SigningView is how a rule signs, with its secrets hidden.
 type SigningView struct {
 	Secret string     `json:"secret"`
 	Until  *time.Time `json:"until"` // null: for good

@@ -132,7 +132,7 @@ func (a *App) build(o Options) error {
 
 	a.gauge, err = queue.NewDepthMonitor(queue.DepthMonitorOptions{
 		Store:   a.store,
-		Limits:  queue.QueueLimits{RuleRows: cfg.QueueLimitRuleRows, Rows: cfg.QueueLimitRows, Bytes: int64(cfg.QueueLimitBytes)},
+		Limits:  queue.Limits{RuleRows: cfg.QueueLimitRuleRows, Rows: cfg.QueueLimitRows, Bytes: int64(cfg.QueueLimitBytes)},
 		PerRule: cfg.MetricsPerRule, Logger: a.logger.With("component", "queue"), Registerer: registry,
 	})
 	if err != nil {

@@ -32,7 +32,8 @@ const (
 	TripAfter = 8
 	// TripTime is the minimum length of such a streak: a short restart must not open it.
 	TripTime = 5 * time.Second
-	OpenFor  = 10 * time.Second // until a probe
+	// OpenFor is how long it stays open before a probe.
+	OpenFor = 10 * time.Second
 )
 
 // The results that gobreaker is given.

@@ -18,9 +18,10 @@ func TestSendSaysWhy(t *testing.T) {
 		"\nno answer: token after 0s (invalid_client)\nauthorization server: https://10.0.0.1\n": {
 			Error: "token", Detail: "invalid_client", TokenServer: "https://10.0.0.1",
 		},
-		"\nno answer: egress_denied after 0s (the address is not allowed; see WEBHOOK_DISPATCHER_EGRESS_ALLOW)\n": {Error: "egress_denied"},
-		"\nanswer: 200, broken off after 0s: timeout\n":                                                           {Status: 200, Error: "timeout"},
-		"\nanswer: 204 after 1s\n": {OK: true, Status: 204, DurationMS: 1000},
+		"\nno answer: egress_denied after 0s (the address is not allowed; " +
+			"see WEBHOOK_DISPATCHER_EGRESS_ALLOW)\n": {Error: "egress_denied"},
+		"\nanswer: 200, broken off after 0s: timeout\n": {Status: 200, Error: "timeout"},
+		"\nanswer: 204 after 1s\n":                      {OK: true, Status: 204, DurationMS: 1000},
 	} {
 		var stdout bytes.Buffer
 		p := &Process{Stdout: &stdout}

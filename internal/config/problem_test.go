@@ -63,7 +63,8 @@ func TestProblems(t *testing.T) {
 		{"schedule zero", good("WEBHOOK_DISPATCHER_RETRY_SCHEDULE=5s,0s"), nil},
 		{"schedule negative", good("WEBHOOK_DISPATCHER_RETRY_SCHEDULE=5s,-1m"), nil},
 		{"schedule unit", good("WEBHOOK_DISPATCHER_RETRY_SCHEDULE=5,300"), nil},
-		{"durations", good("WEBHOOK_DISPATCHER_TIMEOUT=10", "WEBHOOK_DISPATCHER_HAND_OFF_AFTER=-5ms", "WEBHOOK_DISPATCHER_RULES_REFRESH=1ms"), nil},
+		{"durations", good("WEBHOOK_DISPATCHER_TIMEOUT=10", "WEBHOOK_DISPATCHER_HAND_OFF_AFTER=-5ms",
+			"WEBHOOK_DISPATCHER_RULES_REFRESH=1ms"), nil},
 		{"retention", good("WEBHOOK_DISPATCHER_RETENTION_DELIVERED=1h", "WEBHOOK_DISPATCHER_RETENTION_DEAD=5"), nil},
 		{"hand-off over timeout", good("WEBHOOK_DISPATCHER_TIMEOUT=1s"), []string{"--hand-off-after=2s"}},
 		{"numbers", good("WEBHOOK_DISPATCHER_CONCURRENCY=many", "WEBHOOK_DISPATCHER_ENDPOINT_CONCURRENCY=0"), nil},
@@ -117,7 +118,8 @@ func TestProblems(t *testing.T) {
 			"kafka-bootstrap-servers: [kafka]\nrules:\n  refresh: 1ms\n\nkafka:\n  schema_registry.url: http://registry\n" +
 				"topics: []\nHAND_OFF_AFTER: 1m\n" +
 				"mysql-dsn: u:hunter2@tcp(mysql)/\nsecrets_key_file: /does/not/exist\nlisten: \"8080\"\n")}, nil},
-		{"file over another place", good(file("timeout: 10\nhand-off-after: x\n"), "WEBHOOK_DISPATCHER_TIMEOUT=11"), []string{"--hand-off-after=y"}},
+		{"file over another place", good(file("timeout: 10\nhand-off-after: x\n"), "WEBHOOK_DISPATCHER_TIMEOUT=11"),
+			[]string{"--hand-off-after=y"}},
 	}
 	var got strings.Builder
 	for _, c := range cases {

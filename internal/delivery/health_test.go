@@ -75,7 +75,8 @@ func TestUpdate(t *testing.T) {
 	} {
 		var h delivery.LaneHealth
 		for range 3 {
-			h.NoteRenderFailure(delivery.RenderFailure{Stage: delivery.StageTransform, Runs: delivery.Runs{Counter: &transform, Good: transform.Load()}})
+			runs := delivery.Runs{Counter: &transform, Good: transform.Load()}
+			h.NoteRenderFailure(delivery.RenderFailure{Stage: delivery.StageTransform, Runs: runs})
 		}
 		for range 2 {
 			h.NoteRenderFailure(delivery.RenderFailure{Stage: delivery.StageFilter, Runs: delivery.Runs{Counter: &filter, Good: filter.Load()}})

@@ -38,7 +38,7 @@ func refused() map[string]bool {
 	all := make(map[string]bool)
 	for line := range strings.Lines(prelude().refused) {
 		names, _, _ := strings.Cut(line, ": ")
-		for _, name := range strings.Fields(names) {
+		for name := range strings.FieldsSeq(names) {
 			all[name] = true
 		}
 	}

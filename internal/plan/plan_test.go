@@ -218,7 +218,9 @@ func TestPlanLeavesOutOtherTimes(t *testing.T) {
 	var options []rule.Option
 	for id, adopted := range map[int32]time.Time{1: m.Event.Time.Add(-time.Hour), 2: m.Event.Time.Add(time.Hour)} {
 		rows = append(rows, rule.Row{ID: id, Created: created, Event: "STUDENT_REGISTRATION_COMPLETED", URL: "https://h.example/"})
-		options = append(options, rule.Option{Key: rule.Key{Table: rule.Webhooks, ID: id}, RuleCreated: created, Enabled: true, AdoptedAt: adopted})
+		options = append(options, rule.Option{
+			Key: rule.Key{Table: rule.Webhooks, ID: id}, RuleCreated: created, Enabled: true, AdoptedAt: adopted,
+		})
 	}
 	snapshot := rule.NewSnapshot(rule.Tables{Webhooks: rows, Options: options}, &rule.Compiler{Catalogue: catalogue, Adopted: true})
 	matched := snapshot.Match(userType)

@@ -29,7 +29,7 @@ type DepthStore interface {
 // DepthMonitorOptions configure a DepthMonitor.
 type DepthMonitorOptions struct {
 	Store  DepthStore // required
-	Limits QueueLimits
+	Limits Limits
 	// PerRule adds a series for each rule with waiting rows.
 	PerRule    bool
 	Logger     *slog.Logger          // nil discards

@@ -2,6 +2,7 @@ package queue_test
 
 import (
 	"context"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -37,9 +38,7 @@ func (s *laneTable) MeasureLanes(ctx context.Context, every time.Duration) (bool
 	s.at = began
 	s.times = append(s.times, began)
 	numbers := make(map[delivery.Lane]delivery.LaneRecord)
-	for l, r := range s.waiting {
-		numbers[l] = r
-	}
+	maps.Copy(numbers, s.waiting)
 	s.mu.Unlock()
 	select {
 	case <-time.After(takes):
@@ -227,16 +226,16 @@ func gauge(t *testing.T, reg *prometheus.Registry, name string) float64 {
 func TestQueueLimits(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		limits       queue.QueueLimits
+		limits       queue.Limits
 		lane1, lane2 bool // full
 	}{
-		"none":           {queue.QueueLimits{}, false, false},
-		"rule":           {queue.QueueLimits{RuleRows: 10}, true, false},
-		"rule, not yet":  {queue.QueueLimits{RuleRows: 11}, false, false},
-		"rows":           {queue.QueueLimits{Rows: 13}, true, true},
-		"rows, not yet":  {queue.QueueLimits{Rows: 14}, false, false},
-		"bytes":          {queue.QueueLimits{Bytes: 130}, true, true},
-		"bytes, not yet": {queue.QueueLimits{Bytes: 131}, false, false},
+		"none":           {queue.Limits{}, false, false},
+		"rule":           {queue.Limits{RuleRows: 10}, true, false},
+		"rule, not yet":  {queue.Limits{RuleRows: 11}, false, false},
+		"rows":           {queue.Limits{Rows: 13}, true, true},
+		"rows, not yet":  {queue.Limits{Rows: 14}, false, false},
+		"bytes":          {queue.Limits{Bytes: 130}, true, true},
+		"bytes, not yet": {queue.Limits{Bytes: 131}, false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -254,7 +253,7 @@ func TestQueueLimits(t *testing.T) {
 
 func TestOwnRowsCountAtOnceAndOnce(t *testing.T) {
 	t.Parallel()
-	limits := queue.QueueLimits{RuleRows: 100}
+	limits := queue.Limits{RuleRows: 100}
 	withGauge(t, queue.DepthMonitorOptions{Limits: limits}, func(t *testing.T, s *laneTable, r replica) {
 		full := func(when string, want bool) {
 			t.Helper()
@@ -289,7 +288,7 @@ func TestOwnRowsCountAtOnceAndOnce(t *testing.T) {
 
 func TestRowsThatThisProcessEndsCountNoMore(t *testing.T) {
 	t.Parallel()
-	limits := queue.QueueLimits{RuleRows: 3}
+	limits := queue.Limits{RuleRows: 3}
 	withGauge(t, queue.DepthMonitorOptions{Limits: limits}, func(t *testing.T, s *laneTable, r replica) {
 		s.fail(errAway)           // nothing but its own counts
 		for n := range byte(10) { // a slow endpoint: each is handed off, and taken
@@ -323,7 +322,7 @@ func TestRowsThatThisProcessEndsCountNoMore(t *testing.T) {
 // A row that somebody else has by now waits, or has been counted by them.
 func TestResultsThatAreLostChangeNoCount(t *testing.T) {
 	t.Parallel()
-	limits := queue.QueueLimits{RuleRows: 1}
+	limits := queue.Limits{RuleRows: 1}
 	withGauge(t, queue.DepthMonitorOptions{Limits: limits}, func(t *testing.T, s *laneTable, r replica) {
 		s.fail(errAway)
 		r.db.lost = []delivery.ID{{1}}
@@ -339,7 +338,7 @@ func TestResultsThatAreLostChangeNoCount(t *testing.T) {
 
 func TestClaimedRowsThatEndCountNoMore(t *testing.T) {
 	t.Parallel()
-	limits := queue.QueueLimits{RuleRows: 10}
+	limits := queue.Limits{RuleRows: 10}
 	withGauge(t, queue.DepthMonitorOptions{Limits: limits}, func(t *testing.T, s *laneTable, r replica) {
 		s.set(lane1, 10, 0)
 		pass(time.Minute)
@@ -347,7 +346,9 @@ func TestClaimedRowsThatEndCountNoMore(t *testing.T) {
 		rows := &table{due: map[delivery.Lane][]time.Time{}, tokens: map[delivery.Token]bool{}, claims: 1}
 		rows.add(lane1, 1, 0)
 		sent := &lanes{room: map[delivery.Lane]int{lane1: 1}, got: map[delivery.Lane]int{}}
-		c, err := queue.NewClaimer(queue.ClaimerOptions{Store: rows, Consumers: consumers(sent), Settle: func(delivery.Update) {}, Depth: r.gauge})
+		c, err := queue.NewClaimer(queue.ClaimerOptions{
+			Store: rows, Consumers: consumers(sent), Settle: func(delivery.Update) {}, Depth: r.gauge,
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -367,7 +368,7 @@ func TestClaimedRowsThatEndCountNoMore(t *testing.T) {
 
 func TestLimitClearsSoonAfterRowsHaveGone(t *testing.T) {
 	t.Parallel()
-	limits := queue.QueueLimits{Rows: 100}
+	limits := queue.Limits{Rows: 100}
 	withGauge(t, queue.DepthMonitorOptions{Limits: limits}, func(t *testing.T, s *laneTable, r replica) {
 		s.set(lane1, 100, 0)
 		pass(2 * time.Minute)
@@ -393,7 +394,7 @@ func TestLimitClearsSoonAfterRowsHaveGone(t *testing.T) {
 
 func TestMeasuringTakesAShareOfTheTime(t *testing.T) {
 	t.Parallel()
-	limits := queue.QueueLimits{Rows: 100}
+	limits := queue.Limits{Rows: 100}
 	withGauge(t, queue.DepthMonitorOptions{Limits: limits}, func(t *testing.T, s *laneTable, r replica) {
 		s.mu.Lock()
 		s.takes = 6 * time.Second
@@ -456,7 +457,7 @@ func TestNeverMeasured(t *testing.T) {
 	if _, err := queue.NewDepthMonitor(queue.DepthMonitorOptions{}); err == nil {
 		t.Error("a gauge without a store")
 	}
-	if _, err := queue.NewDepthMonitor(queue.DepthMonitorOptions{Store: &laneTable{}, Limits: queue.QueueLimits{Rows: -1}}); err == nil {
+	if _, err := queue.NewDepthMonitor(queue.DepthMonitorOptions{Store: &laneTable{}, Limits: queue.Limits{Rows: -1}}); err == nil {
 		t.Error("a limit below 0")
 	}
 }

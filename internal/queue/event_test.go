@@ -15,7 +15,7 @@ import (
 var filtered = delivery.Lane{Kind: delivery.KindEvent, RuleID: 5}
 
 // withEvents is withGauge, later than the first measurement, which knows of nothing.
-func withEvents(t *testing.T, limits queue.QueueLimits, test func(t *testing.T, r replica)) {
+func withEvents(t *testing.T, limits queue.Limits, test func(t *testing.T, r replica)) {
 	t.Helper()
 	withGauge(t, queue.DepthMonitorOptions{Limits: limits}, func(t *testing.T, _ *laneTable, r replica) {
 		pass(time.Second)
@@ -36,7 +36,7 @@ func eventRow(r *replica, n byte) (delivery.ID, delivery.Token) {
 // once, not after the next measurement.
 func TestLimitKnowsOfFinishedEvents(t *testing.T) {
 	t.Parallel()
-	withEvents(t, queue.QueueLimits{RuleRows: 2}, func(t *testing.T, r replica) {
+	withEvents(t, queue.Limits{RuleRows: 2}, func(t *testing.T, r replica) {
 		is := func(what string, events, deliveries bool) {
 			t.Helper()
 			if r.gauge.Full(filtered) != events || r.gauge.Full(lane1) != deliveries {
@@ -80,7 +80,7 @@ func TestLimitKnowsOfFinishedEvents(t *testing.T) {
 // On its way into the database a delivery counts already.
 func TestLimitKnowsOfDeliveriesOfEventsOnTheirWay(t *testing.T) {
 	t.Parallel()
-	withEvents(t, queue.QueueLimits{RuleRows: 1}, func(t *testing.T, r replica) {
+	withEvents(t, queue.Limits{RuleRows: 1}, func(t *testing.T, r replica) {
 		id, token := eventRow(&r, 1)
 		r.db.mu.Lock()
 		r.db.latency = time.Second
@@ -108,7 +108,7 @@ func TestLimitKnowsOfDeliveriesOfEventsOnTheirWay(t *testing.T) {
 // that is not full.
 func TestDeliveriesOfEventsCountOnce(t *testing.T) {
 	t.Parallel()
-	withGauge(t, queue.DepthMonitorOptions{Limits: queue.QueueLimits{RuleRows: 2}}, func(t *testing.T, s *laneTable, r replica) {
+	withGauge(t, queue.DepthMonitorOptions{Limits: queue.Limits{RuleRows: 2}}, func(t *testing.T, s *laneTable, r replica) {
 		id, token := eventRow(&r, 1)
 		made := []delivery.Insert{enqueuedRow(11, lane1, delivery.Pending)}
 		if done, err := r.writer.FinishEvent(t.Context(), id, token, made); !done || err != nil {
@@ -125,7 +125,7 @@ func TestDeliveriesOfEventsCountOnce(t *testing.T) {
 // A halt that is written at once tells whether it holds, and its row waits no more.
 func TestEndOfALease(t *testing.T) {
 	t.Parallel()
-	withEvents(t, queue.QueueLimits{RuleRows: 1}, func(t *testing.T, r replica) {
+	withEvents(t, queue.Limits{RuleRows: 1}, func(t *testing.T, r replica) {
 		id, token := eventRow(&r, 1)
 		halt := delivery.Update{ID: id, Token: token, State: delivery.Halted}
 		r.db.setAway(true)
@@ -152,7 +152,7 @@ func TestEndOfALease(t *testing.T) {
 // The limits in all hold nobody back who puts a row in the place of another.
 func TestLaneFull(t *testing.T) {
 	t.Parallel()
-	withEvents(t, queue.QueueLimits{RuleRows: 2, Rows: 1}, func(t *testing.T, r replica) {
+	withEvents(t, queue.Limits{RuleRows: 2, Rows: 1}, func(t *testing.T, r replica) {
 		eventRow(&r, 1)
 		if !r.gauge.Full(lane1) || r.gauge.LaneFull(lane1) || r.gauge.LaneFull(filtered) {
 			t.Errorf("full: %v; the lane: %v, the events' %v", r.gauge.Full(lane1), r.gauge.LaneFull(lane1), r.gauge.LaneFull(filtered))

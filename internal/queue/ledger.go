@@ -7,8 +7,8 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
-// QueueLimits bound the waiting rows. Zero means no limit.
-type QueueLimits struct {
+// Limits bound the waiting rows. Zero means no limit.
+type Limits struct {
 	RuleRows int   // of one rule
 	Rows     int   // of all rules
 	Bytes    int64 // of the bodies of all rules
@@ -18,7 +18,7 @@ type QueueLimits struct {
 // and ended since. Changes by other replicas since are unknown. The methods of a nil ledger that
 // record changes do nothing.
 type ledger struct {
-	limits QueueLimits
+	limits Limits
 
 	mu         sync.RWMutex
 	lanes      map[delivery.Lane]*account
@@ -53,7 +53,7 @@ const (
 	maxEntries = 120
 )
 
-func newLedger(limits QueueLimits) *ledger {
+func newLedger(limits Limits) *ledger {
 	return &ledger{limits: limits, lanes: make(map[delivery.Lane]*account), sending: make(map[delivery.ID]sendingRow)}
 }
 

@@ -14,7 +14,7 @@ import (
 // which can be whole windows.
 func TestLimitKnowsOfRowsOnTheirWay(t *testing.T) {
 	t.Parallel()
-	withGauge(t, queue.DepthMonitorOptions{Limits: queue.QueueLimits{RuleRows: 3}}, func(t *testing.T, _ *laneTable, r replica) {
+	withGauge(t, queue.DepthMonitorOptions{Limits: queue.Limits{RuleRows: 3}}, func(t *testing.T, _ *laneTable, r replica) {
 		r.db.setAway(true)
 		var given atomic.Bool // up
 		for n := range byte(3) {
@@ -51,7 +51,7 @@ func TestLimitKnowsOfRowsOnTheirWay(t *testing.T) {
 // Two rows a second, all of which wait, and which each measurement sees.
 func TestSteadyRowsCountOnce(t *testing.T) {
 	t.Parallel()
-	withGauge(t, queue.DepthMonitorOptions{Limits: queue.QueueLimits{RuleRows: 200}}, func(t *testing.T, s *laneTable, r replica) {
+	withGauge(t, queue.DepthMonitorOptions{Limits: queue.Limits{RuleRows: 200}}, func(t *testing.T, s *laneTable, r replica) {
 		s.takes = time.Second // as for a million rows
 		for n := 1; n <= 190; n++ {
 			r.writer.Enqueue(enqueuedRow(byte(n), lane1, delivery.Pending), nil, func() {})
@@ -68,7 +68,7 @@ func TestSteadyRowsCountOnce(t *testing.T) {
 // Steady failures that are delivered by another replica's claims: nothing waits, ever.
 func TestRowsThatOthersDeliverDoNotAddUp(t *testing.T) {
 	t.Parallel()
-	withGauge(t, queue.DepthMonitorOptions{Limits: queue.QueueLimits{RuleRows: 1000}}, func(t *testing.T, s *laneTable, r replica) {
+	withGauge(t, queue.DepthMonitorOptions{Limits: queue.Limits{RuleRows: 1000}}, func(t *testing.T, s *laneTable, r replica) {
 		s.takes = time.Second // as for a million rows
 		for n := range 3600 {
 			r.writer.Enqueue(enqueuedRow(byte(n), lane1, delivery.Pending), nil, func() {})

@@ -202,7 +202,8 @@ func (w *Writer) finish(ctx context.Context, batch []delivery.Update) error {
 	lost, err := w.write(ctx, batch)
 	if len(lost) > 0 {
 		w.discarded.Do(func() {
-			w.logger.WarnContext(ctx, "results discarded: the leases expired and other processes hold the rows, or the events were read twice", "count", len(lost))
+			w.logger.WarnContext(ctx, "results discarded: the leases expired and other processes hold the rows, "+
+				"or the events were read twice", "count", len(lost))
 		})
 	}
 	return err

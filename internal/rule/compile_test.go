@@ -112,7 +112,8 @@ func TestCompile(t *testing.T) {
 			}
 		})
 	}
-	if r, _, err := events.Compile(Row{Event: event, URL: address, Form: true}, Document{}, Secrets{}); err != nil || r.Format != delivery.FormatForm {
+	r, _, err := events.Compile(Row{Event: event, URL: address, Form: true}, Document{}, Secrets{})
+	if err != nil || r.Format != delivery.FormatForm {
 		t.Errorf("form: %+v, %v", r, err)
 	}
 }

@@ -94,7 +94,8 @@ func TestContestedFilter(t *testing.T) {
 	s := NewSnapshot(Tables{Webfilters: []WebfilterRow{row}, Options: []Option{option}}, compiler(t))
 	const want = "the row is adopted, and somebody has enabled it for the plugin, which calls it now: " +
 		"run rules adopt 9 --kind webfilter, or rules release 9 --kind webfilter"
-	if e := s.Entry(Key{Webfilters, 9}); e.Fault != want || e.Webfilter == nil || e.Status() != Foreign || s.Webfilters("CourseEnrollmentStarted") != nil {
+	e := s.Entry(Key{Webfilters, 9})
+	if e.Fault != want || e.Webfilter == nil || e.Status() != Foreign || s.Webfilters("CourseEnrollmentStarted") != nil {
 		t.Errorf("%v: %q", e.Status(), e.Fault)
 	}
 }

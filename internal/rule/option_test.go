@@ -103,7 +103,8 @@ func TestUnchangedRulesAreKept(t *testing.T) {
 	if r, _ := after.Lookup(key(2)); r.Target != "https://other" {
 		t.Errorf("target %q of the changed rule", r.Target)
 	}
-	if !after.same(&Tables{Webhooks: changed, Options: options}) || after.Count(Webhooks, Paused) != 1 || len(after.Match(enrollmentCreated)) != 4 {
+	same := after.same(&Tables{Webhooks: changed, Options: options})
+	if !same || after.Count(Webhooks, Paused) != 1 || len(after.Match(enrollmentCreated)) != 4 {
 		t.Error("the next snapshot differs from what it was made of")
 	}
 	gone := after.next(Tables{Webhooks: changed[:1]}, events)

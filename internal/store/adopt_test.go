@@ -29,7 +29,8 @@ func TestWithEarlier(t *testing.T) {
 		"some":         {full[:2], []rule.OwnershipPeriod{full[0], full[1], added}},
 		"out of order": {[]rule.OwnershipPeriod{full[1], full[0]}, []rule.OwnershipPeriod{full[0], full[1], added}},
 		"35 days and on": {
-			[]rule.OwnershipPeriod{hours(now, 40*day, 35*day+1), hours(now, 40*day, 35*day)}, []rule.OwnershipPeriod{hours(now, 40*day, 35*day), added},
+			[]rule.OwnershipPeriod{hours(now, 40*day, 35*day+1), hours(now, 40*day, 35*day)},
+			[]rule.OwnershipPeriod{hours(now, 40*day, 35*day), added},
 		},
 		"too many": {full, append([]rule.OwnershipPeriod{{From: full[0].From, Until: full[1].Until}}, append(slices.Clone(full[2:]), added)...)},
 		"too many, one in another": {

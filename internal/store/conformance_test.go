@@ -41,7 +41,8 @@ func environment() []target {
 	return targets
 }
 
-// runConformance runs the suite. Each case has a database of its own, and on a real server accounts with exactly the grants that operators give:
+// runConformance runs the suite. Each case has a database of its own, and on a real server accounts
+// with exactly the grants that operators give:
 // for serve, SELECT on the plugin's tables and SELECT, INSERT, UPDATE, DELETE on the dispatcher's; for rules also INSERT and UPDATE on
 // the plugin's.
 func runConformance(t *testing.T, target target) {

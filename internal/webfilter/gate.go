@@ -9,7 +9,8 @@ import (
 )
 
 const (
-	MaxCalls = 64   // concurrent calls of one row; its endpoint is late already
+	// MaxCalls is how many calls of one row run at once; more mean that its endpoint is late already.
+	MaxCalls = 64
 	maxGates = 4096 // rows remembered; with more, breakers close early now and then
 )
 

@@ -51,7 +51,8 @@ func pages(t *testing.T) (names []string) {
 		switch {
 		case err != nil:
 			return err
-		case entry.IsDir() && (strings.HasPrefix(entry.Name(), ".") && name != "." || entry.Name() == "testdata" || entry.Name() == "node_modules"):
+		case entry.IsDir() && (strings.HasPrefix(entry.Name(), ".") && name != "." ||
+			entry.Name() == "testdata" || entry.Name() == "node_modules"):
 			return fs.SkipDir
 		case path.Ext(name) == ".md":
 			names = append(names, name)

@@ -78,7 +78,7 @@ const (
 	Earliest = "earliest" // all that the topic still holds
 )
 
-// AllTopics alone in Source.Topics stands for every topic under the prefix; without a prefix, for
+// AllTopics stands, alone in Source.Topics, for every topic under the prefix; without a prefix, for
 // every topic that is not internal to Kafka.
 const AllTopics = "*"
 
