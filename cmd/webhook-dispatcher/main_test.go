@@ -71,6 +71,7 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("RECEIVER", receiver.URL)
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // else each command built with -race sleeps 1 s at its end
 			return writeCertificate(filepath.Join(env.WorkDir, "secrets"))
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

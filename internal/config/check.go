@@ -30,7 +30,8 @@ func (c *Config) check(p *problems) {
 		group.check(p)
 	}
 	if c.HandOffAfter >= c.Timeout && !p.seen[ownPrefix+"HAND_OFF_AFTER"] && !p.seen[ownPrefix+"TIMEOUT"] {
-		p.add(ownPrefix+"HAND_OFF_AFTER", c.HandOffAfter.String(), "is not shorter than %sTIMEOUT, %s: write a shorter time", ownPrefix, c.Timeout)
+		p.add(ownPrefix+"HAND_OFF_AFTER", c.HandOffAfter.String(), "is not shorter than %sTIMEOUT, %s: write a shorter time",
+			ownPrefix, c.Timeout)
 	}
 }
 

@@ -118,8 +118,10 @@ func TestProblems(t *testing.T) {
 			"kafka-bootstrap-servers: [kafka]\nrules:\n  refresh: 1ms\n\nkafka:\n  schema_registry.url: http://registry\n" +
 				"topics: []\nHAND_OFF_AFTER: 1m\n" +
 				"mysql-dsn: u:hunter2@tcp(mysql)/\nsecrets_key_file: /does/not/exist\nlisten: \"8080\"\n")}, nil},
-		{"file over another place", good(file("timeout: 10\nhand-off-after: x\n"), "WEBHOOK_DISPATCHER_TIMEOUT=11"),
-			[]string{"--hand-off-after=y"}},
+		{
+			"file over another place", good(file("timeout: 10\nhand-off-after: x\n"), "WEBHOOK_DISPATCHER_TIMEOUT=11"),
+			[]string{"--hand-off-after=y"},
+		},
 	}
 	var got strings.Builder
 	for _, c := range cases {

@@ -133,7 +133,8 @@ func TestCallsOfOneRowAreLimited(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		e := newEngine(t, Options{
-			Rules: compiled(t, enrollment, row("/1", rule.WebfilterFlags{HaltOnRequestException: true})), Caller: takes(time.Second, said(200, `{}`)),
+			Rules:  compiled(t, enrollment, row("/1", rule.WebfilterFlags{HaltOnRequestException: true})),
+			Caller: takes(time.Second, said(200, `{}`)),
 		})
 		var wg sync.WaitGroup
 		for range MaxCalls {

@@ -151,9 +151,9 @@ var table = []row{
 	{
 		pkg: "internal/app",
 		ours: []string{
-			"internal/bus/kafka", "internal/config", "internal/decode", "internal/delivery", "internal/dispatch", "internal/egress", "internal/intake",
-			"internal/webfilter/stage", "internal/payload", "internal/plan", "internal/queue", "internal/webfilter", "internal/rule",
-			"internal/sender", "internal/server", "internal/store", "schema",
+			"internal/bus/kafka", "internal/config", "internal/decode", "internal/delivery", "internal/dispatch",
+			"internal/egress", "internal/intake", "internal/payload", "internal/plan", "internal/queue", "internal/rule",
+			"internal/sender", "internal/server", "internal/store", "internal/webfilter", "internal/webfilter/stage", "schema",
 		},
 		others: []string{prometheus},
 	},
