@@ -1,50 +1,130 @@
 package decode
 
-import (
-	"regexp"
-	"strconv"
-	"time"
-)
-
-const clockPattern = `(\d\d)(?::(\d\d)(?::(\d\d)(?:[.,](\d+))?)?)?`
-
-// isoTime is a date, any one character, a clock, and Z or the sign and the clock of an offset; only
-// there the colon may be left out.
-var isoTime = regexp.MustCompile(
-	`^(\d{4}-\d\d-\d\d)[\x01-\x7f]` + clockPattern + `(?:Z|([+-])(?:` + clockPattern + `|(\d\d)(\d\d)))$`)
-
-// minYear is the first year that MySQL's DATETIME is documented to hold.
-const minYear = 1000
+import "time"
 
 // parseTime reads what Python's datetime.isoformat() writes for a moment with an offset, and what
-// else datetime.fromisoformat() reads in the extended format. Fractions are cut to microseconds. A
-// time without an offset is refused: it could be any moment. It returns the moment in UTC.
+// else datetime.fromisoformat() reads in the extended format: any one character between date and
+// time, no minutes or seconds, a comma as the decimal point, fractions of any length (cut to
+// microseconds), Z. It returns the moment in UTC.
 func parseTime(s string) (time.Time, bool) {
-	m := isoTime.FindStringSubmatch(s)
-	if m == nil {
+	sc := isoScanner{text: s}
+	year := sc.digits(4)
+	sc.skip('-')
+	month := sc.digits(2)
+	sc.skip('-')
+	day := sc.digits(2)
+	sc.any()
+	clock := sc.clock()
+	offset := sc.offset()
+	if sc.bad || sc.pos != len(s) || year < 1 || clock >= 24*time.Hour || offset <= -24*time.Hour || offset >= 24*time.Hour {
 		return time.Time{}, false
 	}
-	date, err := time.Parse(time.DateOnly, m[1])
-	clock, isClock := clockOf(m[2], m[3], m[4], m[5])
-	offset, isOffset := clockOf(m[7]+m[11], m[8]+m[12], m[9], m[10])
-	if err != nil || !isClock || !isOffset {
+	date := time.Date(year, time.Month(month), day, 0, 0, 0, 0, time.UTC)
+	if date.Month() != time.Month(month) || date.Day() != day {
 		return time.Time{}, false
-	}
-	if m[6] == "-" {
-		offset = -offset
 	}
 	t := date.Add(clock - offset)
 	return t, t.Year() >= minYear && t.Year() <= 9999
 }
 
-// clockOf returns the time since midnight. Its arguments are digits; empty ones count as zero.
-func clockOf(hours, minutes, seconds, fraction string) (time.Duration, bool) {
-	number := func(digits string) int {
-		n, _ := strconv.Atoi(digits) // 0 if there are none
-		return n
+// minYear is the first year that MySQL's DATETIME is documented to hold.
+const minYear = 1000
+
+// isoScanner reads text from the left; bad says that something did not fit.
+type isoScanner struct {
+	text string
+	pos  int
+	bad  bool
+}
+
+func (sc *isoScanner) peek() byte {
+	if sc.pos < len(sc.text) {
+		return sc.text[sc.pos]
 	}
-	h, m, s := number(hours), number(minutes), number(seconds)
-	micros := number((fraction + "000000")[:6])
-	clock := time.Duration((h*60+m)*60+s)*time.Second + time.Duration(micros)*time.Microsecond
-	return clock, h < 24 && m < 60 && s < 60
+	return 0
+}
+
+func (sc *isoScanner) isDigit() bool { return '0' <= sc.peek() && sc.peek() <= '9' }
+
+func (sc *isoScanner) digits(n int) int {
+	value := 0
+	for range n {
+		if !sc.isDigit() {
+			sc.bad = true
+			return 0
+		}
+		value = 10*value + int(sc.peek()-'0')
+		sc.pos++
+	}
+	return value
+}
+
+func (sc *isoScanner) skip(c byte) {
+	if sc.peek() != c {
+		sc.bad = true
+		return
+	}
+	sc.pos++
+}
+
+func (sc *isoScanner) any() {
+	if c := sc.peek(); c == 0 || c >= 0x80 {
+		sc.bad = true
+		return
+	}
+	sc.pos++
+}
+
+// clock reads HH[:MM[:SS[.f…]]].
+func (sc *isoScanner) clock() time.Duration {
+	total := time.Duration(sc.digits(2)) * time.Hour
+	for _, unit := range [...]time.Duration{time.Minute, time.Second} {
+		if sc.peek() != ':' {
+			return total
+		}
+		sc.pos++
+		n := sc.digits(2)
+		if n > 59 {
+			sc.bad = true
+		}
+		total += time.Duration(n) * unit
+	}
+	if c := sc.peek(); c != '.' && c != ',' {
+		return total
+	}
+	sc.pos++
+	sc.bad = sc.bad || !sc.isDigit()
+	for unit := 100 * time.Millisecond; sc.isDigit(); unit /= 10 {
+		if unit >= time.Microsecond {
+			total += time.Duration(sc.peek()-'0') * unit
+		}
+		sc.pos++
+	}
+	return total
+}
+
+// offset reads Z, ±HH:MM and the other forms of ±clock, and ±HHMM.
+func (sc *isoScanner) offset() time.Duration {
+	sign := sc.peek()
+	sc.any()
+	switch sign {
+	case 'Z':
+		return 0
+	case '+', '-':
+	default: // a time without an offset could be any moment
+		sc.bad = true
+		return 0
+	}
+	offset := sc.clock()
+	if sc.isDigit() {
+		n := sc.digits(2)
+		if n > 59 {
+			sc.bad = true
+		}
+		offset += time.Duration(n) * time.Minute
+	}
+	if sign == '-' {
+		return -offset
+	}
+	return offset
 }
