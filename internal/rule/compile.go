@@ -134,22 +134,30 @@ func eventType(event string, catalogue *schema.Catalogue) (string, error) {
 	if event == "" {
 		return "", errors.New("the event is empty: write a signal's constant, such as COURSE_ENROLLMENT_CREATED; " + allConstants)
 	}
-	signal, ok := catalogue.ByConstant(event)
-	if !ok {
-		signal, ok = catalogue.ByType(event)
+	if busType, known, err := busEvent(event, catalogue); known || err != nil {
+		return busType, err
 	}
-	switch {
-	case ok && !signal.OnBus:
-		return "", fmt.Errorf("the event %s never comes: the event bus cannot serialise its data", signal.Constant)
-	case ok:
-		return signal.Type, nil
-	case dotted.MatchString(event):
-		return event, nil
-	case FindFilter(event) != nil:
+	if FindFilter(event) != nil {
 		return "", fmt.Errorf("%q is the name of a filter, not of an event: a filter's row belongs into the webfilter table", event)
 	}
 	if near := nearestConstant(event, catalogue); near != "" {
 		return "", fmt.Errorf("unknown event %q: did you mean %s? %s", event, near, allConstants)
 	}
 	return "", fmt.Errorf("unknown event %q: write a signal's constant, such as COURSE_ENROLLMENT_CREATED; %s", event, allConstants)
+}
+
+// busEvent returns the type of the event of the bus that text names, by constant or by type. known
+// is false for a text that names none; a signal that cannot come by the bus is an error.
+func busEvent(text string, catalogue *schema.Catalogue) (eventType string, known bool, err error) {
+	signal, known := catalogue.ByConstant(text)
+	if !known {
+		signal, known = catalogue.ByType(text)
+	}
+	switch {
+	case known && !signal.OnBus:
+		return "", true, fmt.Errorf("the event %s never comes: the event bus cannot serialise its data", signal.Constant)
+	case known:
+		return signal.Type, true, nil
+	}
+	return text, dotted.MatchString(text), nil
 }

@@ -168,18 +168,10 @@ func (c *Compiler) filterEvent(event string) (string, error) {
 	case utf8.RuneCountInString(event) > MaxEvent:
 		return "", fmt.Errorf("the event has more than %d characters: write the name of a filter", MaxEvent)
 	}
-	signal, ok := c.Catalogue.ByConstant(event)
-	if !ok {
-		signal, ok = c.Catalogue.ByType(event)
+	if busType, known, err := busEvent(event, c.Catalogue); known || err != nil {
+		return busType, err
 	}
-	switch {
-	case ok && !signal.OnBus:
-		return "", fmt.Errorf("the event %s never comes: the event bus cannot serialise its data", signal.Constant)
-	case ok:
-		return signal.Type, nil
-	case dotted.MatchString(event):
-		return event, nil
-	case !filterName.MatchString(event):
+	if !filterName.MatchString(event) {
 		return "", fmt.Errorf("%q is no name of a filter: write one such as CourseEnrollmentStarted, or a signal's constant", event)
 	}
 	return FilterName(event), nil
