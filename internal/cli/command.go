@@ -111,7 +111,7 @@ func Run(ctx context.Context, args []string, p *Process) int {
 	parser, err := kong.New(&cli, append(loader.Options(),
 		kong.Name("webhook-dispatcher"),
 		kong.Description("Turns Open edX event-bus topics into webhooks. Each setting is a flag, an environment variable "+
-			"or a key of the YAML file, in that order of weight."),
+			"or a key of the YAML file, in that order of precedence."),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
 		kong.Writers(p.Stdout, p.Stderr),
 		kong.Exit(func(int) { helped = true }), // only --help exits; the parse goes on and its result is dropped
