@@ -72,11 +72,13 @@ func TestUndecodableRecordWaitsForTheDatabase(t *testing.T) {
 		rec := bus.NewRecord("t", 0, 7)
 		go in.Handle(t.Context(), rec)
 		<-time.After(10 * time.Second)
+		synctest.Wait()
 		if err := in.Ready(t.Context()); err == nil || rec.Released() {
 			t.Errorf("with the database away: ready says %v, released: %v", err, rec.Released())
 		}
 		s.away.Store(false)
 		<-time.After(10 * time.Second)
+		synctest.Wait()
 		if err := in.Ready(t.Context()); err != nil || !rec.Released() || len(s.kept) != 1 {
 			t.Errorf("ready says %v, released: %v, kept: %v", err, rec.Released(), s.kept)
 		}

@@ -421,7 +421,7 @@ func (s brokenLane) Claim(
 	ctx context.Context, l delivery.Lane, room int, lease time.Duration, token delivery.Token,
 ) ([]delivery.Row, error) {
 	if l == lane2 {
-		pass(4 * time.Second)
+		<-time.After(4 * time.Second)
 		return nil, errAway
 	}
 	return s.table.Claim(ctx, l, room, lease, token)

@@ -1,7 +1,6 @@
 package queue_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -116,7 +115,7 @@ type process struct {
 	health map[delivery.Lane]delivery.LaneHealth
 	resets int
 
-	logs *bytes.Buffer
+	logs *logLines
 	reg  *prometheus.Registry
 	stop func()
 }
@@ -172,7 +171,7 @@ func (p *process) takes(l delivery.Lane) {
 // start starts a replica. Its rules notice a pause after 5 s.
 func start(t *testing.T, s *marks) *process {
 	t.Helper()
-	p := &process{health: make(map[delivery.Lane]delivery.LaneHealth), logs: &bytes.Buffer{}, reg: prometheus.NewRegistry()}
+	p := &process{health: make(map[delivery.Lane]delivery.LaneHealth), logs: &logLines{}, reg: prometheus.NewRegistry()}
 	var mu sync.Mutex
 	known := make(map[delivery.Lane]bool)
 	pauser, err := queue.NewPauser(queue.PauserOptions{

@@ -392,5 +392,8 @@ func counter(t *testing.T, reg *prometheus.Registry, name string) float64 {
 	return 0
 }
 
-// pass lets fake time pass.
-func pass(d time.Duration) { <-time.After(d) }
+// pass lets fake time pass, in a test: what works beside it waits for time.After alone.
+func pass(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait() // so that what is due at the same instant has run
+}

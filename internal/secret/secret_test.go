@@ -33,7 +33,7 @@ func TestSealAndOpen(t *testing.T) {
 		if id != "k1" || id != r.ID() {
 			t.Errorf("sealed with %q, want k1", id)
 		}
-		if len(text) > 1 && bytes.Contains(sealed, []byte(text)) {
+		if len(text) > 8 && bytes.Contains(sealed, []byte(text)) { // random bytes hold a shorter one now and then
 			t.Error("the text stands in what is sealed")
 		}
 		if want := 1 + 12 + len(text) + 16; len(sealed) != want {

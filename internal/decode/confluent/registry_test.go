@@ -362,5 +362,8 @@ func TestClientOptions(t *testing.T) {
 	}
 }
 
-// pass lets fake time pass.
-func pass(d time.Duration) { <-time.After(d) }
+// pass lets fake time pass, in a test: what works beside it waits for time.After alone.
+func pass(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
