@@ -37,6 +37,20 @@ func (s *stream) unacked() []bus.Position {
 	return slices.Clone(s.pending)
 }
 
+// entry is one that is handed over.
+type entry struct {
+	stream *stream
+	id     bus.Position
+	room   <-chan struct{}
+}
+
+func (e *entry) Return() {
+	e.stream.ack(e.id)
+	<-e.room
+}
+
+func (e *entry) Resize(int64) {}
+
 // consume hands over what is pending, at most two entries at once, until ctx ends, and then has the
 // handler settle the rest.
 func (s *stream) consume(ctx context.Context, h bus.Handler) error {
@@ -52,10 +66,7 @@ func (s *stream) consume(ctx context.Context, h bus.Handler) error {
 		}
 		rec := bus.NewRecord("events", 0, id)
 		rec.Time = time.UnixMilli(int64(id) >> 20)
-		rec.Track(func() {
-			s.ack(id)
-			<-room
-		}, nil)
+		rec.Lend(&entry{s, id, room})
 		h.Handle(ctx, rec)
 	}
 	<-ctx.Done()

@@ -33,29 +33,32 @@ type Record struct {
 	Value   []byte // nil if the record has none (a tombstone)
 	Headers []Header
 
-	done     atomic.Bool
-	released func()
-	shrunk   func(bytes int64)
+	done atomic.Bool
+	loan Loan // nil for a record that no bus waits for
 }
 
-// NewRecord returns a record fetched now. Nothing is told of its end until Track is called.
+// NewRecord returns a record fetched now, without a loan.
 func NewRecord(topic string, partition int, at Position) *Record {
 	return &Record{Topic: topic, Partition: partition, Position: at, Fetched: time.Now()}
 }
 
-// Track sets what the bus wants to be told: released is called once, by the first Done, from any
-// goroutine; shrunk by Shrink, with the bytes that the record takes from then on. Both may be nil.
-// Track must be called before the record is handed over.
-func (r *Record) Track(released func(), shrunk func(bytes int64)) {
-	r.released, r.shrunk = released, shrunk
+// Loan is what a bus wants to be told of a record that it hands over.
+type Loan interface {
+	// Return is called once, by the first Done, from any goroutine.
+	Return()
+	// Resize is called by Shrink, with the bytes that the record takes from then on.
+	Resize(bytes int64)
 }
+
+// Lend sets the loan. It must be called before the record is handed over.
+func (r *Record) Lend(loan Loan) { r.loan = loan }
 
 // Done releases the record: each delivery that it caused has been delivered or is a row, or it
 // caused none. It may be called from any goroutine and more than once; only the first call counts.
 // A record that is never done is read again by the partition's next owner.
 func (r *Record) Done() {
-	if r.done.CompareAndSwap(false, true) && r.released != nil {
-		r.released()
+	if r.done.CompareAndSwap(false, true) && r.loan != nil {
+		r.loan.Return()
 	}
 }
 
@@ -66,8 +69,8 @@ func (r *Record) Released() bool { return r.done.Load() }
 // bytes of memory until Done. It must be called before anything that may call Done.
 func (r *Record) Shrink(bytes int64) {
 	r.Key, r.Value, r.Headers = nil, nil, nil
-	if r.shrunk != nil {
-		r.shrunk(bytes)
+	if r.loan != nil {
+		r.loan.Resize(bytes)
 	}
 }
 

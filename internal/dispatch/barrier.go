@@ -53,7 +53,7 @@ func (l *lane) clear(now time.Time) {
 		l.mu.Unlock()
 		return
 	}
-	rows := l.line.TakeRows()
+	rows := l.line.TakeRows(everyFlight)
 	var first []*flight
 	if !full {
 		first = l.line.TakeFirst(everyFlight)

@@ -257,7 +257,7 @@ func (d *Dispatcher) Resend(rows []delivery.Row, until time.Time) {
 	now := time.Now()
 	for i := range rows {
 		f := &flight{delivery: &rows[i].Delivery, row: &rows[i]}
-		f.turn.Until = until
+		f.until = until
 		d.lane(f.row.Lane()).pushClaimed(f, now)
 	}
 }

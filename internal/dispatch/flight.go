@@ -12,11 +12,11 @@ import (
 // flight is a delivery in flight: a first try (origin set), or a claimed row (row set). The row of
 // a hand-off is in the cell.
 type flight struct {
-	turn     inflight.Turn[*flight] // guarded by lane.mu
 	delivery *delivery.Delivery
 	lane     *lane // set before the flight is shared
 	origin   *origin
 	row      *delivery.Row
+	until    time.Time // when the lease of row ends
 
 	started time.Time       // guarded by lane.mu
 	place   int             // in lane.trying; guarded by lane.mu
@@ -62,7 +62,7 @@ func (f *flight) run() {
 func (f *flight) runClaimed() {
 	d, l := f.lane.d, f.lane
 	r := d.Rules.Active(l.key)
-	if r == nil || time.Until(f.turn.Until) < d.limits(r).Timeout+inflight.LeaseMargin {
+	if r == nil || time.Until(f.until) < d.limits(r).Timeout+inflight.LeaseMargin {
 		d.Queue.Settle(delivery.Return(f.row, 0))
 		return
 	}

@@ -131,8 +131,7 @@ func (l *lane) pushClaimed(f *flight, now time.Time) {
 
 // join puts a flight in line. The caller holds mu.
 func (l *lane) join(f *flight) {
-	f.turn.Item = f
-	l.line.Push(&f.turn)
+	l.line.Push(f, f.row != nil)
 	l.d.metrics.queued.Inc()
 	if !l.listed {
 		l.listed = true
@@ -184,7 +183,7 @@ func (l *lane) work(f *flight) {
 func (l *lane) next(f *flight) *flight {
 	l.mu.Lock()
 	now := time.Now()
-	l.line.End(&f.turn)
+	l.line.End(f.row != nil)
 	l.forget(f)
 	l.breaker.End(&f.request)
 	wake := l.wantsRoom && l.line.Rows() <= l.rowLimit(now)/2
@@ -250,7 +249,7 @@ func (l *lane) refilled() {
 func (l *lane) start(now time.Time) *flight {
 	l.used = now
 	l.bucket.take(now)
-	f := l.line.Begin().Item
+	f, _ := l.line.Begin()
 	if l.line.Active() >= l.limit.now() && l.fullSince.IsZero() {
 		l.fullSince = now
 	}
@@ -372,7 +371,7 @@ func (l *lane) takeFirst(pick func(*flight) bool) []*flight {
 // end returns the claimed rows that wait. Nothing begins any more: the dispatcher is stopping.
 func (l *lane) end() []*flight {
 	l.mu.Lock()
-	taken := l.line.TakeRows()
+	taken := l.line.TakeRows(everyFlight)
 	l.bucket.stop()
 	l.mu.Unlock()
 	l.d.metrics.queued.Sub(float64(len(taken)))

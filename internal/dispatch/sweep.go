@@ -86,7 +86,8 @@ func (l *lane) overdue(now time.Time, handOff time.Duration) (slow, stale []*fli
 			slow = append(slow, f)
 		}
 	}
-	stale = l.line.TakeExpiring(now.Add(l.timeout + inflight.LeaseMargin))
+	last := now.Add(l.timeout + inflight.LeaseMargin)
+	stale = l.line.TakeRows(func(f *flight) bool { return f.until.Before(last) })
 	if len(stale) > 0 {
 		l.d.metrics.queued.Sub(float64(len(stale)))
 	}

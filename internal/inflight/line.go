@@ -1,144 +1,104 @@
 package inflight
 
-import "time"
-
-// Turn is an item's place in a Line. It is part of the item, which is in one Line at most.
-type Turn[T any] struct {
-	Item T
-	// Until is the end of a claimed row's lease; zero for a first try.
-	Until time.Time
-
-	in         *list[T] // nil while it is not in line
-	prev, next *Turn[T]
-}
-
-// Claimed reports whether the item is a claimed row, not a first try.
-func (t *Turn[T]) Claimed() bool { return !t.Until.IsZero() }
-
-// InLine reports whether the item waits in its line.
-func (t *Turn[T]) InLine() bool { return t.in != nil }
-
-// Leave removes the item from its line, and reports whether it was in one.
-func (t *Turn[T]) Leave() bool {
-	if t.in == nil {
-		return false
-	}
-	t.in.remove(t)
-	return true
-}
+import "slices"
 
 // Line is the items that wait for a slot, oldest first, and the number that have one. Claimed rows
 // precede first tries, because their leases expire. The zero Line is empty. Its owner's lock guards
-// it and its turns.
-type Line[T any] struct {
-	rows, first        list[T]
+// it. An item is in it once at most.
+type Line[T comparable] struct {
+	rows, first        fifo[T]
 	active, activeRows int
 }
 
-// Push puts an item in line.
-func (l *Line[T]) Push(t *Turn[T]) { l.of(t).push(t) }
+// Push puts an item in line: a claimed row or a first try.
+func (l *Line[T]) Push(item T, claimed bool) { l.of(claimed).push(item) }
 
-func (l *Line[T]) of(t *Turn[T]) *list[T] {
-	if t.Claimed() {
+func (l *Line[T]) of(claimed bool) *fifo[T] {
+	if claimed {
 		return &l.rows
 	}
 	return &l.first
 }
 
-// Begin removes the next item from the line and gives it a slot; nil if none waits.
-func (l *Line[T]) Begin() *Turn[T] {
-	t := l.rows.head
-	if t == nil {
-		t = l.first.head
-	}
-	if t == nil {
-		return nil
-	}
-	t.Leave()
-	l.active++
-	if t.Claimed() {
+// Begin removes the next item from the line and gives it a slot. It returns false if none waits.
+func (l *Line[T]) Begin() (item T, ok bool) {
+	if item, ok = l.rows.pop(); ok {
 		l.activeRows++
+	} else if item, ok = l.first.pop(); !ok {
+		return item, false
 	}
-	return t
+	l.active++
+	return item, true
 }
 
-// End frees the item's slot.
-func (l *Line[T]) End(t *Turn[T]) {
+// End frees an item's slot.
+func (l *Line[T]) End(claimed bool) {
 	l.active--
-	if t.Claimed() {
+	if claimed {
 		l.activeRows--
 	}
+}
+
+// Leave removes an item from the line, and reports whether it was in line.
+func (l *Line[T]) Leave(item T, claimed bool) bool {
+	return len(l.of(claimed).take(func(other T) bool { return other == item })) > 0
 }
 
 // Active returns how many items have a slot.
 func (l *Line[T]) Active() int { return l.active }
 
 // Waiting returns how many first tries and claimed rows are in line.
-func (l *Line[T]) Waiting() (first, rows int) { return l.first.n, l.rows.n }
+func (l *Line[T]) Waiting() (first, rows int) { return l.first.len(), l.rows.len() }
 
 // Rows returns how many claimed rows are in line or have a slot.
-func (l *Line[T]) Rows() int { return l.rows.n + l.activeRows }
+func (l *Line[T]) Rows() int { return l.rows.len() + l.activeRows }
 
 // Empty reports whether nothing waits or has a slot.
-func (l *Line[T]) Empty() bool { return l.rows.n+l.first.n+l.active == 0 }
+func (l *Line[T]) Empty() bool { return l.rows.len()+l.first.len()+l.active == 0 }
 
-// TakeRows removes the claimed rows from the line.
-func (l *Line[T]) TakeRows() []T { return l.rows.take(func(T) bool { return true }) }
+// TakeRows removes the claimed rows from the line that match pick.
+func (l *Line[T]) TakeRows(pick func(T) bool) []T { return l.rows.take(pick) }
 
 // TakeFirst removes the first tries from the line that match pick.
 func (l *Line[T]) TakeFirst(pick func(T) bool) []T { return l.first.take(pick) }
 
-// TakeExpiring removes the claimed rows from the line whose leases end before the given time.
-// Claims come in order, so the oldest ends first.
-func (l *Line[T]) TakeExpiring(before time.Time) (taken []T) {
-	for t := l.rows.head; t != nil && t.Until.Before(before); t = l.rows.head {
-		l.rows.remove(t)
-		taken = append(taken, t.Item)
-	}
-	return taken
+// fifo is a queue, oldest first. It is a slice because the garbage collector marks the items of a
+// slice together, but those of a linked list one after the other: with thousands in line that took a
+// third more of its time.
+type fifo[T comparable] struct {
+	items []T
+	begin int // items before it are zero
 }
 
-// list is an intrusive list of turns, oldest first.
-type list[T any] struct {
-	head, tail *Turn[T]
-	n          int
+func (q *fifo[T]) len() int { return len(q.items) - q.begin }
+
+func (q *fifo[T]) push(item T) {
+	if q.begin > 0 && len(q.items) == cap(q.items) {
+		q.items, q.begin = slices.Delete(q.items, 0, q.begin), 0
+	}
+	q.items = append(q.items, item)
 }
 
-func (q *list[T]) push(t *Turn[T]) {
-	t.in, t.prev = q, q.tail
-	if q.tail == nil {
-		q.head = t
-	} else {
-		q.tail.next = t
+func (q *fifo[T]) pop() (item T, ok bool) {
+	if q.len() == 0 {
+		return item, false
 	}
-	q.tail = t
-	q.n++
+	q.items[q.begin], item = item, q.items[q.begin]
+	if q.begin++; q.begin == len(q.items) {
+		q.items, q.begin = q.items[:0], 0
+	}
+	return item, true
 }
 
-func (q *list[T]) remove(t *Turn[T]) {
-	if t.prev == nil {
-		q.head = t.next
-	} else {
-		t.prev.next = t.next
-	}
-	if t.next == nil {
-		q.tail = t.prev
-	} else {
-		t.next.prev = t.prev
-	}
-	t.in, t.prev, t.next = nil, nil, nil
-	q.n--
-}
-
-// take removes and returns the items that match pick.
-func (q *list[T]) take(pick func(T) bool) (taken []T) {
-	for t := q.head; t != nil; {
-		next := t.next
-		if pick(t.Item) {
-			q.remove(t)
-			taken = append(taken, t.Item)
+// take removes and returns the items that match pick; the rest stay in order.
+func (q *fifo[T]) take(pick func(T) bool) (taken []T) {
+	q.items = slices.DeleteFunc(slices.Delete(q.items, 0, q.begin), func(item T) bool {
+		if pick(item) {
+			taken = append(taken, item)
+			return true
 		}
-		t = next
-	}
+		return false
+	})
+	q.begin = 0
 	return taken
 }

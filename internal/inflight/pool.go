@@ -46,21 +46,17 @@ type poolLine struct {
 
 // Entry is a first try or a claimed row in a pool, whose lock guards it.
 type Entry struct {
-	turn  Turn[*Entry]
-	key   string
-	run   func() // with a slot
-	begun bool   // it has a slot
+	key    string
+	run    func() // with a slot
+	inLine bool
+	begun  bool // it has a slot
 
 	row   *delivery.Row // nil for a first try
 	timer *time.Timer   // returns a row that has been in line too long
 }
 
 // NewEntry returns the entry of a first try that calls run once it has a slot.
-func NewEntry(key string, run func()) *Entry {
-	e := &Entry{key: key, run: run}
-	e.turn.Item = e
-	return e
-}
+func NewEntry(key string, run func()) *Entry { return &Entry{key: key, run: run} }
 
 // NewPool returns an empty pool.
 func NewPool(o PoolOptions) *Pool {
@@ -78,7 +74,7 @@ func (p *Pool) Context() context.Context { return p.workers.Context }
 func (p *Pool) Join(e *Entry) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !e.begun && !e.turn.InLine() && !p.stopped {
+	if !e.begun && !e.inLine && !p.stopped {
 		p.join(e)
 	}
 }
@@ -90,19 +86,19 @@ func (p *Pool) join(e *Entry) {
 		l = &poolLine{}
 		p.lines[e.key] = l
 	}
-	l.Push(&e.turn)
+	l.Push(e, e.row != nil)
+	e.inLine = true
 	p.pump(l)
 }
 
 // pump starts entries while there are slots. It is called with mu held.
 func (p *Pool) pump(l *poolLine) {
 	for !p.stopped && l.Active() < p.options.Concurrency {
-		t := l.Begin()
-		if t == nil {
+		e, ok := l.Begin()
+		if !ok {
 			return
 		}
-		e := t.Item
-		e.begun = true
+		e.inLine, e.begun = false, true
 		p.workers.Go(func() {
 			e.run()
 			p.leave(e)
@@ -114,14 +110,21 @@ func (p *Pool) pump(l *poolLine) {
 func (p *Pool) Remove(e *Entry) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return e.turn.Leave()
+	return p.remove(e)
+}
+
+// remove is called with mu held.
+func (p *Pool) remove(e *Entry) bool {
+	in := e.inLine && p.lines[e.key].Leave(e, e.row != nil)
+	e.inLine = false
+	return in
 }
 
 // leave gives an entry's slot to the next in line.
 func (p *Pool) leave(e *Entry) {
 	p.mu.Lock()
 	l := p.lines[e.key]
-	l.End(&e.turn)
+	l.End(e.row != nil)
 	e.begun = false
 	if e.row != nil {
 		p.forget(e)
@@ -186,9 +189,9 @@ func (p *Pool) Resend(rows []delivery.Row, until time.Time) {
 		}
 		row := &rows[i]
 		e := NewEntry(p.options.Key(row), func() { p.run(row, until) })
-		e.row, e.turn.Until = row, until
+		e.row = row
 		p.held[row.RuleID]++
-		if p.join(e); e.turn.InLine() {
+		if p.join(e); e.inLine {
 			e.timer = time.AfterFunc(time.Until(p.last(until)), func() { p.expire(e) })
 		}
 	}
@@ -215,7 +218,7 @@ func (p *Pool) run(row *delivery.Row, until time.Time) {
 // expire returns a row that is still in line.
 func (p *Pool) expire(e *Entry) {
 	p.mu.Lock()
-	waited := e.turn.Leave()
+	waited := p.remove(e)
 	if waited {
 		p.forget(e)
 	}
@@ -277,7 +280,8 @@ func (p *Pool) Stop(ctx context.Context) error {
 	p.stopped = true
 	var back []*delivery.Row
 	for _, l := range p.lines {
-		for _, e := range l.TakeRows() {
+		for _, e := range l.TakeRows(func(*Entry) bool { return true }) {
+			e.inLine = false
 			p.forget(e)
 			back = append(back, e.row)
 		}

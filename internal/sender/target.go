@@ -83,11 +83,11 @@ func escape(part string) string {
 
 // redirect returns scheme and host of the target of a redirect, or "" if there is none.
 func (t *target) redirect(response *http.Response) string {
-	location := response.Header.Get(keptLocation)
-	if location == "" {
+	kept := response.Header[keptLocation] // Get would allocate for this name, for every answer
+	if len(kept) == 0 || kept[0] == "" {
 		return ""
 	}
-	u, err := t.base.Parse(location)
+	u, err := t.base.Parse(kept[0])
 	if err != nil || u.Host == "" || len(u.Host) > 255 || len(u.Scheme) > 16 {
 		return ""
 	}

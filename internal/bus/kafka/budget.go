@@ -3,8 +3,6 @@ package kafka
 import (
 	"sync"
 	"sync/atomic"
-
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
 )
 
 // budget is the number of bytes that the records of all partitions may take: those fetched and not
@@ -85,17 +83,6 @@ func (s *share) spent(reserved, bytes int64) {
 
 // give returns the bytes of a released record. Borrowed bytes go back at the partition's next take.
 func (s *share) give(bytes int64) { s.held.Add(-bytes) }
-
-// track counts the memory of a record until it is released, and then calls released.
-func (s *share) track(rec *bus.Record, memory int64, released func()) {
-	rec.Track(func() {
-		s.give(memory)
-		released()
-	}, func(bytes int64) {
-		s.give(memory - bytes - shrunkOverhead)
-		memory = bytes + shrunkOverhead
-	})
-}
 
 // settle is called with budget.mu held: bytes beyond the partition's own part are borrowed.
 func (s *share) settle() {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"slices"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -16,6 +15,7 @@ import (
 	"github.com/segmentio/kafka-go/protocol/listoffsets"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus/checkpoint"
 )
 
 // fetchWait is how long a broker may hold a fetch when there is nothing to send.
@@ -47,19 +47,55 @@ const (
 	headerOverhead = 48
 )
 
-// sizeOf returns the bytes of a record's key, value and headers, and the memory that it takes with
-// them.
-func sizeOf(rec *bus.Record) (bytes, memory int64) {
-	bytes = int64(len(rec.Key) + len(rec.Value))
-	for _, h := range rec.Headers {
-		bytes += int64(len(h.Key) + len(h.Value))
+// item is a record that was fetched. It becomes a bus.Record when it is handed over: a fetch brings
+// hundreds, and a slice of items costs the garbage collector less than as many records.
+type item struct {
+	offset     int64
+	time       time.Time
+	key, value []byte
+	headers    []bus.Header
+	bytes      int64 // of key, value and headers
+	memory     int64 // that counts against the budget
+}
+
+// move moves the item into rec: the rest of its fetch must not keep its bytes in memory.
+func (it *item) move(rec *bus.Record) {
+	rec.Position, rec.Time = bus.Position(it.offset), it.time
+	rec.Key, rec.Value, rec.Headers = it.key, it.value, it.headers
+	*it = item{}
+}
+
+// loan is a record with what the partition must know when it is released. The two are one piece of
+// memory, because there is one for each event.
+type loan struct {
+	bus.Record
+	memory int64 // that counts against the budget
+
+	partition *partition
+	tracker   *checkpoint.Tracker
+	entry     checkpoint.Entry
+}
+
+// Return implements bus.Loan.
+func (l *loan) Return() {
+	l.partition.share.give(l.memory)
+	l.tracker.Done(l.entry)
+	l.partition.released()
+	select {
+	case l.partition.wake <- struct{}{}:
+	default: // one token is enough
 	}
-	return bytes, bytes + recordOverhead + headerOverhead*int64(len(rec.Headers))
+}
+
+// Resize implements bus.Loan.
+func (l *loan) Resize(bytes int64) {
+	l.partition.share.give(l.memory - bytes - shrunkOverhead)
+	l.memory = bytes + shrunkOverhead
 }
 
 // fetch asks for about size bytes and returns the records from the position on, which it moves
 // behind them. An answer without records may have moved it as well.
-func (r *reader) fetch(ctx context.Context, size int64) ([]*bus.Record, error) {
+func (r *reader) fetch(ctx context.Context, size int64) ([]item, error) {
 	ctx, cancel := context.WithTimeout(ctx, fetchWait+requestTimeout)
 	defer cancel()
 	most := int32(min(max(size, r.grown), math.MaxInt32))
@@ -95,9 +131,9 @@ func (r *reader) fetch(ctx context.Context, size int64) ([]*bus.Record, error) {
 }
 
 // take reads the batches of an answer.
-func (r *reader) take(batches []protocol.RecordReader, heads []batchHead) ([]*bus.Record, error) {
+func (r *reader) take(batches []protocol.RecordReader, heads []batchHead) ([]item, error) {
 	next := r.position
-	var records []*bus.Record
+	var records []item
 	for i, batch := range batches {
 		base := baseOf(batch)
 		next = max(next, base)
@@ -116,21 +152,20 @@ func (r *reader) take(batches []protocol.RecordReader, heads []batchHead) ([]*bu
 				return nil, fmt.Errorf("%w: at offset %d: %w", errCorrupt, next, err)
 			}
 			n++
-			taken, err := r.copy(rec, control || rec.Offset < next)
+			skip := control || rec.Offset < next // the batch may begin before the position
+			next = max(next, rec.Offset+1)
+			if skip {
+				err = errors.Join(closed(rec.Key), closed(rec.Value))
+			} else {
+				records = append(records, item{})
+				err = records[len(records)-1].copy(rec)
+			}
 			if err != nil {
 				return nil, fmt.Errorf("%w: at offset %d: %w", errCorrupt, rec.Offset, err)
 			}
-			if rec.Offset < next {
-				continue // the batch begins before the position
+			if !skip && head != nil && !head.appended.IsZero() {
+				records[len(records)-1].time = head.appended
 			}
-			next = rec.Offset + 1
-			if control {
-				continue
-			}
-			if head != nil && !head.appended.IsZero() {
-				taken.Time = head.appended
-			}
-			records = append(records, taken)
 		}
 		if head != nil {
 			if n != head.records {
@@ -157,35 +192,38 @@ func baseOf(batch protocol.RecordReader) int64 {
 	return -1
 }
 
-// copy takes a record out of the client's buffers and gives these back. With skip nothing is
-// copied.
-func (r *reader) copy(rec *protocol.Record, skip bool) (*bus.Record, error) {
-	out := bus.NewRecord(r.topic, r.partition, bus.Position(rec.Offset))
-	out.Time = rec.Time
-	var err error
-	if out.Key, err = readField(rec.Key, skip); err != nil {
-		return nil, err
+// copy takes a record out of the client's buffers and gives these back.
+func (it *item) copy(rec *protocol.Record) (err error) {
+	it.offset, it.time = rec.Offset, rec.Time
+	if it.key, err = contents(rec.Key); err != nil {
+		return err
 	}
-	if out.Value, err = readField(rec.Value, skip); err != nil {
-		return nil, err
+	if it.value, err = contents(rec.Value); err != nil {
+		return err
 	}
-	if !skip {
-		out.Headers = slices.Grow(out.Headers, len(rec.Headers))
-		for _, h := range rec.Headers {
-			out.Headers = append(out.Headers, bus.Header(h))
-		}
+	it.bytes = int64(len(it.key) + len(it.value))
+	it.headers = make([]bus.Header, len(rec.Headers))
+	for i, h := range rec.Headers {
+		it.headers[i] = bus.Header(h)
+		it.bytes += int64(len(h.Key) + len(h.Value))
 	}
-	return out, nil
+	it.memory = it.bytes + recordOverhead + headerOverhead*int64(len(rec.Headers))
+	return nil
 }
 
-func readField(field protocol.Bytes, skip bool) (b []byte, err error) {
+func contents(field protocol.Bytes) ([]byte, error) {
 	if field == nil {
 		return nil, nil
 	}
-	if !skip {
-		b, err = protocol.ReadAll(field)
+	b, err := protocol.ReadAll(field)
+	return b, cmp.Or(err, field.Close())
+}
+
+func closed(field protocol.Bytes) error {
+	if field == nil {
+		return nil
 	}
-	return b, errors.Join(err, field.Close())
+	return field.Close()
 }
 
 // bounds returns the start and the end of the log.

@@ -20,6 +20,7 @@ import (
 	"github.com/segmentio/kafka-go/protocol"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus/checkpoint"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/fakes"
 )
 
@@ -157,10 +158,10 @@ func readAll(t *testing.T, l *fakeLog, from int64) []int64 {
 			t.Fatal(err)
 		}
 		for _, it := range items {
-			if string(it.Value) != fmt.Sprint(it.Position) {
-				t.Fatalf("offset %d has the value %q", it.Position, it.Value)
+			if string(it.value) != fmt.Sprint(it.offset) {
+				t.Fatalf("offset %d has the value %q", it.offset, it.value)
 			}
-			got = append(got, int64(it.Position))
+			got = append(got, it.offset)
 		}
 	}
 	t.Fatalf("stalled at %d of %d after %d fetches", r.position, l.end, l.fetches)
@@ -246,8 +247,8 @@ func TestLogAppendTime(t *testing.T) {
 			t.Fatalf("%d records, %v", len(records), err)
 		}
 		for _, rec := range records {
-			if rec.Time.UnixMilli() != want {
-				t.Errorf("LogAppendTime %v: the record at %d has the time %s", appendTime, rec.Position, rec.Time)
+			if rec.time.UnixMilli() != want {
+				t.Errorf("LogAppendTime %v: the record at %d has the time %s", appendTime, rec.offset, rec.time)
 			}
 		}
 	}
@@ -291,7 +292,7 @@ func FuzzGaps(f *testing.F) {
 				t.Fatal(err)
 			}
 			for _, it := range items {
-				got = append(got, int64(it.Position))
+				got = append(got, it.offset)
 			}
 		}
 		if !slices.Equal(got, want) {
@@ -426,9 +427,11 @@ func TestBudgetBalancesOut(t *testing.T) {
 func TestShrinkCountsWhatIsKept(t *testing.T) {
 	t.Parallel()
 	s := &share{budget: newBudget(4<<20, 1)}
-	rec := bus.NewRecord("dev-a", 0, 1)
-	rec.Key, rec.Value, rec.Headers = []byte("k"), []byte("v"), []bus.Header{{Key: "h"}}
-	s.track(rec, 1000, func() {})
+	rec := &loan{
+		Record: bus.Record{Key: []byte("k"), Value: []byte("v"), Headers: []bus.Header{{Key: "h"}}},
+		memory: 1000, partition: &partition{generation: &generation{}, share: s}, tracker: checkpoint.New(0, checkpoint.None),
+	}
+	rec.Lend(rec)
 	s.spent(0, 1000)
 	rec.Shrink(5000)
 	if held := s.held.Load(); held != 5000+shrunkOverhead {

@@ -106,7 +106,7 @@ func (h *LogReader) Read(ctx context.Context, r bus.Range, take func(*bus.Record
 	moved := time.Now()
 	for rd.position < int64(r.To) {
 		began, before := time.Now(), rd.position
-		records, err := rd.fetch(ctx, fetchMax)
+		items, err := rd.fetch(ctx, fetchMax)
 		if ctx.Err() != nil {
 			return lost, context.Cause(ctx)
 		}
@@ -120,11 +120,13 @@ func (h *LogReader) Read(ctx context.Context, r bus.Range, take func(*bus.Record
 			err = cmp.Or(err, ErrRecreated)
 		}
 		if err == nil {
-			for i, rec := range records {
-				if rec.Position >= r.To {
+			for i := range items {
+				at := bus.Position(items[i].offset)
+				if at >= r.To {
 					return lost, nil
 				}
-				records[i] = nil
+				rec := bus.NewRecord(r.Topic, r.Partition, at)
+				items[i].move(rec)
 				if err := take(rec); err != nil {
 					return lost, err
 				}

@@ -10,7 +10,6 @@ import (
 	"github.com/segmentio/kafka-go"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/backoff"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus/checkpoint"
 )
 
@@ -60,16 +59,14 @@ func (p *partition) run(ctx context.Context) {
 		began, before := time.Now(), p.reader.position
 		// For a moment all records are in memory twice: as they came, and copied out of that.
 		asked := int64(float64(reserved/2) / p.growth)
-		records, err := p.reader.fetch(ctx, asked)
+		items, err := p.reader.fetch(ctx, asked)
 		fetched := time.Now()
-		var bytes int64
-		for _, rec := range records {
-			rec.Fetched = fetched
-			_, memory := sizeOf(rec)
-			bytes += memory
+		var memory int64
+		for i := range items {
+			memory += items[i].memory
 		}
-		p.share.spent(reserved, bytes)
-		p.grow(asked, bytes)
+		p.share.spent(reserved, memory)
+		p.grow(asked, memory)
 		p.end.Store(p.reader.end)
 		if ctx.Err() != nil {
 			return
@@ -93,7 +90,7 @@ func (p *partition) run(ctx context.Context) {
 		}
 		p.beyond, since = time.Time{}, time.Time{}
 		p.conditions.report(partFetch, p.key(), nil)
-		if !p.handOver(ctx, records) {
+		if !p.handOver(ctx, items, fetched) {
 			return
 		}
 		p.tracker.Load().Skip(p.reader.position)
@@ -163,34 +160,29 @@ func (p *partition) wait(ctx context.Context, full func() bool) bool {
 	}
 }
 
-// handOver gives the records to the handler as room appears.
-func (p *partition) handOver(ctx context.Context, records []*bus.Record) bool {
+// handOver gives what was fetched to the handler as room appears.
+func (p *partition) handOver(ctx context.Context, items []item, fetched time.Time) bool {
 	tracker := p.tracker.Load()
-	for i, rec := range records {
-		records[i] = nil // a record that was released must not be kept in memory by the rest of its fetch
-		bytes, memory := sizeOf(rec)
+	for i := range items {
+		it := &items[i]
 		if !p.wait(ctx, func() bool { return tracker.Span() >= p.options.MaxInFlight || p.share.overdrawn() }) {
 			return false
 		}
-		entry, err := tracker.Add(int64(rec.Position))
+		entry, err := tracker.Add(it.offset)
 		if err != nil {
 			// The reader returns ascending offsets. If it did not, reading the record again would
 			// be harmless.
 			p.log.Error("record out of order", "topic", p.topic, "partition", p.id, "error", err)
-			p.share.give(memory)
+			p.share.give(it.memory)
 			continue
 		}
-		p.share.track(rec, memory, func() {
-			tracker.Done(entry)
-			p.released()
-			select {
-			case p.wake <- struct{}{}:
-			default: // one token is enough
-			}
-		})
 		p.metrics.records.Inc()
-		p.metrics.bytes.Add(float64(bytes))
-		p.options.Handler.Handle(ctx, rec)
+		p.metrics.bytes.Add(float64(it.bytes))
+		rec := &loan{memory: it.memory, partition: p, tracker: tracker, entry: entry}
+		rec.Topic, rec.Partition, rec.Fetched = p.topic, p.id, fetched
+		it.move(&rec.Record)
+		rec.Lend(rec)
+		p.options.Handler.Handle(ctx, &rec.Record)
 	}
 	return true
 }
