@@ -156,7 +156,7 @@ func TestSlowEndpointIsHandedOff(t *testing.T) {
 	})
 	f := w.load("COURSE_ENROLLMENT_CREATED__readme")
 	w.rule(f.Event, rec.at(""), false)
-	w.start(func(cfg *config.Config) { cfg.HandOffAfter = 100 * time.Millisecond })
+	w.start(func(cfg *config.Config) { cfg.HandOffAfter, cfg.Timeout = 100*time.Millisecond, patience })
 	w.publish(f.message(0, "slow"))
 	got := w.waitRows(delivery.Leased)[0]
 	if got.Reason != string(delivery.ReasonHandOff) || got.BodySize == 0 {
