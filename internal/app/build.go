@@ -106,7 +106,8 @@ func (a *App) buildBus(catalogue *schema.Catalogue, registerer prometheus.Regist
 		return err
 	}
 	a.consumer, err = kafka.New(kafka.Options{
-		Source: source, GroupID: cfg.GroupID, StartOffset: cfg.StartOffset, MaxInFlight: cfg.MaxInFlight, Budget: int64(cfg.FetchBudget),
+		Source: source, GroupID: cfg.GroupID, GroupInstanceID: cfg.GroupInstanceID, StartOffset: cfg.StartOffset,
+		MaxInFlight: cfg.MaxInFlight, Budget: int64(cfg.FetchBudget),
 		Logger: a.logger.With("component", "bus"), Registerer: registerer, TopicState: a.store, Handler: a.intake,
 	})
 	return err

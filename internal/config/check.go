@@ -51,6 +51,9 @@ func (b *Bus) check(p *problems) {
 	if b.GroupID == "" {
 		b.GroupID = b.FullTopic("webhook-dispatcher")
 	}
+	if b.GroupInstanceID != "" && !kafka.ValidTopic(b.GroupInstanceID) { // brokers have one rule for both
+		p.add(ownPrefix+"GROUP_INSTANCE_ID", b.GroupInstanceID, "is not an id: write letters, digits, dots, underscores and hyphens, 249 at most")
+	}
 }
 
 func (b *Bus) checkBrokers(p *problems) {

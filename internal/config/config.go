@@ -63,9 +63,11 @@ type Bus struct {
 	TopicPrefix string   `setting:"EVENT_BUS_TOPIC_PREFIX" placeholder:"PREFIX"`
 	Topics      []string `setting:"WEBHOOK_DISPATCHER_TOPICS" placeholder:"TOPIC"`
 	GroupID     string   `setting:"WEBHOOK_DISPATCHER_GROUP_ID" placeholder:"GROUP"`
-	StartOffset string   `setting:"WEBHOOK_DISPATCHER_START_OFFSET" choice:"latest,earliest" default:"latest"`
-	MaxInFlight int      `setting:"WEBHOOK_DISPATCHER_MAX_IN_FLIGHT_PER_PARTITION" min:"1" max:"1000000" default:"1024"`
-	FetchBudget Size     `setting:"WEBHOOK_DISPATCHER_FETCH_BUDGET" min:"1MiB" max:"4GiB" default:"32MiB"`
+	// GroupInstanceID makes this process a static member of the group; see kafka.Options.
+	GroupInstanceID string `setting:"WEBHOOK_DISPATCHER_GROUP_INSTANCE_ID" placeholder:"ID"`
+	StartOffset     string `setting:"WEBHOOK_DISPATCHER_START_OFFSET" choice:"latest,earliest" default:"latest"`
+	MaxInFlight     int    `setting:"WEBHOOK_DISPATCHER_MAX_IN_FLIGHT_PER_PARTITION" min:"1" max:"1000000" default:"1024"`
+	FetchBudget     Size   `setting:"WEBHOOK_DISPATCHER_FETCH_BUDGET" min:"1MiB" max:"4GiB" default:"32MiB"`
 }
 
 // Database is where rules and rows are.

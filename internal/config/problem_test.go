@@ -46,6 +46,7 @@ func TestProblems(t *testing.T) {
 		{"topics blank", good("WEBHOOK_DISPATCHER_TOPICS=a,,b"), nil},
 		{"topics star", good("WEBHOOK_DISPATCHER_TOPICS=*,b"), nil},
 		{"topics names", good("WEBHOOK_DISPATCHER_TOPICS=a b,c,c,org/x", "EVENT_BUS_TOPIC_PREFIX=dév"), nil},
+		{"instance id", good("WEBHOOK_DISPATCHER_GROUP_INSTANCE_ID=pod 0"), nil},
 		{"start offset", good("WEBHOOK_DISPATCHER_START_OFFSET=oldest"), nil},
 		{"dsn", good("WEBHOOK_DISPATCHER_MYSQL_DSN=dispatcher:hunter2@mysql:3306"), nil},
 		{"dsn no database", good("WEBHOOK_DISPATCHER_MYSQL_DSN=dispatcher:hunter2@tcp(mysql:3306)/"), nil},
