@@ -163,6 +163,43 @@ func TestRollingRestart(t *testing.T) {
 	}
 }
 
+// TestStaticReplicaRestarts restarts a replica with an instance id within the session timeout: it
+// gets its partitions back, and the other replica's do not move.
+func TestStaticReplicaRestarts(t *testing.T) {
+	t.Parallel()
+	s := harness.NewSite(t)
+	s.Producer.CreateTopic(harness.Registrations, 4)
+	s.Rule("hook")
+	named := func(id string) *harness.Daemon { return s.Serve("WEBHOOK_DISPATCHER_GROUP_INSTANCE_ID=" + id) }
+	stays, restarts := named("pod-0"), named("pod-1")
+	for _, d := range []*harness.Daemon{stays, restarts} {
+		d.WaitMetric("webhook_dispatcher_bus_partitions_assigned", 2, 30*time.Second)
+	}
+	before, err := stays.Metric("webhook_dispatcher_bus_generations_total")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids := s.Producer.Publish(harness.Registrations, 4, 1, 100)
+	s.Delivers("hook", ids, 20*time.Second)
+	restarts.Terminate()
+	ids = append(ids, s.Producer.Publish(harness.Registrations, 4, 101, 200)...)
+	restarts = named("pod-1")
+	s.Delivers("hook", ids, 20*time.Second)
+	s.Producer.WaitCommitted(10*time.Second, harness.Registrations)
+	for _, d := range []*harness.Daemon{stays, restarts} {
+		d.WaitMetric("webhook_dispatcher_bus_partitions_assigned", 2, 10*time.Second)
+	}
+	if after, err := stays.Metric("webhook_dispatcher_bus_generations_total"); err != nil || after != before {
+		t.Errorf("the replica that stayed was in %v generations, then %v, %v; want no rebalance", before, after, err)
+	}
+	if n := s.Count("hook"); n != len(ids) {
+		t.Errorf("%d requests for %d events", n, len(ids))
+	}
+	for _, d := range []*harness.Daemon{stays, restarts} {
+		d.Terminate()
+	}
+}
+
 // TestStoppedReplicaWritesNoResult stops a replica for longer than its leases: results it writes
 // when it resumes must not count.
 func TestStoppedReplicaWritesNoResult(t *testing.T) {
