@@ -56,20 +56,31 @@ func (p *Problem) Error() string {
 
 // Problems returns all problems in err, in the order in which they were found. An operation that
 // finds several returns them joined by errors.Join. There are none in a failure.
-func Problems(err error) []*Problem {
-	switch e := err.(type) { //nolint:errorlint // it walks the tree itself, to find more than the first
-	case *Problem:
-		return []*Problem{e}
-	case interface{ Unwrap() []error }:
-		var all []*Problem
-		for _, one := range e.Unwrap() {
-			all = append(all, Problems(one)...)
+func Problems(err error) (all []*Problem) {
+	Walk(err, func(one error) bool {
+		problem, ok := one.(*Problem) //nolint:errorlint // Walk unwraps
+		if ok {
+			all = append(all, problem)
 		}
-		return all
-	case interface{ Unwrap() error }:
-		return Problems(e.Unwrap())
+		return ok
+	})
+	return all
+}
+
+// Walk calls visit for the errors in a tree, in the order of their texts. It does not descend below
+// one for which visit returns true.
+func Walk(err error, visit func(error) bool) {
+	if err == nil || visit(err) {
+		return
 	}
-	return nil
+	switch e := err.(type) { //nolint:errorlint // it walks the tree itself
+	case interface{ Unwrap() []error }:
+		for _, one := range e.Unwrap() {
+			Walk(one, visit)
+		}
+	case interface{ Unwrap() error }:
+		Walk(e.Unwrap(), visit)
+	}
 }
 
 // option matches the name of an option in a text.

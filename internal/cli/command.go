@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"reflect"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -115,6 +116,7 @@ func Run(ctx context.Context, args []string, p *Process) int {
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
 		kong.Writers(p.Stdout, p.Stderr),
 		kong.Exit(func(int) { helped = true }), // only --help exits; the parse goes on and its result is dropped
+		kong.TypeMapper(reflect.TypeFor[*string](), kong.MapperFunc(decodeText)),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 	)...)
 	if err != nil {

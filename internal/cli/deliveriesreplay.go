@@ -13,6 +13,7 @@ type deliveriesReplayCommand struct {
 	ruleSettings
 	config.Bus // of the daemon; asked for with --from-topic and --new-id only
 	selectionFlags
+	jsonFlag
 
 	IDs   []admin.DeliveryRef `arg:"" optional:"" name:"id" help:"Webhook-ids (msg_…) or ids of deliveries list."`
 	State stateFlag           `placeholder:"dead" help:"All dead deliveries that the other flags leave; delivered ones with --new-id."`
@@ -20,7 +21,6 @@ type deliveriesReplayCommand struct {
 	FromTopic bool `name:"from-topic" help:"All events for --rule that came to the topics from --since on, by the records' times."`
 	NewID     bool `name:"new-id" help:"Under a new webhook-id. Where a row has no body any more, its event is read from the topics."`
 	Yes       bool `help:"Do it. Without, the command only says how many there are."`
-	JSON      bool `help:"Print one JSON document." name:"json"`
 }
 
 // check refuses ambiguous and impossible combinations of flags.

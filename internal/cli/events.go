@@ -3,19 +3,12 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"text/tabwriter"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/admin"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
-type eventsListCommand struct {
-	JSON bool `help:"Print one JSON document." name:"json"`
-}
-
-type eventsShowCommand struct {
-	Event string `arg:"" help:"The event: its signal's constant, or its type."`
-}
+type eventsListCommand struct{ jsonFlag }
 
 // Run lists what rules can be for. It reads no settings, so it works with wrong ones.
 func (c *eventsListCommand) Run(s *session) error {
@@ -27,12 +20,13 @@ func (c *eventsListCommand) Run(s *session) error {
 	if c.JSON {
 		return s.printJSON(views)
 	}
-	table := tabwriter.NewWriter(s.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "EVENT\tKIND\tEVENT TYPE\tON BUS\tPLUGIN")
-	for _, v := range views {
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", v.Event, v.Kind, cell(v.EventType), yesNo(v.OnBus), yesNo(v.Plugin))
-	}
-	return table.Flush()
+	return printTable(s.Process, "EVENT, KIND, EVENT TYPE, ON BUS, PLUGIN", views, func(v *admin.EventView) []any {
+		return []any{v.Event, v.Kind, v.EventType, v.OnBus, v.Plugin}
+	})
+}
+
+type eventsShowCommand struct {
+	Event string `arg:"" help:"The event: its signal's constant, or its type."`
 }
 
 // Run prints a sample of an event, which rules test --event takes as a file. It reads no settings

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -24,14 +25,24 @@ func newAdmin(o admin.Options) (*admin.Admin, error) {
 
 // withAdmin runs use with the operations on an open database and what else o has.
 func (s *session) withAdmin(c *config.Database, o admin.Options, use func(*admin.Admin) error) error {
-	return s.withStore(c, func(st *store.Store) error {
-		o.Store = st
-		a, err := newAdmin(o)
-		if err != nil {
-			return err
-		}
-		return use(a)
-	})
+	opened, err := app.OpenStore(c, s.log)
+	if err != nil {
+		return err
+	}
+	o.Store = opened
+	a, err := newAdmin(o)
+	if err == nil {
+		err = use(a)
+	}
+	return errors.Join(err, opened.Close())
+}
+
+// withDatabase reads the settings of a database and runs use with the operations on it.
+func (s *session) withDatabase(ctx context.Context, c *config.Database, use func(*admin.Admin) error) error {
+	if err := s.settings(ctx, c); err != nil {
+		return err
+	}
+	return s.withAdmin(c, admin.Options{}, use)
 }
 
 // withTopics is withAdmin for operations that use rules and read topics.
@@ -62,7 +73,7 @@ var seeCommands = map[admin.List]string{
 // line: options as flags, and commands to run or to look at.
 func explain(err error) string {
 	text, at := err.Error(), 0
-	walk(err, func(one error) bool {
+	admin.Walk(err, func(one error) bool {
 		words := inWords(one)
 		old := one.Error()
 		i := strings.Index(text[at:], old)
@@ -76,26 +87,10 @@ func explain(err error) string {
 	return text
 }
 
-// walk calls visit for the errors in a tree, in the order of their texts. It does not descend below one
-// for which visit returns true.
-func walk(err error, visit func(error) bool) {
-	if err == nil || visit(err) {
-		return
-	}
-	switch e := err.(type) { //nolint:errorlint // it walks the tree itself
-	case interface{ Unwrap() []error }:
-		for _, one := range e.Unwrap() {
-			walk(one, visit)
-		}
-	case interface{ Unwrap() error }:
-		walk(e.Unwrap(), visit)
-	}
-}
-
 // inWords returns the text of an error that operations or the store leave to the command line, empty
 // for any other.
 func inWords(err error) string {
-	switch e := err.(type) { //nolint:errorlint // walk unwraps
+	switch e := err.(type) { //nolint:errorlint // Walk unwraps
 	case *admin.Problem:
 		flagged := *e
 		if e.Field != "" {
@@ -116,14 +111,14 @@ func inWords(err error) string {
 
 // remedy says how to change a rule for which nothing is sent.
 func remedy(e *admin.RuleStateError) string {
-	if e.Status == rule.Faulty {
+	switch e.Status {
+	case rule.Faulty:
 		return "; correct it, then repeat the command"
+	case rule.Foreign:
+		return fmt.Sprintf(": rules adopt %d, then repeat the command", e.ID)
+	default:
+		return fmt.Sprintf(": rules set %d --enable, then repeat the command", e.ID)
 	}
-	change := "rules set %d --enable"
-	if e.Status == rule.Foreign {
-		change = "rules adopt %d"
-	}
-	return fmt.Sprintf(": "+change+", then repeat the command", e.ID)
 }
 
 func asFlag(option string) string { return "--" + option }
@@ -142,5 +137,6 @@ func see(list admin.List) string {
 func wrongUsage(err error) bool {
 	var usage usageError
 	var settings *config.Error
-	return errors.As(err, &usage) || errors.As(err, &settings) || len(admin.Problems(err)) > 0
+	var problem *admin.Problem
+	return errors.As(err, &usage) || errors.As(err, &settings) || errors.As(err, &problem)
 }

@@ -1,9 +1,11 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
+	"reflect"
 	"strconv"
 	"strings"
 
@@ -14,27 +16,19 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
-// text is the value of a flag that may be given empty, which takes the option away. What is given is in no error of the parser.
-type text struct {
-	value string
-	given bool
+// decodeText reads the value of a flag that may be given empty, which takes the option away: a
+// *string, nil where the flag was not given. What is given is in no error of the parser.
+func decodeText(ctx *kong.DecodeContext, target reflect.Value) error {
+	value, err := popText(ctx)
+	target.Set(reflect.ValueOf(&value))
+	return err
 }
 
-// Decode implements kong.MapperValue.
-func (t *text) Decode(ctx *kong.DecodeContext) error {
-	if err := ctx.Scan.PopValueInto("value", &t.value); err != nil { // not wrapped: it quotes what follows, perhaps a secret
-		return errors.New("a value is missing; one that begins with a hyphen is written behind an equals sign")
+func popText(ctx *kong.DecodeContext) (value string, err error) {
+	if err := ctx.Scan.PopValueInto("value", &value); err != nil { // not wrapped: it quotes what follows, perhaps a secret
+		return "", errors.New("a value is missing; one that begins with a hyphen is written behind an equals sign")
 	}
-	t.given = true
-	return nil
-}
-
-// ptr returns the value for a change, nil where the flag was not given.
-func (t *text) ptr() *string {
-	if !t.given {
-		return nil
-	}
-	return &t.value
+	return value, nil
 }
 
 // texts are the values of a flag that may be repeated.
@@ -42,67 +36,63 @@ type texts []string
 
 // Decode implements kong.MapperValue.
 func (t *texts) Decode(ctx *kong.DecodeContext) error {
-	var one text
-	if err := one.Decode(ctx); err != nil {
-		return err
-	}
-	*t = append(*t, one.value)
-	return nil
+	value, err := popText(ctx)
+	*t = append(*t, value)
+	return err
 }
 
 // optionFlags are the options of a rule.
 type optionFlags struct {
-	EventType text  `placeholder:"TYPE" help:"The event's type, for one that has no constant; the row's event must be empty."`
-	Options   text  `placeholder:"FILE" help:"JSON file of all options, as rules show --json has them; - is standard input. Other flags win."`
-	Preset    text  `placeholder:"NAME" help:"Options made for a known receiver, see rules presets. Other flags win."`
-	Param     texts `placeholder:"KEY=VALUE" help:"Parameter of the preset; can be repeated."`
-	Filter    text  `placeholder:"JQ" help:"Send an event only where this jq expression is true."`
-	Transform text  `placeholder:"JQ" help:"Send what this jq expression makes of the event."`
-	Shape     text  `placeholder:"SHAPE" help:"Body: plugin (as the plugin sends it), cloudevents or standard (Standard Webhooks)."`
+	EventType *string `placeholder:"TYPE" help:"The event's type, for one that has no constant; the row's event must be empty."`
+	Options   *string `placeholder:"FILE" help:"JSON file of all options, as rules show --json has them; - is standard input. Other flags win."`
+	Preset    *string `placeholder:"NAME" help:"Options made for a known receiver, see rules presets. Other flags win."`
+	Param     texts   `placeholder:"KEY=VALUE" help:"Parameter of the preset; can be repeated."`
+	Filter    *string `placeholder:"JQ" help:"Send an event only where this jq expression is true."`
+	Transform *string `placeholder:"JQ" help:"Send what this jq expression makes of the event."`
+	Shape     *string `placeholder:"SHAPE" help:"Body: plugin (as the plugin sends it), cloudevents or standard (Standard Webhooks)."`
 
-	Timeout       text `name:"timeout" placeholder:"D" help:"Limit over the whole exchange, 100ms to 10m."`
-	Concurrency   text `name:"concurrency" placeholder:"N" help:"Requests in flight of each daemon to the rule's endpoint."`
-	Rate          text `name:"rate" placeholder:"N" help:"Requests a second of each daemon to the rule's endpoint."`
-	RetrySchedule text `name:"retry-schedule" placeholder:"D,D,…" help:"Delays between attempts."`
+	Timeout       *string `name:"timeout" placeholder:"D" help:"Limit over the whole exchange, 100ms to 10m."`
+	Concurrency   *string `name:"concurrency" placeholder:"N" help:"Requests in flight of each daemon to the rule's endpoint."`
+	Rate          *string `name:"rate" placeholder:"N" help:"Requests a second of each daemon to the rule's endpoint."`
+	RetrySchedule *string `name:"retry-schedule" placeholder:"D,D,…" help:"Delays between attempts."`
 
 	Header texts `placeholder:"NAME: VALUE" help:"Header of each request; can be repeated. @FILE reads the value; no value removes it."`
 
-	Scheme            text `placeholder:"SCHEME" help:"Signature: standard, sig-hmac-sha256, generic, or none whatever the settings say."`
-	Secret            text `placeholder:"SECRET" help:"Secret that signs. As with all secrets, @FILE reads a file and - standard input."`
-	SignatureHeader   text `placeholder:"NAME" help:"Header of the scheme generic."`
-	SignaturePrefix   text `placeholder:"TEXT" help:"What stands before the signature, such as sha256=."`
-	SignatureEncoding text `placeholder:"E" help:"Encoding of the signature: hex (default) or base64."`
-	SignatureHash     text `placeholder:"HASH" help:"Hash of the signature: sha256 (default), sha512 or sha1."`
+	Scheme            *string `placeholder:"SCHEME" help:"Signature: standard, sig-hmac-sha256, generic, or none whatever the settings say."`
+	Secret            *string `placeholder:"SECRET" help:"Secret that signs. As with all secrets, @FILE reads a file and - standard input."`
+	SignatureHeader   *string `placeholder:"NAME" help:"Header of the scheme generic."`
+	SignaturePrefix   *string `placeholder:"TEXT" help:"What stands before the signature, such as sha256=."`
+	SignatureEncoding *string `placeholder:"E" help:"Encoding of the signature: hex (default) or base64."`
+	SignatureHash     *string `placeholder:"HASH" help:"Hash of the signature: sha256 (default), sha512 or sha1."`
 
-	Auth             text `placeholder:"AUTH" help:"Authorization: bearer, basic, oauth2 (client credentials) or none."`
-	AuthToken        text `placeholder:"SECRET" help:"Token of bearer."`
-	AuthUser         text `placeholder:"NAME" help:"User of basic."`
-	AuthPassword     text `placeholder:"SECRET" help:"Password of basic."`
-	AuthTokenURL     text `name:"auth-token-url" placeholder:"URL" help:"Where oauth2 gets its tokens."`
-	AuthClientID     text `name:"auth-client-id" placeholder:"ID" help:"Client of oauth2."`
-	AuthClientSecret text `placeholder:"SECRET" help:"Secret of that client."`
-	AuthScope        text `placeholder:"S,S,…" help:"Scopes that oauth2 asks for."`
-	AuthAudience     text `placeholder:"TEXT" help:"Audience that oauth2 asks for."`
-	AuthStyle        text `placeholder:"STYLE" help:"Where oauth2 says its client: header (default) or body."`
+	Auth             *string `placeholder:"AUTH" help:"Authorization: bearer, basic, oauth2 (client credentials) or none."`
+	AuthToken        *string `placeholder:"SECRET" help:"Token of bearer."`
+	AuthUser         *string `placeholder:"NAME" help:"User of basic."`
+	AuthPassword     *string `placeholder:"SECRET" help:"Password of basic."`
+	AuthTokenURL     *string `name:"auth-token-url" placeholder:"URL" help:"Where oauth2 gets its tokens."`
+	AuthClientID     *string `name:"auth-client-id" placeholder:"ID" help:"Client of oauth2."`
+	AuthClientSecret *string `placeholder:"SECRET" help:"Secret of that client."`
+	AuthScope        *string `placeholder:"S,S,…" help:"Scopes that oauth2 asks for."`
+	AuthAudience     *string `placeholder:"TEXT" help:"Audience that oauth2 asks for."`
+	AuthStyle        *string `placeholder:"STYLE" help:"Where oauth2 says its client: header (default) or body."`
 
-	ClientCert text `placeholder:"FILE" help:"PEM file of the client certificate and its chain; none takes it away."`
-	ClientKey  text `placeholder:"FILE" help:"PEM file of its key; the certificate's own by default."`
+	ClientCert *string `placeholder:"FILE" help:"PEM file of the client certificate and its chain; none takes it away."`
+	ClientKey  *string `placeholder:"FILE" help:"PEM file of its key; the certificate's own by default."`
 }
 
 // change reads what the flags name.
 func (f *optionFlags) change(in *inputs) (c admin.OptionChange, err error) {
 	c = admin.OptionChange{
-		Preset: f.Preset.ptr(), EventType: f.EventType.ptr(), Filter: f.Filter.ptr(), Transform: f.Transform.ptr(), Shape: f.Shape.ptr(),
-		Scheme: f.Scheme.ptr(), SignatureHeader: f.SignatureHeader.ptr(), SignaturePrefix: f.SignaturePrefix.ptr(),
-		SignatureEncoding: f.SignatureEncoding.ptr(), SignatureHash: f.SignatureHash.ptr(),
-		Auth: f.Auth.ptr(), AuthUser: f.AuthUser.ptr(), AuthTokenURL: f.AuthTokenURL.ptr(), AuthClientID: f.AuthClientID.ptr(),
-		AuthAudience: f.AuthAudience.ptr(), AuthStyle: f.AuthStyle.ptr(),
+		Preset: f.Preset, EventType: f.EventType, Filter: f.Filter, Transform: f.Transform, Shape: f.Shape, Scheme: f.Scheme,
+		SignatureHeader: f.SignatureHeader, SignaturePrefix: f.SignaturePrefix, SignatureEncoding: f.SignatureEncoding,
+		SignatureHash: f.SignatureHash, Auth: f.Auth, AuthUser: f.AuthUser, AuthTokenURL: f.AuthTokenURL,
+		AuthClientID: f.AuthClientID, AuthAudience: f.AuthAudience, AuthStyle: f.AuthStyle,
 	}
-	if f.Options.given && f.Preset.given {
+	if f.Options != nil && f.Preset != nil {
 		return c, usagef("--options and --preset exclude each other: each is all options at once")
 	}
-	if f.Options.given {
-		document, err := in.document(f.Options.value)
+	if f.Options != nil {
+		document, err := in.document(*f.Options)
 		if err != nil {
 			return c, err
 		}
@@ -118,26 +108,26 @@ func (f *optionFlags) change(in *inputs) (c admin.OptionChange, err error) {
 		return c, err
 	}
 	for _, s := range [...]struct {
-		name string
-		*text
-		into **string
+		name  string
+		given *string
+		into  **string
 	}{
-		{"secret", &f.Secret, &c.Secret},
-		{"auth-token", &f.AuthToken, &c.AuthToken},
-		{"auth-password", &f.AuthPassword, &c.AuthPassword},
-		{"auth-client-secret", &f.AuthClientSecret, &c.AuthClientSecret},
+		{"secret", f.Secret, &c.Secret},
+		{"auth-token", f.AuthToken, &c.AuthToken},
+		{"auth-password", f.AuthPassword, &c.AuthPassword},
+		{"auth-client-secret", f.AuthClientSecret, &c.AuthClientSecret},
 	} {
-		if !s.given {
+		if s.given == nil {
 			continue
 		}
-		secret, err := in.secret(s.name, s.value)
+		secret, err := in.secret(s.name, *s.given)
 		if err != nil {
 			return c, err
 		}
 		*s.into = &secret
 	}
-	if f.AuthScope.given {
-		scopes := strings.FieldsFunc(f.AuthScope.value, func(r rune) bool { return r == ',' || r == ' ' })
+	if f.AuthScope != nil {
+		scopes := strings.FieldsFunc(*f.AuthScope, func(r rune) bool { return r == ',' || r == ' ' })
 		c.AuthScopes = &scopes
 	}
 	return c, f.certificate(in, &c)
@@ -156,67 +146,62 @@ func params(given []string) (map[string]string, error) {
 	return values, nil
 }
 
-// limits reads the options that are durations and numbers. An empty one means none of the rule's own.
-func (f *optionFlags) limits(c *admin.OptionChange) error {
-	for _, o := range [...]struct {
-		name string
-		*text
-		read func(value string) error
-	}{
-		{"timeout", &f.Timeout, func(v string) (err error) { c.Timeout, err = readTimeout(v); return err }},
-		{"concurrency", &f.Concurrency, func(v string) (err error) { c.Concurrency, err = readConcurrency(v); return err }},
-		{"rate", &f.Rate, func(v string) (err error) { c.Rate, err = readRate(v); return err }},
-		{"retry-schedule", &f.RetrySchedule, func(v string) (err error) { c.RetrySchedule, err = readSchedule(v); return err }},
-	} {
-		if !o.given {
-			continue
-		}
-		if err := o.read(o.value); err != nil {
-			return usagef("--%s: %w", o.name, err)
-		}
-		if o.value != strings.ToValidUTF8(o.value, "") {
-			return usagef("--%s: the value is not UTF-8", o.name)
-		}
+// limits reads the options that are durations and numbers.
+func (f *optionFlags) limits(c *admin.OptionChange) (err error) {
+	if c.Timeout, err = limit("timeout", f.Timeout, readTimeout); err != nil {
+		return err
 	}
-	return nil
+	if c.Concurrency, err = limit("concurrency", f.Concurrency, readConcurrency); err != nil {
+		return err
+	}
+	if c.Rate, err = limit("rate", f.Rate, readRate); err != nil {
+		return err
+	}
+	c.RetrySchedule, err = limit("retry-schedule", f.RetrySchedule, readSchedule)
+	return err
 }
 
-func readTimeout(value string) (*rule.Duration, error) {
-	if value == "" || value == "0" {
-		return new(rule.Duration), nil
+// limit reads an option, nil where it is not given. An empty one means none of the rule's own.
+func limit[V any](name string, given *string, read func(string) (V, error)) (*V, error) {
+	value := new(V)
+	switch {
+	case given == nil:
+		return nil, nil
+	case *given == "":
+		return value, nil
+	}
+	var err error
+	if *value, err = read(*given); err != nil {
+		return nil, usagef("--%s: %w", name, err)
+	}
+	return value, nil
+}
+
+func readTimeout(value string) (rule.Duration, error) {
+	if value == "0" {
+		return 0, nil
 	}
 	timeout, err := config.ParseDuration(value)
-	read := rule.Duration(timeout)
-	return &read, err
+	return rule.Duration(timeout), err
 }
 
-func readConcurrency(value string) (*int, error) {
-	if value == "" {
-		return new(int), nil
-	}
+func readConcurrency(value string) (int, error) {
 	n, err := strconv.Atoi(value)
 	if err != nil {
-		return nil, fmt.Errorf("%q is no whole number", value)
+		return 0, fmt.Errorf("%q is not a whole number", value)
 	}
-	return &n, nil
+	return n, nil
 }
 
-func readRate(value string) (*float64, error) {
-	if value == "" {
-		return new(float64), nil
-	}
+func readRate(value string) (float64, error) {
 	rate, err := strconv.ParseFloat(value, 64)
 	if err != nil || math.IsNaN(rate) || math.IsInf(rate, 0) {
-		return nil, fmt.Errorf("%q is no number of requests a second, such as 20 or 0.5", value)
+		return 0, fmt.Errorf("%q is not a number of requests a second, such as 20 or 0.5", value)
 	}
-	return &rate, nil
+	return rate, nil
 }
 
-func readSchedule(value string) (*[]rule.Duration, error) {
-	var delays []rule.Duration
-	if value == "" {
-		return &delays, nil
-	}
+func readSchedule(value string) (delays []rule.Duration, err error) {
 	for item := range strings.SplitSeq(value, ",") {
 		delay, err := config.ParseDuration(strings.TrimSpace(item))
 		if err != nil {
@@ -224,30 +209,29 @@ func readSchedule(value string) (*[]rule.Duration, error) {
 		}
 		delays = append(delays, rule.Duration(delay))
 	}
-	return &delays, nil
+	return delays, nil
 }
 
 // certificate reads the files of a client certificate.
 func (f *optionFlags) certificate(in *inputs, c *admin.OptionChange) error {
 	switch {
-	case !f.ClientCert.given && f.ClientKey.given:
+	case f.ClientCert == nil && f.ClientKey != nil:
 		return usagef("--client-key goes with --client-cert: add it")
-	case !f.ClientCert.given:
+	case f.ClientCert == nil:
 		return nil
 	}
 	c.ClientCert = new(string)
-	if f.ClientCert.value == "" || f.ClientCert.value == "none" {
+	if *f.ClientCert == "" || *f.ClientCert == "none" {
 		return nil
 	}
-	chain, err := in.readFile("client-cert", f.ClientCert.value)
+	chain, err := in.readFile("client-cert", *f.ClientCert)
 	if err != nil {
 		return err
 	}
-	if *c.ClientCert = string(chain); *c.ClientCert == "" {
-		*c.ClientCert = "\n" // an empty file holds no certificate, and does not take one away
-	}
-	if f.ClientKey.value != "" {
-		key, err := in.readFile("client-key", f.ClientKey.value)
+	// An empty file holds no certificate, and does not take one away.
+	*c.ClientCert = cmp.Or(string(chain), "\n")
+	if f.ClientKey != nil && *f.ClientKey != "" {
+		key, err := in.readFile("client-key", *f.ClientKey)
 		if err != nil {
 			return err
 		}

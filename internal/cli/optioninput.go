@@ -106,15 +106,14 @@ func (in *inputs) headers(flags []string) (headers []admin.Header, err error) {
 }
 
 // document reads a file of options.
-func (in *inputs) document(path string) (d rule.Document, err error) {
-	var content []byte
+func (in *inputs) document(path string) (rule.Document, error) {
+	read := in.readFile
 	if path == "-" {
-		content, err = in.readStdin("options")
-	} else {
-		content, err = in.readFile("options", path)
+		read = func(flag, _ string) ([]byte, error) { return in.readStdin(flag) }
 	}
+	content, err := read("options", path)
 	if err != nil {
-		return d, err
+		return rule.Document{}, err
 	}
 	return admin.ParseOptions(content)
 }

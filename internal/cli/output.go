@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
@@ -10,13 +11,24 @@ import (
 	"unicode/utf8"
 )
 
-// cell makes text from the database safe for one cell of a table: "-" for an empty text, and quoted
-// if it could break the line or control a terminal.
-func cell(text string) string {
-	if text == "" {
-		return "-"
+// cell makes a value safe for one cell of a table: "-" for an empty text and no time, and quoted if
+// it could break the line or control a terminal.
+func cell(value any) string {
+	text := ""
+	switch v := value.(type) {
+	case bool:
+		text = yesNo(v)
+	case time.Time:
+		text = moment(v)
+	case *time.Time:
+		text = optional(v)
+	default:
+		text = fmt.Sprint(v)
 	}
-	if !utf8.ValidString(text) || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+	switch {
+	case text == "":
+		return "-"
+	case !utf8.ValidString(text), strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }):
 		return strconv.Quote(text)
 	}
 	return text
@@ -37,6 +49,13 @@ func moment(t time.Time) string {
 	return t.UTC().Format("2006-01-02T15:04:05.000Z07:00")
 }
 
+func optional(t *time.Time) string {
+	if t == nil {
+		return ""
+	}
+	return moment(*t)
+}
+
 // counted returns a number followed by the singular or the plural.
 func counted(n int, one, many string) string {
 	if n == 1 {
@@ -45,11 +64,41 @@ func counted(n int, one, many string) string {
 	return fmt.Sprintf("%d %s", n, many)
 }
 
+// pairs are names with their values.
+type pairs [][2]any
+
 // printPairs writes a name and a value on each line.
-func (p *Process) printPairs(pairs [][2]string) error {
+func (p *Process) printPairs(lines pairs) error {
+	return printTable(p, "", lines, func(line *[2]any) []any { return line[:] })
+}
+
+// printTable writes the cells of each entry on a line, below a head if there is one.
+func printTable[V any](p *Process, head string, list []V, cells func(*V) []any) error {
 	table := tabwriter.NewWriter(p.Stdout, 0, 0, 2, ' ', 0)
-	for _, pair := range pairs {
-		fmt.Fprintf(table, "%s\t%s\n", cell(pair[0]), cell(pair[1]))
+	if head != "" {
+		fmt.Fprintln(table, strings.ReplaceAll(head, ", ", "\t"))
+	}
+	for i := range list {
+		var line []string
+		for _, value := range cells(&list[i]) {
+			line = append(line, cell(value))
+		}
+		fmt.Fprintln(table, strings.Join(line, "\t"))
 	}
 	return table.Flush()
+}
+
+// printJSON writes one JSON document. Characters such as & in URLs stay as they are.
+func (p *Process) printJSON(document any) error {
+	encoder := json.NewEncoder(p.Stdout)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(document)
+}
+
+// note prints something besides the result.
+func (p *Process) note(text string) {
+	if text != "" {
+		fmt.Fprintf(p.Stderr, "webhook-dispatcher: note: %s\n", text)
+	}
 }

@@ -1,13 +1,12 @@
 package cli
 
 import (
-	"errors"
+	"context"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/admin"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/app"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
 
@@ -40,17 +39,11 @@ func (r *ruleSettings) compiler() (*rule.Compiler, error) {
 	return app.NewCompiler(&r.Rules, &r.Secrets, r.SigningScheme, catalogue)
 }
 
-// withStore runs use on an open store.
-func (s *session) withStore(c *config.Database, use func(*store.Store) error) error {
-	opened, err := app.OpenStore(c, s.log)
-	if err != nil {
+// withRules reads the settings of rules and runs use with the operations on rules.
+func (s *session) withRules(ctx context.Context, settings *ruleSettings, use func(*admin.Admin) error) error {
+	if err := s.settings(ctx, settings.groups()...); err != nil {
 		return err
 	}
-	return errors.Join(use(opened), opened.Close())
-}
-
-// withRules is withAdmin for operations on rules.
-func (s *session) withRules(settings *ruleSettings, use func(*admin.Admin) error) error {
 	compiler, err := settings.compiler()
 	if err != nil {
 		return err
@@ -60,4 +53,20 @@ func (s *session) withRules(settings *ruleSettings, use func(*admin.Admin) error
 		return err
 	}
 	return s.withAdmin(&settings.Database, admin.Options{Compiler: compiler, Keys: keys, RulesRefresh: settings.RulesRefresh}, use)
+}
+
+// kindFlag chooses the plugin's table.
+type kindFlag struct {
+	Kind string `enum:"webhook,webfilter" default:"webhook" help:"Kind of rule: webhook or webfilter."`
+}
+
+func (k kindFlag) table() rule.Table { return rule.ParseTable(k.Kind) }
+
+func (k kindFlag) filters() bool { return k.table() == rule.Webfilters }
+
+func (k kindFlag) key(id int32) rule.Key { return rule.Key{Table: k.table(), ID: id} }
+
+// command returns a command for a rule, such as "rules set 7 --resume".
+func command(name string, key rule.Key, flags string) string {
+	return "rules " + name + " " + key.Arguments() + flags
 }

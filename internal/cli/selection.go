@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/admin"
@@ -20,9 +19,7 @@ type selectionFlags struct {
 
 // selection returns what the flags select, in states.
 func (f *selectionFlags) selection(state stateFlag) admin.Selection {
-	return admin.Selection{
-		States: state.states, Rule: f.Rule, Event: f.Event, Since: f.Since.Moment, Until: f.Until.Moment,
-	}
+	return admin.Selection{States: state.states, Rule: f.Rule, Event: f.Event, Since: f.Since.Moment, Until: f.Until.Moment}
 }
 
 // timeFlag is a moment.
@@ -58,17 +55,14 @@ type limitFlag struct {
 	Limit int `default:"100" placeholder:"N" help:"At most this many, up to 10000 (${default})."`
 }
 
-// note prints something besides the result.
-func (p *Process) note(text string) {
-	if text != "" {
-		fmt.Fprintf(p.Stderr, "webhook-dispatcher: note: %s\n", text)
+// noteMore says that a list goes on. It does so on stderr, because a program may read the list.
+func (l limitFlag) noteMore(p *Process, more bool, narrower string) {
+	if more {
+		fmt.Fprintf(p.Stderr, "webhook-dispatcher: there are more than %d: raise --limit, or narrow the list with %s\n", l.Limit, narrower)
 	}
 }
 
-// noteMore says that a list goes on. It does so on stderr, because a program may read the list.
-func (l limitFlag) noteMore(p *Process, more bool, narrower ...string) {
-	if more {
-		fmt.Fprintf(p.Stderr, "webhook-dispatcher: there are more than %d: raise --limit, or narrow the list with %s\n",
-			l.Limit, strings.Join(narrower, ", "))
-	}
+// jsonFlag chooses how a command prints its result.
+type jsonFlag struct {
+	JSON bool `help:"Print one JSON document." name:"json"`
 }

@@ -1,15 +1,12 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"runtime/debug"
 	"strings"
 )
 
-type versionCommand struct {
-	JSON bool `help:"Print one JSON document." name:"json"`
-}
+type versionCommand struct{ jsonFlag }
 
 // buildInfo says which program this is.
 type buildInfo struct {
@@ -47,12 +44,4 @@ func (c *versionCommand) Run(s *session) error {
 	}
 	_, err := fmt.Fprintf(s.Stdout, "webhook-dispatcher %s (revision %s, %s)\n", b.Version, b.Revision, b.Go)
 	return err
-}
-
-// printJSON writes one JSON document. Characters such as & in URLs stay as they are.
-func (p *Process) printJSON(document any) error {
-	encoder := json.NewEncoder(p.Stdout)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(document)
 }
