@@ -80,11 +80,16 @@ func (a *Admin) Deliveries(ctx context.Context, s Selection, limit int) (*Delive
 	if err != nil {
 		return nil, err
 	}
-	list := &DeliveryList{Deliveries: make([]DeliveryView, len(found)), More: more, Note: r.note}
-	for i := range found {
-		list.Deliveries[i] = viewDelivery(&found[i])
+	return &DeliveryList{Deliveries: views(found, viewDelivery), More: more, Note: r.note}, nil
+}
+
+// views returns what is shown of each of a list. JSON has [] for none.
+func views[T, V any](list []T, view func(*T) V) []V {
+	shown := make([]V, len(list))
+	for i := range list {
+		shown[i] = view(&list[i])
 	}
-	return list, nil
+	return shown
 }
 
 func viewDelivery(row *store.Summary) DeliveryView {
@@ -147,15 +152,13 @@ func (a *Admin) loggedDelivery(ctx context.Context, ref DeliveryRef, bodies bool
 }
 
 func viewAttempts(attempts []delivery.Attempt, responses bool) []AttemptView {
-	views := make([]AttemptView, len(attempts))
-	for i := range attempts {
-		a := &attempts[i]
-		views[i] = AttemptView{Number: a.Number, At: a.At, Status: a.Status, Error: string(a.Class), DurationMS: a.Duration.Milliseconds()}
+	return views(attempts, func(a *delivery.Attempt) AttemptView {
+		v := AttemptView{Number: a.Number, At: a.At, Status: a.Status, Error: string(a.Class), DurationMS: a.Duration.Milliseconds()}
 		if responses {
-			views[i].Response = validText(a.Response)
+			v.Response = validText(a.Response)
 		}
-	}
-	return views
+		return v
+	})
 }
 
 func validText(raw []byte) *string {

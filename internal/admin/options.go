@@ -193,18 +193,10 @@ func (d *draft) apply(c *OptionChange, sealing bool) error {
 
 // setOthers sets the options that are not texts.
 func (d *draft) setOthers(c *OptionChange) error {
-	if c.Timeout != nil {
-		d.document.Timeout = *c.Timeout
-	}
-	if c.Concurrency != nil {
-		d.document.Concurrency = *c.Concurrency
-	}
-	if c.Rate != nil {
-		d.document.Rate = *c.Rate
-	}
-	if c.RetrySchedule != nil {
-		d.document.RetrySchedule = *c.RetrySchedule
-	}
+	set(&d.document.Timeout, c.Timeout)
+	set(&d.document.Concurrency, c.Concurrency)
+	set(&d.document.Rate, c.Rate)
+	set(&d.document.RetrySchedule, c.RetrySchedule)
 	if c.AuthScopes != nil {
 		if err := d.goesWith("auth-scope", "oauth2"); err != nil {
 			return err

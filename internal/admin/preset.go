@@ -27,12 +27,9 @@ func Presets() ([]PresetView, error) {
 	if err != nil {
 		return nil, err
 	}
-	views := make([]PresetView, len(presets))
-	for i := range presets {
-		p := &presets[i]
-		views[i] = PresetView{p.Name, p.Summary, p.Event, p.Secret, append([]preset.Parameter{}, p.Parameters...), p.Options}
-	}
-	return views, nil
+	return views(presets, func(p *preset.Preset) PresetView {
+		return PresetView{p.Name, p.Summary, p.Event, p.Secret, append([]preset.Parameter{}, p.Parameters...), p.Options}
+	}), nil
 }
 
 // checkPreset refuses a preset that does not exist.

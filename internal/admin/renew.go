@@ -48,11 +48,7 @@ const maxRefused = 10
 
 // renew makes rows under new ids of the deliveries that are named or selected.
 func (a *Admin) renew(ctx context.Context, r *Replay, view *ReplayView) (*ReplayView, error) {
-	rules, err := a.snapshot(ctx)
-	if err != nil {
-		return nil, err
-	}
-	replayer, err := a.newReplayer(r.Apply)
+	replayer, rules, err := a.replayer(ctx, r.Apply)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +58,7 @@ func (a *Admin) renew(ctx context.Context, r *Replay, view *ReplayView) (*Replay
 	} else {
 		err = a.renewSelected(ctx, w, r)
 	}
-	if len(Problems(err)) > 0 {
+	if _, wrong := errors.AsType[*Problem](err); wrong {
 		return nil, err
 	}
 	var counts replay.Counts

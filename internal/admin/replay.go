@@ -8,6 +8,7 @@ import (
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/replay"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
 // Replay asks for deliveries to be sent again: either those of IDs, or all that Selection selects,
@@ -66,9 +67,8 @@ func (r *Replay) Check() error {
 	case len(r.States) != 1:
 		return &Problem{Reason: "write the ids of the deliveries to replay, or `state` dead for all that are dead"}
 	case r.States[0] == delivery.Delivered && !r.NewID:
-		return &Problem{
-			Field: "state", Reason: "a receiver drops a webhook-id that it has taken", Fix: "add `new-id` to send them under new ones",
-		}
+		const reason = "a receiver drops a webhook-id that it has taken"
+		return &Problem{Field: "state", Reason: reason, Fix: "add `new-id` to send them under new ones"}
 	case r.States[0] != delivery.Dead && r.States[0] != delivery.Delivered:
 		return &Problem{Field: "state", Reason: "only dead deliveries can be replayed, and delivered ones with `new-id`"}
 	}
@@ -83,14 +83,12 @@ func (a *Admin) Replay(ctx context.Context, r *Replay) (*ReplayView, error) {
 		return nil, err
 	}
 	view := &ReplayView{Applied: r.Apply, Refused: []Refused{}}
-	var count func(context.Context, *Replay, *ReplayView) (func() (int, error), error)
-	switch {
-	case r.NewID:
+	if r.NewID {
 		return a.renew(ctx, r, view)
-	case len(r.IDs) > 0:
+	}
+	count := a.countDead
+	if len(r.IDs) > 0 {
 		count = a.countIDs
-	default:
-		count = a.countDead
 	}
 	apply, err := count(ctx, r, view)
 	if err != nil {
@@ -168,8 +166,16 @@ func (a *Admin) ended(ctx context.Context, s *Selection) (resolved, error) {
 
 var errNoRow = errors.New("there is no such row")
 
-func bodyGone(reason delivery.Reason) error {
-	return fmt.Errorf("its body was not kept (%s)", reason)
+func bodyGone(reason delivery.Reason) error { return fmt.Errorf("its body was not kept (%s)", reason) }
+
+// replayer reads the rules, and returns a replayer of its own run with them.
+func (a *Admin) replayer(ctx context.Context, apply bool) (*replay.Replayer, *rule.Snapshot, error) {
+	rules, err := a.snapshot(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	replayer, err := a.newReplayer(apply)
+	return replayer, rules, err
 }
 
 // newReplayer returns a replayer of its own run.
@@ -178,9 +184,7 @@ func (a *Admin) newReplayer(apply bool) (*replay.Replayer, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := replay.Options{
-		Log: a.o.Log, Decoder: decoder, Rows: a.o.Store, Records: a.o.Store, AllTopics: a.o.AllTopics, Apply: apply,
-	}
+	o := replay.Options{Log: a.o.Log, Decoder: decoder, Rows: a.o.Store, Records: a.o.Store, AllTopics: a.o.AllTopics, Apply: apply}
 	_, _ = rand.Read(o.Run[:]) // it never fails
 	return replay.New(o)
 }

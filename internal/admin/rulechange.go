@@ -10,23 +10,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 )
-
-// RuleStore changes rules.
-type RuleStore interface {
-	AddWebhook(ctx context.Context, row rule.Row, option func(id int32, created time.Time) (*rule.Option, error)) (int32, error)
-	AddWebfilter(ctx context.Context, row rule.WebfilterRow, option func(id int32, created time.Time) (*rule.Option, error)) (int32, error)
-	ChangeOption(ctx context.Context, key rule.Key, change func(row rule.Row, option *rule.Option) error) (changed bool, err error)
-	ChangeWebfilter(ctx context.Context, id int32, change func(*rule.WebfilterRow) error) (changed bool, err error)
-	SetEnabled(ctx context.Context, key rule.Key, on bool) (store.Switched, error)
-	ResumeRule(ctx context.Context, key rule.Key) (resumed bool, err error)
-	ClearFailing(ctx context.Context, lane delivery.Lane) error
-	Adopt(ctx context.Context, keys []rule.Key, seen map[rule.Key]rule.Row) ([]store.Switched, error)
-	Release(ctx context.Context, keys []rule.Key) ([]store.Switched, error)
-}
 
 // maxSecrets is how many secrets a rule keeps, the newest included.
 const maxSecrets = 5

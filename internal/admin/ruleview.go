@@ -151,12 +151,7 @@ func (a *Admin) ListRules(ctx context.Context, table rule.Table, showURLs bool) 
 	if err != nil {
 		return nil, err
 	}
-	list := rules.Entries(table)
-	views := make([]RuleView, len(list))
-	for i := range list {
-		views[i] = a.view(&list[i], showURLs)
-	}
-	return views, nil
+	return views(rules.Entries(table), func(e *rule.Entry) RuleView { return a.view(e, showURLs) }), nil
 }
 
 // ShowRule returns one rule.

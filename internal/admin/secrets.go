@@ -17,11 +17,6 @@ type Keys interface {
 	Reseal(o *rule.Option) error
 }
 
-// SecretStore holds the options of rules.
-type SecretStore interface {
-	Reseal(ctx context.Context, change func(*rule.Option) error) (changed int, err error)
-}
-
 // NeedKey says what to do where secrets cannot be sealed.
 const NeedKey = "WEBHOOK_DISPATCHER_SECRETS_KEY is not set: make a key with `echo k1:$(openssl rand -base64 32)`, " +
 	"and give it to whatever changes rules and to every daemon"

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -98,11 +99,8 @@ func (a *Admin) ReplayTopics(ctx context.Context, r *TopicReplay) (*TopicReplayV
 	}
 	choice := replay.Choice{Rule: to, Since: selected.Since, Until: selected.Until, Renew: r.NewID, Progress: r.progress()}
 	report, err := replayer.FromTopics(ctx, choice)
-	switch {
-	case len(report.Parts) == 0 && err == nil:
-		return nil, errors.New("none of the topics exists: see WEBHOOK_DISPATCHER_TOPICS and EVENT_BUS_TOPIC_PREFIX")
-	case len(report.Parts) == 0:
-		return nil, err
+	if len(report.Parts) == 0 {
+		return nil, cmp.Or(err, errors.New("none of the topics exists: see WEBHOOK_DISPATCHER_TOPICS and EVENT_BUS_TOPIC_PREFIX"))
 	}
 	view := viewTopics(&choice, report)
 	view.Applied, view.Complete = r.Apply, err == nil
@@ -129,7 +127,7 @@ func (r *TopicReplay) progress() func(*replay.Report) {
 func viewTopics(choice *replay.Choice, report *replay.Report) *TopicReplayView {
 	v := &TopicReplayView{
 		RuleID: choice.Rule.ID, EventType: choice.Rule.EventType, Since: choice.Since.UTC(), Until: orNull(choice.Until),
-		Partitions: []PartitionView{}, AbsentTopics: append([]string{}, report.Absent...), Records: report.Records,
+		Partitions: views(report.Parts, viewPartition), AbsentTopics: append([]string{}, report.Absent...), Records: report.Records,
 		Events: report.Matched, Inserted: report.Inserted, Revived: report.Revived, AlreadyWaiting: report.Waiting,
 		Delivered: report.Delivered, Halted: report.Halted, Unfit: report.Unfit, Undecodable: map[string]int{},
 	}
@@ -140,11 +138,9 @@ func viewTopics(choice *replay.Choice, report *replay.Report) *TopicReplayView {
 	for reason, n := range report.Undecodable {
 		v.Undecodable[string(reason)] = n
 	}
-	for _, p := range report.Parts {
-		v.Partitions = append(v.Partitions, PartitionView{
-			Topic: p.Topic, Partition: p.Partition, From: int64(p.From), To: int64(p.To), Next: int64(p.Next),
-			Oldest: orNull(p.Oldest), Lost: p.Lost,
-		})
-	}
 	return v
+}
+
+func viewPartition(p *replay.Part) PartitionView {
+	return PartitionView{p.Topic, p.Partition, int64(p.From), int64(p.To), int64(p.Next), orNull(p.Oldest), p.Lost}
 }

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -51,37 +52,28 @@ type UndecodableList struct {
 // Undecodable lists up to limit records that were kept for reason, the newest first. An empty
 // reason selects all. The limit is from 1 to 10,000.
 func (a *Admin) Undecodable(ctx context.Context, reason string, limit int) (*UndecodableList, error) {
-	if err := checkLimit(limit); err != nil {
-		return nil, err
-	}
-	if err := checkReason(reason); err != nil {
+	if err := cmp.Or(checkLimit(limit), checkReason(reason)); err != nil {
 		return nil, err
 	}
 	found, more, err := a.o.Store.ListUndecodable(ctx, reason, limit)
 	if err != nil {
 		return nil, err
 	}
-	list := &UndecodableList{Records: make([]RecordView, len(found)), More: more}
-	for i := range found {
-		list.Records[i] = viewRecord(&found[i])
-	}
-	return list, nil
+	return &UndecodableList{Records: views(found, viewRecord), More: more}, nil
 }
 
 // checkReason refuses a reason that no record can have: the answer would look as if there were
 // none.
 func checkReason(reason string) error {
-	known := make([]string, 0, len(decode.Reasons()))
+	var known []string
 	for _, reason := range decode.Reasons() {
 		known = append(known, string(reason))
 	}
 	if reason == "" || slices.Contains(known, reason) {
 		return nil
 	}
-	return &Problem{
-		Field: "reason", Reason: fmt.Sprintf("unknown reason %q", suggest.Clip(reason, maxWord)),
-		Fix: "write one of " + strings.Join(known, ", "),
-	}
+	unknown := fmt.Sprintf("unknown reason %q", suggest.Clip(reason, maxWord))
+	return &Problem{Field: "reason", Reason: unknown, Fix: "write one of " + strings.Join(known, ", ")}
 }
 
 func viewRecord(r *store.KeptRecord) RecordView {
@@ -95,15 +87,13 @@ func viewRecord(r *store.KeptRecord) RecordView {
 // content. A record that does not exist is a *NotFoundError.
 func (a *Admin) UndecodableRecord(ctx context.Context, id uint64, content bool) (*RecordDetail, error) {
 	record, found, err := a.o.Store.UndecodableRow(ctx, id)
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	if !found {
+	case !found:
 		return nil, &NotFoundError{Reason: fmt.Sprintf("there is no undecodable record %d", id), See: SeeUndecodable}
 	}
-	detail := &RecordDetail{
-		RecordView: viewRecord(&record), KeySize: len(record.Key), ValueKept: len(record.Value), Headers: record.Headers,
-	}
+	detail := &RecordDetail{RecordView: viewRecord(&record), KeySize: len(record.Key), ValueKept: len(record.Value), Headers: record.Headers}
 	if content {
 		detail.RecordContent = &RecordContent{Key: record.Key, Value: record.Value}
 	}
@@ -163,11 +153,7 @@ func (a *Admin) ReplayUndecodable(ctx context.Context, r *UndecodableReplay) (*U
 	if err := r.Check(); err != nil {
 		return nil, err
 	}
-	rules, err := a.snapshot(ctx)
-	if err != nil {
-		return nil, err
-	}
-	replayer, err := a.newReplayer(r.Apply)
+	replayer, rules, err := a.replayer(ctx, r.Apply)
 	if err != nil {
 		return nil, err
 	}
