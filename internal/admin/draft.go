@@ -2,9 +2,9 @@ package admin
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -22,7 +22,7 @@ type draft struct {
 // draftOf reads the options of a rule.
 func draftOf(o *rule.Option, opener rule.Opener) (d draft, err error) {
 	if d.document, err = rule.ParseDocument(o.Document); err != nil {
-		return d, fmt.Errorf("%w: give them anew with --options FILE", err)
+		return d, &Problem{Field: "options", Reason: err.Error(), Fix: "give all of them anew"}
 	}
 	if d.secrets, err = o.OpenSecrets(opener); err != nil {
 		return d, err
@@ -47,11 +47,6 @@ func (d *draft) replace(document *rule.Document, sealing bool) error {
 	}
 	if a := document.Auth; a == nil || old.Auth == nil || a.Type != old.Auth.Type {
 		d.secrets.Auth = ""
-	}
-	if a := document.Auth; a != nil {
-		if err := checkTokenURL(a.TokenURL); err != nil {
-			return err
-		}
 	}
 	if document.ClientCert != nil && old.ClientCert != nil {
 		d.document.ClientCert = old.ClientCert // the certificate itself is not among the options
@@ -83,17 +78,15 @@ func encode(v any) (string, error) {
 }
 
 // try compiles the draft as the daemon will compile what comes of it. What would be faulty or held is an error.
-func (d *draft) try(table rule.Table, row rule.Row, compiler *rule.Compiler) (*rule.Rule, error) {
-	var compiled *rule.Rule
+func (d *draft) try(table rule.Table, row rule.Row, compiler *rule.Compiler) (compiled *rule.Rule, err error) {
 	var hold string
-	var err error
-	if table == rule.Webfilters {
+	if table == rule.Webhooks {
+		compiled, hold, err = compiler.Compile(row, d.document, d.secrets)
+	} else {
 		var f *rule.Webfilter
 		if f, hold, err = compiler.CompileWebfilter(rule.WebfilterRow{Row: row}, d.document, d.secrets); f != nil {
 			compiled = f.Rule
 		}
-	} else {
-		compiled, hold, err = compiler.Compile(row, d.document, d.secrets)
 	}
 	if err == nil && hold != "" {
 		err = errors.New(hold)
@@ -121,4 +114,38 @@ func (d *draft) store(o *rule.Option, keys Keys) error {
 	}
 	o.Sealed, o.KeyID = string(sealed), keyID
 	return nil
+}
+
+// Keys seal the secrets of rules.
+type Keys interface {
+	// ID returns the name of the key that seals, empty where there is none.
+	ID() string
+	// Seal seals a field of a rule with that key, and returns the key's name with it.
+	Seal(key rule.Key, field string, text []byte) (keyID string, sealed []byte, err error)
+	rule.Opener
+	// Reseal seals the secrets of an option with that key, unless they already are.
+	Reseal(o *rule.Option) error
+}
+
+// needKey says what to do where secrets cannot be sealed.
+const needKey = "WEBHOOK_DISPATCHER_SECRETS_KEY is not set: make a key with `echo k1:$(openssl rand -base64 32)`, " +
+	"and give it to whatever changes rules and to every daemon"
+
+// RotateView is the result of a rotation of keys.
+type RotateView struct {
+	KeyID string // that all secrets are sealed with now, if there was no error
+	Rules int    // whose secrets were sealed again
+}
+
+// RotateKeys seals the secrets of all rules with the first key, so that the other keys can be
+// removed. Secrets that cannot be opened stay as they are, and are in the error; the view then
+// counts the others.
+func (a *Admin) RotateKeys(ctx context.Context) (*RotateView, error) {
+	if a.o.Keys.ID() == "" {
+		return nil, &Problem{Reason: "there is no key to seal with", Fix: needKey}
+	}
+	view := &RotateView{KeyID: a.o.Keys.ID()}
+	var err error
+	view.Rules, err = a.o.Store.Reseal(ctx, a.o.Keys.Reseal)
+	return view, err
 }

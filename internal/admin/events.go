@@ -2,10 +2,12 @@ package admin
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -13,6 +15,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/suggest"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/webfilter"
+	"github.com/openedx-webhooks/webhook-dispatcher/pkg/event"
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
 
@@ -63,27 +66,22 @@ func (a *Admin) ReadEvent(document []byte, eventType string) (*payload.Message, 
 	if err != nil {
 		return nil, &Problem{Field: "event", Reason: err.Error()}
 	}
-	if reason := a.notOf(message, eventType); reason != "" {
-		return nil, &Problem{Field: "event", Reason: reason, Fix: "give an event like the sample of its type"}
+	// An event of another type, or without the data that all of its type have, is not one that the
+	// rule can get: it would make a request of it that looks real, and send it.
+	wrong := &Problem{Field: "event", Fix: "give a JSON file of such an event"}
+	signal, known := a.o.Catalogue.ByType(eventType)
+	if known {
+		wrong.Fix, wrong.See = "give one like its sample", SeeEvents+List("/"+signal.Constant)
+	}
+	if message.Event.Type != eventType {
+		wrong.Reason = fmt.Sprintf("it is an event of the type %s, and the rule is for %s", safe(message.Event.Type), eventType)
+		return nil, wrong
+	}
+	if data, ok := message.Data.Get(signal.Class); known && (!ok || data.Kind() != payload.Object) { // else it is somebody's own
+		wrong.Reason = fmt.Sprintf("it has no object under %q, where %s has its data", signal.Class, signal.Constant)
+		return nil, wrong
 	}
 	return message, nil
-}
-
-// notOf says why an event is not one that a rule for the type can get: it is of another type, or
-// lacks the data that all of its type have. A rule would make a request of it that looks real, and
-// send it.
-func (a *Admin) notOf(message *payload.Message, eventType string) string {
-	if message.Event.Type != eventType {
-		return fmt.Sprintf("it is an event of the type %s, and the rule is for %s", safe(message.Event.Type), eventType)
-	}
-	signal, known := a.o.Catalogue.ByType(eventType)
-	if !known {
-		return "" // somebody's own, with data of which nothing is known
-	}
-	if data, ok := message.Data.Get(signal.Class); !ok || data.Kind() != payload.Object {
-		return fmt.Sprintf("it has no object under %q, where %s has its data", signal.Class, signal.Constant)
-	}
-	return ""
 }
 
 // EventType returns the type of an event that is named by its constant or its type, to select by.
@@ -140,4 +138,142 @@ func safe(eventType string) string {
 		return strconv.Quote(text)
 	}
 	return text
+}
+
+// SampleTime returns the time in every sample, which is constant so that samples are reproducible.
+func SampleTime() time.Time {
+	return time.Date(2026, time.January, 2, 3, 4, 5, 678901000, time.UTC)
+}
+
+// sampleEvent is the envelope of every sample.
+func (a *Admin) sampleEvent(eventType string) event.Event {
+	return event.Event{
+		Type: eventType, ID: "5a3e0000-0000-4000-8000-000000000001", Source: "openedx/lms/web",
+		SourceHost: "webhook-dispatcher-test", Time: SampleTime(), SourceLib: a.o.Catalogue.Version(),
+	}
+}
+
+// sampleMessage makes an event from the Avro schema that openedx-events registers for it.
+func (a *Admin) sampleMessage(signal schema.Signal) (*payload.Message, error) {
+	text, ok := a.o.Catalogue.Avro(signal.Type)
+	if !ok {
+		return nil, &NotFoundError{Reason: fmt.Sprintf("the event %s has no sample; give a JSON file of the event", signal.Constant)}
+	}
+	var root any
+	if err := json.Unmarshal([]byte(text), &root); err != nil {
+		return nil, fmt.Errorf("read the schema of %s: %w", signal.Type, err)
+	}
+	b := sampler{named: make(map[string]map[string]any), datetimes: signal.Datetimes}
+	record := b.value(root, nil, "")
+	data, ok := record.Get(signal.Kwarg)
+	if !ok {
+		return nil, fmt.Errorf("the schema of %s has no field %s", signal.Type, signal.Kwarg)
+	}
+	return &payload.Message{
+		Event: a.sampleEvent(signal.Type),
+		Data:  payload.ObjectValue([]string{signal.Class}, []payload.Value{data}),
+	}, nil
+}
+
+// sampler makes a value for each type of a schema. It keeps records by name, because a schema
+// defines a record once and then refers to its name.
+type sampler struct {
+	named     map[string]map[string]any
+	datetimes []string
+}
+
+func (b *sampler) value(typ any, path []string, name string) payload.Value {
+	switch typ := typ.(type) {
+	case []any: // a union, in which null says the least
+		for _, branch := range typ {
+			if branch != "null" {
+				return b.value(branch, path, name)
+			}
+		}
+		return payload.Value{}
+	case map[string]any:
+		return b.complex(typ, path, name)
+	case string:
+		if record, ok := b.named[typ]; ok {
+			return b.complex(record, path, name)
+		}
+		return b.primitive(typ, path, name)
+	}
+	return payload.Value{}
+}
+
+func (b *sampler) complex(typ map[string]any, path []string, name string) payload.Value {
+	under := func(part string) []string { return append(slices.Clone(path), part) }
+	switch typ["type"] {
+	case "record":
+		if own, ok := typ["name"].(string); ok {
+			b.named[own] = typ
+		}
+		fields, _ := typ["fields"].([]any)
+		var keys []string
+		var items []payload.Value
+		for _, f := range fields {
+			field, _ := f.(map[string]any)
+			key, _ := field["name"].(string)
+			keys, items = append(keys, key), append(items, b.value(field["type"], under(key), key))
+		}
+		return payload.ObjectValue(keys, items)
+	case "array":
+		return payload.ListValue([]payload.Value{b.value(typ["items"], under("*"), name)})
+	case "map":
+		return payload.ObjectValue([]string{"key"}, []payload.Value{b.value(typ["values"], under("*"), name)})
+	}
+	return b.value(typ["type"], path, name)
+}
+
+func (b *sampler) primitive(typ string, path []string, name string) payload.Value {
+	switch typ {
+	case "boolean":
+		return payload.BoolValue(true)
+	case "int", "long":
+		return payload.IntValue(1)
+	case "float", "double":
+		return payload.FloatValue(0.5)
+	case "bytes":
+		return payload.BytesValue("sample")
+	case "null":
+		return payload.Value{}
+	}
+	if slices.Contains(b.datetimes, strings.Join(path, ".")) {
+		return payload.StringValue(payload.Datetime(SampleTime()))
+	}
+	return payload.StringValue(sampleText(name))
+}
+
+// sampleText returns a plausible text for a field, so that a sample passes a receiver's own checks.
+func sampleText(field string) string {
+	switch field {
+	case "course_key", "course_id", "master_course_key", "content_key":
+		return "course-v1:edX+DemoX+Demo_Course"
+	case "ccx_course_key":
+		return "ccx-v1:edX+DemoX+Demo_Course+ccx@1"
+	case "usage_key", "source_usage_key", "location", "object_id":
+		return "block-v1:edX+DemoX+Demo_Course+type@problem+block@0123456789abcdef"
+	case "library_key":
+		return "lib:edX:demo"
+	case "collection_key":
+		return "lib-collection:edX:demo:sample"
+	case "container_key":
+		return "lct:edX:demo:unit:sample"
+	case "username":
+		return "learner"
+	case "email", "coach_email":
+		return "learner@example.com"
+	case "uuid", "enterprise_customer_uuid", "ledger_uuid", "subsidy_access_policy_uuid", "transaction_id", "invite_key":
+		return "5a3e0000-0000-4000-8000-000000000002"
+	case "url", "content_url", "download_url", "image_url":
+		return "https://lms.example.com/sample"
+	case "mode":
+		return "audit"
+	case "block_type":
+		return "problem"
+	case "":
+		return "sample"
+	}
+	return "sample " + field
 }

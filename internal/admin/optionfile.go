@@ -126,8 +126,13 @@ func strange(names []string) string {
 // optionNames returns the names that options have in JSON.
 func optionNames() (names []string) {
 	for field := range reflect.TypeFor[rule.Document]().Fields() {
-		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
-		names = append(names, name)
+		names = append(names, jsonName(field))
 	}
 	return names
+}
+
+// jsonName returns the name that a field has in JSON.
+func jsonName(field reflect.StructField) string {
+	name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+	return name
 }

@@ -6,7 +6,9 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"fmt"
+	"maps"
 	"net/url"
+	"reflect"
 	"regexp"
 	"strings"
 	"time"
@@ -76,13 +78,7 @@ type Header struct {
 
 // Empty reports whether nothing is to change.
 func (c *OptionChange) Empty() bool {
-	for _, o := range c.texts() {
-		if o.value != nil {
-			return false
-		}
-	}
-	return c.Replace == nil && c.Preset == nil && len(c.Params) == 0 && c.Timeout == nil && c.Concurrency == nil && c.Rate == nil &&
-		c.RetrySchedule == nil && len(c.Headers) == 0 && c.AuthScopes == nil && c.ClientCert == nil
+	return reflect.ValueOf(*c).IsZero()
 }
 
 // textOption is an option that is a text.
@@ -116,7 +112,7 @@ func (c *OptionChange) texts() []textOption {
 		{"auth-token", c.AuthToken, "bearer", plain(func(d *draft) *string { return &d.secrets.Auth })},
 		{"auth-user", c.AuthUser, "basic", plain(func(d *draft) *string { return &d.document.Auth.Username })},
 		{"auth-password", c.AuthPassword, "basic", plain(func(d *draft) *string { return &d.secrets.Auth })},
-		{"auth-token-url", c.AuthTokenURL, "oauth2", (*draft).setTokenURL},
+		{"auth-token-url", c.AuthTokenURL, "oauth2", plain(func(d *draft) *string { return &d.document.Auth.TokenURL })},
 		{"auth-client-id", c.AuthClientID, "oauth2", plain(func(d *draft) *string { return &d.document.Auth.ClientID })},
 		{"auth-client-secret", c.AuthClientSecret, "oauth2", plain(func(d *draft) *string { return &d.secrets.Auth })},
 		{"auth-audience", c.AuthAudience, "oauth2", plain(func(d *draft) *string { return &d.document.Auth.Audience })},
@@ -127,9 +123,8 @@ func (c *OptionChange) texts() []textOption {
 // check finds what is wrong with a change whatever rule it is for.
 func (c *OptionChange) check(table rule.Table) error {
 	if table == rule.Webfilters && (c.Preset != nil || len(c.Params) > 0) {
-		return &Problem{
-			Field: "preset", Reason: "`preset` and its parameters are for webhooks, and have no meaning for a webfilter", Fix: "leave them out",
-		}
+		const reason = "`preset` and its parameters are for webhooks, and have no meaning for a webfilter"
+		return &Problem{Field: "preset", Reason: reason, Fix: "leave them out"}
 	}
 	if c.Replace != nil && c.Preset != nil {
 		return &Problem{Field: "options", Reason: "`options` and `preset` exclude each other", Fix: "each is all options at once"}
@@ -179,6 +174,11 @@ func (d *draft) apply(c *OptionChange, sealing bool) error {
 	if err := d.setOthers(c); err != nil {
 		return err
 	}
+	if a := d.document.Auth; a != nil && (c.AuthTokenURL != nil || c.Replace != nil) {
+		if err := checkTokenURL(a.TokenURL); err != nil {
+			return err
+		}
+	}
 	if s := d.document.Signing; s == nil || s.Scheme == none {
 		d.secrets.Signing = nil
 	}
@@ -226,9 +226,7 @@ func (d *draft) goesWith(field, with string) error {
 	if has == with {
 		return nil
 	}
-	return &Problem{
-		Field: field, Reason: fmt.Sprintf("`%s` goes with `%s` %s", field, option, with), Fix: "add it, or leave the flag out",
-	}
+	return &Problem{Field: field, Reason: fmt.Sprintf("`%s` goes with `%s` %s", field, option, with), Fix: "add it, or leave this out"}
 }
 
 // credential matches names of headers whose values are likely to be secret.
@@ -236,24 +234,25 @@ var credential = regexp.MustCompile(`(?i)authorization|cookie|token|key|secret|a
 
 // setHeader sets a header, or takes it away where there is no value. Values are sealed where that can be done.
 func (d *draft) setHeader(name, value string, sealing bool) error {
-	for _, headers := range []map[string]string{d.document.Headers, d.secrets.Headers} {
-		for other := range headers {
-			if strings.EqualFold(other, name) {
-				delete(headers, other)
-			}
-		}
-	}
+	d.dropHeader(name)
 	switch {
 	case value == "":
 		return nil
 	case sealing:
 		put(&d.secrets.Headers, name, value)
 	case credential.MatchString(name):
-		return &Problem{Reason: fmt.Sprintf("the value of the header %q looks like a secret, and cannot be sealed", name), Fix: NeedKey}
+		return &Problem{Reason: fmt.Sprintf("the value of the header %q looks like a secret, and cannot be sealed", name), Fix: needKey}
 	default:
 		put(&d.document.Headers, name, value)
 	}
 	return nil
+}
+
+// dropHeader takes a header away, however it is spelled.
+func (d *draft) dropHeader(name string) {
+	for _, headers := range [...]map[string]string{d.document.Headers, d.secrets.Headers} {
+		maps.DeleteFunc(headers, func(other, _ string) bool { return strings.EqualFold(other, name) })
+	}
 }
 
 func put(headers *map[string]string, name, value string) {
@@ -275,7 +274,7 @@ func (d *draft) setScheme(scheme string) error {
 	return nil
 }
 
-// setSecret makes a secret the only one. One without a scheme signs by Standard Webhooks.
+// setSecret makes a secret the only one.
 func (d *draft) setSecret(secret string) error {
 	if d.document.Signing == nil {
 		d.document.Signing = &rule.SigningOption{Scheme: "standard"}
@@ -301,15 +300,7 @@ func (d *draft) setAuth(kind string) error {
 	return nil
 }
 
-// setTokenURL sets the URL of the authorization server, which is shown as it is.
-func (d *draft) setTokenURL(raw string) error {
-	if err := checkTokenURL(raw); err != nil {
-		return err
-	}
-	d.document.Auth.TokenURL = raw
-	return nil
-}
-
+// checkTokenURL refuses credentials in the URL of the authorization server, which is shown as it is.
 func checkTokenURL(raw string) error {
 	if u, err := url.Parse(raw); err == nil && u.User != nil {
 		return &Problem{
@@ -345,11 +336,8 @@ func describe(chain []byte) (*rule.CertificateOption, error) {
 			break
 		}
 		if now := time.Now(); now.After(certificate.NotAfter) {
-			return nil, &Problem{
-				Field:  "client-cert",
-				Reason: fmt.Sprintf("the certificate was good until %s only", certificate.NotAfter.UTC().Format("2006-01-02T15:04:05.000Z07:00")),
-				Fix:    "give a newer one",
-			}
+			reason := fmt.Sprintf("the certificate was good until %s only", stamp(certificate.NotAfter))
+			return nil, &Problem{Field: "client-cert", Reason: reason, Fix: "give a newer one"}
 		}
 		sum := sha256.Sum256(certificate.Raw)
 		return &rule.CertificateOption{

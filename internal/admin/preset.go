@@ -32,6 +32,15 @@ func Presets() ([]PresetView, error) {
 	}), nil
 }
 
+// presetNamed returns a preset. One that does not exist is a *Problem.
+func presetNamed(name string) (*preset.Preset, error) {
+	p, err := preset.ByName(name)
+	if err != nil {
+		return nil, &Problem{Field: "preset", Reason: err.Error()}
+	}
+	return p, nil
+}
+
 // checkPreset refuses a preset that does not exist.
 func (c *OptionChange) checkPreset() error {
 	switch {
@@ -43,10 +52,8 @@ func (c *OptionChange) checkPreset() error {
 			Fix: "to take away what one has set, empty that, such as `transform`",
 		}
 	}
-	if _, err := preset.ByName(*c.Preset); err != nil {
-		return &Problem{Field: "preset", Reason: err.Error()}
-	}
-	return nil
+	_, err := presetNamed(*c.Preset)
+	return err
 }
 
 // preset lays a preset over the rule's options, or changes parameters of the one that the rule has.
@@ -57,11 +64,8 @@ func (d *draft) preset(c *OptionChange) error {
 	case len(c.Params) == 0:
 		return nil
 	case d.document.Preset == "":
-		return &Problem{
-			Field:  "param",
-			Reason: fmt.Sprintf("%s is a parameter of a preset", slices.Min(slices.Collect(maps.Keys(c.Params)))),
-			Fix:    "add `preset` NAME", See: SeePresets,
-		}
+		reason := fmt.Sprintf("%s is a parameter of a preset", slices.Sorted(maps.Keys(c.Params))[0])
+		return &Problem{Field: "param", Reason: reason, Fix: "add `preset` NAME", See: SeePresets}
 	}
 	document, err := d.presetWith(d.document.Preset, c.Params)
 	if err != nil {
@@ -73,9 +77,9 @@ func (d *draft) preset(c *OptionChange) error {
 
 // presetWith returns what a preset makes of the parameters that the rule has and of those given.
 func (d *draft) presetWith(name string, given map[string]string) (document rule.Document, err error) {
-	p, err := preset.ByName(name)
+	p, err := presetNamed(name)
 	if err != nil {
-		return document, &Problem{Field: "preset", Reason: err.Error()}
+		return document, err
 	}
 	values := make(map[string]string)
 	if d.document.Preset == name {
@@ -97,9 +101,7 @@ func (d *draft) applyPreset(name string, given map[string]string) error {
 		return err
 	}
 	for header := range document.Headers { // the rule may have it under another spelling: it would be there twice
-		for _, own := range [...]map[string]string{d.document.Headers, d.secrets.Headers} {
-			maps.DeleteFunc(own, func(name, _ string) bool { return strings.EqualFold(name, header) })
-		}
+		d.dropHeader(header)
 	}
 	laid, err := encode(&document)
 	if err != nil {
@@ -144,13 +146,13 @@ func (a *Admin) fitsPreset(name string, r *rule.Rule) error {
 	if name == "" {
 		return nil
 	}
-	p, err := preset.ByName(name)
+	p, err := presetNamed(name)
 	if err != nil {
-		return &Problem{Field: "preset", Reason: err.Error()}
+		return err
 	}
 	if signal, ok := a.o.Catalogue.ByConstant(p.Event); ok && signal.Type != r.EventType {
 		return &Problem{
-			Reason: fmt.Sprintf("the preset %s is for %s, and rule %d wants %s", name, p.Event, r.ID, r.EventType),
+			Reason: fmt.Sprintf("the preset %s is for %s, and the rule wants %s", name, p.Event, r.EventType),
 			Fix:    "add a rule of its own for the preset",
 		}
 	}

@@ -28,7 +28,8 @@ type Problem struct {
 	See List
 }
 
-// List is one of the lists that operations return, named for a hint.
+// List is one of the lists that operations return, named for a hint: "events". With a constant it is
+// the sample of an event: "events/BADGE_AWARDED".
 type List string
 
 // The lists to which hints refer.

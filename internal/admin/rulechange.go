@@ -62,9 +62,8 @@ func (c *SecretChange) Check(table rule.Table) error {
 	case c.Rotate == nil:
 		return nil
 	case c.Options.Secret != nil || c.Options.Scheme != nil:
-		return &Problem{
-			Field: "rotate-secret", Reason: "`rotate-secret` does not go with `secret` or `scheme`", Fix: "these replace secrets at once",
-		}
+		const reason = "`rotate-secret` does not go with `secret` or `scheme`"
+		return &Problem{Field: "rotate-secret", Reason: reason, Fix: "these replace secrets at once"}
 	case c.Rotate.Secret == "":
 		return &Problem{Field: "rotate-secret", Reason: "write the new secret"}
 	}
@@ -155,18 +154,15 @@ func (a *Admin) changeOption(row rule.Row, o *rule.Option, c *SecretChange, now 
 		}
 	}
 	if !d.secrets.Empty() && !a.sealing() {
-		return &Problem{Reason: "the change is refused: the rule has secrets, and they cannot be sealed", Fix: NeedKey}
+		return &Problem{Reason: "the change is refused: the rule has secrets, and they cannot be sealed", Fix: needKey}
 	}
 	if err := d.store(o, a.o.Keys); err != nil {
 		return err
 	}
 	// Taking them away is asked about as well: those that came next would be bound to the new URL without a word.
 	if before.Sealed != "" && o.Sealed != before.Sealed && o.URLSum != rule.URLSum(row.URL) {
-		return &Problem{
-			Reason: "somebody has changed the URL of the rule since its secrets were given",
-			Fix: fmt.Sprintf("if %s is right, add `confirm-url`; rules show %s --show-urls shows all of it",
-				compiled.Target, o.Key.Arguments()),
-		}
+		fix := fmt.Sprintf("if %s is right, add `confirm-url`; to see all of it, show the rule with `show-urls`", compiled.Target)
+		return &Problem{Reason: "somebody has changed the URL of the rule since its secrets were given", Fix: fix}
 	}
 	return nil
 }
@@ -199,9 +195,8 @@ func earlierOf(document string) (string, error) {
 // rotate makes the new secret the first, and gives those before it an end.
 func (d *draft) rotate(r *Rotation, now time.Time) error {
 	if d.document.Signing == nil || len(d.secrets.Signing) == 0 {
-		return &Problem{
-			Field: "rotate-secret", Reason: "the rule has no secret of its own that signs", Fix: "give it one with `scheme` and `secret`",
-		}
+		const reason = "the rule has no secret of its own that signs"
+		return &Problem{Field: "rotate-secret", Reason: reason, Fix: "give it one with `scheme` and `secret`"}
 	}
 	if d.secrets.Signing[0].Secret == r.Secret {
 		return &Problem{Field: "rotate-secret", Reason: "the secret is the rule's already", Fix: "make a new one"}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -52,7 +53,8 @@ func (c *addCommand) Run(ctx context.Context, s *session) error {
 			return err
 		}
 		if view.Unknown != "" {
-			s.note(fmt.Sprintf("the plugin has no filter of the name %s, so it never asks for it%s", cell(view.Unknown), view.Hint))
+			s.note(fmt.Sprintf("the plugin has no filter of the name %s, so it never asks for it%s",
+				cell(view.Unknown), cmp.Or(view.Hint, "; events list has its own")))
 		}
 		if c.JSON {
 			return s.printJSON(view)

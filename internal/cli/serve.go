@@ -2,7 +2,10 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"runtime/debug"
+	"strings"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/app"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
@@ -49,4 +52,44 @@ func (s *session) serve(ctx context.Context, cfg *config.Config) error {
 		return usageError{err} // New connects to nothing: what fails is a setting
 	}
 	return a.Run(ctx)
+}
+
+type versionCommand struct{ jsonFlag }
+
+// buildInfo says which program this is.
+type buildInfo struct {
+	Version  string `json:"version"`
+	Revision string `json:"revision"`
+	Go       string `json:"go"`
+}
+
+// build returns what the linker and the Go command left in the binary.
+func (p *Process) build() buildInfo {
+	b := buildInfo{Version: p.Version, Revision: "unknown", Go: "unknown"}
+	info, ok := debug.ReadBuildInfo()
+	if ok {
+		b.Go = info.GoVersion
+		if b.Version == "" {
+			b.Version = strings.TrimPrefix(info.Main.Version, "v")
+		}
+		for _, setting := range info.Settings {
+			if setting.Key == "vcs.revision" {
+				b.Revision = setting.Value
+			}
+		}
+	}
+	if b.Version == "" || b.Version == "(devel)" {
+		b.Version = "devel"
+	}
+	return b
+}
+
+// Run prints the version. It reads no settings, so it works with wrong ones.
+func (c *versionCommand) Run(s *session) error {
+	b := s.build()
+	if c.JSON {
+		return s.printJSON(b)
+	}
+	_, err := fmt.Fprintf(s.Stdout, "webhook-dispatcher %s (revision %s, %s)\n", b.Version, b.Revision, b.Go)
+	return err
 }
