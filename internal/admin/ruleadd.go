@@ -135,6 +135,9 @@ func (a *Admin) AddRule(ctx context.Context, n *NewRule) (*AddedView, error) {
 	if err != nil {
 		return nil, &Problem{Reason: "the rule is refused: " + err.Error()}
 	}
+	if err := a.fitsPreset(d.document.Preset, compiled); err != nil {
+		return nil, err
+	}
 	if !d.secrets.Empty() && !a.sealing() {
 		return nil, &Problem{Reason: "the rule is refused: it has secrets, and they cannot be sealed", Fix: needKey}
 	}
