@@ -50,24 +50,25 @@ func (c *deliveriesReplayCommand) request() *admin.Replay {
 
 // Run says how many deliveries would be replayed, and replays them if asked to.
 func (c *deliveriesReplayCommand) Run(ctx context.Context, s *session) error {
-	groups := c.groups()
-	if c.FromTopic || c.NewID {
-		groups = append(groups, &c.Bus)
-	}
-	if err := errors.Join(c.check(), s.settings(ctx, groups...)); err != nil {
+	if err := c.check(); err != nil {
 		return err
 	}
+	replay := func(a *admin.Admin) error { return s.replay(ctx, a, c.request(), c.JSON) }
 	switch {
 	case c.FromTopic:
-		return s.withTopics(&c.ruleSettings, &c.Bus, func(a *admin.Admin) error { return c.fromTopic(ctx, s, a) })
+		return s.withTopics(ctx, &c.ruleSettings, &c.Bus, func(a *admin.Admin) error { return c.fromTopic(ctx, s, a) })
 	case c.NewID:
-		return s.withTopics(&c.ruleSettings, &c.Bus, func(a *admin.Admin) error { return s.renew(ctx, a, c.request(), c.JSON) })
+		return s.withTopics(ctx, &c.ruleSettings, &c.Bus, replay)
 	}
-	return s.withAdmin(&c.Database, admin.Options{}, func(a *admin.Admin) error { return s.replay(ctx, a, c.request(), c.JSON) })
+	return s.withDatabase(ctx, &c.Database, replay)
 }
 
-// replay replays rows as they are and prints the result, the counts first.
+// replay replays rows, as they are or under new ids, and prints the result. Of rows as they are it
+// prints the counts first.
 func (s *session) replay(ctx context.Context, a *admin.Admin, r *admin.Replay, asJSON bool) error {
+	r.Searching = func(events int) {
+		fmt.Fprintf(s.Stderr, "webhook-dispatcher: searching the topics for %s\n", counted(events, "event", "events"))
+	}
 	if !asJSON {
 		r.Counted = func(view *admin.ReplayView) {
 			s.note(view.Note)
@@ -84,36 +85,29 @@ func (s *session) replay(ctx context.Context, a *admin.Admin, r *admin.Replay, a
 		return err
 	case asJSON:
 		s.note(view.Note)
-		err = errors.Join(s.printReplay(view), err)
+		for i := range view.Refused {
+			view.Refused[i].Reason = refusal(&view.Refused[i])
+		}
+		err = errors.Join(err, s.printJSON(view))
+	case r.NewID:
+		s.printRenewed(view)
 	case r.Apply && view.Replayable > 0:
 		fmt.Fprintf(s.Stdout, "%s pending again\n", counted(view.Replayed, "delivery is", "deliveries are"))
-	case view.Replayable > 0:
+	}
+	if !asJSON && !r.Apply && view.Replayable > 0 {
 		fmt.Fprintln(s.Stdout, notDone)
 	}
-	if err != nil || len(r.IDs) == 0 { // a selection is of what can be replayed, so leaving some out is not a failure
+	selected := len(r.IDs) == 0 && !r.NewID // what can be replayed, so leaving some out is not a failure
+	if err != nil || selected || view.RefusedCount == 0 {
 		return err
 	}
-	return refusedError(view)
+	return fmt.Errorf("%s cannot be replayed", counted(view.RefusedCount, "delivery", "deliveries"))
 }
 
-// renew replays deliveries under new ids and prints the result.
-func (s *session) renew(ctx context.Context, a *admin.Admin, r *admin.Replay, asJSON bool) error {
-	r.Searching = func(events int) {
-		fmt.Fprintf(s.Stderr, "webhook-dispatcher: searching the topics for %s\n", counted(events, "event", "events"))
-	}
-	view, err := a.Replay(ctx, r)
-	if view == nil {
-		return err
-	}
+func (s *session) printRenewed(view *admin.ReplayView) {
 	s.note(view.Note)
-	if asJSON {
-		if err = errors.Join(err, s.printReplay(view)); err != nil {
-			return err
-		}
-		return refusedError(view)
-	}
 	one, many := "delivery under a new id can be made", "deliveries under new ids can be made"
-	if r.Apply {
+	if view.Applied {
 		one, many = "delivery under a new id is pending", "deliveries under new ids are pending"
 	}
 	fmt.Fprintln(s.Stdout, counted(view.Replayable, one, many))
@@ -121,24 +115,9 @@ func (s *session) renew(ctx context.Context, a *admin.Admin, r *admin.Replay, as
 	if more := view.RefusedCount - len(view.Refused); more > 0 {
 		fmt.Fprintf(s.Stdout, "%d more cannot be replayed\n", more)
 	}
-	if !r.Apply && view.Replayable > 0 {
-		fmt.Fprintln(s.Stdout, notDone)
-	}
-	if err != nil {
-		return err
-	}
-	return refusedError(view)
 }
 
 const notDone = "nothing was done; add --yes to replay"
-
-// refusedError is how a command ends that was given deliveries which cannot be replayed.
-func refusedError(view *admin.ReplayView) error {
-	if view.RefusedCount == 0 {
-		return nil
-	}
-	return fmt.Errorf("%s cannot be replayed", counted(view.RefusedCount, "delivery", "deliveries"))
-}
 
 // refusal says why a delivery cannot be replayed.
 func refusal(r *admin.Refused) string { return spell(explain(r.Cause)) }
@@ -148,13 +127,6 @@ func (p *Process) printRefused(view *admin.ReplayView) {
 		r := &view.Refused[i]
 		fmt.Fprintf(p.Stdout, "%s cannot be replayed: %s\n", r.Delivery, refusal(r))
 	}
-}
-
-func (p *Process) printReplay(view *admin.ReplayView) error {
-	for i := range view.Refused {
-		view.Refused[i].Reason = refusal(&view.Refused[i])
-	}
-	return p.printJSON(view)
 }
 
 // fromTopic replays a rule's deliveries of the events that the topics still hold.

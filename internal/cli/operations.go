@@ -45,8 +45,12 @@ func (s *session) withDatabase(ctx context.Context, c *config.Database, use func
 	return s.withAdmin(c, admin.Options{}, use)
 }
 
-// withTopics is withAdmin for operations that use rules and read topics.
-func (s *session) withTopics(rules *ruleSettings, bus *config.Bus, use func(*admin.Admin) error) error {
+// withTopics reads the settings of rules and of the bus, and runs use with the operations that read
+// topics.
+func (s *session) withTopics(ctx context.Context, rules *ruleSettings, bus *config.Bus, use func(*admin.Admin) error) error {
+	if err := s.settings(ctx, append(rules.groups(), bus)...); err != nil {
+		return err
+	}
 	compiler, err := rules.compiler()
 	if err != nil {
 		return err
@@ -56,9 +60,8 @@ func (s *session) withTopics(rules *ruleSettings, bus *config.Bus, use func(*adm
 		return usageError{err} // nothing has been connected to: a setting is wrong
 	}
 	defer topics.Close()
-	return s.withAdmin(&rules.Database, admin.Options{
-		Compiler: compiler, Log: topics.Log, Decoder: topics.Decoder, AllTopics: bus.AllTopics(),
-	}, use)
+	o := admin.Options{Compiler: compiler, Log: topics.Log, Decoder: topics.Decoder, AllTopics: bus.AllTopics()}
+	return s.withAdmin(&rules.Database, o, use)
 }
 
 // seeCommands are the commands that print the lists to which operations refer.

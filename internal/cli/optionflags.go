@@ -48,7 +48,7 @@ func (t *texts) Decode(ctx *kong.DecodeContext) error {
 // optionFlags are the options of a rule.
 type optionFlags struct {
 	EventType *string `placeholder:"TYPE" help:"The event's type, for one that has no constant; the row's event must be empty."`
-	Options   *string `placeholder:"FILE" help:"JSON file of all options, as rules show --json has them; - is standard input. Other flags win."`
+	Options   *string `placeholder:"FILE" help:"JSON file of all options, as of rules show --json; - is standard input. Other flags win."`
 	Preset    *string `placeholder:"NAME" help:"Options made for a known receiver, see rules presets. Other flags win."`
 	Param     texts   `placeholder:"KEY=VALUE" help:"Parameter of the preset; can be repeated."`
 	Filter    *string `placeholder:"JQ" help:"Send an event only where this jq expression is true."`
@@ -231,14 +231,14 @@ func (f *optionFlags) certificate(in *inputs, c *admin.OptionChange) error {
 	if *f.ClientCert == "" || *f.ClientCert == "none" {
 		return nil
 	}
-	chain, err := in.readFile("client-cert", *f.ClientCert)
+	chain, err := in.read("client-cert", *f.ClientCert)
 	if err != nil {
 		return err
 	}
 	// An empty file holds no certificate, and does not take one away.
 	*c.ClientCert = cmp.Or(string(chain), "\n")
 	if f.ClientKey != nil && *f.ClientKey != "" {
-		key, err := in.readFile("client-key", *f.ClientKey)
+		key, err := in.read("client-key", *f.ClientKey)
 		if err != nil {
 			return err
 		}
@@ -250,34 +250,31 @@ func (f *optionFlags) certificate(in *inputs, c *admin.OptionChange) error {
 // maxInput is how many bytes of a file or of standard input are read. A rule's secrets have to fit a column of 64 KiB.
 const maxInput = 1 << 20
 
-// inputs reads what flags name, each thing once.
+// inputs reads what flags name, standard input once.
 type inputs struct {
 	stdin io.Reader
 	taken string // the flag that standard input was read for
 }
 
-func (in *inputs) readStdin(flag string) ([]byte, error) {
-	if in.taken != "" {
+// read returns the content of a file, or of standard input for "-". Its errors do not hold the
+// name: what was meant as the content may stand in its place.
+func (in *inputs) read(flag, path string) ([]byte, error) {
+	from := in.stdin
+	switch {
+	case path != "-":
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, usagef("--%s: the file that it names cannot be read: %w", flag, bare(err))
+		}
+		defer f.Close() //nolint:errcheck // it was only read
+		from = f
+	case in.taken != "":
 		return nil, usagef("--%s: standard input was read for --%s already: name a file", flag, in.taken)
-	}
-	in.taken = flag
-	if in.stdin == nil {
+	case from == nil:
 		return nil, usagef("--%s: there is no standard input", flag)
+	default:
+		in.taken = flag
 	}
-	return readAll(flag, in.stdin)
-}
-
-// readFile reads a file. Its errors do not hold the name: what was meant as the content may stand in its place.
-func (in *inputs) readFile(flag, path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, usagef("--%s: the file that it names cannot be read: %w", flag, bare(err))
-	}
-	defer f.Close() //nolint:errcheck // it was only read
-	return readAll(flag, f)
-}
-
-func readAll(flag string, from io.Reader) ([]byte, error) {
 	content, err := io.ReadAll(io.LimitReader(from, maxInput+1))
 	switch {
 	case err != nil:
@@ -299,18 +296,12 @@ func bare(err error) error {
 // secret returns what the value of a secret's flag means: @FILE a file without the line break at its end, - standard input, anything
 // else itself.
 func (in *inputs) secret(flag, value string) (string, error) {
-	var content []byte
-	var err error
-	switch {
-	case value == "-":
-		content, err = in.readStdin(flag)
-	case strings.HasPrefix(value, "@"):
-		content, err = in.readFile(flag, value[1:])
-	default:
-		content = []byte(value)
-	}
-	if err != nil {
-		return "", err
+	content := []byte(value)
+	if path, named := strings.CutPrefix(value, "@"); named || value == "-" {
+		var err error
+		if content, err = in.read(flag, path); err != nil {
+			return "", err
+		}
 	}
 	secret := strings.TrimRight(string(content), "\r\n")
 	switch {
@@ -342,11 +333,7 @@ func (in *inputs) headers(flags []string) (headers []admin.Header, err error) {
 
 // document reads a file of options.
 func (in *inputs) document(path string) (rule.Document, error) {
-	read := in.readFile
-	if path == "-" {
-		read = func(flag, _ string) ([]byte, error) { return in.readStdin(flag) }
-	}
-	content, err := read("options", path)
+	content, err := in.read("options", path)
 	if err != nil {
 		return rule.Document{}, err
 	}

@@ -92,10 +92,10 @@ type undecodableReplayCommand struct {
 // Run says which records can be read now, and has their deliveries sent if asked to.
 func (c *undecodableReplayCommand) Run(ctx context.Context, s *session) error {
 	request := &admin.UndecodableReplay{IDs: c.IDs, Reason: c.Reason, All: c.All, Apply: c.Yes}
-	if err := errors.Join(request.Check(), s.settings(ctx, append(c.groups(), &c.Bus)...)); err != nil {
+	if err := request.Check(); err != nil {
 		return err
 	}
-	return s.withTopics(&c.ruleSettings, &c.Bus, func(a *admin.Admin) error {
+	return s.withTopics(ctx, &c.ruleSettings, &c.Bus, func(a *admin.Admin) error {
 		view, err := a.ReplayUndecodable(ctx, request)
 		if view == nil {
 			return err
