@@ -111,46 +111,38 @@ func (a *Admin) Delivery(ctx context.Context, ref DeliveryRef, bodies bool) (det
 	if err != nil {
 		return nil, nil, err
 	}
-	if !found {
-		logged, err = a.loggedDelivery(ctx, ref, bodies)
-		return nil, logged, err
+	id := ref.ID
+	if found {
+		id = row.ID
 	}
-	detail = &DeliveryDetail{DeliveryView: viewDelivery(&row), Claims: row.Claims, Format: row.Format.String()}
-	if bodies {
-		whole, _, err := a.o.Store.Get(ctx, row.ID) // if it is gone by now, there is no body to show
-		if err != nil {
+	var attempts []delivery.Attempt
+	if found || ref.Row == 0 { // the log knows deliveries by their webhook-id alone
+		if attempts, err = a.o.Store.Attempts(ctx, id); err != nil {
 			return nil, nil, err
 		}
-		detail.Body = validText(whole.Body)
 	}
-	attempts, err := a.o.Store.Attempts(ctx, row.ID)
-	if err != nil {
-		return nil, nil, err
-	}
-	detail.AttemptLog = viewAttempts(attempts, bodies)
-	return detail, nil, nil
-}
-
-// loggedDelivery looks for the attempts of a delivery without a row. They know only its webhook-id.
-func (a *Admin) loggedDelivery(ctx context.Context, ref DeliveryRef, bodies bool) (*LoggedDelivery, error) {
-	var attempts []delivery.Attempt
-	if ref.Row == 0 {
-		var err error
-		if attempts, err = a.o.Store.Attempts(ctx, ref.ID); err != nil {
-			return nil, err
+	shown := viewAttempts(attempts, bodies)
+	switch {
+	case found:
+		detail = &DeliveryDetail{DeliveryView: viewDelivery(&row), Claims: row.Claims, Format: row.Format.String(), AttemptLog: shown}
+		if bodies {
+			whole, _, err := a.o.Store.Get(ctx, id) // if it is gone by now, there is no body to show
+			if err != nil {
+				return nil, nil, err
+			}
+			detail.Body = validText(whole.Body)
 		}
+		return detail, nil, nil
+	case len(attempts) > 0:
+		first := &attempts[0]
+		return nil, &LoggedDelivery{
+			WebhookID: id.String(), RuleID: first.RuleID, Kind: first.Kind.String(), EventType: first.EventType, AttemptLog: shown,
+		}, nil
 	}
-	if len(attempts) == 0 {
-		return nil, &NotFoundError{Reason: fmt.Sprintf("there is no row of delivery %s, and no attempt is logged: "+
-			"rows are only of deliveries that did not end at their first try, and are removed some time after their end; "+
-			"attempts without a row are logged with WEBHOOK_DISPATCHER_ATTEMPT_LOG=all, and where they failed or a webfilter "+
-			"stopped the event", ref)}
-	}
-	first := &attempts[0]
-	return &LoggedDelivery{
-		WebhookID: ref.ID.String(), RuleID: first.RuleID, Kind: first.Kind.String(), EventType: first.EventType,
-		AttemptLog: viewAttempts(attempts, bodies),
-	}, nil
+	return nil, nil, &NotFoundError{Reason: fmt.Sprintf("there is no row of delivery %s, and no attempt is logged: "+
+		"rows are only of deliveries that did not end at their first try, and are removed some time after their end; "+
+		"attempts without a row are logged with WEBHOOK_DISPATCHER_ATTEMPT_LOG=all, and where they failed or a webfilter "+
+		"stopped the event", ref)}
 }
 
 func viewAttempts(attempts []delivery.Attempt, responses bool) []AttemptView {
@@ -214,9 +206,7 @@ func (a *Admin) resolve(ctx context.Context, s *Selection) (r resolved, err erro
 	}
 	r.States, r.Since, r.Until = s.States, s.Since.From(r.now), s.Until.From(r.now)
 	if !r.Since.IsZero() && !r.Until.IsZero() && !r.Since.Before(r.Until) {
-		err = &Problem{
-			Field: "since", Reason: fmt.Sprintf("%s is not before `until`, which is %s", stamp(r.Since), stamp(r.Until)),
-		}
+		err = &Problem{Field: "since", Reason: fmt.Sprintf("%s is not before `until`, which is %s", stamp(r.Since), stamp(r.Until))}
 	}
 	if s.Rule != nil {
 		r.Lane = &delivery.Lane{Kind: delivery.KindWebhook, RuleID: *s.Rule}
@@ -269,10 +259,9 @@ func (a *Admin) find(ctx context.Context, r DeliveryRef) (store.Summary, bool, e
 const maxLimit = 10_000
 
 func checkLimit(limit int) error {
-	if limit < 1 || limit > maxLimit {
-		return &Problem{
-			Field: "limit", Reason: fmt.Sprintf("%d is out of range", limit), Fix: fmt.Sprintf("write a number from 1 to %d", maxLimit),
-		}
+	if 1 <= limit && limit <= maxLimit {
+		return nil
 	}
-	return nil
+	fix := fmt.Sprintf("write a number from 1 to %d", maxLimit)
+	return &Problem{Field: "limit", Reason: fmt.Sprintf("%d is out of range", limit), Fix: fix}
 }

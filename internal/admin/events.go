@@ -164,15 +164,12 @@ func (a *Admin) sampleMessage(signal schema.Signal) (*payload.Message, error) {
 		return nil, fmt.Errorf("read the schema of %s: %w", signal.Type, err)
 	}
 	b := sampler{named: make(map[string]map[string]any), datetimes: signal.Datetimes}
-	record := b.value(root, nil, "")
+	record := b.value(root, "", "")
 	data, ok := record.Get(signal.Kwarg)
 	if !ok {
 		return nil, fmt.Errorf("the schema of %s has no field %s", signal.Type, signal.Kwarg)
 	}
-	return &payload.Message{
-		Event: a.sampleEvent(signal.Type),
-		Data:  payload.ObjectValue([]string{signal.Class}, []payload.Value{data}),
-	}, nil
+	return &payload.Message{Event: a.sampleEvent(signal.Type), Data: payload.ObjectValue([]string{signal.Class}, []payload.Value{data})}, nil
 }
 
 // sampler makes a value for each type of a schema. It keeps records by name, because a schema
@@ -182,7 +179,8 @@ type sampler struct {
 	datetimes []string
 }
 
-func (b *sampler) value(typ any, path []string, name string) payload.Value {
+// value makes a value of a type for a field of that name. The path has a dot before each part.
+func (b *sampler) value(typ any, path, name string) payload.Value {
 	switch typ := typ.(type) {
 	case []any: // a union, in which null says the least
 		for _, branch := range typ {
@@ -190,7 +188,6 @@ func (b *sampler) value(typ any, path []string, name string) payload.Value {
 				return b.value(branch, path, name)
 			}
 		}
-		return payload.Value{}
 	case map[string]any:
 		return b.complex(typ, path, name)
 	case string:
@@ -202,8 +199,7 @@ func (b *sampler) value(typ any, path []string, name string) payload.Value {
 	return payload.Value{}
 }
 
-func (b *sampler) complex(typ map[string]any, path []string, name string) payload.Value {
-	under := func(part string) []string { return append(slices.Clone(path), part) }
+func (b *sampler) complex(typ map[string]any, path, name string) payload.Value {
 	switch typ["type"] {
 	case "record":
 		if own, ok := typ["name"].(string); ok {
@@ -215,18 +211,18 @@ func (b *sampler) complex(typ map[string]any, path []string, name string) payloa
 		for _, f := range fields {
 			field, _ := f.(map[string]any)
 			key, _ := field["name"].(string)
-			keys, items = append(keys, key), append(items, b.value(field["type"], under(key), key))
+			keys, items = append(keys, key), append(items, b.value(field["type"], path+"."+key, key))
 		}
 		return payload.ObjectValue(keys, items)
 	case "array":
-		return payload.ListValue([]payload.Value{b.value(typ["items"], under("*"), name)})
+		return payload.ListValue([]payload.Value{b.value(typ["items"], path+".*", name)})
 	case "map":
-		return payload.ObjectValue([]string{"key"}, []payload.Value{b.value(typ["values"], under("*"), name)})
+		return payload.ObjectValue([]string{"key"}, []payload.Value{b.value(typ["values"], path+".*", name)})
 	}
 	return b.value(typ["type"], path, name)
 }
 
-func (b *sampler) primitive(typ string, path []string, name string) payload.Value {
+func (b *sampler) primitive(typ, path, name string) payload.Value {
 	switch typ {
 	case "boolean":
 		return payload.BoolValue(true)
@@ -239,41 +235,36 @@ func (b *sampler) primitive(typ string, path []string, name string) payload.Valu
 	case "null":
 		return payload.Value{}
 	}
-	if slices.Contains(b.datetimes, strings.Join(path, ".")) {
+	if slices.Contains(b.datetimes, strings.TrimPrefix(path, ".")) {
 		return payload.StringValue(payload.Datetime(SampleTime()))
 	}
 	return payload.StringValue(sampleText(name))
 }
 
-// sampleText returns a plausible text for a field, so that a sample passes a receiver's own checks.
+// sampleTexts are plausible texts for fields, so that a sample passes a receiver's own checks.
+var sampleTexts = [...]struct{ fields, text string }{
+	{"course_key course_id master_course_key content_key", "course-v1:edX+DemoX+Demo_Course"},
+	{"ccx_course_key", "ccx-v1:edX+DemoX+Demo_Course+ccx@1"},
+	{"usage_key source_usage_key location object_id", "block-v1:edX+DemoX+Demo_Course+type@problem+block@0123456789abcdef"},
+	{"library_key", "lib:edX:demo"},
+	{"collection_key", "lib-collection:edX:demo:sample"},
+	{"container_key", "lct:edX:demo:unit:sample"},
+	{"username", "learner"},
+	{"email coach_email", "learner@example.com"},
+	{
+		"uuid enterprise_customer_uuid ledger_uuid subsidy_access_policy_uuid transaction_id invite_key",
+		"5a3e0000-0000-4000-8000-000000000002",
+	},
+	{"url content_url download_url image_url", "https://lms.example.com/sample"},
+	{"mode", "audit"},
+	{"block_type", "problem"},
+}
+
 func sampleText(field string) string {
-	switch field {
-	case "course_key", "course_id", "master_course_key", "content_key":
-		return "course-v1:edX+DemoX+Demo_Course"
-	case "ccx_course_key":
-		return "ccx-v1:edX+DemoX+Demo_Course+ccx@1"
-	case "usage_key", "source_usage_key", "location", "object_id":
-		return "block-v1:edX+DemoX+Demo_Course+type@problem+block@0123456789abcdef"
-	case "library_key":
-		return "lib:edX:demo"
-	case "collection_key":
-		return "lib-collection:edX:demo:sample"
-	case "container_key":
-		return "lct:edX:demo:unit:sample"
-	case "username":
-		return "learner"
-	case "email", "coach_email":
-		return "learner@example.com"
-	case "uuid", "enterprise_customer_uuid", "ledger_uuid", "subsidy_access_policy_uuid", "transaction_id", "invite_key":
-		return "5a3e0000-0000-4000-8000-000000000002"
-	case "url", "content_url", "download_url", "image_url":
-		return "https://lms.example.com/sample"
-	case "mode":
-		return "audit"
-	case "block_type":
-		return "problem"
-	case "":
-		return "sample"
+	for _, s := range sampleTexts {
+		if slices.Contains(strings.Fields(s.fields), field) {
+			return s.text
+		}
 	}
-	return "sample " + field
+	return strings.TrimSpace("sample " + field)
 }

@@ -20,7 +20,7 @@ func ParseOptions(content []byte) (rule.Document, error) {
 	if !utf8.Valid(content) {
 		return rule.Document{}, &Problem{Field: "options", Reason: "what it names is not UTF-8"}
 	}
-	if text := strings.TrimSpace(string(content)); text == "" || text == "null" { // a pipe that broke off is no wish
+	if text := strings.TrimSpace(string(content)); text == "" || text == "null" { // a pipe that broke off does not ask for that
 		return rule.Document{}, &Problem{Field: "options", Reason: "there are no options in it", Fix: "write {} to take all away"}
 	}
 	d, err := rule.ParseDocument(string(content))
@@ -30,7 +30,7 @@ func ParseOptions(content []byte) (rule.Document, error) {
 	return d, nil
 }
 
-// optionExamples are what options are written as that are no texts and no plain numbers.
+// optionExamples show how to write options that are neither texts nor plain numbers.
 var optionExamples = map[string]string{
 	"headers":        `{"X-Tenant": "campus-7"}`,
 	"signing":        `{"scheme": "standard"}`,
@@ -43,19 +43,26 @@ var optionExamples = map[string]string{
 // optionFault says of a file that holds no options what to write, in the words of JSON. A value of the file is in no error: it may be one
 // of a header.
 func optionFault(content []byte, err error) error {
-	if whole := keysOf(content); slices.Contains(whole, "options") && slices.Contains(whole, "event_type") && slices.Contains(whole, "id") {
+	var object map[string]json.RawMessage
+	_ = json.Unmarshal(content, &object) // what is not an object has no names
+	if object["options"] != nil && object["event_type"] != nil && object["id"] != nil {
 		return errors.New("the file has a whole rule: give what it has under options")
-	} else if unknown := strange(whole); unknown != "" {
-		return fmt.Errorf("unknown option %q%s", suggest.Clip(unknown, 40), suggest.DidYouMean(unknown, optionNames()))
+	}
+	known := optionNames()
+	for _, name := range slices.Sorted(maps.Keys(object)) {
+		// As the decoder has it, without regard to case.
+		if !slices.ContainsFunc(known, func(k string) bool { return strings.EqualFold(k, name) }) {
+			return fmt.Errorf("unknown option %q%s", suggest.Clip(name, 40), suggest.DidYouMean(name, known))
+		}
 	}
 	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		return typeFault(wrong)
 	}
 	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
-		return fmt.Errorf("the file is no JSON: %w, at byte %d", syntax, syntax.Offset)
+		return fmt.Errorf("the file is not JSON: %w, at byte %d", syntax, syntax.Offset)
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return errors.New("the file is no JSON: it ends too early")
+		return errors.New("the file is not JSON: it ends too early")
 	}
 	return errors.New(strings.ReplaceAll(err.Error(), "json: ", ""))
 }
@@ -100,27 +107,6 @@ func withArticle(value string) string {
 		return "true or false"
 	}
 	return "a " + kind
-}
-
-// keysOf returns the names of a JSON object, none of anything else.
-func keysOf(content []byte) []string {
-	var object map[string]json.RawMessage
-	if json.Unmarshal(content, &object) != nil {
-		return nil
-	}
-	return slices.Sorted(maps.Keys(object))
-}
-
-// strange returns the first of names that is no option.
-func strange(names []string) string {
-	known := optionNames()
-	for _, name := range names {
-		// As the decoder has it, without regard to case.
-		if !slices.ContainsFunc(known, func(k string) bool { return strings.EqualFold(k, name) }) {
-			return name
-		}
-	}
-	return ""
 }
 
 // optionNames returns the names that options have in JSON.
