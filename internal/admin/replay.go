@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/replay"
@@ -107,28 +108,66 @@ func (a *Admin) Replay(ctx context.Context, r *Replay) (*ReplayView, error) {
 // countIDs counts the named deliveries that can be replayed and returns what replays them.
 func (a *Admin) countIDs(ctx context.Context, r *Replay, view *ReplayView) (apply func() (int, error), err error) {
 	var rows []uint64
-	seen := make(map[uint64]bool)
-	for _, ref := range r.IDs {
-		row, found, err := a.find(ctx, ref)
-		if err != nil {
-			return nil, err
-		}
+	err = a.eachNamed(ctx, r, view, func(name string, row *store.Summary) error {
 		switch {
-		case !found:
-			view.refuse(ref.String(), errNoRow)
 		case row.State == delivery.Delivered:
-			view.refuse(ref.String(), errors.New("it is delivered; add `new-id` to send it again under a new webhook-id"))
+			view.refuse(name, errors.New("it is delivered; add `new-id` to send it again under a new webhook-id"))
 		case row.State != delivery.Dead:
-			view.refuse(ref.String(), fmt.Errorf("it is %s", row.State))
+			view.refuse(name, fmt.Errorf("it is %s", row.State))
 		case row.BodySize == 0:
-			view.refuse(ref.String(), bodyGone(row.Reason))
-		case !seen[row.RowID]:
-			seen[row.RowID] = true
+			view.refuse(name, bodyGone(row.Reason))
+		case !slices.Contains(rows, row.RowID):
 			rows = append(rows, row.RowID)
 		}
-	}
+		return nil
+	})
 	view.Replayable = len(rows)
-	return func() (int, error) { return a.o.Store.Replay(ctx, rows) }, nil
+	return func() (int, error) { return a.o.Store.Replay(ctx, rows) }, err
+}
+
+// eachNamed calls do for the row of each delivery that is named, and refuses those without one.
+func (a *Admin) eachNamed(ctx context.Context, r *Replay, view *ReplayView, do func(name string, row *store.Summary) error) error {
+	for _, ref := range r.IDs {
+		row, found, err := a.find(ctx, ref)
+		switch {
+		case err != nil:
+			return err
+		case !found:
+			view.refuse(ref.String(), errors.New("there is no such row"))
+		default:
+			if err := do(ref.String(), &row); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// page is how many rows of a selection are read at once.
+const page = 500
+
+// eachSelected calls do for each selected delivery.
+func (a *Admin) eachSelected(ctx context.Context, r *Replay, view *ReplayView, do func(name string, row *store.Summary) error) error {
+	selected, err := a.ended(ctx, &r.Selection)
+	if err != nil {
+		return err
+	}
+	view.Note = selected.note
+	var at store.EndedRow
+	for {
+		var rows []store.Summary
+		if rows, at, err = a.o.Store.EndedPage(ctx, r.States[0], selected.Selection, at, page); err != nil {
+			return err
+		}
+		for i := range rows {
+			if err := do(rows[i].ID.String(), &rows[i]); err != nil {
+				return err
+			}
+		}
+		if len(rows) < page {
+			return nil
+		}
+	}
 }
 
 // countDead counts the selected deliveries that can be replayed and returns what replays them.
@@ -164,8 +203,6 @@ func (a *Admin) ended(ctx context.Context, s *Selection) (resolved, error) {
 	}
 	return r, err
 }
-
-var errNoRow = errors.New("there is no such row")
 
 func bodyGone(reason delivery.Reason) error { return fmt.Errorf("its body was not kept (%s)", reason) }
 
@@ -232,11 +269,11 @@ func (a *Admin) renew(ctx context.Context, r *Replay, view *ReplayView) (*Replay
 		return nil, err
 	}
 	w := &renewal{store: a.o.Store, rules: rules, rows: replayer.Renewal(), view: view, seen: map[uint64]bool{}}
+	each := a.eachSelected
 	if len(r.IDs) > 0 {
-		err = a.renewIDs(ctx, w, r.IDs)
-	} else {
-		err = a.renewSelected(ctx, w, r)
+		each = a.eachNamed
 	}
+	err = each(ctx, r, view, func(name string, row *store.Summary) error { return w.take(ctx, name, row) })
 	if _, wrong := errors.AsType[*Problem](err); wrong {
 		return nil, err
 	}
@@ -263,49 +300,6 @@ func (a *Admin) renew(ctx context.Context, r *Replay, view *ReplayView) (*Replay
 		view.Refused = view.Refused[:maxRefused]
 	}
 	return view, err
-}
-
-func (a *Admin) renewIDs(ctx context.Context, w *renewal, refs []DeliveryRef) error {
-	for _, ref := range refs {
-		row, found, err := a.find(ctx, ref)
-		if err != nil {
-			return err
-		}
-		if !found {
-			w.view.refuse(ref.String(), errNoRow)
-			continue
-		}
-		if err := w.take(ctx, ref.String(), &row); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// page is how many rows of a selection are read at once.
-const page = 500
-
-func (a *Admin) renewSelected(ctx context.Context, w *renewal, r *Replay) error {
-	selected, err := a.ended(ctx, &r.Selection)
-	if err != nil {
-		return err
-	}
-	w.view.Note = selected.note
-	var at store.EndedRow
-	for {
-		var rows []store.Summary
-		if rows, at, err = w.store.EndedPage(ctx, r.States[0], selected.Selection, at, page); err != nil {
-			return err
-		}
-		for i := range rows {
-			if err := w.take(ctx, rows[i].ID.String(), &rows[i]); err != nil {
-				return err
-			}
-		}
-		if len(rows) < page {
-			return nil
-		}
-	}
 }
 
 // take copies a row or has its event searched for, or refuses it.

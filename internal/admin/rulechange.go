@@ -259,6 +259,10 @@ func (a *Admin) entry(ctx context.Context, key rule.Key) (*rule.Entry, error) {
 	if err != nil {
 		return nil, err
 	}
+	return entryOf(rules, key)
+}
+
+func entryOf(rules *rule.Snapshot, key rule.Key) (*rule.Entry, error) {
 	if e := rules.Entry(key); e != nil {
 		return e, nil
 	}
