@@ -85,103 +85,33 @@ type optionFlags struct {
 }
 
 // change reads what the flags name.
-func (f *optionFlags) change(in *inputs) (c admin.OptionChange, err error) {
-	c = admin.OptionChange{
-		Preset: f.Preset, EventType: f.EventType, Filter: f.Filter, Transform: f.Transform, Shape: f.Shape, Scheme: f.Scheme,
-		SignatureHeader: f.SignatureHeader, SignaturePrefix: f.SignaturePrefix, SignatureEncoding: f.SignatureEncoding,
-		SignatureHash: f.SignatureHash, Auth: f.Auth, AuthUser: f.AuthUser, AuthTokenURL: f.AuthTokenURL,
-		AuthClientID: f.AuthClientID, AuthAudience: f.AuthAudience, AuthStyle: f.AuthStyle,
-	}
+func (f *optionFlags) change(in *inputs) (admin.OptionChange, error) {
 	if f.Options != nil && f.Preset != nil {
-		return c, usagef("--options and --preset exclude each other: each is all options at once")
+		return admin.OptionChange{}, usagef("--options and --preset exclude each other: each is all options at once")
+	}
+	c := admin.OptionChange{
+		Preset: f.Preset, Params: in.params(f.Param),
+		EventType: f.EventType, Filter: f.Filter, Transform: f.Transform, Shape: f.Shape,
+		Timeout: limit(in, "timeout", f.Timeout, readTimeout), Concurrency: limit(in, "concurrency", f.Concurrency, readConcurrency),
+		Rate: limit(in, "rate", f.Rate, readRate), RetrySchedule: limit(in, "retry-schedule", f.RetrySchedule, readSchedule),
+		Headers: in.headers(f.Header),
+		Scheme:  f.Scheme, SignatureHeader: f.SignatureHeader, SignaturePrefix: f.SignaturePrefix,
+		SignatureEncoding: f.SignatureEncoding, SignatureHash: f.SignatureHash, Secret: in.secret("secret", f.Secret),
+		Auth: f.Auth, AuthToken: in.secret("auth-token", f.AuthToken), AuthUser: f.AuthUser,
+		AuthPassword: in.secret("auth-password", f.AuthPassword), AuthTokenURL: f.AuthTokenURL, AuthClientID: f.AuthClientID,
+		AuthClientSecret: in.secret("auth-client-secret", f.AuthClientSecret), AuthAudience: f.AuthAudience, AuthStyle: f.AuthStyle,
 	}
 	if f.Options != nil {
 		document, err := in.document(*f.Options)
-		if err != nil {
-			return c, err
-		}
+		in.keep(err)
 		c.Replace = &document
-	}
-	if c.Params, err = params(f.Param); err != nil {
-		return c, err
-	}
-	if err := f.limits(&c); err != nil {
-		return c, err
-	}
-	if c.Headers, err = in.headers(f.Header); err != nil {
-		return c, err
-	}
-	for _, s := range [...]struct {
-		name  string
-		given *string
-		into  **string
-	}{
-		{"secret", f.Secret, &c.Secret},
-		{"auth-token", f.AuthToken, &c.AuthToken},
-		{"auth-password", f.AuthPassword, &c.AuthPassword},
-		{"auth-client-secret", f.AuthClientSecret, &c.AuthClientSecret},
-	} {
-		if s.given == nil {
-			continue
-		}
-		secret, err := in.secret(s.name, *s.given)
-		if err != nil {
-			return c, err
-		}
-		*s.into = &secret
 	}
 	if f.AuthScope != nil {
 		scopes := strings.FieldsFunc(*f.AuthScope, func(r rune) bool { return r == ',' || r == ' ' })
 		c.AuthScopes = &scopes
 	}
-	return c, f.certificate(in, &c)
-}
-
-// params reads the parameters of a preset.
-func params(given []string) (map[string]string, error) {
-	if len(given) == 0 {
-		return nil, nil
-	}
-	values := make(map[string]string)
-	for _, pair := range given {
-		key, value, found := strings.Cut(pair, "=")
-		if !found || key == "" {
-			return nil, usagef("--param: an equals sign is missing: write KEY=VALUE")
-		}
-		values[key] = value
-	}
-	return values, nil
-}
-
-// limits reads the options that are durations and numbers.
-func (f *optionFlags) limits(c *admin.OptionChange) (err error) {
-	if c.Timeout, err = limit("timeout", f.Timeout, readTimeout); err != nil {
-		return err
-	}
-	if c.Concurrency, err = limit("concurrency", f.Concurrency, readConcurrency); err != nil {
-		return err
-	}
-	if c.Rate, err = limit("rate", f.Rate, readRate); err != nil {
-		return err
-	}
-	c.RetrySchedule, err = limit("retry-schedule", f.RetrySchedule, readSchedule)
-	return err
-}
-
-// limit reads an option, nil where it is not given. An empty one means none of the rule's own.
-func limit[V any](name string, given *string, read func(string) (V, error)) (*V, error) {
-	value := new(V)
-	switch {
-	case given == nil:
-		return nil, nil
-	case *given == "":
-		return value, nil
-	}
-	var err error
-	if *value, err = read(*given); err != nil {
-		return nil, usagef("--%s: %w", name, err)
-	}
-	return value, nil
+	c.ClientCert, c.ClientKey = in.certificate(f.ClientCert, f.ClientKey)
+	return c, in.err
 }
 
 func readTimeout(value string) (rule.Duration, error) {
@@ -219,34 +149,6 @@ func readSchedule(value string) (delays []rule.Duration, err error) {
 	return delays, nil
 }
 
-// certificate reads the files of a client certificate.
-func (f *optionFlags) certificate(in *inputs, c *admin.OptionChange) error {
-	switch {
-	case f.ClientCert == nil && f.ClientKey != nil:
-		return usagef("--client-key goes with --client-cert: add it")
-	case f.ClientCert == nil:
-		return nil
-	}
-	c.ClientCert = new(string)
-	if *f.ClientCert == "" || *f.ClientCert == "none" {
-		return nil
-	}
-	chain, err := in.read("client-cert", *f.ClientCert)
-	if err != nil {
-		return err
-	}
-	// An empty file holds no certificate, and does not take one away.
-	*c.ClientCert = cmp.Or(string(chain), "\n")
-	if f.ClientKey != nil && *f.ClientKey != "" {
-		key, err := in.read("client-key", *f.ClientKey)
-		if err != nil {
-			return err
-		}
-		c.ClientKey = string(key)
-	}
-	return nil
-}
-
 // maxInput is how many bytes of a file or of standard input are read. A rule's secrets have to fit a column of 64 KiB.
 const maxInput = 1 << 20
 
@@ -254,7 +156,10 @@ const maxInput = 1 << 20
 type inputs struct {
 	stdin io.Reader
 	taken string // the flag that standard input was read for
+	err   error  // the first, which ends the command
 }
+
+func (in *inputs) keep(err error) { in.err = cmp.Or(in.err, err) }
 
 // read returns the content of a file, or of standard input for "-". Its errors do not hold the
 // name: what was meant as the content may stand in its place.
@@ -295,40 +200,93 @@ func bare(err error) error {
 
 // secret returns what the value of a secret's flag means: @FILE a file without the line break at its end, - standard input, anything
 // else itself.
-func (in *inputs) secret(flag, value string) (string, error) {
-	content := []byte(value)
-	if path, named := strings.CutPrefix(value, "@"); named || value == "-" {
+func (in *inputs) secret(flag string, given *string) *string {
+	if given == nil {
+		return nil
+	}
+	content := []byte(*given)
+	if path, named := strings.CutPrefix(*given, "@"); named || *given == "-" {
 		var err error
-		if content, err = in.read(flag, path); err != nil {
-			return "", err
-		}
+		content, err = in.read(flag, path)
+		in.keep(err)
 	}
 	secret := strings.TrimRight(string(content), "\r\n")
 	switch {
-	case secret == "" && value != "":
-		return "", usagef("--%s: what it names is empty", flag)
+	case secret == "" && *given != "":
+		in.keep(usagef("--%s: what it names is empty", flag))
 	case !utf8.ValidString(secret):
-		return "", usagef("--%s: the value is not UTF-8", flag)
+		in.keep(usagef("--%s: the value is not UTF-8", flag))
 	}
-	return secret, nil
+	return &secret
 }
 
 // headers reads the flags of headers. Their errors hold the name alone: a value is often a secret.
-func (in *inputs) headers(flags []string) (headers []admin.Header, err error) {
+func (in *inputs) headers(flags []string) (headers []admin.Header) {
 	for _, given := range flags {
 		name, value, found := strings.Cut(given, ":")
 		name, value = strings.TrimSpace(name), strings.TrimSpace(value)
 		if !found || name == "" {
-			return nil, usagef("--header: a colon is missing behind the name: write 'Name: value' (not shown, it may be a secret)")
+			in.keep(usagef("--header: a colon is missing behind the name: write 'Name: value' (not shown, it may be a secret)"))
 		}
 		if strings.HasPrefix(value, "@") {
-			if value, err = in.secret("header", value); err != nil {
-				return nil, err
-			}
+			value = *in.secret("header", &value)
 		}
 		headers = append(headers, admin.Header{Name: name, Value: value})
 	}
-	return headers, nil
+	return headers
+}
+
+// params reads the parameters of a preset.
+func (in *inputs) params(given []string) (values map[string]string) {
+	for _, pair := range given {
+		key, value, found := strings.Cut(pair, "=")
+		if !found || key == "" {
+			in.keep(usagef("--param: an equals sign is missing: write KEY=VALUE"))
+		}
+		if values == nil {
+			values = make(map[string]string)
+		}
+		values[key] = value
+	}
+	return values
+}
+
+// limit reads an option, nil where it is not given. An empty one means none of the rule's own.
+func limit[V any](in *inputs, name string, given *string, read func(string) (V, error)) *V {
+	if given == nil {
+		return nil
+	}
+	value := new(V)
+	if *given != "" {
+		var err error
+		if *value, err = read(*given); err != nil {
+			in.keep(usagef("--%s: %w", name, err))
+		}
+	}
+	return value
+}
+
+// certificate reads the files of a client certificate, nil where none is given.
+func (in *inputs) certificate(cert, key *string) (chain *string, keyText string) {
+	switch {
+	case cert == nil && key != nil:
+		in.keep(usagef("--client-key goes with --client-cert: add it"))
+		return nil, ""
+	case cert == nil:
+		return nil, ""
+	case *cert == "" || *cert == "none":
+		return new(string), ""
+	}
+	content, err := in.read("client-cert", *cert)
+	in.keep(err)
+	// An empty file holds no certificate, and does not take one away.
+	text := cmp.Or(string(content), "\n")
+	if key != nil && *key != "" {
+		content, err = in.read("client-key", *key)
+		in.keep(err)
+		keyText = string(content)
+	}
+	return &text, keyText
 }
 
 // document reads a file of options.

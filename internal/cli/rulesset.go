@@ -45,19 +45,16 @@ func (f *rotateFlags) rotation(in *inputs) (*admin.Rotation, error) {
 	case f.RotateSecret == nil:
 		return nil, nil
 	}
-	secret, err := in.secret("rotate-secret", *f.RotateSecret)
-	if err != nil {
-		return nil, err
-	}
 	keep := 24 * time.Hour
 	if f.KeepPrevious != nil && *f.KeepPrevious == "0" {
 		keep = 0
 	} else if f.KeepPrevious != nil {
+		var err error
 		if keep, err = config.ParseDuration(*f.KeepPrevious); err != nil || keep < 0 {
 			return nil, usagef("--keep-previous: %q is not a time to keep secrets for: write one such as 24h or 7d, or 0", *f.KeepPrevious)
 		}
 	}
-	return &admin.Rotation{Secret: secret, Keep: keep}, nil
+	return &admin.Rotation{Secret: *in.secret("rotate-secret", f.RotateSecret), Keep: keep}, in.err
 }
 
 // check refuses flags that mean nothing without another.
