@@ -5,11 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
@@ -19,16 +16,10 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
 
-// The kinds of events that rules can be for.
-const (
-	kindSignal = "signal"
-	kindFilter = "filter" // called in requests of the LMS: for webfilters only
-)
-
 // EventView is something that rules can be for.
 type EventView struct {
 	Event     string `json:"event"` // the name that a rule has it by
-	Kind      string `json:"kind"`  // signal or filter
+	Kind      string `json:"kind"`  // signal, or filter: called in requests of the LMS, for webfilters only
 	EventType string `json:"event_type"`
 	OnBus     bool   `json:"on_bus"` // false for a signal whose data the event bus cannot serialise: it never arrives
 	Plugin    bool   `json:"plugin"` // whether the plugin inside the LMS knows it, too
@@ -37,15 +28,14 @@ type EventView struct {
 // Events returns the signals of the catalogue and then the filters of the plugin, each sorted by
 // name.
 func (a *Admin) Events() []EventView {
-	var views []EventView
-	for _, s := range a.o.Catalogue.Signals() {
-		views = append(views, EventView{Event: s.Constant, Kind: kindSignal, EventType: s.Type, OnBus: s.OnBus, Plugin: s.Plugin})
-	}
-	slices.SortFunc(views, func(a, b EventView) int { return cmp.Compare(a.Event, b.Event) })
+	all := views(a.o.Catalogue.Signals(), func(s *schema.Signal) EventView {
+		return EventView{Event: s.Constant, Kind: "signal", EventType: s.Type, OnBus: s.OnBus, Plugin: s.Plugin}
+	})
+	slices.SortFunc(all, func(a, b EventView) int { return cmp.Compare(a.Event, b.Event) })
 	for _, name := range webfilter.Names() {
-		views = append(views, EventView{Event: name, Kind: kindFilter, Plugin: true})
+		all = append(all, EventView{Event: name, Kind: "filter", Plugin: true})
 	}
-	return views
+	return all
 }
 
 // Sample returns a sample of an event, which is named by its constant or its type. An unknown event
@@ -74,7 +64,8 @@ func (a *Admin) ReadEvent(document []byte, eventType string) (*payload.Message, 
 		wrong.Fix, wrong.See = "give one like its sample", SeeEvents+List("/"+signal.Constant)
 	}
 	if message.Event.Type != eventType {
-		wrong.Reason = fmt.Sprintf("it is an event of the type %s, and the rule is for %s", safe(message.Event.Type), eventType)
+		given := Cell(suggest.Clip(message.Event.Type, delivery.MaxText))
+		wrong.Reason = fmt.Sprintf("it is an event of the type %s, and the rule is for %s", given, eventType)
 		return nil, wrong
 	}
 	if data, ok := message.Data.Get(signal.Class); known && (!ok || data.Kind() != payload.Object) { // else it is somebody's own
@@ -96,12 +87,9 @@ func (a *Admin) EventType(name string) (eventType, note string, err error) {
 		fix := "write a signal's constant or an event type" + suggest.DidYouMean(name, a.constants())
 		return "", "", &Problem{Field: "event", Reason: unknownEvent(name), Fix: fix, See: SeeEvents}
 	}
-	var types []string
-	for _, s := range a.o.Catalogue.Signals() {
-		types = append(types, s.Type)
-	}
+	types := views(a.o.Catalogue.Signals(), func(s *schema.Signal) string { return s.Type })
 	return name, fmt.Sprintf("the platform's release %s has no event type %s%s",
-		a.o.Catalogue.Release(), safe(name), suggest.DidYouMean(name, types)), nil
+		a.o.Catalogue.Release(), Cell(suggest.Clip(name, delivery.MaxText)), suggest.DidYouMean(name, types)), nil
 }
 
 // signal finds a signal by its constant or its event type.
@@ -113,11 +101,8 @@ func (a *Admin) signal(name string) (schema.Signal, bool) {
 }
 
 // constants returns the constants of all signals.
-func (a *Admin) constants() (names []string) {
-	for _, s := range a.o.Catalogue.Signals() {
-		names = append(names, s.Constant)
-	}
-	return names
+func (a *Admin) constants() []string {
+	return views(a.o.Catalogue.Signals(), func(s *schema.Signal) string { return s.Constant })
 }
 
 // maxWord is how many characters of a wrong word a problem quotes.
@@ -125,19 +110,6 @@ const maxWord = 40
 
 func unknownEvent(name string) string {
 	return fmt.Sprintf("unknown event %q", suggest.Clip(name, maxWord))
-}
-
-// safe returns an event type for use in a message: shortened, and quoted if it could break the line
-// or control a terminal.
-func safe(eventType string) string {
-	text := suggest.Clip(eventType, delivery.MaxText)
-	switch {
-	case text == "":
-		return "-"
-	case !utf8.ValidString(text), strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }):
-		return strconv.Quote(text)
-	}
-	return text
 }
 
 // SampleTime returns the time in every sample, which is constant so that samples are reproducible.

@@ -70,7 +70,7 @@ type OptionChange struct {
 	ClientKey  string  `json:"client_key,omitempty"`
 }
 
-// Header is a header of a rule's requests.
+// Header is a header of a request.
 type Header struct {
 	Name  string `json:"name"`
 	Value string `json:"value"`
@@ -87,13 +87,13 @@ type textOption struct {
 	value *string
 	// with is the signature scheme or the kind of authorization that the option goes with, "" for any.
 	with string
-	set  func(d *draft, value string) error
+	set  func(d *draft, value string)
 }
 
 // texts returns the options that are texts, in the order in which they are set.
 func (c *OptionChange) texts() []textOption {
-	plain := func(field func(*draft) *string) func(*draft, string) error {
-		return func(d *draft, value string) error { *field(d) = value; return nil }
+	plain := func(field func(*draft) *string) func(*draft, string) {
+		return func(d *draft, value string) { *field(d) = value }
 	}
 	return []textOption{
 		{"event-type", c.EventType, "", plain(func(d *draft) *string { return &d.document.EventType })},
@@ -167,12 +167,22 @@ func (d *draft) apply(c *OptionChange, sealing bool) error {
 		if err := d.goesWith(o.field, o.with); err != nil {
 			return err
 		}
-		if err := o.set(d, *o.value); err != nil {
+		o.set(d, *o.value)
+	}
+	set(&d.document.Timeout, c.Timeout)
+	set(&d.document.Concurrency, c.Concurrency)
+	set(&d.document.Rate, c.Rate)
+	set(&d.document.RetrySchedule, c.RetrySchedule)
+	if c.AuthScopes != nil {
+		if err := d.goesWith("auth-scope", "oauth2"); err != nil {
 			return err
 		}
+		d.document.Auth.Scopes = *c.AuthScopes
 	}
-	if err := d.setOthers(c); err != nil {
-		return err
+	if c.ClientCert != nil {
+		if err := d.setCertificate(*c.ClientCert, c.ClientKey); err != nil {
+			return err
+		}
 	}
 	if a := d.document.Auth; a != nil && (c.AuthTokenURL != nil || c.Replace != nil) {
 		if err := checkTokenURL(a.TokenURL); err != nil {
@@ -191,28 +201,12 @@ func (d *draft) apply(c *OptionChange, sealing bool) error {
 	return nil
 }
 
-// setOthers sets the options that are not texts.
-func (d *draft) setOthers(c *OptionChange) error {
-	set(&d.document.Timeout, c.Timeout)
-	set(&d.document.Concurrency, c.Concurrency)
-	set(&d.document.Rate, c.Rate)
-	set(&d.document.RetrySchedule, c.RetrySchedule)
-	if c.AuthScopes != nil {
-		if err := d.goesWith("auth-scope", "oauth2"); err != nil {
-			return err
-		}
-		d.document.Auth.Scopes = *c.AuthScopes
-	}
-	if c.ClientCert != nil {
-		return d.setCertificate(*c.ClientCert, c.ClientKey)
-	}
-	return nil
-}
-
 // goesWith refuses an option for a rule whose scheme or authorization is another.
 func (d *draft) goesWith(field, with string) error {
 	option, has := "auth", ""
 	switch {
+	case field == "secret" && d.document.Signing != nil && d.document.Signing.Scheme == none:
+		return &Problem{Field: field, Reason: "the scheme none signs nothing", Fix: "leave the secret out, or give another `scheme`"}
 	case with == "":
 		return nil
 	case with == "generic":
@@ -263,7 +257,7 @@ func put(headers *map[string]string, name, value string) {
 }
 
 // setScheme sets the scheme. The secret of another one is not kept: a receiver that checks by the new one has not been told it.
-func (d *draft) setScheme(scheme string) error {
+func (d *draft) setScheme(scheme string) {
 	switch {
 	case scheme == "":
 		d.document.Signing = nil
@@ -271,33 +265,27 @@ func (d *draft) setScheme(scheme string) error {
 		d.document.Signing = &rule.SigningOption{Scheme: scheme}
 		d.secrets.Signing = nil
 	}
-	return nil
 }
 
 // setSecret makes a secret the only one.
-func (d *draft) setSecret(secret string) error {
+func (d *draft) setSecret(secret string) {
 	if d.document.Signing == nil {
 		d.document.Signing = &rule.SigningOption{Scheme: "standard"}
-	}
-	if d.document.Signing.Scheme == none {
-		return &Problem{Field: "secret", Reason: "the scheme none signs nothing", Fix: "leave the secret out, or give another `scheme`"}
 	}
 	d.secrets.Signing = nil
 	if secret != "" {
 		d.secrets.Signing = []rule.SigningSecret{{Secret: secret}}
 	}
-	return nil
 }
 
 // setAuth sets the kind of authorization. What another kind had is not kept.
-func (d *draft) setAuth(kind string) error {
+func (d *draft) setAuth(kind string) {
 	switch {
 	case kind == "" || kind == none:
 		d.document.Auth = nil
 	case d.document.Auth == nil || d.document.Auth.Type != kind:
 		d.document.Auth, d.secrets.Auth = &rule.AuthOption{Type: kind}, ""
 	}
-	return nil
 }
 
 // checkTokenURL refuses credentials in the URL of the authorization server, which is shown as it is.

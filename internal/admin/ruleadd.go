@@ -149,18 +149,16 @@ func (a *Admin) AddRule(ctx context.Context, n *NewRule) (*AddedView, error) {
 		row.Event = compiled.EventType
 	}
 	n.Webfilter.fill(&row)
-	document, secrets, err := d.encode()
-	if err != nil {
-		return nil, err
-	}
 	option := func(id int32, created time.Time) (*rule.Option, error) {
 		o := &rule.Option{Key: rule.Key{Table: n.Table, ID: id}, Enabled: !n.Disabled}
 		if adopted {
 			o.AdoptedAt = created
-		} else if document == "" && secrets == "" {
-			return nil, nil
 		}
-		return o, d.store(o, a.o.Keys)
+		err := d.store(o, a.o.Keys)
+		if !adopted && o.Document == "" && o.Sealed == "" {
+			return nil, err
+		}
+		return o, err
 	}
 	view := &AddedView{Kind: n.Table.String()}
 	if n.Table == rule.Webfilters {
@@ -195,10 +193,7 @@ func (n *NewRule) event(d *rule.Document) (string, error) {
 
 // unknownFilter returns a name that is neither a signal's nor one of the plugin's filters, with a hint at what was meant.
 func (a *Admin) unknownFilter(event string) (unknown, hint string) {
-	var names []string
-	for _, known := range a.Events() {
-		names = append(names, known.Event)
-	}
+	names := views(a.Events(), func(known *EventView) string { return known.Event })
 	if slices.Contains(names, event) || strings.Contains(event, ".") { // a dot is in event types alone
 		return "", ""
 	}

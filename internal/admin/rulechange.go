@@ -103,19 +103,13 @@ func confirm(row *rule.Row, o *rule.Option, showURL bool) *ConfirmedView {
 		return &ConfirmedView{Secrets: o.Sealed != ""}
 	}
 	o.URLSum = sum
-	if showURL {
-		return &ConfirmedView{true, row.URL}
+	shown := row.URL
+	if u, err := url.Parse(strings.TrimSpace(row.URL)); !showURL && (err != nil || u.Host == "") {
+		shown = "its new URL"
+	} else if !showURL {
+		shown = u.Scheme + "://" + u.Host
 	}
-	return &ConfirmedView{true, schemeAndHost(row.URL)}
-}
-
-// schemeAndHost returns what may be shown of a URL.
-func schemeAndHost(raw string) string {
-	u, err := url.Parse(strings.TrimSpace(raw))
-	if err != nil || u.Host == "" {
-		return "its new URL"
-	}
-	return u.Scheme + "://" + u.Host
+	return &ConfirmedView{true, shown}
 }
 
 func (a *Admin) changeOption(row rule.Row, o *rule.Option, c *SecretChange, now time.Time, view *ChangedView) error {
@@ -136,7 +130,12 @@ func (a *Admin) changeOption(row rule.Row, o *rule.Option, c *SecretChange, now 
 		return err
 	}
 	if c.Options.Replace != nil {
-		view.Kept = d.kept(sealed)
+		// These are in no file: what a view shows goes back in without losing them.
+		for _, name := range slices.Sorted(maps.Keys(sealed)) {
+			if d.secrets.Headers[name] == sealed[name] {
+				view.Kept = append(view.Kept, name)
+			}
+		}
 	}
 	if c.Rotate != nil {
 		if err := d.rotate(c.Rotate, now); err != nil {
@@ -169,16 +168,6 @@ func (a *Admin) changeOption(row rule.Row, o *rule.Option, c *SecretChange, now 
 
 // sealing reports whether secrets can be sealed.
 func (a *Admin) sealing() bool { return a.o.Keys != nil && a.o.Keys.ID() != "" }
-
-// kept returns the sealed headers that are as they were: these are in no file, and what a view shows goes back in without losing them.
-func (d *draft) kept(before map[string]string) (names []string) {
-	for _, name := range slices.Sorted(maps.Keys(before)) {
-		if d.secrets.Headers[name] == before[name] {
-			names = append(names, name)
-		}
-	}
-	return names
-}
 
 // earlierOf returns a document that has nothing but the former ownership periods of an unreadable one: events of these times may still
 // come.
@@ -235,7 +224,6 @@ func (d *draft) rotated(r *Rotation, now time.Time) *RotatedView {
 // StateView says how a rule stands after its switch or its pause was changed, and what keeps it from being sent.
 type StateView struct {
 	Changed  bool
-	Adopted  bool // after a switch
 	Status   rule.Status
 	Foreign  bool // the plugin sends it, because it is not adopted
 	Fault    string
@@ -245,8 +233,8 @@ type StateView struct {
 }
 
 // stateOf returns what a row says of itself.
-func stateOf(e *rule.Entry) *StateView {
-	v := &StateView{Status: e.Status(), Hold: e.Hold, PausedAt: e.PausedAt(), Cure: cure(e)}
+func stateOf(e *rule.Entry, changed bool) *StateView {
+	v := &StateView{Changed: changed, Status: e.Status(), Hold: e.Hold, PausedAt: e.PausedAt(), Cure: cure(e)}
 	if e.Rule == nil {
 		v.Fault = e.Fault
 	}
@@ -282,8 +270,7 @@ func (a *Admin) SetEnabled(ctx context.Context, key rule.Key, on bool) (*StateVi
 	if err != nil {
 		return nil, err
 	}
-	v := stateOf(e)
-	v.Changed, v.Adopted = switched.Changed, switched.Adopted
+	v := stateOf(e, switched.Changed)
 	v.Foreign = (a.o.Compiler.Adopted || inRequest(e)) && !switched.Adopted
 	return v, nil
 }
@@ -298,7 +285,5 @@ func (a *Admin) Resume(ctx context.Context, key rule.Key) (*StateView, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := stateOf(e)
-	v.Changed = resumed
-	return v, nil
+	return stateOf(e, resumed), nil
 }

@@ -9,9 +9,11 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
@@ -43,18 +45,12 @@ type TestView struct {
 
 // RequestView is the request.
 type RequestView struct {
-	Method  string       `json:"method"`
-	URL     string       `json:"url"` // scheme and host unless whole URLs were asked for
-	Headers []HeaderView `json:"headers"`
-	Body    string       `json:"body"`
+	Method  string   `json:"method"`
+	URL     string   `json:"url"` // scheme and host unless whole URLs were asked for
+	Headers []Header `json:"headers"`
+	Body    string   `json:"body"`
 	// ClientCert is the subject of the client certificate.
 	ClientCert string `json:"client_cert,omitempty"`
-}
-
-// HeaderView is one of its headers.
-type HeaderView struct {
-	Name  string `json:"name"`
-	Value string `json:"value"`
 }
 
 // ResultView is the answer, or why there was none.
@@ -208,7 +204,7 @@ func viewRequest(r *rule.Rule, method string, header map[string][]string, body [
 		if strings.HasPrefix(name, "Webhook-") {
 			name = strings.ToLower(name)
 		}
-		v.Headers = append(v.Headers, HeaderView{name, value})
+		v.Headers = append(v.Headers, Header{name, value})
 	}
 	if access.Certificate != nil && access.Certificate.Leaf != nil {
 		v.ClientCert = access.Certificate.Leaf.Subject.String()
@@ -216,7 +212,19 @@ func viewRequest(r *rule.Rule, method string, header map[string][]string, body [
 	return v
 }
 
-// Printable keeps a stranger's text from driving the terminal.
+// Cell makes a stranger's text safe for one cell of a table or a place within a sentence: "-" for
+// none, and quoted if it could break the line or control a terminal.
+func Cell(text string) string {
+	switch {
+	case text == "":
+		return "-"
+	case !utf8.ValidString(text), strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }):
+		return strconv.Quote(text)
+	}
+	return text
+}
+
+// Printable keeps a stranger's text of several lines from driving the terminal.
 func Printable(text string) string {
 	return strings.Map(func(r rune) rune {
 		if r == '\n' || r == '\t' || unicode.IsPrint(r) {

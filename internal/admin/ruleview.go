@@ -101,7 +101,7 @@ func viewSecrets(o *rule.Option, opener rule.Opener) *SecretsView {
 	return v
 }
 
-// viewOptions returns the options as JSON, null where they are none.
+// viewOptions returns the options as JSON, null where they cannot be read.
 func viewOptions(o *rule.Option) json.RawMessage {
 	if o == nil || o.Document == "" {
 		return json.RawMessage("{}")
@@ -121,7 +121,7 @@ func viewOptions(o *rule.Option) json.RawMessage {
 func (a *Admin) view(e *rule.Entry, showURL bool) RuleView {
 	v := RuleView{
 		ID: e.Row.ID, Kind: e.Key.Table.String(), Event: e.Row.Event, Format: "json", Enabled: e.Row.Enabled, Status: e.Status().String(),
-		PausedAt: orNull(e.PausedAt()), Fault: e.Fault, Hold: shownHold(e), PluginEnabled: e.Row.Enabled, Options: viewOptions(e.Option),
+		PausedAt: orNull(e.PausedAt()), Fault: e.Fault, Hold: e.Hold, PluginEnabled: e.Row.Enabled, Options: viewOptions(e.Option),
 		Secrets: viewSecrets(e.Option, a.o.Compiler.Opener), Created: e.Row.Created, Modified: e.Row.Modified, WebfilterView: viewWebfilter(e),
 	}
 	if v.PausedAt != nil {
@@ -129,6 +129,9 @@ func (a *Admin) view(e *rule.Entry, showURL bool) RuleView {
 	}
 	if e.Row.Form {
 		v.Format = "form"
+	}
+	if e.AsksUs() { // it is as it should be
+		v.Hold = ""
 	}
 	if o := e.Option; o != nil {
 		v.AdoptedAt, v.ReleasedAt = orNull(o.AdoptedAt), orNull(o.ReleasedAt)
@@ -162,14 +165,6 @@ func (a *Admin) ShowRule(ctx context.Context, key rule.Key, showURLs bool) (*Rul
 	}
 	view := a.view(e, showURLs)
 	return &view, nil
-}
-
-// shownHold is the hold, where it is worth a word.
-func shownHold(e *rule.Entry) string {
-	if e.AsksUs() {
-		return ""
-	}
-	return e.Hold
 }
 
 // WebfilterView is what is shown of a webfilter beside what all rules have.

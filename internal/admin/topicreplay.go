@@ -21,14 +21,9 @@ type TopicReplay struct {
 	NewID        bool // under webhook-ids that no receiver has taken yet
 	// Apply makes rows. Without, deliveries are counted and nothing is changed.
 	Apply bool
-	// Progress, where set, is called now and then while records are read.
-	Progress func(TopicProgress)
-}
-
-// TopicProgress says how far a replay has come.
-type TopicProgress struct {
-	Offsets, Read int64 // how many there are to read, and how many have been read
-	Deliveries    int   // found so far
+	// Progress, where set, is called now and then while records are read: with how many offsets there
+	// are to read, how many have been read, and how many deliveries were found so far.
+	Progress func(offsets, read int64, deliveries int)
 }
 
 // TopicReplayView is the result of a replay from the topics.
@@ -97,7 +92,13 @@ func (a *Admin) ReplayTopics(ctx context.Context, r *TopicReplay) (*TopicReplayV
 	if err != nil {
 		return nil, err
 	}
-	choice := replay.Choice{Rule: to, Since: selected.Since, Until: selected.Until, Renew: r.NewID, Progress: r.progress()}
+	choice := replay.Choice{Rule: to, Since: selected.Since, Until: selected.Until, Renew: r.NewID}
+	if r.Progress != nil {
+		choice.Progress = func(report *replay.Report) {
+			offsets, read := report.Offsets()
+			r.Progress(offsets, read, report.Total())
+		}
+	}
 	report, err := replayer.FromTopics(ctx, choice)
 	if len(report.Parts) == 0 {
 		return nil, cmp.Or(err, errors.New("none of the topics exists: see WEBHOOK_DISPATCHER_TOPICS and EVENT_BUS_TOPIC_PREFIX"))
@@ -111,17 +112,6 @@ func (a *Admin) ReplayTopics(ctx context.Context, r *TopicReplay) (*TopicReplayV
 		}
 	}
 	return view, err
-}
-
-func (r *TopicReplay) progress() func(*replay.Report) {
-	if r.Progress == nil {
-		return nil
-	}
-	return func(report *replay.Report) {
-		p := TopicProgress{Deliveries: report.Total()}
-		p.Offsets, p.Read = report.Offsets()
-		r.Progress(p)
-	}
 }
 
 func viewTopics(choice *replay.Choice, report *replay.Report) *TopicReplayView {

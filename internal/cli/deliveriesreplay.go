@@ -135,11 +135,14 @@ func (c *deliveriesReplayCommand) fromTopic(ctx context.Context, s *session, a *
 		Rule: *c.Rule, Event: c.Event, Since: c.Since.Moment, Until: c.Until.Moment, NewID: c.NewID, Apply: c.Yes,
 		Progress: progress(s.Stderr),
 	})
-	switch {
-	case view == nil:
+	if view == nil {
 		return err
-	case c.JSON:
-		return errors.Join(s.printJSON(view), c.stopped(view, err))
+	}
+	if err != nil {
+		err = fmt.Errorf("stopped after %d of %d offsets%s: %w", view.Read, view.Offsets, c.advice(), err)
+	}
+	if c.JSON {
+		return errors.Join(s.printJSON(view), err)
 	}
 	s.printTopics(view)
 	switch {
@@ -151,38 +154,33 @@ func (c *deliveriesReplayCommand) fromTopic(ctx context.Context, s *session, a *
 	if !c.Yes && err == nil && view.Inserted+view.Revived > 0 {
 		fmt.Fprintln(s.Stdout, notDone)
 	}
-	return c.stopped(view, err)
+	return err
 }
 
-// stopped says how far a replay came that err has ended.
-func (c *deliveriesReplayCommand) stopped(view *admin.TopicReplayView, err error) error {
-	if err == nil {
-		return nil
-	}
-	text := fmt.Sprintf("stopped after %d of %d offsets", view.Read, view.Offsets)
+// advice says, after a semicolon, what a replay leaves that was stopped.
+func (c *deliveriesReplayCommand) advice() string {
 	switch {
 	case !c.Yes:
+		return ""
 	case c.NewID:
-		text += "; what has a row stays, and repeating the command sends it again under other ids"
-	default:
-		text += "; what has a row stays, and repeating the command makes the rest"
+		return "; what has a row stays, and repeating the command sends it again under other ids"
 	}
-	return fmt.Errorf("%s: %w", text, err)
+	return "; what has a row stays, and repeating the command makes the rest"
 }
 
 // progressPeriod is the time between two lines about a long run.
 const progressPeriod = 5 * time.Second
 
 // progress returns a function that says how far a replay has come, now and then.
-func progress(w io.Writer) func(admin.TopicProgress) {
+func progress(w io.Writer) func(offsets, read int64, deliveries int) {
 	last := time.Now()
-	return func(p admin.TopicProgress) {
+	return func(offsets, read int64, deliveries int) {
 		if time.Since(last) < progressPeriod {
 			return
 		}
 		last = time.Now()
-		fmt.Fprintf(w, "webhook-dispatcher: %d of %d offsets read, %s so far\n",
-			p.Read, p.Offsets, counted(p.Deliveries, "delivery", "deliveries"))
+		found := counted(deliveries, "delivery", "deliveries")
+		fmt.Fprintf(w, "webhook-dispatcher: %d of %d offsets read, %s so far\n", read, offsets, found)
 	}
 }
 

@@ -3,42 +3,27 @@ package cli
 import (
 	"encoding/json"
 	"fmt"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
-	"unicode"
-	"unicode/utf8"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/admin"
 )
 
-// cell makes a value safe for one cell of a table: "-" for an empty text and no time, and quoted if
-// it could break the line or control a terminal.
+// cell writes a value for one cell of a table.
 func cell(value any) string {
-	text := ""
 	switch v := value.(type) {
 	case bool:
-		text = yesNo(v)
+		value = "no"
+		if v {
+			value = "yes"
+		}
 	case time.Time:
-		text = moment(v)
+		value = moment(v)
 	case *time.Time:
-		text = optional(v)
-	default:
-		text = fmt.Sprint(v)
+		value = optional(v)
 	}
-	switch {
-	case text == "":
-		return "-"
-	case !utf8.ValidString(text), strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }):
-		return strconv.Quote(text)
-	}
-	return text
-}
-
-func yesNo(b bool) string {
-	if b {
-		return "yes"
-	}
-	return "no"
+	return admin.Cell(fmt.Sprint(value))
 }
 
 // moment writes a time as lists do: UTC with the milliseconds that the tables have, empty for none.
