@@ -236,18 +236,19 @@ func (a *Admin) snapshot(ctx context.Context) (*rule.Snapshot, error) {
 	return rule.NewSnapshot(tables, a.o.Compiler), nil
 }
 
-// webhook returns the entry and the rule of a webhook rule whose rows are sent, or will be once it
-// is resumed. Else it returns a *NotFoundError or a *RuleStateError.
-func webhook(rules *rule.Snapshot, id int32) (*rule.Entry, *rule.Rule, error) {
-	if e := rules.Entry(rule.Key{Table: rule.Webhooks, ID: id}); e != nil {
-		switch status := e.Status(); status {
-		case rule.Faulty, rule.Disabled, rule.Foreign:
-			return nil, nil, &RuleStateError{ID: id, Status: status, Fault: e.Fault}
-		case rule.Absent, rule.Active, rule.Released, rule.Paused:
-		}
-		return e, e.Rule, nil
+// webhook returns a webhook rule whose rows are sent, or will be once it is resumed. Else it returns
+// a *NotFoundError or a *RuleStateError.
+func webhook(rules *rule.Snapshot, id int32) (*rule.Entry, error) {
+	e := rules.Entry(rule.Key{Table: rule.Webhooks, ID: id})
+	if e == nil {
+		return nil, &NotFoundError{Reason: fmt.Sprintf("there is no webhook rule %d", id), See: SeeRules}
 	}
-	return nil, nil, &NotFoundError{Reason: fmt.Sprintf("there is no webhook rule %d", id), See: SeeRules}
+	switch status := e.Status(); status {
+	case rule.Faulty, rule.Disabled, rule.Foreign:
+		return nil, &RuleStateError{ID: id, Status: status, Fault: e.Fault}
+	default:
+		return e, nil
+	}
 }
 
 // renewal collects what is sent again under new ids.
@@ -312,7 +313,7 @@ func (w *renewal) take(ctx context.Context, name string, row *store.Summary) err
 		w.view.refuse(name, fmt.Errorf("it is of kind %s, %s", row.Kind, row.State))
 		return nil
 	}
-	_, to, err := webhook(w.rules, row.RuleID)
+	e, err := webhook(w.rules, row.RuleID)
 	if err != nil {
 		w.view.refuse(name, err)
 		return nil
@@ -327,6 +328,6 @@ func (w *renewal) take(ctx context.Context, name string, row *store.Summary) err
 			return w.rows.Copy(ctx, &whole)
 		}
 	}
-	w.rows.Search(row, to)
+	w.rows.Search(row, e.Rule)
 	return nil
 }

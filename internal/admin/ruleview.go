@@ -29,7 +29,7 @@ type RuleView struct {
 	PluginEnabled  bool            `json:"plugin_enabled"`
 	AdoptedAt      *time.Time      `json:"adopted_at"`
 	ReleasedAt     *time.Time      `json:"released_at"`
-	Options        json.RawMessage `json:"options"` // what rules add --options takes; null where they cannot be read
+	Options        json.RawMessage `json:"options"` // as OptionChange.Replace has them; null where they cannot be read
 	Secrets        *SecretsView    `json:"secrets"` // null for none
 	Created        time.Time       `json:"created"`
 	Modified       time.Time       `json:"modified"`

@@ -75,10 +75,11 @@ func (a *Admin) ReplayTopics(ctx context.Context, r *TopicReplay) (*TopicReplayV
 	if err != nil {
 		return nil, err
 	}
-	e, to, err := webhook(rules, r.Rule)
+	e, err := webhook(rules, r.Rule)
 	if err != nil {
 		return nil, err
 	}
+	to := e.Rule
 	selected, err := a.resolve(ctx, &Selection{Event: r.Event, Since: r.Since, Until: r.Until})
 	switch {
 	case err != nil:
@@ -104,13 +105,11 @@ func (a *Admin) ReplayTopics(ctx context.Context, r *TopicReplay) (*TopicReplayV
 		return nil, cmp.Or(err, errors.New("none of the topics exists: see WEBHOOK_DISPATCHER_TOPICS and EVENT_BUS_TOPIC_PREFIX"))
 	}
 	view := viewTopics(&choice, report)
+	if err == nil {
+		view.RuleRowsWaiting, err = a.o.Store.Waiting(ctx, to.Lane())
+	}
 	view.Applied, view.Complete = r.Apply, err == nil
 	view.Hold, view.Paused = e.Hold, e.Status() == rule.Paused
-	if err == nil {
-		if view.RuleRowsWaiting, err = a.o.Store.Waiting(ctx, to.Lane()); err != nil {
-			return nil, err
-		}
-	}
 	return view, err
 }
 

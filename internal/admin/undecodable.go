@@ -168,21 +168,19 @@ func (a *Admin) ReplayUndecodable(ctx context.Context, r *UndecodableReplay) (*U
 	})
 }
 
-// eachRecord calls do for each record of the request once. It leaves out records that are kept from
-// now on.
+// eachRecord calls do for each record of the request once, the oldest first. It leaves out records
+// that are kept from now on.
 func (a *Admin) eachRecord(ctx context.Context, r *UndecodableReplay, do func(id uint64) error) error {
-	if len(r.IDs) > 0 {
-		seen := map[uint64]bool{}
-		for _, id := range r.IDs {
-			if seen[id] {
-				continue
-			}
-			seen[id] = true
+	each := func(ids []uint64) error {
+		for _, id := range ids {
 			if err := do(id); err != nil {
 				return err
 			}
 		}
 		return nil
+	}
+	if len(r.IDs) > 0 {
+		return each(slices.Compact(slices.Sorted(slices.Values(r.IDs))))
 	}
 	newest, _, err := a.o.Store.ListUndecodable(ctx, r.Reason, 1)
 	if err != nil || len(newest) == 0 {
@@ -190,18 +188,13 @@ func (a *Admin) eachRecord(ctx context.Context, r *UndecodableReplay, do func(id
 	}
 	for last := uint64(0); ; {
 		ids, err := a.o.Store.UndecodableIDs(ctx, r.Reason, last, newest[0].RowID, page)
-		if err != nil {
+		if err == nil {
+			err = each(ids)
+		}
+		if err != nil || len(ids) < page {
 			return err
 		}
-		for _, id := range ids {
-			if err := do(id); err != nil {
-				return err
-			}
-			last = id
-		}
-		if len(ids) < page {
-			return nil
-		}
+		last = ids[len(ids)-1]
 	}
 }
 

@@ -143,8 +143,7 @@ func see(list admin.List) string {
 func wrongUsage(err error) bool {
 	var usage usageError
 	var settings *config.Error
-	var problem *admin.Problem
-	return errors.As(err, &usage) || errors.As(err, &settings) || errors.As(err, &problem)
+	return errors.As(err, &usage) || errors.As(err, &settings) || len(admin.Problems(err)) > 0
 }
 
 // ruleSettings are the settings that say what the rules are. They must be those of the daemons.
@@ -163,9 +162,6 @@ type schemeSetting struct {
 func (r *ruleSettings) groups() []config.Group {
 	return []config.Group{&r.Database, &r.Rules, &r.Secrets}
 }
-
-// adopted reports whether only adopted rows are rules.
-func (r *ruleSettings) adopted() bool { return r.RulesSource == "adopted" }
 
 // compiler builds what makes rules of rows as the daemon does.
 func (r *ruleSettings) compiler() (*rule.Compiler, error) {

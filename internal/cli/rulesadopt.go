@@ -43,7 +43,7 @@ func (c *adoptCommand) Run(ctx context.Context, s *session) error {
 			fmt.Fprintf(s.Stdout, "%s is not adopted, because %s\n", refused.Key.Label(), whyRefused(refused))
 		}
 		err = s.printSwitched(view, err)
-		if view.OnBus && !c.adopted() {
+		if view.OnBus && c.RulesSource != "adopted" {
 			s.note("daemons make use of it only with WEBHOOK_DISPATCHER_RULES_SOURCE=adopted; with enabled, as it is set here, they send " +
 				"the adopted rows and all enabled ones, as before")
 		}

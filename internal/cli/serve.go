@@ -41,11 +41,6 @@ func (c *serveCommand) Run(ctx context.Context, s *session) error {
 	if s.Serve != nil {
 		return s.Serve(ctx, cfg, s.log)
 	}
-	return s.serve(ctx, cfg)
-}
-
-// serve is the one place where the daemon itself is called.
-func (s *session) serve(ctx context.Context, cfg *config.Config) error {
 	b := s.build()
 	a, err := app.New(cfg, app.Options{Version: b.Version, Revision: b.Revision, Logger: s.log})
 	if err != nil {
