@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -67,26 +68,21 @@ func optionFault(content []byte, err error) error {
 	return errors.New(strings.ReplaceAll(err.Error(), "json: ", ""))
 }
 
+// kinds are what values of options are, where they are not texts.
+var kinds = map[reflect.Kind]string{
+	reflect.Slice: "a list", reflect.Struct: "an object", reflect.Map: "an object", reflect.Int: "a whole number", reflect.Float64: "a number",
+}
+
 // typeFault says what a value should be.
 func typeFault(wrong *json.UnmarshalTypeError) error {
 	if wrong.Field == "" {
 		return fmt.Errorf(`write an object of options, such as {"timeout": "5s"}, not %s`, withArticle(wrong.Value))
 	}
-	example, kind := optionExamples[wrong.Field], "a text"
-	switch wrong.Type.Kind() {
-	case reflect.Slice:
-		kind = "a list"
-	case reflect.Struct, reflect.Map:
-		kind = "an object"
-	case reflect.Int:
-		kind = "a whole number"
-	case reflect.Float64:
-		kind = "a number"
-	default: // durations and times are texts, too
-		if example != "" && example[0] != '"' {
-			kind = "texts in it" // the field is that of the list or object
-		}
+	example, kind := optionExamples[wrong.Field], kinds[wrong.Type.Kind()]
+	if kind == "" && example != "" && example[0] != '"' {
+		kind = "texts in it" // the field is that of the list or object
 	}
+	kind = cmp.Or(kind, "a text") // durations and times are texts, too
 	if example != "" {
 		kind += ", such as " + example
 	}
@@ -96,18 +92,10 @@ func typeFault(wrong *json.UnmarshalTypeError) error {
 // withArticle names a kind of JSON value within a sentence. Of a number the decoder also says which it is.
 func withArticle(value string) string {
 	kind, _, _ := strings.Cut(value, " ")
-	switch kind {
-	case "array":
-		return "a list"
-	case "object":
-		return "an object"
-	case "string":
-		return "a text"
-	case "bool":
-		return "true or false"
-	}
-	return "a " + kind
+	return cmp.Or(articles[kind], "a "+kind)
 }
+
+var articles = map[string]string{"array": "a list", "object": "an object", "string": "a text", "bool": "true or false"}
 
 // optionNames returns the names that options have in JSON.
 func optionNames() (names []string) {

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/replay"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/suggest"
 )
@@ -163,7 +162,21 @@ func (a *Admin) ReplayUndecodable(ctx context.Context, r *UndecodableReplay) (*U
 		if err != nil {
 			return fmt.Errorf("undecodable record %d: %w", id, err)
 		}
-		view.add(id, &outcome)
+		switch {
+		case outcome.Gone:
+			view.Gone++
+		case outcome.Stays != "":
+			view.StayCount++
+			if len(view.Stay) < maxStay {
+				view.Stay = append(view.Stay, StayRecord{id, outcome.Stays})
+			}
+		default:
+			view.Records++
+			view.Deliveries += outcome.Deliveries
+			if outcome.Deliveries == 0 {
+				view.Unmatched++
+			}
+		}
 		return nil
 	})
 }
@@ -195,23 +208,5 @@ func (a *Admin) eachRecord(ctx context.Context, r *UndecodableReplay, do func(id
 			return err
 		}
 		last = ids[len(ids)-1]
-	}
-}
-
-func (v *UndecodableReplayView) add(id uint64, o *replay.Outcome) {
-	switch {
-	case o.Gone:
-		v.Gone++
-	case o.Stays != "":
-		v.StayCount++
-		if len(v.Stay) < maxStay {
-			v.Stay = append(v.Stay, StayRecord{id, o.Stays})
-		}
-	default:
-		v.Records++
-		v.Deliveries += o.Deliveries
-		if o.Deliveries == 0 {
-			v.Unmatched++
-		}
 	}
 }

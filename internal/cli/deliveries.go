@@ -29,11 +29,8 @@ func (c *deliveriesListCommand) Run(ctx context.Context, s *session) error {
 		}
 		s.note(list.Note)
 		c.noteMore(s.Process, list.More, "--state, --rule, --event, --since, --until")
-		if c.JSON {
-			return s.printJSON(list.Deliveries)
-		}
 		const head = "ID, WEBHOOK ID, KIND, RULE, STATE, REASON, ATTEMPTS, STATUS, EVENT TYPE, DUE, CHANGED"
-		return printTable(s.Process, head, list.Deliveries, func(v *admin.DeliveryView) []any {
+		return printList(s.Process, c.JSON, head, list.Deliveries, func(v *admin.DeliveryView) []any {
 			return []any{
 				v.ID, v.WebhookID, v.Kind, v.RuleID, v.State, v.Reason, v.Attempts, v.LastStatus, v.EventType, v.DueAt, v.UpdatedAt,
 			}
@@ -64,8 +61,8 @@ func (c *deliveriesShowCommand) Run(ctx context.Context, s *session) error {
 			return s.printDelivery(detail)
 		}
 		return s.printAttempts(pairs{
-			{"id", "there is no row of this delivery: it ended without one, or its row was removed after its end"},
-			{"webhook id", logged.WebhookID}, {"kind", logged.Kind}, {"rule", logged.RuleID}, {"event type", logged.EventType},
+			"id", "there is no row of this delivery: it ended without one, or its row was removed after its end",
+			"webhook id", logged.WebhookID, "kind", logged.Kind, "rule", logged.RuleID, "event type", logged.EventType,
 		}, "", logged.AttemptLog)
 	})
 }
@@ -76,16 +73,16 @@ func (p *Process) printDelivery(v *admin.DeliveryDetail) error {
 		body = fmt.Sprintf("\n%s\n", admin.Printable(*v.Body))
 	}
 	return p.printAttempts(pairs{
-		{"id", v.ID}, {"webhook id", v.WebhookID}, {"kind", v.Kind}, {"rule", v.RuleID}, {"state", v.State}, {"reason", v.Reason},
-		{"attempts", v.Attempts}, {"claims", v.Claims}, {"last status", v.LastStatus},
-		{"event type", v.EventType}, {"event id", v.EventID}, {"event time", v.EventTime},
-		{"due", v.DueAt}, {"format", v.Format}, {"body size", v.BodySize}, {"created", v.CreatedAt}, {"changed", v.UpdatedAt},
+		"id", v.ID, "webhook id", v.WebhookID, "kind", v.Kind, "rule", v.RuleID, "state", v.State, "reason", v.Reason,
+		"attempts", v.Attempts, "claims", v.Claims, "last status", v.LastStatus,
+		"event type", v.EventType, "event id", v.EventID, "event time", v.EventTime,
+		"due", v.DueAt, "format", v.Format, "body size", v.BodySize, "created", v.CreatedAt, "changed", v.UpdatedAt,
 	}, body, v.AttemptLog)
 }
 
 // printAttempts writes what is known of a delivery, and how each of its attempts went.
 func (p *Process) printAttempts(known pairs, body string, attempts []admin.AttemptView) error {
-	if err := p.printPairs(known); err != nil {
+	if err := p.printDetail(false, nil, known); err != nil {
 		return err
 	}
 	var b strings.Builder

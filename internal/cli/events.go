@@ -17,10 +17,7 @@ func (c *eventsListCommand) Run(s *session) error {
 		return err
 	}
 	views := a.Events()
-	if c.JSON {
-		return s.printJSON(views)
-	}
-	return printTable(s.Process, "EVENT, KIND, EVENT TYPE, ON BUS, PLUGIN", views, func(v *admin.EventView) []any {
+	return printList(s.Process, c.JSON, "EVENT, KIND, EVENT TYPE, ON BUS, PLUGIN", views, func(v *admin.EventView) []any {
 		return []any{v.Event, v.Kind, v.EventType, v.OnBus, v.Plugin}
 	})
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -21,7 +22,10 @@ func cell(value any) string {
 	case time.Time:
 		value = moment(v)
 	case *time.Time:
-		value = optional(v)
+		value = ""
+		if v != nil {
+			value = moment(*v)
+		}
 	}
 	return admin.Cell(fmt.Sprint(value))
 }
@@ -34,13 +38,6 @@ func moment(t time.Time) string {
 	return t.UTC().Format("2006-01-02T15:04:05.000Z07:00")
 }
 
-func optional(t *time.Time) string {
-	if t == nil {
-		return ""
-	}
-	return moment(*t)
-}
-
 // counted returns a number followed by the singular or the plural.
 func counted(n int, one, many string) string {
 	if n == 1 {
@@ -49,12 +46,23 @@ func counted(n int, one, many string) string {
 	return fmt.Sprintf("%d %s", n, many)
 }
 
-// pairs are names with their values.
-type pairs [][2]any
+// pairs are names, each followed by its value.
+type pairs []any
 
-// printPairs writes a name and a value on each line.
-func (p *Process) printPairs(lines pairs) error {
-	return printTable(p, "", lines, func(line *[2]any) []any { return line[:] })
+// printDetail prints a view: as JSON, or a name and a value on each line.
+func (p *Process) printDetail(asJSON bool, view any, lines pairs) error {
+	if asJSON {
+		return p.printJSON(view)
+	}
+	return printTable(p, "", slices.Collect(slices.Chunk(lines, 2)), func(line *pairs) []any { return *line })
+}
+
+// printList prints the views of a list: as JSON, or as a table.
+func printList[V any](p *Process, asJSON bool, head string, list []V, cells func(*V) []any) error {
+	if asJSON {
+		return p.printJSON(list)
+	}
+	return printTable(p, head, list, cells)
 }
 
 // printTable writes the cells of each entry on a line, below a head if there is one.

@@ -31,20 +31,17 @@ type listCommand struct {
 func (c *listCommand) Run(ctx context.Context, s *session) error {
 	return s.withRules(ctx, &c.ruleSettings, func(a *admin.Admin) error {
 		views, err := a.ListRules(ctx, c.table(), c.ShowURLs)
-		switch {
-		case err != nil:
+		if err != nil {
 			return err
-		case c.JSON:
-			return s.printJSON(views)
 		}
 		special := "PAUSED SINCE" // filters are never paused
 		if c.filters() {
 			special = "FLAGS"
-		} else {
+		} else if !c.JSON {
 			s.noteResume(views)
 		}
 		head := "ID, KIND, EVENT, EVENT TYPE, URL, STATUS, FORMAT, ENABLED, " + special + ", FAULT"
-		return printTable(s.Process, head, views, func(v *admin.RuleView) []any {
+		return printList(s.Process, c.JSON, head, views, func(v *admin.RuleView) []any {
 			var special any = v.PausedAt
 			if c.filters() {
 				special = flagsOf(v.WebfilterView)
@@ -81,25 +78,22 @@ type showCommand struct {
 func (c *showCommand) Run(ctx context.Context, s *session) error {
 	return s.withRules(ctx, &c.ruleSettings, func(a *admin.Admin) error {
 		v, err := a.ShowRule(ctx, c.key(c.ID), c.ShowURLs)
-		switch {
-		case err != nil:
+		if err != nil {
 			return err
-		case c.JSON:
-			return s.printJSON(v)
 		}
-		return s.printPairs(rulePairs(v))
+		return s.printDetail(c.JSON, v, rulePairs(v))
 	})
 }
 
 // rulePairs are the lines of a rule shown as text.
 func rulePairs(v *admin.RuleView) pairs {
 	all := pairs{
-		{"id", v.ID}, {"kind", v.Kind}, {"event", v.Event}, {"event type", v.EventType}, {"url", v.URL}, {"format", v.Format},
-		{"enabled", v.Enabled}, {"status", v.Status},
+		"id", v.ID, "kind", v.Kind, "event", v.Event, "event type", v.EventType, "url", v.URL, "format", v.Format,
+		"enabled", v.Enabled, "status", v.Status,
 	}
 	add := func(shown bool, name string, value any) {
 		if shown {
-			all = append(all, [2]any{name, value})
+			all = append(all, name, value)
 		}
 	}
 	add(v.AdoptedAt != nil, "adopted", v.AdoptedAt)
@@ -110,7 +104,7 @@ func rulePairs(v *admin.RuleView) pairs {
 		if f.InRequest {
 			called = "in the request of the LMS"
 		}
-		all = append(all, pairs{{"called", called}, {"description", f.Description}, {"flags", flagsOf(f)}}...)
+		all = append(all, "called", called, "description", f.Description, "flags", flagsOf(f))
 		add(f.RedirectOn4xx != "", "redirect on 4xx", f.RedirectOn4xx)
 		add(f.RedirectOn5xx != "", "redirect on 5xx", f.RedirectOn5xx)
 		add(f.RedirectOnRequestException != "", "redirect on no answer", f.RedirectOnRequestException)
@@ -131,24 +125,19 @@ func rulePairs(v *admin.RuleView) pairs {
 // flagsOf lists the flags of a webfilter that are set.
 func flagsOf(v *admin.WebfilterView) string {
 	var set []string
-	for _, f := range [...]struct {
-		name     string
-		on       bool
-		redirect string
-	}{
-		{"disable_filtering", v.DisableFiltering, ""},
-		{"disable_halt", v.DisableHalt, ""},
-		{"halt_on_4xx", v.HaltOn4xx, v.RedirectOn4xx},
-		{"halt_on_5xx", v.HaltOn5xx, v.RedirectOn5xx},
-		{"halt_on_request_exception", v.HaltOnRequestException, v.RedirectOnRequestException},
-	} {
-		switch {
-		case f.on && f.redirect != "":
-			set = append(set, f.name+" (redirects)")
-		case f.on:
-			set = append(set, f.name)
+	add := func(name string, on bool, redirect string) {
+		if on && redirect != "" {
+			name += " (redirects)"
+		}
+		if on {
+			set = append(set, name)
 		}
 	}
+	add("disable_filtering", v.DisableFiltering, "")
+	add("disable_halt", v.DisableHalt, "")
+	add("halt_on_4xx", v.HaltOn4xx, v.RedirectOn4xx)
+	add("halt_on_5xx", v.HaltOn5xx, v.RedirectOn5xx)
+	add("halt_on_request_exception", v.HaltOnRequestException, v.RedirectOnRequestException)
 	return strings.Join(set, ", ")
 }
 

@@ -44,7 +44,7 @@ func (c *addCommand) Run(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	if n.Options, err = c.optionFlags.change(&inputs{stdin: s.Stdin}); err != nil {
+	if n.Options, err = c.change(&inputs{stdin: s.Stdin}); err != nil {
 		return err
 	}
 	return s.withRules(ctx, &c.ruleSettings, func(a *admin.Admin) error {

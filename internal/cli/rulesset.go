@@ -81,7 +81,7 @@ func (c *setCommand) Run(ctx context.Context, s *session) error {
 	}
 	in := &inputs{stdin: s.Stdin}
 	change := admin.SecretChange{ConfirmURL: c.ConfirmURL, ShowURL: c.ShowURLs}
-	if change.Options, err = c.optionFlags.change(in); err != nil {
+	if change.Options, err = c.change(in); err != nil {
 		return err
 	}
 	if change.Rotate, err = c.rotation(in); err != nil {

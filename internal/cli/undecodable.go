@@ -30,11 +30,8 @@ func (c *undecodableListCommand) Run(ctx context.Context, s *session) error {
 			return err
 		}
 		c.noteMore(s.Process, list.More, "--reason")
-		if c.JSON {
-			return s.printJSON(list.Records)
-		}
 		const head = "ID, TOPIC, PARTITION, OFFSET, TIME, REASON, VALUE SIZE, KEPT"
-		return printTable(s.Process, head, list.Records, func(v *admin.RecordView) []any {
+		return printList(s.Process, c.JSON, head, list.Records, func(v *admin.RecordView) []any {
 			return []any{v.ID, v.Topic, v.Partition, v.Offset, v.Time, v.Reason, v.ValueSize, v.CreatedAt}
 		})
 	})
@@ -52,30 +49,27 @@ type undecodableShowCommand struct {
 func (c *undecodableShowCommand) Run(ctx context.Context, s *session) error {
 	return s.withDatabase(ctx, &c.Database, func(a *admin.Admin) error {
 		detail, err := a.UndecodableRecord(ctx, c.ID, c.Value)
-		switch {
-		case err != nil:
+		if err != nil {
 			return err
-		case c.JSON:
-			return s.printJSON(detail)
 		}
-		return s.printRecord(detail)
+		return s.printDetail(c.JSON, detail, recordPairs(detail))
 	})
 }
 
-func (p *Process) printRecord(v *admin.RecordDetail) error {
+// recordPairs are the lines of a record shown as text.
+func recordPairs(v *admin.RecordDetail) pairs {
 	lines := pairs{
-		{"id", v.ID}, {"topic", v.Topic}, {"partition", v.Partition}, {"offset", v.Offset}, {"time", v.Time}, {"reason", v.Reason},
-		{"key size", v.KeySize}, {"value size", v.ValueSize}, {"value kept", v.ValueKept}, {"kept since", v.CreatedAt},
+		"id", v.ID, "topic", v.Topic, "partition", v.Partition, "offset", v.Offset, "time", v.Time, "reason", v.Reason,
+		"key size", v.KeySize, "value size", v.ValueSize, "value kept", v.ValueKept, "kept since", v.CreatedAt,
 	}
 	for _, h := range v.Headers {
-		lines = append(lines, pairs{{"header " + h.Key, string(h.Value)}}...)
+		lines = append(lines, "header "+h.Key, string(h.Value))
 	}
 	if v.RecordContent != nil {
-		lines = append(lines, pairs{
-			{"key as base64", base64.StdEncoding.EncodeToString(v.Key)}, {"value as base64", base64.StdEncoding.EncodeToString(v.Value)},
-		}...)
+		text := base64.StdEncoding.EncodeToString
+		lines = append(lines, "key as base64", text(v.Key), "value as base64", text(v.Value))
 	}
-	return p.printPairs(lines)
+	return lines
 }
 
 type undecodableReplayCommand struct {
