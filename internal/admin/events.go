@@ -45,7 +45,21 @@ func (a *Admin) Sample(name string) (*payload.Message, error) {
 	if !ok {
 		return nil, &Problem{Field: "event", Reason: unknownEvent(name) + suggest.DidYouMean(name, a.constants()), See: SeeEvents}
 	}
-	return a.sampleMessage(signal)
+	// The Avro schema is that which openedx-events registers.
+	text, ok := a.o.Catalogue.Avro(signal.Type)
+	if !ok {
+		return nil, &NotFoundError{Reason: fmt.Sprintf("the event %s has no sample; give a JSON file of the event", signal.Constant)}
+	}
+	var root any
+	if err := json.Unmarshal([]byte(text), &root); err != nil {
+		return nil, fmt.Errorf("read the schema of %s: %w", signal.Type, err)
+	}
+	b := sampler{named: make(map[string]map[string]any), datetimes: signal.Datetimes}
+	data, ok := b.value(root, "", "").Get(signal.Kwarg)
+	if !ok {
+		return nil, fmt.Errorf("the schema of %s has no field %s", signal.Type, signal.Kwarg)
+	}
+	return &payload.Message{Event: a.sampleEvent(signal.Type), Data: payload.ObjectValue([]string{signal.Class}, []payload.Value{data})}, nil
 }
 
 // ReadEvent reads an event of a type from a document that has what a JSON webhook sends: an object
@@ -123,25 +137,6 @@ func (a *Admin) sampleEvent(eventType string) event.Event {
 		Type: eventType, ID: "5a3e0000-0000-4000-8000-000000000001", Source: "openedx/lms/web",
 		SourceHost: "webhook-dispatcher-test", Time: SampleTime(), SourceLib: a.o.Catalogue.Version(),
 	}
-}
-
-// sampleMessage makes an event from the Avro schema that openedx-events registers for it.
-func (a *Admin) sampleMessage(signal schema.Signal) (*payload.Message, error) {
-	text, ok := a.o.Catalogue.Avro(signal.Type)
-	if !ok {
-		return nil, &NotFoundError{Reason: fmt.Sprintf("the event %s has no sample; give a JSON file of the event", signal.Constant)}
-	}
-	var root any
-	if err := json.Unmarshal([]byte(text), &root); err != nil {
-		return nil, fmt.Errorf("read the schema of %s: %w", signal.Type, err)
-	}
-	b := sampler{named: make(map[string]map[string]any), datetimes: signal.Datetimes}
-	record := b.value(root, "", "")
-	data, ok := record.Get(signal.Kwarg)
-	if !ok {
-		return nil, fmt.Errorf("the schema of %s has no field %s", signal.Type, signal.Kwarg)
-	}
-	return &payload.Message{Event: a.sampleEvent(signal.Type), Data: payload.ObjectValue([]string{signal.Class}, []payload.Value{data})}, nil
 }
 
 // sampler makes a value for each type of a schema. It keeps records by name, because a schema

@@ -49,7 +49,10 @@ func optionFault(content []byte, err error) error {
 	if object["options"] != nil && object["event_type"] != nil && object["id"] != nil {
 		return errors.New("the file has a whole rule: give what it has under options")
 	}
-	known := optionNames()
+	var known []string
+	for field := range reflect.TypeFor[rule.Document]().Fields() {
+		known = append(known, jsonName(field))
+	}
 	for _, name := range slices.Sorted(maps.Keys(object)) {
 		// As the decoder has it, without regard to case.
 		if !slices.ContainsFunc(known, func(k string) bool { return strings.EqualFold(k, name) }) {
@@ -96,14 +99,6 @@ func withArticle(value string) string {
 }
 
 var articles = map[string]string{"array": "a list", "object": "an object", "string": "a text", "bool": "true or false"}
-
-// optionNames returns the names that options have in JSON.
-func optionNames() (names []string) {
-	for field := range reflect.TypeFor[rule.Document]().Fields() {
-		names = append(names, jsonName(field))
-	}
-	return names
-}
 
 // jsonName returns the name that a field has in JSON.
 func jsonName(field reflect.StructField) string {

@@ -41,23 +41,19 @@ func (c *WebfilterChange) Check(table rule.Table) error {
 	if name := c.Given(); name != "" && table != rule.Webfilters {
 		return &Problem{Field: name, Reason: "`" + name + "` is for webfilters", Fix: "add `kind` webfilter"}
 	}
-	for _, r := range [...]struct {
-		name  string
-		value *string
-	}{
-		{"redirect-on-4xx", c.RedirectOn4xx},
-		{"redirect-on-5xx", c.RedirectOn5xx},
-		{"redirect-on-request-exception", c.RedirectOnRequestException},
-	} {
-		if r.value == nil || *r.value == "" {
-			continue
-		}
-		if _, err := rule.ParseURL(*r.value); err != nil {
-			return &Problem{Field: r.name, Reason: "write a URL with http:// or https:// and a host, of 255 characters at most"}
-		}
-	}
 	if c.Description != nil && !utf8.ValidString(*c.Description) {
 		return &Problem{Field: "description", Reason: "the value is not UTF-8"}
+	}
+	return cmp.Or(checkRedirect("redirect-on-4xx", c.RedirectOn4xx), checkRedirect("redirect-on-5xx", c.RedirectOn5xx),
+		checkRedirect("redirect-on-request-exception", c.RedirectOnRequestException))
+}
+
+func checkRedirect(field string, value *string) error {
+	if value == nil || *value == "" {
+		return nil
+	}
+	if _, err := rule.ParseURL(*value); err != nil {
+		return &Problem{Field: field, Reason: "write a URL with http:// or https:// and a host, of 255 characters at most"}
 	}
 	return nil
 }

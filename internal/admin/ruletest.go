@@ -87,47 +87,40 @@ func (v *ResultView) because(err error) *ResultView {
 // TestRule shows the request that a rule makes of an event, and sends it if asked to, as the daemon would.
 func (a *Admin) TestRule(ctx context.Context, t *RuleTest) (*TestView, error) {
 	e, err := a.entry(ctx, t.Key)
-	if err != nil {
-		return nil, err
-	}
 	switch {
+	case err != nil:
+		return nil, err
 	case e.Rule == nil:
 		return nil, fmt.Errorf("%s cannot be used: %s", e.Key.Label(), e.Fault)
 	case e.Hold != "":
 		return nil, fmt.Errorf("nothing can be sent to %s: %s", e.Key.Label(), e.Hold)
-	case t.Key.Table == rule.Webfilters:
-		sample, err := a.callable(e, t)
-		if err != nil {
-			return nil, err
+	}
+	webfilter := t.Key.Table == rule.Webfilters
+	var d *delivery.Delivery
+	var sample payload.Value // of a webfilter
+	if webfilter {
+		if sample, err = a.callable(e, t); err == nil {
+			d = call(e, sample)
 		}
-		d := call(e, sample)
-		return a.try(ctx, e, t, d, func() (*ResultView, error) { return callFilter(ctx, a.o.Sender, e, d, sample) })
+	} else {
+		d, err = a.deliveryOf(e.Rule, t)
 	}
-	message, err := a.message(e.Rule, t)
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
+	case d == nil:
+		return &TestView{}, nil
 	}
-	d, err := deliveryOf(e.Rule, message)
-	if err != nil || d == nil {
-		return &TestView{}, err
-	}
-	return a.try(ctx, e, t, d, func() (*ResultView, error) {
-		attempt, cause := a.o.Sender.Try(ctx, e.Rule, d)
-		return viewOf(&attempt).because(cause), nil
-	})
-}
-
-// try shows the request that the daemon would make of d, and sends it if asked to.
-func (a *Admin) try(
-	ctx context.Context, e *rule.Entry, t *RuleTest, d *delivery.Delivery, send func() (*ResultView, error),
-) (*TestView, error) {
 	request, err := a.o.Sender.Preview(ctx, e.Rule, d)
 	if err != nil {
 		return nil, fmt.Errorf("%s: no request can be made: %w", e.Key.Label(), err)
 	}
 	v := &TestView{Wanted: true, Target: e.Rule.Target, Request: viewRequest(e.Rule, request.Method, request.Header, d.Body, t.ShowURLs)}
-	if t.Send {
-		v.Result, err = send()
+	if t.Send && webfilter {
+		v.Result, err = callFilter(ctx, a.o.Sender, e, d, sample)
+	} else if t.Send {
+		attempt, cause := a.o.Sender.Try(ctx, e.Rule, d)
+		v.Result = viewOf(&attempt).because(cause)
 	}
 	return v, err
 }
@@ -154,13 +147,17 @@ func (a *Admin) message(r *rule.Rule, t *RuleTest) (*payload.Message, error) {
 	return message, err
 }
 
-// deliveryOf returns what a rule makes of an event, nil where its filter leaves the event out.
-func deliveryOf(r *rule.Rule, message *payload.Message) (*delivery.Delivery, error) {
-	body, format, wanted, err := plan.Build(r, message)
+// deliveryOf returns what a rule makes of the event, nil where its filter leaves the event out.
+func (a *Admin) deliveryOf(r *rule.Rule, t *RuleTest) (*delivery.Delivery, error) {
+	message, err := a.message(r, t)
 	if err != nil {
-		return nil, fmt.Errorf("rule %d makes no body of this event: %s", r.ID, Printable(err.Error()))
+		return nil, err
 	}
-	if !wanted {
+	body, format, wanted, err := plan.Build(r, message)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("rule %d makes no body of this event: %s", r.ID, Printable(err.Error()))
+	case !wanted:
 		return nil, nil
 	}
 	ev := &message.Event
