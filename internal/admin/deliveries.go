@@ -172,8 +172,7 @@ type Selection struct {
 	States []delivery.State // none selects all states
 	Rule   *int32           // the id of a webhook rule; nil selects all rules
 	Event  string           // a signal's constant or an event type; empty selects all events
-	// Since is the first moment to select and Until the first that no longer counts, by the time at
-	// which a delivery last changed.
+	// Since is the first moment to select, Until the first not to, by when a delivery last changed.
 	Since, Until Moment
 }
 

@@ -137,9 +137,8 @@ type RotateView struct {
 	Rules int    // whose secrets were sealed again
 }
 
-// RotateKeys seals the secrets of all rules with the first key, so that the other keys can be
-// removed. Secrets that cannot be opened stay as they are, and are in the error; the view then
-// counts the others.
+// RotateKeys seals the secrets of all rules with the first key, so that other keys can be removed.
+// Secrets that cannot be opened stay, and are in the error; the view then counts the others.
 func (a *Admin) RotateKeys(ctx context.Context) (*RotateView, error) {
 	if a.o.Keys.ID() == "" {
 		return nil, &Problem{Reason: "there is no key to seal with", Fix: needKey}

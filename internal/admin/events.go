@@ -25,8 +25,7 @@ type EventView struct {
 	Plugin    bool   `json:"plugin"` // whether the plugin inside the LMS knows it, too
 }
 
-// Events returns the signals of the catalogue and then the filters of the plugin, each sorted by
-// name.
+// Events returns the signals of the catalogue, then the filters of the plugin, both sorted by name.
 func (a *Admin) Events() []EventView {
 	all := views(a.o.Catalogue.Signals(), func(s *schema.Signal) EventView {
 		return EventView{Event: s.Constant, Kind: "signal", EventType: s.Type, OnBus: s.OnBus, Plugin: s.Plugin}

@@ -41,8 +41,7 @@ var optionExamples = map[string]string{
 	"retry_schedule": `["5s", "5m"]`,
 }
 
-// optionFault says of a file that holds no options what to write, in the words of JSON. A value of the file is in no error: it may be one
-// of a header.
+// optionFault says of a file that holds no options what to write, in the words of JSON, without a value of it: that may be a secret.
 func optionFault(content []byte, err error) error {
 	var object map[string]json.RawMessage
 	_ = json.Unmarshal(content, &object) // what is not an object has no names

@@ -23,8 +23,7 @@ const none = "none"
 // OptionChange says what is to change of the options of a rule. What is nil stays as it is; an empty
 // value takes an option away. Changes are made in the order of the fields.
 type OptionChange struct {
-	// Replace takes the place of all options. Secrets stay where the new options have the same use for
-	// them.
+	// Replace takes the place of all options. Secrets stay where these have the same use for them.
 	Replace *rule.Document `json:"replace,omitempty"`
 	// Preset lays the options of a preset over those of the rule, made of Params and of the parameters
 	// that the rule has. Params alone change those, and nothing else of the rule.
@@ -39,8 +38,7 @@ type OptionChange struct {
 	Concurrency   *int             `json:"concurrency,omitempty"`
 	Rate          *float64         `json:"rate,omitempty"`
 	RetrySchedule *[]rule.Duration `json:"retry_schedule,omitempty"`
-	// Headers are set one after the other; one without a value is taken away. Values are sealed where
-	// there is a key.
+	// Headers without a value are taken away. Values are sealed where there is a key.
 	Headers []Header `json:"headers,omitempty"`
 
 	// Scheme drops the secrets of another scheme.
@@ -64,8 +62,7 @@ type OptionChange struct {
 	AuthAudience     *string   `json:"auth_audience,omitempty"`
 	AuthStyle        *string   `json:"auth_style,omitempty"`
 
-	// ClientCert are PEM blocks: the certificate and its chain, ClientKey its key where that is not
-	// among them.
+	// ClientCert are PEM blocks: certificate, chain, and the key unless ClientKey has it.
 	ClientCert *string `json:"client_cert,omitempty"`
 	ClientKey  string  `json:"client_key,omitempty"`
 }
@@ -129,8 +126,14 @@ func (c *OptionChange) check(table rule.Table) error {
 	if c.Replace != nil && c.Preset != nil {
 		return &Problem{Field: "options", Reason: "`options` and `preset` exclude each other", Fix: "each is all options at once"}
 	}
-	if err := c.checkPreset(); err != nil {
-		return err
+	if c.Preset != nil && *c.Preset == "" {
+		const fix = "to take away what one has set, empty that, such as `transform`"
+		return &Problem{Field: "preset", Reason: "write the name of a preset", See: SeePresets, Fix: fix}
+	}
+	if c.Preset != nil {
+		if _, err := presetNamed(*c.Preset); err != nil {
+			return err
+		}
 	}
 	for _, o := range c.texts() {
 		if o.value != nil && !utf8.ValidString(*o.value) { // JSON would hold something else

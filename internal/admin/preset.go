@@ -41,21 +41,6 @@ func presetNamed(name string) (*preset.Preset, error) {
 	return p, nil
 }
 
-// checkPreset refuses a preset that does not exist.
-func (c *OptionChange) checkPreset() error {
-	switch {
-	case c.Preset == nil:
-		return nil
-	case *c.Preset == "":
-		return &Problem{
-			Field: "preset", Reason: "write the name of a preset", See: SeePresets,
-			Fix: "to take away what one has set, empty that, such as `transform`",
-		}
-	}
-	_, err := presetNamed(*c.Preset)
-	return err
-}
-
 // preset lays a preset over the rule's options, or changes parameters of the one that the rule has.
 func (d *draft) preset(c *OptionChange) error {
 	switch {

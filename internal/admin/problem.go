@@ -87,8 +87,7 @@ func Walk(err error, visit func(error) bool) {
 // option matches the name of an option in a text.
 var option = regexp.MustCompile("`[a-z][a-z0-9-]*`")
 
-// Spell returns a text of this package with the names of options written as write does, which gets
-// them as Problem.Field has them.
+// Spell returns a text of this package with the names of options written as write does.
 func Spell(text string, write func(option string) string) string {
 	return option.ReplaceAllStringFunc(text, func(quoted string) string { return write(strings.Trim(quoted, "`")) })
 }
@@ -112,8 +111,7 @@ type RuleStateError struct {
 	Fault  string      // what is wrong with a faulty rule
 }
 
-// Error implements error. It leaves out how to change the rule, which each face does in its own
-// way.
+// Error implements error. How to change the rule is for each face to add.
 func (e *RuleStateError) Error() string {
 	if e.Status == rule.Faulty {
 		return fmt.Sprintf("rule %d cannot be used: %s", e.ID, e.Fault)

@@ -57,8 +57,7 @@ func (v *ReplayView) refuse(delivery string, cause error) {
 	v.Refused = append(v.Refused, Refused{Delivery: delivery, Reason: cause.Error(), Cause: cause})
 }
 
-// Check returns what is wrong with the request, without a look at the database. Replay does so,
-// too.
+// Check returns what is wrong with the request, without asking the database. Replay does so, too.
 func (r *Replay) Check() error {
 	bySelection := len(r.States) > 0
 	switch {

@@ -170,8 +170,7 @@ func (a *Admin) settle(ctx context.Context, chosen []*rule.Entry, waiting func(t
 	}
 }
 
-// age returns for how long a row has been as it is, switches of ours left out: around these no event is lost. It is not below 0: clocks
-// differ.
+// age returns how long a row has been as it is, our own switches left out: around these no event is lost. Clocks differ: 0 at least.
 func age(e *rule.Entry, now time.Time) time.Duration {
 	since := e.Row.Created
 	o := e.Option

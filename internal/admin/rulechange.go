@@ -169,8 +169,7 @@ func (a *Admin) changeOption(row rule.Row, o *rule.Option, c *SecretChange, now 
 // sealing reports whether secrets can be sealed.
 func (a *Admin) sealing() bool { return a.o.Keys != nil && a.o.Keys.ID() != "" }
 
-// earlierOf returns a document that has nothing but the former ownership periods of an unreadable one: events of these times may still
-// come.
+// earlierOf keeps of an unreadable document the former ownership periods: their events may still come.
 func earlierOf(document string) (string, error) {
 	var kept struct {
 		Earlier []rule.OwnershipPeriod `json:"earlier"`

@@ -15,8 +15,7 @@ import (
 type TopicReplay struct {
 	Rule  int32  // the id of a webhook rule
 	Event string // the rule's event, to make sure; may be empty
-	// Since is required. It and Until are compared with the times at which records came to the
-	// topics.
+	// Since is required. Both are compared with the times at which records came to the topics.
 	Since, Until Moment
 	NewID        bool // under webhook-ids that no receiver has taken yet
 	// Apply makes rows. Without, deliveries are counted and nothing is changed.
@@ -68,7 +67,6 @@ type PartitionView struct {
 // ReplayTopics counts the deliveries that the rule has of events in the topics, and with Apply
 // makes them pending. After an error the view, where there is one, holds what was done before; what
 // has a row by then stays. Without NewID it is right to do it all again, which then makes the rest.
-//
 // A rule that does not exist is a *NotFoundError, one that sends nothing a *RuleStateError.
 func (a *Admin) ReplayTopics(ctx context.Context, r *TopicReplay) (*TopicReplayView, error) {
 	rules, err := a.snapshot(ctx)

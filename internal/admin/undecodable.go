@@ -35,8 +35,7 @@ type RecordDetail struct {
 	*RecordContent
 }
 
-// RecordContent is the key and the value of a record. Null stands for a record without a key, or a
-// tombstone.
+// RecordContent is the key and the value of a record. Null is a record without a key, or a tombstone.
 type RecordContent struct {
 	Key   []byte `json:"key"`
 	Value []byte `json:"value"`
@@ -61,8 +60,7 @@ func (a *Admin) Undecodable(ctx context.Context, reason string, limit int) (*Und
 	return &UndecodableList{Records: views(found, viewRecord), More: more}, nil
 }
 
-// checkReason refuses a reason that no record can have: the answer would look as if there were
-// none.
+// checkReason refuses a reason that no record can have, which would look as if there were none.
 func checkReason(reason string) error {
 	var known []string
 	for _, reason := range decode.Reasons() {
@@ -99,14 +97,12 @@ func (a *Admin) UndecodableRecord(ctx context.Context, id uint64, content bool) 
 	return detail, nil
 }
 
-// UndecodableReplay asks for records to be decoded again: those of IDs, those kept for Reason, or
-// All.
+// UndecodableReplay asks for records to be decoded again: of IDs, those kept for Reason, or All.
 type UndecodableReplay struct {
 	IDs    []uint64
 	Reason string
 	All    bool
-	// Apply makes their deliveries and removes the records. Without, they are counted and nothing
-	// is changed.
+	// Apply makes their deliveries and removes the records. Without, they are only counted.
 	Apply bool
 }
 
@@ -130,8 +126,7 @@ type StayRecord struct {
 // maxStay bounds the records that are named as staying.
 const maxStay = 100
 
-// Check returns what is wrong with the request, without a look at the database. ReplayUndecodable
-// does so, too.
+// Check returns what is wrong with the request, without asking the database.
 func (r *UndecodableReplay) Check() error {
 	ways := 0
 	for _, given := range [...]bool{len(r.IDs) > 0, r.Reason != "", r.All} {
@@ -181,8 +176,7 @@ func (a *Admin) ReplayUndecodable(ctx context.Context, r *UndecodableReplay) (*U
 	})
 }
 
-// eachRecord calls do for each record of the request once, the oldest first. It leaves out records
-// that are kept from now on.
+// eachRecord calls do for each record once, the oldest first, but not for any kept from now on.
 func (a *Admin) eachRecord(ctx context.Context, r *UndecodableReplay, do func(id uint64) error) error {
 	each := func(ids []uint64) error {
 		for _, id := range ids {

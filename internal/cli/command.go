@@ -175,8 +175,7 @@ func readable(_ []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// settings completes and checks the groups that a command uses, sets up the logger and logs
-// warnings.
+// settings checks the groups that a command uses, sets up the logger and logs warnings.
 func (s *session) settings(ctx context.Context, groups ...config.Group) error {
 	if err := s.loader.Finish(append([]config.Group{s.level}, groups...)...); err != nil {
 		return err

@@ -101,8 +101,7 @@ func (p *Process) printAttempts(known pairs, body string, attempts []admin.Attem
 	return err
 }
 
-// went says how an attempt went. One that a filter or an expression ended made no request to the
-// rule's endpoint.
+// went says how an attempt went. A filter or an expression ends one without a request.
 func went(a *admin.AttemptView) string {
 	took := time.Duration(a.DurationMS) * time.Millisecond
 	switch class := delivery.ErrorClass(a.Error); {

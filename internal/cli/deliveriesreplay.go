@@ -63,8 +63,7 @@ func (c *deliveriesReplayCommand) Run(ctx context.Context, s *session) error {
 	return s.withDatabase(ctx, &c.Database, replay)
 }
 
-// replay replays rows, as they are or under new ids, and prints the result. Of rows as they are it
-// prints the counts first.
+// replay replays rows and prints the result; of those that keep their ids the counts first.
 func (s *session) replay(ctx context.Context, a *admin.Admin, r *admin.Replay, asJSON bool) error {
 	r.Searching = func(events int) {
 		fmt.Fprintf(s.Stderr, "webhook-dispatcher: searching the topics for %s\n", counted(events, "event", "events"))

@@ -26,8 +26,7 @@ type eventsShowCommand struct {
 	Event string `arg:"" help:"The event: its signal's constant, or its type."`
 }
 
-// Run prints a sample of an event, which rules test --event takes as a file. It reads no settings
-// either.
+// Run prints a sample, which rules test --event takes as a file. It reads no settings either.
 func (c *eventsShowCommand) Run(s *session) error {
 	a, err := newAdmin(admin.Options{})
 	if err != nil {

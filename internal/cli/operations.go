@@ -45,8 +45,7 @@ func (s *session) withDatabase(ctx context.Context, c *config.Database, use func
 	return s.withAdmin(c, admin.Options{}, use)
 }
 
-// withTopics reads the settings of rules and of the bus, and runs use with the operations that read
-// topics.
+// withTopics is withRules for operations that read topics.
 func (s *session) withTopics(ctx context.Context, rules *ruleSettings, bus *config.Bus, use func(*admin.Admin) error) error {
 	if err := s.settings(ctx, append(rules.groups(), bus)...); err != nil {
 		return err
