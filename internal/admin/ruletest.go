@@ -95,15 +95,16 @@ func (a *Admin) TestRule(ctx context.Context, t *RuleTest) (*TestView, error) {
 	case e.Hold != "":
 		return nil, fmt.Errorf("nothing can be sent to %s: %s", e.Key.Label(), e.Hold)
 	}
-	webfilter := t.Key.Table == rule.Webfilters
+	called := t.Key.Table == rule.Webfilters
 	var d *delivery.Delivery
 	var sample payload.Value // of a webfilter
-	if webfilter {
-		if sample, err = a.callable(e, t); err == nil {
-			d = call(e, sample)
-		}
-	} else {
+	if !called {
 		d, err = a.deliveryOf(e.Rule, t)
+	} else if sample, err = a.callable(e, t); err == nil {
+		d = &delivery.Delivery{
+			Kind: e.Rule.Kind, RuleID: e.Key.ID, EventType: e.Rule.EventType, Format: e.Rule.Format, Body: payload.Encode(sample, e.Rule.Format),
+		}
+		_, _ = rand.Read(d.ID[:]) // each call has an id of its own; this never fails
 	}
 	switch {
 	case err != nil:
@@ -116,7 +117,7 @@ func (a *Admin) TestRule(ctx context.Context, t *RuleTest) (*TestView, error) {
 		return nil, fmt.Errorf("%s: no request can be made: %w", e.Key.Label(), err)
 	}
 	v := &TestView{Wanted: true, Target: e.Rule.Target, Request: viewRequest(e.Rule, request.Method, request.Header, d.Body, t.ShowURLs)}
-	if t.Send && webfilter {
+	if t.Send && called {
 		v.Result, err = callFilter(ctx, a.o.Sender, e, d, sample)
 	} else if t.Send {
 		attempt, cause := a.o.Sender.Try(ctx, e.Rule, d)
@@ -258,15 +259,6 @@ func (a *Admin) callable(e *rule.Entry, t *RuleTest) (payload.Value, error) {
 		return payload.Value{}, eventProblem(t.Event, err.Error())
 	}
 	return object, nil
-}
-
-// call returns the call that a webfilter gets, which has an id of its own.
-func call(e *rule.Entry, sample payload.Value) *delivery.Delivery {
-	d := &delivery.Delivery{
-		Kind: e.Rule.Kind, RuleID: e.Key.ID, EventType: e.Rule.EventType, Format: e.Rule.Format, Body: payload.Encode(sample, e.Rule.Format),
-	}
-	_, _ = rand.Read(d.ID[:]) // it never fails
-	return d
 }
 
 // sole is the only row of a filter: that which is tested.
