@@ -66,10 +66,21 @@ func (d *draft) presetWith(name string, given map[string]string) (document rule.
 	if err != nil {
 		return document, err
 	}
+	var stored map[string]any
+	if d.document.Preset == name && len(d.document.Params) > 0 {
+		if err := json.Unmarshal(d.document.Params, &stored); err != nil {
+			return document, fmt.Errorf("read the parameters of the rule: %w", err)
+		}
+	}
 	values := make(map[string]string)
-	if d.document.Preset == name {
-		if values, err = parametersOf(p, d.document.Params); err != nil {
-			return document, err
+	for i := range p.Parameters {
+		parameter := &p.Parameters[i]
+		switch value := stored[parameter.Key()].(type) {
+		case string:
+			values[parameter.Name] = value
+		case []any:
+			words := views(value, func(word *any) string { return fmt.Sprint(*word) })
+			values[parameter.Name] = strings.Join(words, ",")
 		}
 	}
 	maps.Copy(values, given)
@@ -98,32 +109,6 @@ func (d *draft) applyPreset(name string, given map[string]string) error {
 	// Fields that the preset does not set stay as they are; pointers are not shared with it.
 	d.document.Params, d.document.Signing = nil, nil
 	return json.Unmarshal([]byte(laid), &d.document)
-}
-
-// parametersOf returns the values that a rule's parameters were made of.
-func parametersOf(of *preset.Preset, params json.RawMessage) (map[string]string, error) {
-	values := make(map[string]string)
-	if len(params) == 0 {
-		return values, nil
-	}
-	var stored map[string]any
-	if err := json.Unmarshal(params, &stored); err != nil {
-		return nil, fmt.Errorf("read the parameters of the rule: %w", err)
-	}
-	for i := range of.Parameters {
-		p := &of.Parameters[i]
-		switch value := stored[p.Key()].(type) {
-		case string:
-			values[p.Name] = value
-		case []any:
-			words := make([]string, len(value))
-			for i := range value {
-				words[i] = fmt.Sprint(value[i])
-			}
-			values[p.Name] = strings.Join(words, ",")
-		}
-	}
-	return values, nil
 }
 
 // fitsPreset refuses a preset for a rule of another event.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/admin"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/suggest"
 )
@@ -201,7 +202,9 @@ func (p *Process) report(err error) int {
 		return ExitGood
 	}
 	fmt.Fprintf(p.Stderr, "webhook-dispatcher: %s\n", explain(err))
-	if wrongUsage(err) {
+	_, usage := errors.AsType[usageError](err)
+	_, settings := errors.AsType[*config.Error](err)
+	if usage || settings || len(admin.Problems(err)) > 0 {
 		return ExitUsage
 	}
 	return ExitFailed

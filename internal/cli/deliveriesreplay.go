@@ -29,7 +29,7 @@ type deliveriesReplayCommand struct {
 }
 
 // check refuses ambiguous and impossible combinations of flags.
-func (c *deliveriesReplayCommand) check() error {
+func (c *deliveriesReplayCommand) check(request *admin.Replay) error {
 	byState := len(c.State.states) > 0
 	switch {
 	case c.FromTopic && (byState || len(c.IDs) > 0):
@@ -41,19 +41,16 @@ func (c *deliveriesReplayCommand) check() error {
 	case len(c.IDs) == 0 && !byState:
 		return usagef("write the ids of the deliveries to replay, --state dead for all that are dead, or --from-topic for all events of a rule")
 	}
-	return c.request().Check()
-}
-
-func (c *deliveriesReplayCommand) request() *admin.Replay {
-	return &admin.Replay{IDs: c.IDs, Selection: c.selection(c.State), NewID: c.NewID, Apply: c.Yes}
+	return request.Check()
 }
 
 // Run says how many deliveries would be replayed, and replays them if asked to.
 func (c *deliveriesReplayCommand) Run(ctx context.Context, s *session) error {
-	if err := c.check(); err != nil {
+	request := &admin.Replay{IDs: c.IDs, Selection: c.selection(c.State), NewID: c.NewID, Apply: c.Yes}
+	if err := c.check(request); err != nil {
 		return err
 	}
-	replay := func(a *admin.Admin) error { return s.replay(ctx, a, c.request(), c.JSON) }
+	replay := func(a *admin.Admin) error { return s.replay(ctx, a, request, c.JSON) }
 	switch {
 	case c.FromTopic:
 		return s.withTopics(ctx, &c.ruleSettings, &c.Bus, func(a *admin.Admin) error { return c.fromTopic(ctx, s, a) })

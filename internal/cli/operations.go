@@ -63,14 +63,6 @@ func (s *session) withTopics(ctx context.Context, rules *ruleSettings, bus *conf
 	return s.withAdmin(&rules.Database, o, use)
 }
 
-// seeCommands are the commands that print the lists to which operations refer.
-var seeCommands = map[admin.List]string{
-	admin.SeeEvents:      "events list",
-	admin.SeePresets:     "rules presets",
-	admin.SeeRules:       "rules list",
-	admin.SeeUndecodable: "undecodable list",
-}
-
 // explain returns the text of an error, with what operations say put into the words of the command
 // line: options as flags, and commands to run or to look at.
 func explain(err error) string {
@@ -128,21 +120,19 @@ func asFlag(option string) string { return "--" + option }
 // spell writes the options that a text of package admin names as flags.
 func spell(text string) string { return admin.Spell(text, asFlag) }
 
+// see names the command that prints what an operation refers to. Most lists are called as the group of
+// commands is.
 func see(list admin.List) string {
-	if constant, sample := strings.CutPrefix(string(list), string(admin.SeeEvents)+"/"); sample {
+	constant, sample := strings.CutPrefix(string(list), string(admin.SeeEvents)+"/")
+	switch {
+	case list == "":
+		return ""
+	case sample:
 		return "; see events show " + constant
+	case list == admin.SeePresets:
+		return "; see rules presets"
 	}
-	if command := seeCommands[list]; command != "" {
-		return "; see " + command
-	}
-	return ""
-}
-
-// wrongUsage reports whether an error is about how a command was called.
-func wrongUsage(err error) bool {
-	var usage usageError
-	var settings *config.Error
-	return errors.As(err, &usage) || errors.As(err, &settings) || len(admin.Problems(err)) > 0
+	return fmt.Sprintf("; see %s list", list)
 }
 
 // ruleSettings are the settings that say what the rules are. They must be those of the daemons.
