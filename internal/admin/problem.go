@@ -3,6 +3,7 @@ package admin
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
@@ -46,13 +47,8 @@ func (p *Problem) Error() string {
 	if strings.HasPrefix(p.Reason, "`"+strings.TrimLeft(field, "-")+"` ") {
 		field = "" // the sentence begins with it
 	}
-	parts := make([]string, 0, 3)
-	for _, part := range [...]string{field, p.Reason, p.Fix} {
-		if part != "" {
-			parts = append(parts, part)
-		}
-	}
-	return strings.Join(parts, ": ")
+	parts := []string{field, p.Reason, p.Fix}
+	return strings.Join(slices.DeleteFunc(parts, func(part string) bool { return part == "" }), ": ")
 }
 
 // Problems returns all problems in err, in the order in which they were found. An operation that

@@ -56,11 +56,8 @@ type SigningView struct {
 	Until  *time.Time `json:"until"` // null: for good
 }
 
-// Of a secret at least this long so much may be seen.
-const (
-	minPeek = 16
-	peek    = 4
-)
+// Of a secret that is at least minPeek characters long, peek may be seen.
+const minPeek, peek = 16, 4
 
 // begins are beginnings that all secrets of a kind have.
 var begins = [...]string{"whsec_", "whsk_", "Bearer ", "Basic "}

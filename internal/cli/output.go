@@ -95,3 +95,20 @@ func (p *Process) note(text string) {
 		fmt.Fprintf(p.Stderr, "webhook-dispatcher: note: %s\n", text)
 	}
 }
+
+// limitFlag bounds a list.
+type limitFlag struct {
+	Limit int `default:"100" placeholder:"N" help:"At most this many, up to 10000 (${default})."`
+}
+
+// noteMore says that a list goes on. It does so on stderr, because a program may read the list.
+func (l limitFlag) noteMore(p *Process, more bool, narrower string) {
+	if more {
+		fmt.Fprintf(p.Stderr, "webhook-dispatcher: there are more than %d: raise --limit, or narrow the list with %s\n", l.Limit, narrower)
+	}
+}
+
+// jsonFlag chooses how a command prints its result.
+type jsonFlag struct {
+	JSON bool `help:"Print one JSON document." name:"json"`
+}
