@@ -43,7 +43,9 @@ func TestEmptyChange(t *testing.T) {
 	if !(&admin.OptionChange{}).Empty() {
 		t.Error("no change is one")
 	}
-	for _, c := range []admin.OptionChange{{Filter: new("")}, {Rate: new(0.0)}, {Params: map[string]string{"a": ""}}, {Headers: []admin.Header{{}}}} {
+	for _, c := range []admin.OptionChange{
+		{Filter: new("")}, {Rate: new(0.0)}, {Params: map[string]string{"a": ""}}, {Headers: []admin.Header{{}}},
+	} {
 		if c.Empty() {
 			t.Errorf("%+v is taken for no change", c)
 		}
