@@ -145,10 +145,8 @@ func (a *Admin) RotateKeys(ctx context.Context) (*RotateView, error) {
 	if a.o.Keys.ID() == "" {
 		return nil, &Problem{Reason: "there is no key to seal with", Fix: needKey}
 	}
-	view := &RotateView{KeyID: a.o.Keys.ID()}
-	var err error
-	view.Rules, err = a.o.Store.Reseal(ctx, a.o.Keys.Reseal)
-	return view, err
+	changed, err := a.o.Store.Reseal(ctx, a.o.Keys.Reseal)
+	return &RotateView{KeyID: a.o.Keys.ID(), Rules: changed}, err
 }
 
 // PresetView is a preset: options for a known receiver.

@@ -48,7 +48,7 @@ func (t *texts) Decode(ctx *kong.DecodeContext) error {
 // optionFlags are the options of a rule.
 type optionFlags struct {
 	EventType *string `placeholder:"TYPE" help:"The event's type, for one that has no constant; the row's event must be empty."`
-	Options   *string `placeholder:"FILE" help:"JSON file of all options, as of rules show --json; - is standard input. Other flags win."`
+	Options   *string `placeholder:"FILE" help:"JSON file of all options, as in rules show --json; - is standard input. Other flags win."`
 	Preset    *string `placeholder:"NAME" help:"Options made for a known receiver, see rules presets. Other flags win."`
 	Param     texts   `placeholder:"KEY=VALUE" help:"Parameter of the preset; can be repeated."`
 	Filter    *string `placeholder:"JQ" help:"Send an event only where this jq expression is true."`
