@@ -36,7 +36,7 @@ import (
 type Options struct {
 	// Catalogue has the events of the platform. It is required.
 	Catalogue *schema.Catalogue
-	// Store is for all operations but those on events and samples; *store.Store is one.
+	// Store is for all operations but those on events and samples.
 	Store Store
 	// Compiler is for operations on rules, and for replays that make requests of events again. It
 	// must be as the daemons have it.
@@ -55,43 +55,42 @@ type Options struct {
 	Keys Keys
 }
 
-// Store holds deliveries, undecodable records and rules.
+// Store holds deliveries, undecodable records and rules; *store.Store is one.
 type Store interface {
-	DeliveryStore
-	DeadStore
-	RecordStore
-	SecretStore
-	RuleStore
 	replay.Rows
 	replay.Records
 
-	Rules(ctx context.Context) (rule.Tables, error)
-}
-
-// RecordStore lists undecodable records.
-type RecordStore interface {
-	ListUndecodable(ctx context.Context, reason string, limit int) (found []store.KeptRecord, more bool, err error)
-	UndecodableIDs(ctx context.Context, reason string, after, upTo uint64, limit int) ([]uint64, error)
-}
-
-// DeadStore counts and replays rows of deliveries that have ended.
-type DeadStore interface {
-	CountDead(ctx context.Context, f store.Selection) (store.Dead, error)
-	ReplayDead(ctx context.Context, f store.Selection) (replayed int, err error)
-	EndedPage(
-		ctx context.Context, state delivery.State, f store.Selection, after store.EndedRow, limit int,
-	) ([]store.Summary, store.EndedRow, error)
-	Waiting(ctx context.Context, lane delivery.Lane) (rows int, err error)
-}
-
-// DeliveryStore reads rows of deliveries and the attempt log.
-type DeliveryStore interface {
 	Now(ctx context.Context) (time.Time, error)
+
+	// Rows of deliveries, and the attempt log.
 	List(ctx context.Context, f store.Selection, limit int) (found []store.Summary, more bool, err error)
 	Summary(ctx context.Context, id delivery.ID) (store.Summary, bool, error)
 	SummaryOfRow(ctx context.Context, row uint64) (store.Summary, bool, error)
 	Get(ctx context.Context, id delivery.ID) (delivery.Row, bool, error)
 	Attempts(ctx context.Context, id delivery.ID) ([]delivery.Attempt, error)
+	Waiting(ctx context.Context, lane delivery.Lane) (rows int, err error)
+	CountDead(ctx context.Context, f store.Selection) (store.Dead, error)
+	ReplayDead(ctx context.Context, f store.Selection) (replayed int, err error)
+	EndedPage(
+		ctx context.Context, state delivery.State, f store.Selection, after store.EndedRow, limit int,
+	) ([]store.Summary, store.EndedRow, error)
+
+	// Undecodable records.
+	ListUndecodable(ctx context.Context, reason string, limit int) (found []store.KeptRecord, more bool, err error)
+	UndecodableIDs(ctx context.Context, reason string, after, upTo uint64, limit int) ([]uint64, error)
+
+	// Rules.
+	Rules(ctx context.Context) (rule.Tables, error)
+	AddWebhook(ctx context.Context, row rule.Row, option func(id int32, created time.Time) (*rule.Option, error)) (int32, error)
+	AddWebfilter(ctx context.Context, row rule.WebfilterRow, option func(id int32, created time.Time) (*rule.Option, error)) (int32, error)
+	ChangeOption(ctx context.Context, key rule.Key, change func(row rule.Row, option *rule.Option) error) (changed bool, err error)
+	ChangeWebfilter(ctx context.Context, id int32, change func(*rule.WebfilterRow) error) (changed bool, err error)
+	SetEnabled(ctx context.Context, key rule.Key, on bool) (store.Switched, error)
+	ResumeRule(ctx context.Context, key rule.Key) (resumed bool, err error)
+	ClearFailing(ctx context.Context, lane delivery.Lane) error
+	Adopt(ctx context.Context, keys []rule.Key, seen map[rule.Key]rule.Row) ([]store.Switched, error)
+	Release(ctx context.Context, keys []rule.Key) ([]store.Switched, error)
+	Reseal(ctx context.Context, change func(*rule.Option) error) (changed int, err error)
 }
 
 // Admin runs operations. It has no state of its own and is safe for concurrent use.

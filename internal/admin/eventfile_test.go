@@ -19,7 +19,7 @@ func TestWrongEventFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := &rule.Rule{EventType: "org.openedx.learning.badge.awarded.v1"}
-	const class, prints = "openedx_events.learning.data.BadgeData", "webhook-dispatcher events show BADGE_AWARDED prints a sample"
+	const class, prints = "openedx_events.learning.data.BadgeData", "give one like its sample"
 	for name, file := range map[string]struct{ text, want string }{
 		"list": {"[]", "write an object"},
 		"half": {`{"a": `, "JSON"},

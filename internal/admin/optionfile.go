@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,7 +21,7 @@ func ParseOptions(content []byte) (rule.Document, error) {
 	if !utf8.Valid(content) {
 		return rule.Document{}, &Problem{Field: "options", Reason: "what it names is not UTF-8"}
 	}
-	if text := strings.TrimSpace(string(content)); text == "" || text == "null" { // a pipe that broke off is no wish
+	if text := strings.TrimSpace(string(content)); text == "" || text == "null" { // a pipe that broke off does not ask for that
 		return rule.Document{}, &Problem{Field: "options", Reason: "there are no options in it", Fix: "write {} to take all away"}
 	}
 	d, err := rule.ParseDocument(string(content))
@@ -30,7 +31,7 @@ func ParseOptions(content []byte) (rule.Document, error) {
 	return d, nil
 }
 
-// optionExamples are what options are written as that are no texts and no plain numbers.
+// optionExamples show how to write options that are neither texts nor plain numbers.
 var optionExamples = map[string]string{
 	"headers":        `{"X-Tenant": "campus-7"}`,
 	"signing":        `{"scheme": "standard"}`,
@@ -40,24 +41,38 @@ var optionExamples = map[string]string{
 	"retry_schedule": `["5s", "5m"]`,
 }
 
-// optionFault says of a file that holds no options what to write, in the words of JSON. A value of the file is in no error: it may be one
-// of a header.
+// optionFault says of a file that holds no options what to write, in the words of JSON, without a value of it: that may be a secret.
 func optionFault(content []byte, err error) error {
-	if whole := keysOf(content); slices.Contains(whole, "options") && slices.Contains(whole, "event_type") && slices.Contains(whole, "id") {
+	var object map[string]json.RawMessage
+	_ = json.Unmarshal(content, &object) // what is not an object has no names
+	if object["options"] != nil && object["event_type"] != nil && object["id"] != nil {
 		return errors.New("the file has a whole rule: give what it has under options")
-	} else if unknown := strange(whole); unknown != "" {
-		return fmt.Errorf("unknown option %q%s", suggest.Clip(unknown, 40), suggest.DidYouMean(unknown, optionNames()))
+	}
+	var known []string
+	for field := range reflect.TypeFor[rule.Document]().Fields() {
+		known = append(known, jsonName(field))
+	}
+	for _, name := range slices.Sorted(maps.Keys(object)) {
+		// As the decoder has it, without regard to case.
+		if !slices.ContainsFunc(known, func(k string) bool { return strings.EqualFold(k, name) }) {
+			return fmt.Errorf("unknown option %q%s", suggest.Clip(name, 40), suggest.DidYouMean(name, known))
+		}
 	}
 	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		return typeFault(wrong)
 	}
 	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
-		return fmt.Errorf("the file is no JSON: %w, at byte %d", syntax, syntax.Offset)
+		return fmt.Errorf("the file is not JSON: %w, at byte %d", syntax, syntax.Offset)
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return errors.New("the file is no JSON: it ends too early")
+		return errors.New("the file is not JSON: it ends too early")
 	}
 	return errors.New(strings.ReplaceAll(err.Error(), "json: ", ""))
+}
+
+// kinds are what values of options are, where they are not texts.
+var kinds = map[reflect.Kind]string{
+	reflect.Slice: "a list", reflect.Struct: "an object", reflect.Map: "an object", reflect.Int: "a whole number", reflect.Float64: "a number",
 }
 
 // typeFault says what a value should be.
@@ -65,21 +80,11 @@ func typeFault(wrong *json.UnmarshalTypeError) error {
 	if wrong.Field == "" {
 		return fmt.Errorf(`write an object of options, such as {"timeout": "5s"}, not %s`, withArticle(wrong.Value))
 	}
-	example, kind := optionExamples[wrong.Field], "a text"
-	switch wrong.Type.Kind() {
-	case reflect.Slice:
-		kind = "a list"
-	case reflect.Struct, reflect.Map:
-		kind = "an object"
-	case reflect.Int:
-		kind = "a whole number"
-	case reflect.Float64:
-		kind = "a number"
-	default: // durations and times are texts, too
-		if example != "" && example[0] != '"' {
-			kind = "texts in it" // the field is that of the list or object
-		}
+	example, kind := optionExamples[wrong.Field], kinds[wrong.Type.Kind()]
+	if kind == "" && example != "" && example[0] != '"' {
+		kind = "texts in it" // the field is that of the list or object
 	}
+	kind = cmp.Or(kind, "a text") // durations and times are texts, too
 	if example != "" {
 		kind += ", such as " + example
 	}
@@ -89,45 +94,13 @@ func typeFault(wrong *json.UnmarshalTypeError) error {
 // withArticle names a kind of JSON value within a sentence. Of a number the decoder also says which it is.
 func withArticle(value string) string {
 	kind, _, _ := strings.Cut(value, " ")
-	switch kind {
-	case "array":
-		return "a list"
-	case "object":
-		return "an object"
-	case "string":
-		return "a text"
-	case "bool":
-		return "true or false"
-	}
-	return "a " + kind
+	return cmp.Or(articles[kind], "a "+kind)
 }
 
-// keysOf returns the names of a JSON object, none of anything else.
-func keysOf(content []byte) []string {
-	var object map[string]json.RawMessage
-	if json.Unmarshal(content, &object) != nil {
-		return nil
-	}
-	return slices.Sorted(maps.Keys(object))
-}
+var articles = map[string]string{"array": "a list", "object": "an object", "string": "a text", "bool": "true or false"}
 
-// strange returns the first of names that is no option.
-func strange(names []string) string {
-	known := optionNames()
-	for _, name := range names {
-		// As the decoder has it, without regard to case.
-		if !slices.ContainsFunc(known, func(k string) bool { return strings.EqualFold(k, name) }) {
-			return name
-		}
-	}
-	return ""
-}
-
-// optionNames returns the names that options have in JSON.
-func optionNames() (names []string) {
-	for field := range reflect.TypeFor[rule.Document]().Fields() {
-		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
-		names = append(names, name)
-	}
-	return names
+// jsonName returns the name that a field has in JSON.
+func jsonName(field reflect.StructField) string {
+	name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+	return name
 }

@@ -6,7 +6,9 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"fmt"
+	"maps"
 	"net/url"
+	"reflect"
 	"regexp"
 	"strings"
 	"time"
@@ -21,8 +23,7 @@ const none = "none"
 // OptionChange says what is to change of the options of a rule. What is nil stays as it is; an empty
 // value takes an option away. Changes are made in the order of the fields.
 type OptionChange struct {
-	// Replace takes the place of all options. Secrets stay where the new options have the same use for
-	// them.
+	// Replace takes the place of all options. Secrets stay where these have the same use for them.
 	Replace *rule.Document `json:"replace,omitempty"`
 	// Preset lays the options of a preset over those of the rule, made of Params and of the parameters
 	// that the rule has. Params alone change those, and nothing else of the rule.
@@ -37,8 +38,7 @@ type OptionChange struct {
 	Concurrency   *int             `json:"concurrency,omitempty"`
 	Rate          *float64         `json:"rate,omitempty"`
 	RetrySchedule *[]rule.Duration `json:"retry_schedule,omitempty"`
-	// Headers are set one after the other; one without a value is taken away. Values are sealed where
-	// there is a key.
+	// Headers without a value are taken away. Values are sealed where there is a key.
 	Headers []Header `json:"headers,omitempty"`
 
 	// Scheme drops the secrets of another scheme.
@@ -62,13 +62,12 @@ type OptionChange struct {
 	AuthAudience     *string   `json:"auth_audience,omitempty"`
 	AuthStyle        *string   `json:"auth_style,omitempty"`
 
-	// ClientCert are PEM blocks: the certificate and its chain, ClientKey its key where that is not
-	// among them.
+	// ClientCert are PEM blocks: certificate, chain, and the key unless ClientKey has it.
 	ClientCert *string `json:"client_cert,omitempty"`
 	ClientKey  string  `json:"client_key,omitempty"`
 }
 
-// Header is a header of a rule's requests.
+// Header is a header of a request.
 type Header struct {
 	Name  string `json:"name"`
 	Value string `json:"value"`
@@ -76,13 +75,7 @@ type Header struct {
 
 // Empty reports whether nothing is to change.
 func (c *OptionChange) Empty() bool {
-	for _, o := range c.texts() {
-		if o.value != nil {
-			return false
-		}
-	}
-	return c.Replace == nil && c.Preset == nil && len(c.Params) == 0 && c.Timeout == nil && c.Concurrency == nil && c.Rate == nil &&
-		c.RetrySchedule == nil && len(c.Headers) == 0 && c.AuthScopes == nil && c.ClientCert == nil
+	return reflect.ValueOf(*c).IsZero()
 }
 
 // textOption is an option that is a text.
@@ -91,13 +84,13 @@ type textOption struct {
 	value *string
 	// with is the signature scheme or the kind of authorization that the option goes with, "" for any.
 	with string
-	set  func(d *draft, value string) error
+	set  func(d *draft, value string)
 }
 
 // texts returns the options that are texts, in the order in which they are set.
 func (c *OptionChange) texts() []textOption {
-	plain := func(field func(*draft) *string) func(*draft, string) error {
-		return func(d *draft, value string) error { *field(d) = value; return nil }
+	plain := func(field func(*draft) *string) func(*draft, string) {
+		return func(d *draft, value string) { *field(d) = value }
 	}
 	return []textOption{
 		{"event-type", c.EventType, "", plain(func(d *draft) *string { return &d.document.EventType })},
@@ -116,7 +109,7 @@ func (c *OptionChange) texts() []textOption {
 		{"auth-token", c.AuthToken, "bearer", plain(func(d *draft) *string { return &d.secrets.Auth })},
 		{"auth-user", c.AuthUser, "basic", plain(func(d *draft) *string { return &d.document.Auth.Username })},
 		{"auth-password", c.AuthPassword, "basic", plain(func(d *draft) *string { return &d.secrets.Auth })},
-		{"auth-token-url", c.AuthTokenURL, "oauth2", (*draft).setTokenURL},
+		{"auth-token-url", c.AuthTokenURL, "oauth2", plain(func(d *draft) *string { return &d.document.Auth.TokenURL })},
 		{"auth-client-id", c.AuthClientID, "oauth2", plain(func(d *draft) *string { return &d.document.Auth.ClientID })},
 		{"auth-client-secret", c.AuthClientSecret, "oauth2", plain(func(d *draft) *string { return &d.secrets.Auth })},
 		{"auth-audience", c.AuthAudience, "oauth2", plain(func(d *draft) *string { return &d.document.Auth.Audience })},
@@ -127,15 +120,20 @@ func (c *OptionChange) texts() []textOption {
 // check finds what is wrong with a change whatever rule it is for.
 func (c *OptionChange) check(table rule.Table) error {
 	if table == rule.Webfilters && (c.Preset != nil || len(c.Params) > 0) {
-		return &Problem{
-			Field: "preset", Reason: "`preset` and its parameters are for webhooks, and have no meaning for a webfilter", Fix: "leave them out",
-		}
+		const reason = "`preset` and its parameters are for webhooks, and have no meaning for a webfilter"
+		return &Problem{Field: "preset", Reason: reason, Fix: "leave them out"}
 	}
 	if c.Replace != nil && c.Preset != nil {
 		return &Problem{Field: "options", Reason: "`options` and `preset` exclude each other", Fix: "each is all options at once"}
 	}
-	if err := c.checkPreset(); err != nil {
-		return err
+	if c.Preset != nil && *c.Preset == "" {
+		const fix = "to take away what one has set, empty that, such as `transform`"
+		return &Problem{Field: "preset", Reason: "write the name of a preset", See: SeePresets, Fix: fix}
+	}
+	if c.Preset != nil {
+		if _, err := presetNamed(*c.Preset); err != nil {
+			return err
+		}
 	}
 	for _, o := range c.texts() {
 		if o.value != nil && !utf8.ValidString(*o.value) { // JSON would hold something else
@@ -172,12 +170,27 @@ func (d *draft) apply(c *OptionChange, sealing bool) error {
 		if err := d.goesWith(o.field, o.with); err != nil {
 			return err
 		}
-		if err := o.set(d, *o.value); err != nil {
+		o.set(d, *o.value)
+	}
+	set(&d.document.Timeout, c.Timeout)
+	set(&d.document.Concurrency, c.Concurrency)
+	set(&d.document.Rate, c.Rate)
+	set(&d.document.RetrySchedule, c.RetrySchedule)
+	if c.AuthScopes != nil {
+		if err := d.goesWith("auth-scope", "oauth2"); err != nil {
+			return err
+		}
+		d.document.Auth.Scopes = *c.AuthScopes
+	}
+	if c.ClientCert != nil {
+		if err := d.setCertificate(*c.ClientCert, c.ClientKey); err != nil {
 			return err
 		}
 	}
-	if err := d.setOthers(c); err != nil {
-		return err
+	if a := d.document.Auth; a != nil && (c.AuthTokenURL != nil || c.Replace != nil) {
+		if err := checkTokenURL(a.TokenURL); err != nil {
+			return err
+		}
 	}
 	if s := d.document.Signing; s == nil || s.Scheme == none {
 		d.secrets.Signing = nil
@@ -191,36 +204,12 @@ func (d *draft) apply(c *OptionChange, sealing bool) error {
 	return nil
 }
 
-// setOthers sets the options that are not texts.
-func (d *draft) setOthers(c *OptionChange) error {
-	if c.Timeout != nil {
-		d.document.Timeout = *c.Timeout
-	}
-	if c.Concurrency != nil {
-		d.document.Concurrency = *c.Concurrency
-	}
-	if c.Rate != nil {
-		d.document.Rate = *c.Rate
-	}
-	if c.RetrySchedule != nil {
-		d.document.RetrySchedule = *c.RetrySchedule
-	}
-	if c.AuthScopes != nil {
-		if err := d.goesWith("auth-scope", "oauth2"); err != nil {
-			return err
-		}
-		d.document.Auth.Scopes = *c.AuthScopes
-	}
-	if c.ClientCert != nil {
-		return d.setCertificate(*c.ClientCert, c.ClientKey)
-	}
-	return nil
-}
-
 // goesWith refuses an option for a rule whose scheme or authorization is another.
 func (d *draft) goesWith(field, with string) error {
 	option, has := "auth", ""
 	switch {
+	case field == "secret" && d.document.Signing != nil && d.document.Signing.Scheme == none:
+		return &Problem{Field: field, Reason: "the scheme none signs nothing", Fix: "leave the secret out, or give another `scheme`"}
 	case with == "":
 		return nil
 	case with == "generic":
@@ -234,9 +223,7 @@ func (d *draft) goesWith(field, with string) error {
 	if has == with {
 		return nil
 	}
-	return &Problem{
-		Field: field, Reason: fmt.Sprintf("`%s` goes with `%s` %s", field, option, with), Fix: "add it, or leave the flag out",
-	}
+	return &Problem{Field: field, Reason: fmt.Sprintf("`%s` goes with `%s` %s", field, option, with), Fix: "add it, or leave this out"}
 }
 
 // credential matches names of headers whose values are likely to be secret.
@@ -244,24 +231,25 @@ var credential = regexp.MustCompile(`(?i)authorization|cookie|token|key|secret|a
 
 // setHeader sets a header, or takes it away where there is no value. Values are sealed where that can be done.
 func (d *draft) setHeader(name, value string, sealing bool) error {
-	for _, headers := range []map[string]string{d.document.Headers, d.secrets.Headers} {
-		for other := range headers {
-			if strings.EqualFold(other, name) {
-				delete(headers, other)
-			}
-		}
-	}
+	d.dropHeader(name)
 	switch {
 	case value == "":
 		return nil
 	case sealing:
 		put(&d.secrets.Headers, name, value)
 	case credential.MatchString(name):
-		return &Problem{Reason: fmt.Sprintf("the value of the header %q looks like a secret, and cannot be sealed", name), Fix: NeedKey}
+		return &Problem{Reason: fmt.Sprintf("the value of the header %q looks like a secret, and cannot be sealed", name), Fix: needKey}
 	default:
 		put(&d.document.Headers, name, value)
 	}
 	return nil
+}
+
+// dropHeader takes a header away, however it is spelled.
+func (d *draft) dropHeader(name string) {
+	for _, headers := range [...]map[string]string{d.document.Headers, d.secrets.Headers} {
+		maps.DeleteFunc(headers, func(other, _ string) bool { return strings.EqualFold(other, name) })
+	}
 }
 
 func put(headers *map[string]string, name, value string) {
@@ -272,7 +260,7 @@ func put(headers *map[string]string, name, value string) {
 }
 
 // setScheme sets the scheme. The secret of another one is not kept: a receiver that checks by the new one has not been told it.
-func (d *draft) setScheme(scheme string) error {
+func (d *draft) setScheme(scheme string) {
 	switch {
 	case scheme == "":
 		d.document.Signing = nil
@@ -280,44 +268,30 @@ func (d *draft) setScheme(scheme string) error {
 		d.document.Signing = &rule.SigningOption{Scheme: scheme}
 		d.secrets.Signing = nil
 	}
-	return nil
 }
 
-// setSecret makes a secret the only one. One without a scheme signs by Standard Webhooks.
-func (d *draft) setSecret(secret string) error {
+// setSecret makes a secret the only one.
+func (d *draft) setSecret(secret string) {
 	if d.document.Signing == nil {
 		d.document.Signing = &rule.SigningOption{Scheme: "standard"}
-	}
-	if d.document.Signing.Scheme == none {
-		return &Problem{Field: "secret", Reason: "the scheme none signs nothing", Fix: "leave the secret out, or give another `scheme`"}
 	}
 	d.secrets.Signing = nil
 	if secret != "" {
 		d.secrets.Signing = []rule.SigningSecret{{Secret: secret}}
 	}
-	return nil
 }
 
 // setAuth sets the kind of authorization. What another kind had is not kept.
-func (d *draft) setAuth(kind string) error {
+func (d *draft) setAuth(kind string) {
 	switch {
 	case kind == "" || kind == none:
 		d.document.Auth = nil
 	case d.document.Auth == nil || d.document.Auth.Type != kind:
 		d.document.Auth, d.secrets.Auth = &rule.AuthOption{Type: kind}, ""
 	}
-	return nil
 }
 
-// setTokenURL sets the URL of the authorization server, which is shown as it is.
-func (d *draft) setTokenURL(raw string) error {
-	if err := checkTokenURL(raw); err != nil {
-		return err
-	}
-	d.document.Auth.TokenURL = raw
-	return nil
-}
-
+// checkTokenURL refuses credentials in the URL of the authorization server, which is shown as it is.
 func checkTokenURL(raw string) error {
 	if u, err := url.Parse(raw); err == nil && u.User != nil {
 		return &Problem{
@@ -353,11 +327,8 @@ func describe(chain []byte) (*rule.CertificateOption, error) {
 			break
 		}
 		if now := time.Now(); now.After(certificate.NotAfter) {
-			return nil, &Problem{
-				Field:  "client-cert",
-				Reason: fmt.Sprintf("the certificate was good until %s only", certificate.NotAfter.UTC().Format("2006-01-02T15:04:05.000Z07:00")),
-				Fix:    "give a newer one",
-			}
+			reason := fmt.Sprintf("the certificate was good until %s only", stamp(certificate.NotAfter))
+			return nil, &Problem{Field: "client-cert", Reason: reason, Fix: "give a newer one"}
 		}
 		sum := sha256.Sum256(certificate.Raw)
 		return &rule.CertificateOption{

@@ -3,6 +3,7 @@ package admin
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
@@ -28,7 +29,8 @@ type Problem struct {
 	See List
 }
 
-// List is one of the lists that operations return, named for a hint.
+// List is one of the lists that operations return, named for a hint: "events". With a constant it is
+// the sample of an event: "events/BADGE_AWARDED".
 type List string
 
 // The lists to which hints refer.
@@ -45,38 +47,43 @@ func (p *Problem) Error() string {
 	if strings.HasPrefix(p.Reason, "`"+strings.TrimLeft(field, "-")+"` ") {
 		field = "" // the sentence begins with it
 	}
-	parts := make([]string, 0, 3)
-	for _, part := range [...]string{field, p.Reason, p.Fix} {
-		if part != "" {
-			parts = append(parts, part)
-		}
-	}
-	return strings.Join(parts, ": ")
+	parts := []string{field, p.Reason, p.Fix}
+	return strings.Join(slices.DeleteFunc(parts, func(part string) bool { return part == "" }), ": ")
 }
 
 // Problems returns all problems in err, in the order in which they were found. An operation that
 // finds several returns them joined by errors.Join. There are none in a failure.
-func Problems(err error) []*Problem {
-	switch e := err.(type) { //nolint:errorlint // it walks the tree itself, to find more than the first
-	case *Problem:
-		return []*Problem{e}
-	case interface{ Unwrap() []error }:
-		var all []*Problem
-		for _, one := range e.Unwrap() {
-			all = append(all, Problems(one)...)
+func Problems(err error) (all []*Problem) {
+	Walk(err, func(one error) bool {
+		problem, ok := one.(*Problem) //nolint:errorlint // Walk unwraps
+		if ok {
+			all = append(all, problem)
 		}
-		return all
-	case interface{ Unwrap() error }:
-		return Problems(e.Unwrap())
+		return ok
+	})
+	return all
+}
+
+// Walk calls visit for the errors in a tree, in the order of their texts. It does not descend below
+// one for which visit returns true.
+func Walk(err error, visit func(error) bool) {
+	if err == nil || visit(err) {
+		return
 	}
-	return nil
+	switch e := err.(type) { //nolint:errorlint // it walks the tree itself
+	case interface{ Unwrap() []error }:
+		for _, one := range e.Unwrap() {
+			Walk(one, visit)
+		}
+	case interface{ Unwrap() error }:
+		Walk(e.Unwrap(), visit)
+	}
 }
 
 // option matches the name of an option in a text.
 var option = regexp.MustCompile("`[a-z][a-z0-9-]*`")
 
-// Spell returns a text of this package with the names of options written as write does, which gets
-// them as Problem.Field has them.
+// Spell returns a text of this package with the names of options written as write does.
 func Spell(text string, write func(option string) string) string {
 	return option.ReplaceAllStringFunc(text, func(quoted string) string { return write(strings.Trim(quoted, "`")) })
 }
@@ -100,8 +107,7 @@ type RuleStateError struct {
 	Fault  string      // what is wrong with a faulty rule
 }
 
-// Error implements error. It leaves out how to change the rule, which each face does in its own
-// way.
+// Error implements error. How to change the rule is for each face to add.
 func (e *RuleStateError) Error() string {
 	if e.Status == rule.Faulty {
 		return fmt.Sprintf("rule %d cannot be used: %s", e.ID, e.Fault)

@@ -5,9 +5,12 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/replay"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 )
 
 // Replay asks for deliveries to be sent again: either those of IDs, or all that Selection selects,
@@ -54,8 +57,7 @@ func (v *ReplayView) refuse(delivery string, cause error) {
 	v.Refused = append(v.Refused, Refused{Delivery: delivery, Reason: cause.Error(), Cause: cause})
 }
 
-// Check returns what is wrong with the request, without a look at the database. Replay does so,
-// too.
+// Check returns what is wrong with the request, without asking the database. Replay does so, too.
 func (r *Replay) Check() error {
 	bySelection := len(r.States) > 0
 	switch {
@@ -66,9 +68,8 @@ func (r *Replay) Check() error {
 	case len(r.States) != 1:
 		return &Problem{Reason: "write the ids of the deliveries to replay, or `state` dead for all that are dead"}
 	case r.States[0] == delivery.Delivered && !r.NewID:
-		return &Problem{
-			Field: "state", Reason: "a receiver drops a webhook-id that it has taken", Fix: "add `new-id` to send them under new ones",
-		}
+		const reason = "a receiver drops a webhook-id that it has taken"
+		return &Problem{Field: "state", Reason: reason, Fix: "add `new-id` to send them under new ones"}
 	case r.States[0] != delivery.Dead && r.States[0] != delivery.Delivered:
 		return &Problem{Field: "state", Reason: "only dead deliveries can be replayed, and delivered ones with `new-id`"}
 	}
@@ -83,14 +84,12 @@ func (a *Admin) Replay(ctx context.Context, r *Replay) (*ReplayView, error) {
 		return nil, err
 	}
 	view := &ReplayView{Applied: r.Apply, Refused: []Refused{}}
-	var count func(context.Context, *Replay, *ReplayView) (func() (int, error), error)
-	switch {
-	case r.NewID:
+	if r.NewID {
 		return a.renew(ctx, r, view)
-	case len(r.IDs) > 0:
+	}
+	count := a.countDead
+	if len(r.IDs) > 0 {
 		count = a.countIDs
-	default:
-		count = a.countDead
 	}
 	apply, err := count(ctx, r, view)
 	if err != nil {
@@ -108,28 +107,66 @@ func (a *Admin) Replay(ctx context.Context, r *Replay) (*ReplayView, error) {
 // countIDs counts the named deliveries that can be replayed and returns what replays them.
 func (a *Admin) countIDs(ctx context.Context, r *Replay, view *ReplayView) (apply func() (int, error), err error) {
 	var rows []uint64
-	seen := make(map[uint64]bool)
-	for _, ref := range r.IDs {
-		row, found, err := a.find(ctx, ref)
-		if err != nil {
-			return nil, err
-		}
+	err = a.eachNamed(ctx, r, view, func(name string, row *store.Summary) error {
 		switch {
-		case !found:
-			view.refuse(ref.String(), errNoRow)
 		case row.State == delivery.Delivered:
-			view.refuse(ref.String(), errors.New("it is delivered; add `new-id` to send it again under a new webhook-id"))
+			view.refuse(name, errors.New("it is delivered; add `new-id` to send it again under a new webhook-id"))
 		case row.State != delivery.Dead:
-			view.refuse(ref.String(), fmt.Errorf("it is %s", row.State))
+			view.refuse(name, fmt.Errorf("it is %s", row.State))
 		case row.BodySize == 0:
-			view.refuse(ref.String(), bodyGone(row.Reason))
-		case !seen[row.RowID]:
-			seen[row.RowID] = true
+			view.refuse(name, bodyGone(row.Reason))
+		case !slices.Contains(rows, row.RowID):
 			rows = append(rows, row.RowID)
 		}
-	}
+		return nil
+	})
 	view.Replayable = len(rows)
-	return func() (int, error) { return a.o.Store.Replay(ctx, rows) }, nil
+	return func() (int, error) { return a.o.Store.Replay(ctx, rows) }, err
+}
+
+// eachNamed calls do for the row of each delivery that is named, and refuses those without one.
+func (a *Admin) eachNamed(ctx context.Context, r *Replay, view *ReplayView, do func(name string, row *store.Summary) error) error {
+	for _, ref := range r.IDs {
+		row, found, err := a.find(ctx, ref)
+		switch {
+		case err != nil:
+			return err
+		case !found:
+			view.refuse(ref.String(), errors.New("there is no such row"))
+		default:
+			if err := do(ref.String(), &row); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// page is how many rows of a selection are read at once.
+const page = 500
+
+// eachSelected calls do for each selected delivery.
+func (a *Admin) eachSelected(ctx context.Context, r *Replay, view *ReplayView, do func(name string, row *store.Summary) error) error {
+	selected, err := a.ended(ctx, &r.Selection)
+	if err != nil {
+		return err
+	}
+	view.Note = selected.note
+	var at store.EndedRow
+	for {
+		var rows []store.Summary
+		if rows, at, err = a.o.Store.EndedPage(ctx, r.States[0], selected.Selection, at, page); err != nil {
+			return err
+		}
+		for i := range rows {
+			if err := do(rows[i].ID.String(), &rows[i]); err != nil {
+				return err
+			}
+		}
+		if len(rows) < page {
+			return nil
+		}
+	}
 }
 
 // countDead counts the selected deliveries that can be replayed and returns what replays them.
@@ -166,10 +203,16 @@ func (a *Admin) ended(ctx context.Context, s *Selection) (resolved, error) {
 	return r, err
 }
 
-var errNoRow = errors.New("there is no such row")
+func bodyGone(reason delivery.Reason) error { return fmt.Errorf("its body was not kept (%s)", reason) }
 
-func bodyGone(reason delivery.Reason) error {
-	return fmt.Errorf("its body was not kept (%s)", reason)
+// replayer reads the rules, and returns a replayer of its own run with them.
+func (a *Admin) replayer(ctx context.Context, apply bool) (*replay.Replayer, *rule.Snapshot, error) {
+	rules, err := a.snapshot(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	replayer, err := a.newReplayer(apply)
+	return replayer, rules, err
 }
 
 // newReplayer returns a replayer of its own run.
@@ -178,9 +221,112 @@ func (a *Admin) newReplayer(apply bool) (*replay.Replayer, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := replay.Options{
-		Log: a.o.Log, Decoder: decoder, Rows: a.o.Store, Records: a.o.Store, AllTopics: a.o.AllTopics, Apply: apply,
-	}
+	o := replay.Options{Log: a.o.Log, Decoder: decoder, Rows: a.o.Store, Records: a.o.Store, AllTopics: a.o.AllTopics, Apply: apply}
 	_, _ = rand.Read(o.Run[:]) // it never fails
 	return replay.New(o)
+}
+
+// snapshot reads and compiles all rules.
+func (a *Admin) snapshot(ctx context.Context) (*rule.Snapshot, error) {
+	tables, err := a.o.Store.Rules(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return rule.NewSnapshot(tables, a.o.Compiler), nil
+}
+
+// webhook returns a webhook rule whose rows are sent, or will be once it is resumed. Else it returns
+// a *NotFoundError or a *RuleStateError.
+func webhook(rules *rule.Snapshot, id int32) (*rule.Entry, error) {
+	e := rules.Entry(rule.Key{Table: rule.Webhooks, ID: id})
+	if e == nil {
+		return nil, &NotFoundError{Reason: fmt.Sprintf("there is no webhook rule %d", id), See: SeeRules}
+	}
+	switch status := e.Status(); status {
+	case rule.Faulty, rule.Disabled, rule.Foreign:
+		return nil, &RuleStateError{ID: id, Status: status, Fault: e.Fault}
+	default:
+		return e, nil
+	}
+}
+
+// renewal collects what is sent again under new ids.
+type renewal struct {
+	store Store
+	rules *rule.Snapshot
+	rows  *replay.Renewal
+	view  *ReplayView
+	seen  map[uint64]bool
+}
+
+// maxRefused bounds the refused deliveries of a selection that are named.
+const maxRefused = 10
+
+// renew makes rows under new ids of the deliveries that are named or selected.
+func (a *Admin) renew(ctx context.Context, r *Replay, view *ReplayView) (*ReplayView, error) {
+	replayer, rules, err := a.replayer(ctx, r.Apply)
+	if err != nil {
+		return nil, err
+	}
+	w := &renewal{store: a.o.Store, rules: rules, rows: replayer.Renewal(), view: view, seen: map[uint64]bool{}}
+	each := a.eachSelected
+	if len(r.IDs) > 0 {
+		each = a.eachNamed
+	}
+	err = each(ctx, r, view, func(name string, row *store.Summary) error { return w.take(ctx, name, row) })
+	if _, wrong := errors.AsType[*Problem](err); wrong {
+		return nil, err
+	}
+	var counts replay.Counts
+	var failures []replay.Failure
+	if err == nil {
+		if n := w.rows.Searched(); n > 0 && r.Searching != nil {
+			r.Searching(n)
+		}
+		counts, failures, err = w.rows.Finish(ctx)
+	}
+	for _, f := range failures {
+		view.refuse(f.ID.String(), errors.New(f.Why))
+	}
+	for _, id := range counts.UnfitIDs {
+		view.refuse(id.String(), errors.New("it does not fit a row"))
+	}
+	view.RefusedCount += counts.Unfit - len(counts.UnfitIDs)
+	view.Replayable = counts.Total() - counts.Unfit
+	if r.Apply {
+		view.Replayed = counts.Inserted
+	}
+	if len(r.IDs) == 0 && len(view.Refused) > maxRefused {
+		view.Refused = view.Refused[:maxRefused]
+	}
+	return view, err
+}
+
+// take copies a row or has its event searched for, or refuses it.
+func (w *renewal) take(ctx context.Context, name string, row *store.Summary) error {
+	if w.seen[row.RowID] {
+		return nil
+	}
+	w.seen[row.RowID] = true
+	if row.Kind != delivery.KindWebhook || row.State == delivery.Halted {
+		w.view.refuse(name, fmt.Errorf("it is of kind %s, %s", row.Kind, row.State))
+		return nil
+	}
+	e, err := webhook(w.rules, row.RuleID)
+	if err != nil {
+		w.view.refuse(name, err)
+		return nil
+	}
+	if row.BodySize > 0 {
+		whole, found, err := w.store.Get(ctx, row.ID)
+		if err != nil {
+			return err
+		}
+		// A row that was delivered or removed by now has no body; its event may be in the topics.
+		if found && len(whole.Body) > 0 {
+			return w.rows.Copy(ctx, &whole)
+		}
+	}
+	w.rows.Search(row, e.Rule)
+	return nil
 }

@@ -3,12 +3,12 @@ package admin
 import (
 	"cmp"
 	"context"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/preset"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/suggest"
 )
@@ -28,22 +28,9 @@ type WebfilterChange struct {
 
 // Given returns the name of a column that is to change, "" for none.
 func (c *WebfilterChange) Given() string {
-	for _, f := range [...]struct {
-		name  string
-		given bool
-	}{
-		{"disable-filtering", c.DisableFiltering != nil},
-		{"disable-halt", c.DisableHalt != nil},
-		{"halt-on-4xx", c.HaltOn4xx != nil},
-		{"halt-on-5xx", c.HaltOn5xx != nil},
-		{"halt-on-request-exception", c.HaltOnRequestException != nil},
-		{"redirect-on-4xx", c.RedirectOn4xx != nil},
-		{"redirect-on-5xx", c.RedirectOn5xx != nil},
-		{"redirect-on-request-exception", c.RedirectOnRequestException != nil},
-		{"description", c.Description != nil},
-	} {
-		if f.given {
-			return f.name
+	for field, value := range reflect.ValueOf(*c).Fields() {
+		if !value.IsNil() {
+			return strings.ReplaceAll(jsonName(field), "_", "-")
 		}
 	}
 	return ""
@@ -54,23 +41,19 @@ func (c *WebfilterChange) Check(table rule.Table) error {
 	if name := c.Given(); name != "" && table != rule.Webfilters {
 		return &Problem{Field: name, Reason: "`" + name + "` is for webfilters", Fix: "add `kind` webfilter"}
 	}
-	for _, r := range [...]struct {
-		name  string
-		value *string
-	}{
-		{"redirect-on-4xx", c.RedirectOn4xx},
-		{"redirect-on-5xx", c.RedirectOn5xx},
-		{"redirect-on-request-exception", c.RedirectOnRequestException},
-	} {
-		if r.value == nil || *r.value == "" {
-			continue
-		}
-		if _, err := rule.ParseURL(*r.value); err != nil {
-			return &Problem{Field: r.name, Reason: "write a URL with http:// or https:// and a host, of 255 characters at most"}
-		}
-	}
 	if c.Description != nil && !utf8.ValidString(*c.Description) {
 		return &Problem{Field: "description", Reason: "the value is not UTF-8"}
+	}
+	return cmp.Or(checkRedirect("redirect-on-4xx", c.RedirectOn4xx), checkRedirect("redirect-on-5xx", c.RedirectOn5xx),
+		checkRedirect("redirect-on-request-exception", c.RedirectOnRequestException))
+}
+
+func checkRedirect(field string, value *string) error {
+	if value == nil || *value == "" {
+		return nil
+	}
+	if _, err := rule.ParseURL(*value); err != nil {
+		return &Problem{Field: field, Reason: "write a URL with http:// or https:// and a host, of 255 characters at most"}
 	}
 	return nil
 }
@@ -120,8 +103,8 @@ type NewRule struct {
 type AddedView struct {
 	ID   int32  `json:"id"`
 	Kind string `json:"kind"`
-	// Unknown is the name of a webfilter's filter that is neither a signal's nor one of the plugin's, Hint a name that was probably
-	// meant. Any may be used, by callers of one's own; the plugin never asks for it.
+	// Unknown is the name of a webfilter's filter that is neither a signal's nor one of the plugin's, Hint "; did you mean NAME?" or "".
+	// Any name may be used, by callers of one's own; the plugin never asks for it.
 	Unknown string `json:"-"`
 	Hint    string `json:"-"`
 }
@@ -129,25 +112,49 @@ type AddedView struct {
 // AddRule adds a rule. What would be faulty or held is refused before the database is asked. A rule is adopted where only adopted rows
 // are rules, and where it is called in requests: daemons call no other. An adopted row is switched off for the plugin.
 func (a *Admin) AddRule(ctx context.Context, n *NewRule) (*AddedView, error) {
-	if err := n.Webfilter.Check(n.Table); err != nil {
+	var d draft
+	if err := cmp.Or(n.Webfilter.Check(n.Table), n.Options.check(n.Table)); err != nil {
 		return nil, err
 	}
-	row, d, adopted, err := a.newRow(n)
+	if err := d.apply(&n.Options, a.sealing()); err != nil {
+		return nil, err
+	}
+	if n.Event != "" && n.Options.Replace != nil && n.Options.EventType == nil {
+		d.document.EventType = "" // the event that is given wins
+	}
+	event, err := n.event(&d.document)
 	if err != nil {
 		return nil, err
 	}
-	document, secrets, err := d.encode()
+	row := rule.WebfilterRow{Row: rule.Row{Event: event, URL: n.URL, Form: n.Form}}
+	compiled, err := d.try(n.Table, row.Row, a.o.Compiler)
 	if err != nil {
+		return nil, &Problem{Reason: "the rule is refused: " + err.Error()}
+	}
+	if err := a.fitsPreset(d.document.Preset, compiled); err != nil {
 		return nil, err
 	}
+	if !d.secrets.Empty() && !a.sealing() {
+		return nil, &Problem{Reason: "the rule is refused: it has secrets, and they cannot be sealed", Fix: needKey}
+	}
+	adopted := a.o.Compiler.Adopted || compiled.InRequest()
+	row.URL, row.Enabled = compiled.URL, !n.Disabled && !adopted
+	if signal, ok := a.o.Catalogue.ByConstant(event); ok {
+		row.Event = signal.Constant // as Django's admin offers it
+	} else if compiled.InRequest() {
+		row.Event = compiled.EventType
+	}
+	n.Webfilter.fill(&row)
 	option := func(id int32, created time.Time) (*rule.Option, error) {
 		o := &rule.Option{Key: rule.Key{Table: n.Table, ID: id}, Enabled: !n.Disabled}
 		if adopted {
 			o.AdoptedAt = created
-		} else if document == "" && secrets == "" {
-			return nil, nil
 		}
-		return o, d.store(o, a.o.Keys)
+		err := d.store(o, a.o.Keys)
+		if !adopted && o.Document == "" && o.Sealed == "" {
+			return nil, err
+		}
+		return o, err
 	}
 	view := &AddedView{Kind: n.Table.String()}
 	if n.Table == rule.Webfilters {
@@ -162,71 +169,29 @@ func (a *Admin) AddRule(ctx context.Context, n *NewRule) (*AddedView, error) {
 	return view, nil
 }
 
-// newRow returns the row and the options of a new rule, tried out, and whether it is to be adopted.
-func (a *Admin) newRow(n *NewRule) (row rule.WebfilterRow, d draft, adopted bool, err error) {
-	if err := n.Options.check(n.Table); err != nil {
-		return row, d, false, err
-	}
-	if err := d.apply(&n.Options, a.sealing()); err != nil {
-		return row, d, false, err
-	}
-	if n.Event != "" && n.Options.Replace != nil && n.Options.EventType == nil {
-		d.document.EventType = "" // the event that is given wins
-	}
-	event, err := n.event(&d.document)
-	if err != nil {
-		return row, d, false, err
-	}
-	row.Row = rule.Row{Event: event, URL: n.URL, Form: n.Form}
-	compiled, err := d.try(n.Table, row.Row, a.o.Compiler)
-	if err != nil {
-		return row, d, false, &Problem{Reason: "the rule is refused: " + err.Error()}
-	}
-	if !d.secrets.Empty() && !a.sealing() {
-		return row, d, false, &Problem{Reason: "the rule is refused: it has secrets, and they cannot be sealed", Fix: NeedKey}
-	}
-	adopted = a.o.Compiler.Adopted || compiled.InRequest()
-	row.URL, row.Enabled = compiled.URL, !n.Disabled && !adopted
-	if signal, ok := a.o.Catalogue.ByConstant(event); ok {
-		row.Event = signal.Constant // as Django's admin offers it
-	} else if compiled.InRequest() {
-		row.Event = compiled.EventType
-	}
-	n.Webfilter.fill(&row)
-	return row, d, adopted, nil
-}
-
 // event returns what the row's column of this name is to have. It is empty where the options name an event type.
 func (n *NewRule) event(d *rule.Document) (string, error) {
-	switch {
-	case n.Event != "" || d.EventType != "":
+	if n.Event != "" || d.EventType != "" {
 		return n.Event, nil
-	case n.Table == rule.Webfilters:
-		return "", &Problem{
-			Reason: "no event is given",
-			Fix:    "write `event` NAME, the name of a filter such as CourseEnrollmentStarted, or a signal's constant; events list has all",
-		}
-	case d.Preset == "":
-		return "", &Problem{
-			Reason: "no event is given",
-			Fix:    "write `event` CONSTANT, such as COURSE_ENROLLMENT_CREATED, or `event-type` TYPE; events list has all",
-		}
 	}
-	p, err := preset.ByName(d.Preset)
-	if err != nil {
-		return "", &Problem{Field: "preset", Reason: err.Error()}
+	fix := "write a signal's constant, such as COURSE_ENROLLMENT_CREATED, or `event-type` TYPE"
+	if n.Table == rule.Webfilters {
+		fix = "write the name of a filter, such as CourseEnrollmentStarted, or a signal's constant"
+	} else if d.Preset != "" {
+		p, err := presetNamed(d.Preset)
+		if err != nil {
+			return "", err
+		}
+		return p.Event, nil
 	}
-	return p.Event, nil
+	return "", &Problem{Field: "event", Reason: "`event` is missing", Fix: fix, See: SeeEvents}
 }
 
 // unknownFilter returns a name that is neither a signal's nor one of the plugin's filters, with a hint at what was meant.
 func (a *Admin) unknownFilter(event string) (unknown, hint string) {
-	var names []string
-	for _, known := range a.Events() {
-		names = append(names, known.Event)
-	}
+	names := views(a.Events(), func(known *EventView) string { return known.Event })
 	if slices.Contains(names, event) || strings.Contains(event, ".") { // a dot is in event types alone
 		return "", ""
 	}
-	return event, cmp.Or(suggest.DidYouMean(event, names), "; events list has its own")
+	return event, suggest.DidYouMean(event, names)
 }

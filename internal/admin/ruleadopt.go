@@ -68,9 +68,9 @@ func (a *Admin) Release(ctx context.Context, c *RuleChoice) (*SwitchedView, erro
 		return &SwitchedView{}, err
 	}
 	view := &SwitchedView{None: len(chosen) == 0}
-	keys := make([]rule.Key, len(chosen))
-	for i, e := range chosen {
-		keys[i] = e.Key
+	var keys []rule.Key
+	for _, e := range chosen {
+		keys = append(keys, e.Key)
 	}
 	if !view.None {
 		view.Switched, err = a.o.Store.Release(ctx, keys)
@@ -91,10 +91,9 @@ func (a *Admin) choose(ctx context.Context, c *RuleChoice, meant func(*rule.Entr
 		return nil, err
 	}
 	for _, id := range c.IDs {
-		key := rule.Key{Table: c.Table, ID: id}
-		e := rules.Entry(key)
-		if e == nil {
-			return nil, &store.NoRuleError{Key: key}
+		e, err := entryOf(rules, rule.Key{Table: c.Table, ID: id})
+		if err != nil {
+			return nil, err
 		}
 		chosen = append(chosen, e)
 	}
@@ -171,8 +170,7 @@ func (a *Admin) settle(ctx context.Context, chosen []*rule.Entry, waiting func(t
 	}
 }
 
-// age returns for how long a row has been as it is, switches of ours left out: around these no event is lost. It is not below 0: clocks
-// differ.
+// age returns how long a row has been as it is, our own switches left out: around these no event is lost. Clocks differ: 0 at least.
 func age(e *rule.Entry, now time.Time) time.Duration {
 	since := e.Row.Created
 	o := e.Option

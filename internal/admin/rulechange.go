@@ -10,23 +10,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 )
-
-// RuleStore changes rules.
-type RuleStore interface {
-	AddWebhook(ctx context.Context, row rule.Row, option func(id int32, created time.Time) (*rule.Option, error)) (int32, error)
-	AddWebfilter(ctx context.Context, row rule.WebfilterRow, option func(id int32, created time.Time) (*rule.Option, error)) (int32, error)
-	ChangeOption(ctx context.Context, key rule.Key, change func(row rule.Row, option *rule.Option) error) (changed bool, err error)
-	ChangeWebfilter(ctx context.Context, id int32, change func(*rule.WebfilterRow) error) (changed bool, err error)
-	SetEnabled(ctx context.Context, key rule.Key, on bool) (store.Switched, error)
-	ResumeRule(ctx context.Context, key rule.Key) (resumed bool, err error)
-	ClearFailing(ctx context.Context, lane delivery.Lane) error
-	Adopt(ctx context.Context, keys []rule.Key, seen map[rule.Key]rule.Row) ([]store.Switched, error)
-	Release(ctx context.Context, keys []rule.Key) ([]store.Switched, error)
-}
 
 // maxSecrets is how many secrets a rule keeps, the newest included.
 const maxSecrets = 5
@@ -76,9 +62,8 @@ func (c *SecretChange) Check(table rule.Table) error {
 	case c.Rotate == nil:
 		return nil
 	case c.Options.Secret != nil || c.Options.Scheme != nil:
-		return &Problem{
-			Field: "rotate-secret", Reason: "`rotate-secret` does not go with `secret` or `scheme`", Fix: "these replace secrets at once",
-		}
+		const reason = "`rotate-secret` does not go with `secret` or `scheme`"
+		return &Problem{Field: "rotate-secret", Reason: reason, Fix: "these replace secrets at once"}
 	case c.Rotate.Secret == "":
 		return &Problem{Field: "rotate-secret", Reason: "write the new secret"}
 	}
@@ -118,19 +103,13 @@ func confirm(row *rule.Row, o *rule.Option, showURL bool) *ConfirmedView {
 		return &ConfirmedView{Secrets: o.Sealed != ""}
 	}
 	o.URLSum = sum
-	if showURL {
-		return &ConfirmedView{true, row.URL}
+	shown := row.URL
+	if u, err := url.Parse(strings.TrimSpace(row.URL)); !showURL && (err != nil || u.Host == "") {
+		shown = "its new URL"
+	} else if !showURL {
+		shown = u.Scheme + "://" + u.Host
 	}
-	return &ConfirmedView{true, schemeAndHost(row.URL)}
-}
-
-// schemeAndHost returns what may be shown of a URL.
-func schemeAndHost(raw string) string {
-	u, err := url.Parse(strings.TrimSpace(raw))
-	if err != nil || u.Host == "" {
-		return "its new URL"
-	}
-	return u.Scheme + "://" + u.Host
+	return &ConfirmedView{true, shown}
 }
 
 func (a *Admin) changeOption(row rule.Row, o *rule.Option, c *SecretChange, now time.Time, view *ChangedView) error {
@@ -151,7 +130,12 @@ func (a *Admin) changeOption(row rule.Row, o *rule.Option, c *SecretChange, now 
 		return err
 	}
 	if c.Options.Replace != nil {
-		view.Kept = d.kept(sealed)
+		// These are in no file: what a view shows goes back in without losing them.
+		for _, name := range slices.Sorted(maps.Keys(sealed)) {
+			if d.secrets.Headers[name] == sealed[name] {
+				view.Kept = append(view.Kept, name)
+			}
+		}
 	}
 	if c.Rotate != nil {
 		if err := d.rotate(c.Rotate, now); err != nil {
@@ -169,18 +153,15 @@ func (a *Admin) changeOption(row rule.Row, o *rule.Option, c *SecretChange, now 
 		}
 	}
 	if !d.secrets.Empty() && !a.sealing() {
-		return &Problem{Reason: "the change is refused: the rule has secrets, and they cannot be sealed", Fix: NeedKey}
+		return &Problem{Reason: "the change is refused: the rule has secrets, and they cannot be sealed", Fix: needKey}
 	}
 	if err := d.store(o, a.o.Keys); err != nil {
 		return err
 	}
 	// Taking them away is asked about as well: those that came next would be bound to the new URL without a word.
 	if before.Sealed != "" && o.Sealed != before.Sealed && o.URLSum != rule.URLSum(row.URL) {
-		return &Problem{
-			Reason: "somebody has changed the URL of the rule since its secrets were given",
-			Fix: fmt.Sprintf("if %s is right, add `confirm-url`; rules show %s --show-urls shows all of it",
-				compiled.Target, o.Key.Arguments()),
-		}
+		fix := fmt.Sprintf("if %s is right, add `confirm-url`; to see all of it, show the rule with `show-urls`", compiled.Target)
+		return &Problem{Reason: "somebody has changed the URL of the rule since its secrets were given", Fix: fix}
 	}
 	return nil
 }
@@ -188,18 +169,7 @@ func (a *Admin) changeOption(row rule.Row, o *rule.Option, c *SecretChange, now 
 // sealing reports whether secrets can be sealed.
 func (a *Admin) sealing() bool { return a.o.Keys != nil && a.o.Keys.ID() != "" }
 
-// kept returns the sealed headers that are as they were: these are in no file, and what a view shows goes back in without losing them.
-func (d *draft) kept(before map[string]string) (names []string) {
-	for _, name := range slices.Sorted(maps.Keys(before)) {
-		if d.secrets.Headers[name] == before[name] {
-			names = append(names, name)
-		}
-	}
-	return names
-}
-
-// earlierOf returns a document that has nothing but the former ownership periods of an unreadable one: events of these times may still
-// come.
+// earlierOf keeps of an unreadable document the former ownership periods: their events may still come.
 func earlierOf(document string) (string, error) {
 	var kept struct {
 		Earlier []rule.OwnershipPeriod `json:"earlier"`
@@ -213,9 +183,8 @@ func earlierOf(document string) (string, error) {
 // rotate makes the new secret the first, and gives those before it an end.
 func (d *draft) rotate(r *Rotation, now time.Time) error {
 	if d.document.Signing == nil || len(d.secrets.Signing) == 0 {
-		return &Problem{
-			Field: "rotate-secret", Reason: "the rule has no secret of its own that signs", Fix: "give it one with `scheme` and `secret`",
-		}
+		const reason = "the rule has no secret of its own that signs"
+		return &Problem{Field: "rotate-secret", Reason: reason, Fix: "give it one with `scheme` and `secret`"}
 	}
 	if d.secrets.Signing[0].Secret == r.Secret {
 		return &Problem{Field: "rotate-secret", Reason: "the secret is the rule's already", Fix: "make a new one"}
@@ -254,7 +223,6 @@ func (d *draft) rotated(r *Rotation, now time.Time) *RotatedView {
 // StateView says how a rule stands after its switch or its pause was changed, and what keeps it from being sent.
 type StateView struct {
 	Changed  bool
-	Adopted  bool // after a switch
 	Status   rule.Status
 	Foreign  bool // the plugin sends it, because it is not adopted
 	Fault    string
@@ -264,8 +232,8 @@ type StateView struct {
 }
 
 // stateOf returns what a row says of itself.
-func stateOf(e *rule.Entry) *StateView {
-	v := &StateView{Status: e.Status(), Hold: e.Hold, PausedAt: e.PausedAt(), Cure: cure(e)}
+func stateOf(e *rule.Entry, changed bool) *StateView {
+	v := &StateView{Changed: changed, Status: e.Status(), Hold: e.Hold, PausedAt: e.PausedAt(), Cure: cure(e)}
 	if e.Rule == nil {
 		v.Fault = e.Fault
 	}
@@ -278,6 +246,10 @@ func (a *Admin) entry(ctx context.Context, key rule.Key) (*rule.Entry, error) {
 	if err != nil {
 		return nil, err
 	}
+	return entryOf(rules, key)
+}
+
+func entryOf(rules *rule.Snapshot, key rule.Key) (*rule.Entry, error) {
 	if e := rules.Entry(key); e != nil {
 		return e, nil
 	}
@@ -297,8 +269,7 @@ func (a *Admin) SetEnabled(ctx context.Context, key rule.Key, on bool) (*StateVi
 	if err != nil {
 		return nil, err
 	}
-	v := stateOf(e)
-	v.Changed, v.Adopted = switched.Changed, switched.Adopted
+	v := stateOf(e, switched.Changed)
 	v.Foreign = (a.o.Compiler.Adopted || inRequest(e)) && !switched.Adopted
 	return v, nil
 }
@@ -313,7 +284,5 @@ func (a *Admin) Resume(ctx context.Context, key rule.Key) (*StateView, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := stateOf(e)
-	v.Changed = resumed
-	return v, nil
+	return stateOf(e, resumed), nil
 }

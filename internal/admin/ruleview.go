@@ -29,7 +29,7 @@ type RuleView struct {
 	PluginEnabled  bool            `json:"plugin_enabled"`
 	AdoptedAt      *time.Time      `json:"adopted_at"`
 	ReleasedAt     *time.Time      `json:"released_at"`
-	Options        json.RawMessage `json:"options"` // what rules add --options takes; null where they cannot be read
+	Options        json.RawMessage `json:"options"` // as OptionChange.Replace has them; null where they cannot be read
 	Secrets        *SecretsView    `json:"secrets"` // null for none
 	Created        time.Time       `json:"created"`
 	Modified       time.Time       `json:"modified"`
@@ -56,11 +56,8 @@ type SigningView struct {
 	Until  *time.Time `json:"until"` // null: for good
 }
 
-// Of a secret at least this long so much may be seen.
-const (
-	minPeek = 16
-	peek    = 4
-)
+// Of a secret that is at least minPeek characters long, peek may be seen.
+const minPeek, peek = 16, 4
 
 // begins are beginnings that all secrets of a kind have.
 var begins = [...]string{"whsec_", "whsk_", "Bearer ", "Basic "}
@@ -101,7 +98,7 @@ func viewSecrets(o *rule.Option, opener rule.Opener) *SecretsView {
 	return v
 }
 
-// viewOptions returns the options as JSON, null where they are none.
+// viewOptions returns the options as JSON, null where they cannot be read.
 func viewOptions(o *rule.Option) json.RawMessage {
 	if o == nil || o.Document == "" {
 		return json.RawMessage("{}")
@@ -121,7 +118,7 @@ func viewOptions(o *rule.Option) json.RawMessage {
 func (a *Admin) view(e *rule.Entry, showURL bool) RuleView {
 	v := RuleView{
 		ID: e.Row.ID, Kind: e.Key.Table.String(), Event: e.Row.Event, Format: "json", Enabled: e.Row.Enabled, Status: e.Status().String(),
-		PausedAt: orNull(e.PausedAt()), Fault: e.Fault, Hold: shownHold(e), PluginEnabled: e.Row.Enabled, Options: viewOptions(e.Option),
+		PausedAt: orNull(e.PausedAt()), Fault: e.Fault, Hold: e.Hold, PluginEnabled: e.Row.Enabled, Options: viewOptions(e.Option),
 		Secrets: viewSecrets(e.Option, a.o.Compiler.Opener), Created: e.Row.Created, Modified: e.Row.Modified, WebfilterView: viewWebfilter(e),
 	}
 	if v.PausedAt != nil {
@@ -129,6 +126,9 @@ func (a *Admin) view(e *rule.Entry, showURL bool) RuleView {
 	}
 	if e.Row.Form {
 		v.Format = "form"
+	}
+	if e.AsksUs() { // it is as it should be
+		v.Hold = ""
 	}
 	if o := e.Option; o != nil {
 		v.AdoptedAt, v.ReleasedAt = orNull(o.AdoptedAt), orNull(o.ReleasedAt)
@@ -151,12 +151,7 @@ func (a *Admin) ListRules(ctx context.Context, table rule.Table, showURLs bool) 
 	if err != nil {
 		return nil, err
 	}
-	list := rules.Entries(table)
-	views := make([]RuleView, len(list))
-	for i := range list {
-		views[i] = a.view(&list[i], showURLs)
-	}
-	return views, nil
+	return views(rules.Entries(table), func(e *rule.Entry) RuleView { return a.view(e, showURLs) }), nil
 }
 
 // ShowRule returns one rule.
@@ -167,14 +162,6 @@ func (a *Admin) ShowRule(ctx context.Context, key rule.Key, showURLs bool) (*Rul
 	}
 	view := a.view(e, showURLs)
 	return &view, nil
-}
-
-// shownHold is the hold, where it is worth a word.
-func shownHold(e *rule.Entry) string {
-	if e.AsksUs() {
-		return ""
-	}
-	return e.Hold
 }
 
 // WebfilterView is what is shown of a webfilter beside what all rules have.

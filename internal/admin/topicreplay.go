@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,20 +15,14 @@ import (
 type TopicReplay struct {
 	Rule  int32  // the id of a webhook rule
 	Event string // the rule's event, to make sure; may be empty
-	// Since is required. It and Until are compared with the times at which records came to the
-	// topics.
+	// Since is required. Both are compared with the times at which records came to the topics.
 	Since, Until Moment
 	NewID        bool // under webhook-ids that no receiver has taken yet
 	// Apply makes rows. Without, deliveries are counted and nothing is changed.
 	Apply bool
-	// Progress, where set, is called now and then while records are read.
-	Progress func(TopicProgress)
-}
-
-// TopicProgress says how far a replay has come.
-type TopicProgress struct {
-	Offsets, Read int64 // how many there are to read, and how many have been read
-	Deliveries    int   // found so far
+	// Progress, where set, is called now and then while records are read: with how many offsets there
+	// are to read, how many have been read, and how many deliveries were found so far.
+	Progress func(offsets, read int64, deliveries int)
 }
 
 // TopicReplayView is the result of a replay from the topics.
@@ -72,17 +67,17 @@ type PartitionView struct {
 // ReplayTopics counts the deliveries that the rule has of events in the topics, and with Apply
 // makes them pending. After an error the view, where there is one, holds what was done before; what
 // has a row by then stays. Without NewID it is right to do it all again, which then makes the rest.
-//
 // A rule that does not exist is a *NotFoundError, one that sends nothing a *RuleStateError.
 func (a *Admin) ReplayTopics(ctx context.Context, r *TopicReplay) (*TopicReplayView, error) {
 	rules, err := a.snapshot(ctx)
 	if err != nil {
 		return nil, err
 	}
-	e, to, err := webhook(rules, r.Rule)
+	e, err := webhook(rules, r.Rule)
 	if err != nil {
 		return nil, err
 	}
+	to := e.Rule
 	selected, err := a.resolve(ctx, &Selection{Event: r.Event, Since: r.Since, Until: r.Until})
 	switch {
 	case err != nil:
@@ -96,40 +91,30 @@ func (a *Admin) ReplayTopics(ctx context.Context, r *TopicReplay) (*TopicReplayV
 	if err != nil {
 		return nil, err
 	}
-	choice := replay.Choice{Rule: to, Since: selected.Since, Until: selected.Until, Renew: r.NewID, Progress: r.progress()}
-	report, err := replayer.FromTopics(ctx, choice)
-	switch {
-	case len(report.Parts) == 0 && err == nil:
-		return nil, errors.New("none of the topics exists: see WEBHOOK_DISPATCHER_TOPICS and EVENT_BUS_TOPIC_PREFIX")
-	case len(report.Parts) == 0:
-		return nil, err
-	}
-	view := viewTopics(&choice, report)
-	view.Applied, view.Complete = r.Apply, err == nil
-	view.Hold, view.Paused = e.Hold, e.Status() == rule.Paused
-	if err == nil {
-		if view.RuleRowsWaiting, err = a.o.Store.Waiting(ctx, to.Lane()); err != nil {
-			return nil, err
+	choice := replay.Choice{Rule: to, Since: selected.Since, Until: selected.Until, Renew: r.NewID}
+	if r.Progress != nil {
+		choice.Progress = func(report *replay.Report) {
+			offsets, read := report.Offsets()
+			r.Progress(offsets, read, report.Total())
 		}
 	}
+	report, err := replayer.FromTopics(ctx, choice)
+	if len(report.Parts) == 0 {
+		return nil, cmp.Or(err, errors.New("none of the topics exists: see WEBHOOK_DISPATCHER_TOPICS and EVENT_BUS_TOPIC_PREFIX"))
+	}
+	view := viewTopics(&choice, report)
+	if err == nil {
+		view.RuleRowsWaiting, err = a.o.Store.Waiting(ctx, to.Lane())
+	}
+	view.Applied, view.Complete = r.Apply, err == nil
+	view.Hold, view.Paused = e.Hold, e.Status() == rule.Paused
 	return view, err
-}
-
-func (r *TopicReplay) progress() func(*replay.Report) {
-	if r.Progress == nil {
-		return nil
-	}
-	return func(report *replay.Report) {
-		p := TopicProgress{Deliveries: report.Total()}
-		p.Offsets, p.Read = report.Offsets()
-		r.Progress(p)
-	}
 }
 
 func viewTopics(choice *replay.Choice, report *replay.Report) *TopicReplayView {
 	v := &TopicReplayView{
 		RuleID: choice.Rule.ID, EventType: choice.Rule.EventType, Since: choice.Since.UTC(), Until: orNull(choice.Until),
-		Partitions: []PartitionView{}, AbsentTopics: append([]string{}, report.Absent...), Records: report.Records,
+		Partitions: views(report.Parts, viewPartition), AbsentTopics: append([]string{}, report.Absent...), Records: report.Records,
 		Events: report.Matched, Inserted: report.Inserted, Revived: report.Revived, AlreadyWaiting: report.Waiting,
 		Delivered: report.Delivered, Halted: report.Halted, Unfit: report.Unfit, Undecodable: map[string]int{},
 	}
@@ -140,11 +125,9 @@ func viewTopics(choice *replay.Choice, report *replay.Report) *TopicReplayView {
 	for reason, n := range report.Undecodable {
 		v.Undecodable[string(reason)] = n
 	}
-	for _, p := range report.Parts {
-		v.Partitions = append(v.Partitions, PartitionView{
-			Topic: p.Topic, Partition: p.Partition, From: int64(p.From), To: int64(p.To), Next: int64(p.Next),
-			Oldest: orNull(p.Oldest), Lost: p.Lost,
-		})
-	}
 	return v
+}
+
+func viewPartition(p *replay.Part) PartitionView {
+	return PartitionView{p.Topic, p.Partition, int64(p.From), int64(p.To), int64(p.Next), orNull(p.Oldest), p.Lost}
 }

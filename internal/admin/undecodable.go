@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -8,7 +9,6 @@ import (
 	"time"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/replay"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/suggest"
 )
@@ -35,8 +35,7 @@ type RecordDetail struct {
 	*RecordContent
 }
 
-// RecordContent is the key and the value of a record. Null stands for a record without a key, or a
-// tombstone.
+// RecordContent is the key and the value of a record. Null is a record without a key, or a tombstone.
 type RecordContent struct {
 	Key   []byte `json:"key"`
 	Value []byte `json:"value"`
@@ -51,37 +50,27 @@ type UndecodableList struct {
 // Undecodable lists up to limit records that were kept for reason, the newest first. An empty
 // reason selects all. The limit is from 1 to 10,000.
 func (a *Admin) Undecodable(ctx context.Context, reason string, limit int) (*UndecodableList, error) {
-	if err := checkLimit(limit); err != nil {
-		return nil, err
-	}
-	if err := checkReason(reason); err != nil {
+	if err := cmp.Or(checkLimit(limit), checkReason(reason)); err != nil {
 		return nil, err
 	}
 	found, more, err := a.o.Store.ListUndecodable(ctx, reason, limit)
 	if err != nil {
 		return nil, err
 	}
-	list := &UndecodableList{Records: make([]RecordView, len(found)), More: more}
-	for i := range found {
-		list.Records[i] = viewRecord(&found[i])
-	}
-	return list, nil
+	return &UndecodableList{Records: views(found, viewRecord), More: more}, nil
 }
 
-// checkReason refuses a reason that no record can have: the answer would look as if there were
-// none.
+// checkReason refuses a reason that no record can have, which would look as if there were none.
 func checkReason(reason string) error {
-	known := make([]string, 0, len(decode.Reasons()))
+	var known []string
 	for _, reason := range decode.Reasons() {
 		known = append(known, string(reason))
 	}
 	if reason == "" || slices.Contains(known, reason) {
 		return nil
 	}
-	return &Problem{
-		Field: "reason", Reason: fmt.Sprintf("unknown reason %q", suggest.Clip(reason, maxWord)),
-		Fix: "write one of " + strings.Join(known, ", "),
-	}
+	unknown := fmt.Sprintf("unknown reason %q", suggest.Clip(reason, maxWord))
+	return &Problem{Field: "reason", Reason: unknown, Fix: "write one of " + strings.Join(known, ", ")}
 }
 
 func viewRecord(r *store.KeptRecord) RecordView {
@@ -95,29 +84,25 @@ func viewRecord(r *store.KeptRecord) RecordView {
 // content. A record that does not exist is a *NotFoundError.
 func (a *Admin) UndecodableRecord(ctx context.Context, id uint64, content bool) (*RecordDetail, error) {
 	record, found, err := a.o.Store.UndecodableRow(ctx, id)
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	if !found {
+	case !found:
 		return nil, &NotFoundError{Reason: fmt.Sprintf("there is no undecodable record %d", id), See: SeeUndecodable}
 	}
-	detail := &RecordDetail{
-		RecordView: viewRecord(&record), KeySize: len(record.Key), ValueKept: len(record.Value), Headers: record.Headers,
-	}
+	detail := &RecordDetail{RecordView: viewRecord(&record), KeySize: len(record.Key), ValueKept: len(record.Value), Headers: record.Headers}
 	if content {
 		detail.RecordContent = &RecordContent{Key: record.Key, Value: record.Value}
 	}
 	return detail, nil
 }
 
-// UndecodableReplay asks for records to be decoded again: those of IDs, those kept for Reason, or
-// All.
+// UndecodableReplay asks for records to be decoded again: of IDs, those kept for Reason, or All.
 type UndecodableReplay struct {
 	IDs    []uint64
 	Reason string
 	All    bool
-	// Apply makes their deliveries and removes the records. Without, they are counted and nothing
-	// is changed.
+	// Apply makes their deliveries and removes the records. Without, they are only counted.
 	Apply bool
 }
 
@@ -141,8 +126,7 @@ type StayRecord struct {
 // maxStay bounds the records that are named as staying.
 const maxStay = 100
 
-// Check returns what is wrong with the request, without a look at the database. ReplayUndecodable
-// does so, too.
+// Check returns what is wrong with the request, without asking the database.
 func (r *UndecodableReplay) Check() error {
 	ways := 0
 	for _, given := range [...]bool{len(r.IDs) > 0, r.Reason != "", r.All} {
@@ -163,11 +147,7 @@ func (a *Admin) ReplayUndecodable(ctx context.Context, r *UndecodableReplay) (*U
 	if err := r.Check(); err != nil {
 		return nil, err
 	}
-	rules, err := a.snapshot(ctx)
-	if err != nil {
-		return nil, err
-	}
-	replayer, err := a.newReplayer(r.Apply)
+	replayer, rules, err := a.replayer(ctx, r.Apply)
 	if err != nil {
 		return nil, err
 	}
@@ -177,26 +157,37 @@ func (a *Admin) ReplayUndecodable(ctx context.Context, r *UndecodableReplay) (*U
 		if err != nil {
 			return fmt.Errorf("undecodable record %d: %w", id, err)
 		}
-		view.add(id, &outcome)
+		switch {
+		case outcome.Gone:
+			view.Gone++
+		case outcome.Stays != "":
+			view.StayCount++
+			if len(view.Stay) < maxStay {
+				view.Stay = append(view.Stay, StayRecord{id, outcome.Stays})
+			}
+		default:
+			view.Records++
+			view.Deliveries += outcome.Deliveries
+			if outcome.Deliveries == 0 {
+				view.Unmatched++
+			}
+		}
 		return nil
 	})
 }
 
-// eachRecord calls do for each record of the request once. It leaves out records that are kept from
-// now on.
+// eachRecord calls do for each record once, the oldest first, but not for any kept from now on.
 func (a *Admin) eachRecord(ctx context.Context, r *UndecodableReplay, do func(id uint64) error) error {
-	if len(r.IDs) > 0 {
-		seen := map[uint64]bool{}
-		for _, id := range r.IDs {
-			if seen[id] {
-				continue
-			}
-			seen[id] = true
+	each := func(ids []uint64) error {
+		for _, id := range ids {
 			if err := do(id); err != nil {
 				return err
 			}
 		}
 		return nil
+	}
+	if len(r.IDs) > 0 {
+		return each(slices.Compact(slices.Sorted(slices.Values(r.IDs))))
 	}
 	newest, _, err := a.o.Store.ListUndecodable(ctx, r.Reason, 1)
 	if err != nil || len(newest) == 0 {
@@ -204,35 +195,12 @@ func (a *Admin) eachRecord(ctx context.Context, r *UndecodableReplay, do func(id
 	}
 	for last := uint64(0); ; {
 		ids, err := a.o.Store.UndecodableIDs(ctx, r.Reason, last, newest[0].RowID, page)
-		if err != nil {
+		if err == nil {
+			err = each(ids)
+		}
+		if err != nil || len(ids) < page {
 			return err
 		}
-		for _, id := range ids {
-			if err := do(id); err != nil {
-				return err
-			}
-			last = id
-		}
-		if len(ids) < page {
-			return nil
-		}
-	}
-}
-
-func (v *UndecodableReplayView) add(id uint64, o *replay.Outcome) {
-	switch {
-	case o.Gone:
-		v.Gone++
-	case o.Stays != "":
-		v.StayCount++
-		if len(v.Stay) < maxStay {
-			v.Stay = append(v.Stay, StayRecord{id, o.Stays})
-		}
-	default:
-		v.Records++
-		v.Deliveries += o.Deliveries
-		if o.Deliveries == 0 {
-			v.Unmatched++
-		}
+		last = ids[len(ids)-1]
 	}
 }

@@ -12,10 +12,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"reflect"
 	"strings"
 
 	"github.com/alecthomas/kong"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/admin"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/suggest"
 )
@@ -46,46 +48,36 @@ type grammar struct {
 	config.File
 	config.Log
 
-	Serve       serveCommand       `cmd:"" help:"Run the daemon: consume the topics and deliver webhooks."`
-	Migrate     migrateCommand     `cmd:"" help:"Bring the database's tables to this version. Can be repeated."`
-	Rules       rulesCommand       `cmd:"" help:"List, show, add, change, adopt, release and test rules."`
-	Deliveries  deliveriesCommand  `cmd:"" help:"List and show deliveries that did not end at their first try, and replay deliveries."`
-	Undecodable undecodableCommand `cmd:"" help:"List, show and replay records of the bus that could not be read."`
-	Secrets     secretsCommand     `cmd:"" help:"Rotate the keys that seal the secrets of rules."`
-	Events      eventsCommand      `cmd:"" help:"List the events and filters that rules can be for, and show samples of events."`
-	Version     versionCommand     `cmd:"" help:"Print the version."`
-}
-
-type rulesCommand struct {
-	List    listCommand    `cmd:"" help:"List all rules with what is wrong with them."`
-	Show    showCommand    `cmd:"" help:"Show one rule."`
-	Add     addCommand     `cmd:"" help:"Add a rule and print its id."`
-	Set     setCommand     `cmd:"" help:"Change a rule: its options and secrets, on or off, the end of its pause."`
-	Adopt   adoptCommand   `cmd:"" help:"Hand rules to the dispatcher: the plugin inside the LMS leaves them alone."`
-	Release releaseCommand `cmd:"" help:"Give adopted rules back to the plugin inside the LMS."`
-	Test    testCommand    `cmd:"" help:"Show the request that a rule makes of an event, and send it if asked to."`
-	Presets presetsCommand `cmd:"" help:"List the presets: options made for known receivers."`
-}
-
-type secretsCommand struct {
-	Rotate rotateCommand `cmd:"" help:"Seal all secrets of rules with the first key, so that the others can be removed."`
-}
-
-type eventsCommand struct {
-	List eventsListCommand `cmd:"" help:"List what --event of rules add takes: the platform's signals, and the plugin's filters."`
-	Show eventsShowCommand `cmd:"" help:"Print a sample of an event as JSON, as a plain rule sends it."`
-}
-
-type deliveriesCommand struct {
-	List   deliveriesListCommand   `cmd:"" help:"List deliveries, those that changed last first."`
-	Show   deliveriesShowCommand   `cmd:"" help:"Show one delivery and its attempts."`
-	Replay deliveriesReplayCommand `cmd:"" help:"Send deliveries again. Says how many; --yes does it."`
-}
-
-type undecodableCommand struct {
-	List   undecodableListCommand   `cmd:"" help:"List records, the newest first."`
-	Show   undecodableShowCommand   `cmd:"" help:"Show one record with its headers."`
-	Replay undecodableReplayCommand `cmd:"" help:"Make the deliveries of records that can be read now. Says how many; --yes does it."`
+	Serve   serveCommand   `cmd:"" help:"Run the daemon: consume the topics and deliver webhooks."`
+	Migrate migrateCommand `cmd:"" help:"Bring the database's tables to this version. Can be repeated."`
+	Rules   struct {
+		List    listCommand    `cmd:"" help:"List all rules with what is wrong with them."`
+		Show    showCommand    `cmd:"" help:"Show one rule."`
+		Add     addCommand     `cmd:"" help:"Add a rule and print its id."`
+		Set     setCommand     `cmd:"" help:"Change a rule: its options and secrets, on or off, the end of its pause."`
+		Adopt   adoptCommand   `cmd:"" help:"Hand rules to the dispatcher: the plugin inside the LMS leaves them alone."`
+		Release releaseCommand `cmd:"" help:"Give adopted rules back to the plugin inside the LMS."`
+		Test    testCommand    `cmd:"" help:"Show the request that a rule makes of an event, and send it if asked to."`
+		Presets presetsCommand `cmd:"" help:"List the presets: options made for known receivers."`
+	} `cmd:"" help:"List, show, add, change, adopt, release and test rules."`
+	Deliveries struct {
+		List   deliveriesListCommand   `cmd:"" help:"List deliveries, those that changed last first."`
+		Show   deliveriesShowCommand   `cmd:"" help:"Show one delivery and its attempts."`
+		Replay deliveriesReplayCommand `cmd:"" help:"Send deliveries again. Says how many; --yes does it."`
+	} `cmd:"" help:"List and show deliveries that did not end at their first try, and replay deliveries."`
+	Undecodable struct {
+		List   undecodableListCommand   `cmd:"" help:"List records, the newest first."`
+		Show   undecodableShowCommand   `cmd:"" help:"Show one record with its headers."`
+		Replay undecodableReplayCommand `cmd:"" help:"Make the deliveries of records that can be read now. Says how many; --yes does it."`
+	} `cmd:"" help:"List, show and replay records of the bus that could not be read."`
+	Secrets struct {
+		Rotate rotateCommand `cmd:"" help:"Seal all secrets of rules with the first key, so that the others can be removed."`
+	} `cmd:"" help:"Rotate the keys that seal the secrets of rules."`
+	Events struct {
+		List eventsListCommand `cmd:"" help:"List what --event of rules add takes: the platform's signals, and the plugin's filters."`
+		Show eventsShowCommand `cmd:"" help:"Print a sample of an event as JSON, as a plain rule sends it."`
+	} `cmd:"" help:"List the events and filters that rules can be for, and show samples of events."`
+	Version versionCommand `cmd:"" help:"Print the version."`
 }
 
 // usageError ends a command with exit code 2.
@@ -115,6 +107,7 @@ func Run(ctx context.Context, args []string, p *Process) int {
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
 		kong.Writers(p.Stdout, p.Stderr),
 		kong.Exit(func(int) { helped = true }), // only --help exits; the parse goes on and its result is dropped
+		kong.TypeMapper(reflect.TypeFor[*string](), kong.MapperFunc(decodeText)),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 	)...)
 	if err != nil {
@@ -183,8 +176,7 @@ func readable(_ []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// settings completes and checks the groups that a command uses, sets up the logger and logs
-// warnings.
+// settings checks the groups that a command uses, sets up the logger and logs warnings.
 func (s *session) settings(ctx context.Context, groups ...config.Group) error {
 	if err := s.loader.Finish(append([]config.Group{s.level}, groups...)...); err != nil {
 		return err
@@ -210,7 +202,9 @@ func (p *Process) report(err error) int {
 		return ExitGood
 	}
 	fmt.Fprintf(p.Stderr, "webhook-dispatcher: %s\n", explain(err))
-	if wrongUsage(err) {
+	_, usage := errors.AsType[usageError](err)
+	_, settings := errors.AsType[*config.Error](err)
+	if usage || settings || len(admin.Problems(err)) > 0 {
 		return ExitUsage
 	}
 	return ExitFailed

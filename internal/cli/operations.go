@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -24,18 +25,31 @@ func newAdmin(o admin.Options) (*admin.Admin, error) {
 
 // withAdmin runs use with the operations on an open database and what else o has.
 func (s *session) withAdmin(c *config.Database, o admin.Options, use func(*admin.Admin) error) error {
-	return s.withStore(c, func(st *store.Store) error {
-		o.Store = st
-		a, err := newAdmin(o)
-		if err != nil {
-			return err
-		}
-		return use(a)
-	})
+	opened, err := app.OpenStore(c, s.log)
+	if err != nil {
+		return err
+	}
+	o.Store = opened
+	a, err := newAdmin(o)
+	if err == nil {
+		err = use(a)
+	}
+	return errors.Join(err, opened.Close())
 }
 
-// withTopics is withAdmin for operations that use rules and read topics.
-func (s *session) withTopics(rules *ruleSettings, bus *config.Bus, use func(*admin.Admin) error) error {
+// withDatabase reads the settings of a database and runs use with the operations on it.
+func (s *session) withDatabase(ctx context.Context, c *config.Database, use func(*admin.Admin) error) error {
+	if err := s.settings(ctx, c); err != nil {
+		return err
+	}
+	return s.withAdmin(c, admin.Options{}, use)
+}
+
+// withTopics is withRules for operations that read topics.
+func (s *session) withTopics(ctx context.Context, rules *ruleSettings, bus *config.Bus, use func(*admin.Admin) error) error {
+	if err := s.settings(ctx, append(rules.groups(), bus)...); err != nil {
+		return err
+	}
 	compiler, err := rules.compiler()
 	if err != nil {
 		return err
@@ -45,24 +59,15 @@ func (s *session) withTopics(rules *ruleSettings, bus *config.Bus, use func(*adm
 		return usageError{err} // nothing has been connected to: a setting is wrong
 	}
 	defer topics.Close()
-	return s.withAdmin(&rules.Database, admin.Options{
-		Compiler: compiler, Log: topics.Log, Decoder: topics.Decoder, AllTopics: bus.AllTopics(),
-	}, use)
-}
-
-// seeCommands are the commands that print the lists to which operations refer.
-var seeCommands = map[admin.List]string{
-	admin.SeeEvents:      "events list",
-	admin.SeePresets:     "rules presets",
-	admin.SeeRules:       "rules list",
-	admin.SeeUndecodable: "undecodable list",
+	o := admin.Options{Compiler: compiler, Log: topics.Log, Decoder: topics.Decoder, AllTopics: bus.AllTopics()}
+	return s.withAdmin(&rules.Database, o, use)
 }
 
 // explain returns the text of an error, with what operations say put into the words of the command
 // line: options as flags, and commands to run or to look at.
 func explain(err error) string {
 	text, at := err.Error(), 0
-	walk(err, func(one error) bool {
+	admin.Walk(err, func(one error) bool {
 		words := inWords(one)
 		old := one.Error()
 		i := strings.Index(text[at:], old)
@@ -76,26 +81,10 @@ func explain(err error) string {
 	return text
 }
 
-// walk calls visit for the errors in a tree, in the order of their texts. It does not descend below one
-// for which visit returns true.
-func walk(err error, visit func(error) bool) {
-	if err == nil || visit(err) {
-		return
-	}
-	switch e := err.(type) { //nolint:errorlint // it walks the tree itself
-	case interface{ Unwrap() []error }:
-		for _, one := range e.Unwrap() {
-			walk(one, visit)
-		}
-	case interface{ Unwrap() error }:
-		walk(e.Unwrap(), visit)
-	}
-}
-
 // inWords returns the text of an error that operations or the store leave to the command line, empty
 // for any other.
 func inWords(err error) string {
-	switch e := err.(type) { //nolint:errorlint // walk unwraps
+	switch e := err.(type) { //nolint:errorlint // Walk unwraps
 	case *admin.Problem:
 		flagged := *e
 		if e.Field != "" {
@@ -116,14 +105,14 @@ func inWords(err error) string {
 
 // remedy says how to change a rule for which nothing is sent.
 func remedy(e *admin.RuleStateError) string {
-	if e.Status == rule.Faulty {
+	switch e.Status {
+	case rule.Faulty:
 		return "; correct it, then repeat the command"
+	case rule.Foreign:
+		return fmt.Sprintf(": rules adopt %d, then repeat the command", e.ID)
+	default:
+		return fmt.Sprintf(": rules set %d --enable, then repeat the command", e.ID)
 	}
-	change := "rules set %d --enable"
-	if e.Status == rule.Foreign {
-		change = "rules adopt %d"
-	}
-	return fmt.Sprintf(": "+change+", then repeat the command", e.ID)
 }
 
 func asFlag(option string) string { return "--" + option }
@@ -131,16 +120,75 @@ func asFlag(option string) string { return "--" + option }
 // spell writes the options that a text of package admin names as flags.
 func spell(text string) string { return admin.Spell(text, asFlag) }
 
+// see names the command that prints what an operation refers to. Most lists are called as the group of
+// commands is.
 func see(list admin.List) string {
-	if command := seeCommands[list]; command != "" {
-		return "; see " + command
+	constant, sample := strings.CutPrefix(string(list), string(admin.SeeEvents)+"/")
+	switch {
+	case list == "":
+		return ""
+	case sample:
+		return "; see events show " + constant
+	case list == admin.SeePresets:
+		return "; see rules presets"
 	}
-	return ""
+	return fmt.Sprintf("; see %s list", list)
 }
 
-// wrongUsage reports whether an error is about how a command was called.
-func wrongUsage(err error) bool {
-	var usage usageError
-	var settings *config.Error
-	return errors.As(err, &usage) || errors.As(err, &settings) || len(admin.Problems(err)) > 0
+// ruleSettings are the settings that say what the rules are. They must be those of the daemons.
+type ruleSettings struct {
+	config.Database
+	config.Rules
+	config.Secrets
+	schemeSetting
+}
+
+// schemeSetting is one of config.Sending, for commands that sign nothing: what the scheme signs for all rules may be at odds with one.
+type schemeSetting struct {
+	SigningScheme string `setting:"WEBHOOK_DISPATCHER_SIGNING_SCHEME" choice:"none,standard,sig-hmac-sha256" default:"none"`
+}
+
+func (r *ruleSettings) groups() []config.Group {
+	return []config.Group{&r.Database, &r.Rules, &r.Secrets}
+}
+
+// compiler builds what makes rules of rows as the daemon does.
+func (r *ruleSettings) compiler() (*rule.Compiler, error) {
+	catalogue, err := schema.LoadCatalogue()
+	if err != nil {
+		return nil, err
+	}
+	return app.NewCompiler(&r.Rules, &r.Secrets, r.SigningScheme, catalogue)
+}
+
+// withRules reads the settings of rules and runs use with the operations on rules.
+func (s *session) withRules(ctx context.Context, settings *ruleSettings, use func(*admin.Admin) error) error {
+	if err := s.settings(ctx, settings.groups()...); err != nil {
+		return err
+	}
+	compiler, err := settings.compiler()
+	if err != nil {
+		return err
+	}
+	keys, err := rule.ParseKeys(settings.SecretsKey.Reveal())
+	if err != nil {
+		return err
+	}
+	return s.withAdmin(&settings.Database, admin.Options{Compiler: compiler, Keys: keys, RulesRefresh: settings.RulesRefresh}, use)
+}
+
+// kindFlag chooses the plugin's table.
+type kindFlag struct {
+	Kind string `enum:"webhook,webfilter" default:"webhook" help:"Kind of rule: webhook or webfilter."`
+}
+
+func (k kindFlag) table() rule.Table { return rule.ParseTable(k.Kind) }
+
+func (k kindFlag) filters() bool { return k.table() == rule.Webfilters }
+
+func (k kindFlag) key(id int32) rule.Key { return rule.Key{Table: k.table(), ID: id} }
+
+// command returns a command for a rule, such as "rules set 7 --resume".
+func command(name string, key rule.Key, flags string) string {
+	return "rules " + name + " " + key.Arguments() + flags
 }

@@ -32,23 +32,20 @@ type releaseCommand struct {
 
 // Run adopts the rules.
 func (c *adoptCommand) Run(ctx context.Context, s *session) error {
-	if err := s.settings(ctx, c.groups()...); err != nil {
-		return err
-	}
 	waiting := func(d time.Duration, youngest rule.Key) {
 		fmt.Fprintf(s.Stderr, "webhook-dispatcher: waiting %s: %s was made or changed a moment ago, "+
 			"and running daemons may not have read it yet\n", d.Round(time.Second), youngest.Label())
 	}
-	return s.withRules(&c.ruleSettings, func(a *admin.Admin) error {
+	return s.withRules(ctx, &c.ruleSettings, func(a *admin.Admin) error {
 		view, err := a.Adopt(ctx, &admin.RuleChoice{Table: c.table(), IDs: c.IDs, All: c.All}, waiting)
 		for i := range view.Refused {
 			refused := &view.Refused[i]
 			fmt.Fprintf(s.Stdout, "%s is not adopted, because %s\n", refused.Key.Label(), whyRefused(refused))
 		}
 		err = s.printSwitched(view, err)
-		if view.OnBus && !c.adopted() {
-			fmt.Fprintln(s.Stderr, "webhook-dispatcher: note: daemons make use of it only with WEBHOOK_DISPATCHER_RULES_SOURCE=adopted; with "+
-				"enabled, as it is set here, they send the adopted rows and all enabled ones, as before")
+		if view.OnBus && c.RulesSource != "adopted" {
+			s.note("daemons make use of it only with WEBHOOK_DISPATCHER_RULES_SOURCE=adopted; with enabled, as it is set here, they send " +
+				"the adopted rows and all enabled ones, as before")
 		}
 		return err
 	})
@@ -56,10 +53,7 @@ func (c *adoptCommand) Run(ctx context.Context, s *session) error {
 
 // Run releases the rules.
 func (c *releaseCommand) Run(ctx context.Context, s *session) error {
-	if err := s.settings(ctx, c.groups()...); err != nil {
-		return err
-	}
-	return s.withRules(&c.ruleSettings, func(a *admin.Admin) error {
+	return s.withRules(ctx, &c.ruleSettings, func(a *admin.Admin) error {
 		view, err := a.Release(ctx, &admin.RuleChoice{Table: c.table(), IDs: c.IDs, All: c.All})
 		return s.printSwitched(view, err)
 	})

@@ -3,101 +3,133 @@ package cli
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
-	"strconv"
-	"text/tabwriter"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/admin"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
 )
-
-type undecodableListCommand struct {
-	config.Database
-	limitFlag
-	reasonFlag
-
-	JSON bool `help:"Print one JSON document." name:"json"`
-}
 
 // reasonFlag selects records.
 type reasonFlag struct {
 	Reason string `placeholder:"REASON" help:"Only records kept for this reason, such as unknown_schema."`
 }
 
-type undecodableShowCommand struct {
+type undecodableListCommand struct {
 	config.Database
-
-	ID    uint64 `arg:"" help:"The record's id of undecodable list."`
-	Value bool   `help:"Also show key and value, as base64; they hold learners' data."`
-	JSON  bool   `help:"Print one JSON document." name:"json"`
+	limitFlag
+	reasonFlag
+	jsonFlag
 }
 
 // Run lists records.
 func (c *undecodableListCommand) Run(ctx context.Context, s *session) error {
-	if err := s.settings(ctx, &c.Database); err != nil {
-		return err
-	}
-	var list *admin.UndecodableList
-	err := s.withAdmin(&c.Database, admin.Options{}, func(a *admin.Admin) (err error) {
-		list, err = a.Undecodable(ctx, c.Reason, c.Limit)
-		return err
+	return s.withDatabase(ctx, &c.Database, func(a *admin.Admin) error {
+		list, err := a.Undecodable(ctx, c.Reason, c.Limit)
+		if err != nil {
+			return err
+		}
+		c.noteMore(s.Process, list.More, "--reason")
+		const head = "ID, TOPIC, PARTITION, OFFSET, TIME, REASON, VALUE SIZE, KEPT"
+		return printList(s.Process, c.JSON, head, list.Records, func(v *admin.RecordView) []any {
+			return []any{v.ID, v.Topic, v.Partition, v.Offset, v.Time, v.Reason, v.ValueSize, v.CreatedAt}
+		})
 	})
-	if err != nil {
-		return err
-	}
-	c.noteMore(s.Process, list.More, "--reason")
-	if c.JSON {
-		return s.printJSON(list.Records)
-	}
-	table := tabwriter.NewWriter(s.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "ID\tTOPIC\tPARTITION\tOFFSET\tTIME\tREASON\tVALUE SIZE\tKEPT")
-	for i := range list.Records {
-		v := &list.Records[i]
-		fmt.Fprintf(table, "%d\t%s\t%d\t%d\t%s\t%s\t%d\t%s\n", v.ID, cell(v.Topic), v.Partition, v.Offset, moment(v.Time), cell(v.Reason),
-			v.ValueSize, moment(v.CreatedAt))
-	}
-	return table.Flush()
+}
+
+type undecodableShowCommand struct {
+	config.Database
+	jsonFlag
+
+	ID    uint64 `arg:"" help:"The record's id of undecodable list."`
+	Value bool   `help:"Also show key and value, as base64; they hold learners' data."`
 }
 
 // Run shows one record.
 func (c *undecodableShowCommand) Run(ctx context.Context, s *session) error {
-	if err := s.settings(ctx, &c.Database); err != nil {
-		return err
-	}
-	var detail *admin.RecordDetail
-	err := s.withAdmin(&c.Database, admin.Options{}, func(a *admin.Admin) (err error) {
-		detail, err = a.UndecodableRecord(ctx, c.ID, c.Value)
-		return err
+	return s.withDatabase(ctx, &c.Database, func(a *admin.Admin) error {
+		detail, err := a.UndecodableRecord(ctx, c.ID, c.Value)
+		if err != nil {
+			return err
+		}
+		return s.printDetail(c.JSON, detail, recordPairs(detail))
 	})
-	if err != nil {
-		return err
-	}
-	if c.JSON {
-		return s.printJSON(detail)
-	}
-	return s.printRecord(detail)
 }
 
-func (p *Process) printRecord(v *admin.RecordDetail) error {
-	pairs := [][2]string{
-		{"id", strconv.FormatUint(v.ID, 10)},
-		{"topic", v.Topic},
-		{"partition", strconv.Itoa(int(v.Partition))},
-		{"offset", strconv.FormatInt(v.Offset, 10)},
-		{"time", moment(v.Time)},
-		{"reason", v.Reason},
-		{"key size", strconv.Itoa(v.KeySize)},
-		{"value size", strconv.FormatInt(v.ValueSize, 10)},
-		{"value kept", strconv.Itoa(v.ValueKept)},
-		{"kept since", moment(v.CreatedAt)},
+// recordPairs are the lines of a record shown as text.
+func recordPairs(v *admin.RecordDetail) pairs {
+	lines := pairs{
+		"id", v.ID, "topic", v.Topic, "partition", v.Partition, "offset", v.Offset, "time", v.Time, "reason", v.Reason,
+		"key size", v.KeySize, "value size", v.ValueSize, "value kept", v.ValueKept, "kept since", v.CreatedAt,
 	}
 	for _, h := range v.Headers {
-		pairs = append(pairs, [2]string{"header " + h.Key, string(h.Value)})
+		lines = append(lines, "header "+h.Key, string(h.Value))
 	}
 	if v.RecordContent != nil {
-		pairs = append(pairs,
-			[2]string{"key as base64", base64.StdEncoding.EncodeToString(v.Key)},
-			[2]string{"value as base64", base64.StdEncoding.EncodeToString(v.Value)})
+		text := base64.StdEncoding.EncodeToString
+		lines = append(lines, "key as base64", text(v.Key), "value as base64", text(v.Value))
 	}
-	return p.printPairs(pairs)
+	return lines
+}
+
+type undecodableReplayCommand struct {
+	ruleSettings
+	config.Bus
+	reasonFlag
+	jsonFlag
+
+	IDs []uint64 `arg:"" optional:"" name:"id" help:"Records' ids of undecodable list."`
+	All bool     `help:"All records."`
+	Yes bool     `help:"Do it. Without, the command only says which records can be read now."`
+}
+
+// Run says which records can be read now, and has their deliveries sent if asked to.
+func (c *undecodableReplayCommand) Run(ctx context.Context, s *session) error {
+	request := &admin.UndecodableReplay{IDs: c.IDs, Reason: c.Reason, All: c.All, Apply: c.Yes}
+	if err := request.Check(); err != nil {
+		return err
+	}
+	return s.withTopics(ctx, &c.ruleSettings, &c.Bus, func(a *admin.Admin) error {
+		view, err := a.ReplayUndecodable(ctx, request)
+		if view == nil {
+			return err
+		}
+		if printErr := s.printRecordReplay(view, c.JSON); printErr != nil || err != nil {
+			return errors.Join(err, printErr)
+		}
+		if n := view.StayCount; n > 0 {
+			return errors.New(counted(n, "record cannot be replayed and stays", "records cannot be replayed and stay"))
+		}
+		if n := view.Gone; n > 0 && len(c.IDs) > 0 {
+			return fmt.Errorf("%s not there; see undecodable list", counted(n, "record is", "records are"))
+		}
+		return nil
+	})
+}
+
+func (p *Process) printRecordReplay(v *admin.UndecodableReplayView, asJSON bool) error {
+	if asJSON {
+		return p.printJSON(v)
+	}
+	done, removed := "%s can be read now and would make %s\n", "would be removed"
+	if v.Applied {
+		done, removed = "%s replayed and removed, %s pending\n", "removed"
+	}
+	fmt.Fprintf(p.Stdout, done, counted(v.Records, "record", "records"), counted(v.Deliveries, "delivery", "deliveries"))
+	if v.Unmatched > 0 {
+		fmt.Fprintf(p.Stdout, "of these, %s by no rule: %s without a delivery\n", counted(v.Unmatched, "is wanted", "are wanted"), removed)
+	}
+	if v.Gone > 0 {
+		fmt.Fprintf(p.Stdout, "%s not there\n", counted(v.Gone, "record is", "records are"))
+	}
+	for _, stay := range v.Stay {
+		fmt.Fprintf(p.Stdout, "record %d stays: %s\n", stay.ID, stay.Why)
+	}
+	if more := v.StayCount - len(v.Stay); more > 0 {
+		fmt.Fprintln(p.Stdout, counted(more, "more record stays", "more records stay"))
+	}
+	if !v.Applied && v.Records > 0 {
+		fmt.Fprintln(p.Stdout, notDone)
+	}
+	return nil
 }

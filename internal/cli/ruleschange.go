@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -11,6 +13,62 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
+
+type addCommand struct {
+	ruleSettings
+	kindFlag
+	optionFlags
+	filterFlags `group:"Flags of a webfilter row (--kind webfilter), such as --halt-on-4xx, or --halt-on-4xx=false:"`
+	jsonFlag
+
+	Event    string `placeholder:"EVENT" help:"Signal constant, such as COURSE_ENROLLMENT_CREATED; for a webfilter also a filter's name."`
+	URL      string `required:"" placeholder:"URL" name:"url" help:"Where to send the events: http:// or https://."`
+	Form     bool   `help:"Send form fields instead of JSON."`
+	Disabled bool   `help:"Add the rule switched off."`
+}
+
+// filterFlags are the columns that only webfilter rows have, as admin.WebfilterChange has them.
+// Switches take =false.
+type filterFlags struct {
+	Description                *string `placeholder:"TEXT" help:"What the row is for."`
+	DisableFiltering           *bool   `help:"Leave out the data of answers."`
+	DisableHalt                *bool   `help:"Leave out the exceptions of answers."`
+	HaltOn4xx                  *bool   `name:"halt-on-4xx" help:"Stop what was about to happen on an answer with a status 4xx."`
+	RedirectOn4xx              *string `name:"redirect-on-4xx" placeholder:"URL" help:"Where the learner is sent then."`
+	HaltOn5xx                  *bool   `name:"halt-on-5xx" help:"The same on 5xx."`
+	RedirectOn5xx              *string `name:"redirect-on-5xx" placeholder:"URL" help:"Where the learner is sent then."`
+	HaltOnRequestException     *bool   `help:"The same where no answer comes."`
+	RedirectOnRequestException *string `placeholder:"URL" help:"Where the learner is sent then."`
+}
+
+// Run adds the rule.
+func (c *addCommand) Run(ctx context.Context, s *session) error {
+	n := &admin.NewRule{
+		Table: c.table(), Event: c.Event, URL: c.URL, Form: c.Form, Disabled: c.Disabled, Webfilter: admin.WebfilterChange(c.filterFlags),
+	}
+	err := n.Webfilter.Check(n.Table)
+	if err != nil {
+		return err
+	}
+	if n.Options, err = c.change(&inputs{stdin: s.Stdin}); err != nil {
+		return err
+	}
+	return s.withRules(ctx, &c.ruleSettings, func(a *admin.Admin) error {
+		view, err := a.AddRule(ctx, n)
+		if err != nil {
+			return err
+		}
+		if view.Unknown != "" {
+			s.note(fmt.Sprintf("the plugin has no filter of the name %s, so it never asks for it%s",
+				cell(view.Unknown), cmp.Or(view.Hint, "; events list has its own")))
+		}
+		if c.JSON {
+			return s.printJSON(view)
+		}
+		_, err = fmt.Fprintln(s.Stdout, view.ID)
+		return err
+	})
+}
 
 type setCommand struct {
 	ruleSettings
@@ -31,33 +89,28 @@ type setCommand struct {
 
 // rotateFlags replace a secret that receivers know by another, with a time in which both are good.
 type rotateFlags struct {
-	RotateSecret text `placeholder:"SECRET" help:"New secret that signs from now on; the ones before sign beside it for a while."`
-	KeepPrevious text `placeholder:"D" help:"With --rotate-secret: for how long, 24h by default; 0 for not at all."`
+	RotateSecret *string `placeholder:"SECRET" help:"New secret that signs from now on; the ones before sign beside it for a while."`
+	KeepPrevious *string `placeholder:"D" help:"With --rotate-secret: for how long, 24h by default; 0 for not at all."`
 }
 
 // rotation returns what the flags ask for, nil for nothing.
 func (f *rotateFlags) rotation(in *inputs) (*admin.Rotation, error) {
-	if !f.RotateSecret.given {
-		if f.KeepPrevious.given {
-			return nil, usagef("--keep-previous comes with --rotate-secret")
-		}
+	switch {
+	case f.RotateSecret == nil && f.KeepPrevious != nil:
+		return nil, usagef("--keep-previous comes with --rotate-secret")
+	case f.RotateSecret == nil:
 		return nil, nil
 	}
-	secret, err := in.secret("rotate-secret", f.RotateSecret.value)
-	if err != nil {
-		return nil, err
-	}
 	keep := 24 * time.Hour
-	if f.KeepPrevious.given {
-		keep, err = config.ParseDuration(f.KeepPrevious.value)
-		if f.KeepPrevious.value == "0" {
-			keep, err = 0, nil
-		}
-		if err != nil || keep < 0 {
-			return nil, usagef("--keep-previous: %q is no time to keep secrets for: write one such as 24h or 7d, or 0", f.KeepPrevious.value)
+	if f.KeepPrevious != nil && *f.KeepPrevious == "0" {
+		keep = 0
+	} else if f.KeepPrevious != nil {
+		var err error
+		if keep, err = config.ParseDuration(*f.KeepPrevious); err != nil || keep < 0 {
+			return nil, usagef("--keep-previous: %q is not a time to keep secrets for: write one such as 24h or 7d, or 0", *f.KeepPrevious)
 		}
 	}
-	return &admin.Rotation{Secret: secret, Keep: keep}, nil
+	return &admin.Rotation{Secret: *in.secret("rotate-secret", f.RotateSecret), Keep: keep}, in.err
 }
 
 // check refuses flags that mean nothing without another.
@@ -77,20 +130,14 @@ func (c *setCommand) check() error {
 
 // Run changes the rule: one thing after the other, and says of each what came of it.
 func (c *setCommand) Run(ctx context.Context, s *session) error {
-	if err := s.settings(ctx, c.groups()...); err != nil {
-		return err
-	}
-	if err := c.check(); err != nil {
-		return err
-	}
-	webfilter := c.filterFlags.change()
-	if err := webfilter.Check(c.table()); err != nil {
+	webfilter := admin.WebfilterChange(c.filterFlags)
+	err := cmp.Or(c.check(), webfilter.Check(c.table()))
+	if err != nil {
 		return err
 	}
 	in := &inputs{stdin: s.Stdin}
 	change := admin.SecretChange{ConfirmURL: c.ConfirmURL, ShowURL: c.ShowURLs}
-	var err error
-	if change.Options, err = c.optionFlags.change(in); err != nil {
+	if change.Options, err = c.change(in); err != nil {
 		return err
 	}
 	if change.Rotate, err = c.rotation(in); err != nil {
@@ -105,60 +152,59 @@ func (c *setCommand) Run(ctx context.Context, s *session) error {
 			"see rules set --help")
 	}
 	key := c.key(c.ID)
-	return s.withRules(&c.ruleSettings, func(a *admin.Admin) error {
+	return s.withRules(ctx, &c.ruleSettings, func(a *admin.Admin) error {
 		if _, err := a.ShowRule(ctx, key, false); err != nil { // it must be there, whatever is to change
 			return err
 		}
-		for _, step := range []struct {
-			asked bool
-			do    func() (said []string, err error)
-		}{
-			{options || c.ConfirmURL, func() ([]string, error) {
-				view, err := a.ChangeOptions(ctx, key, &change)
-				return changedLines(view, options), err
-			}},
-			{webfilter.Given() != "", func() ([]string, error) {
-				changed, err := a.ChangeWebfilter(ctx, c.ID, &webfilter)
-				if changed {
-					return []string{"has other flags now"}, err
-				}
-				return []string{"has these flags already"}, err
-			}},
-			{c.Enable || c.Disable, func() ([]string, error) {
-				view, err := a.SetEnabled(ctx, key, c.Enable)
-				return c.enabledLine(key, view), err
-			}},
-			{c.Resume, func() ([]string, error) {
-				view, err := a.Resume(ctx, key)
-				return resumedLine(key, view), err
-			}},
-			{c.ReplayDead, func() ([]string, error) {
-				dead := admin.Selection{States: []delivery.State{delivery.Dead}, Rule: &c.ID}
-				return nil, s.replay(ctx, a, &admin.Replay{Selection: dead, Apply: c.Yes}, false)
-			}},
-		} {
-			if !step.asked {
-				continue
+		var unsaid error
+		say := func(lines ...string) {
+			for _, line := range lines {
+				_, err := fmt.Fprintf(s.Stdout, "%s %s\n", key.Label(), line)
+				unsaid = cmp.Or(unsaid, err)
 			}
-			said, err := step.do()
+		}
+		if options || c.ConfirmURL {
+			view, err := a.ChangeOptions(ctx, key, &change)
 			if err != nil {
 				return err
 			}
-			for _, line := range said {
-				if _, err := fmt.Fprintf(s.Stdout, "%s %s\n", key.Label(), line); err != nil {
-					return err
-				}
+			say(changedLines(view, options)...)
+		}
+		if webfilter.Given() != "" {
+			changed, err := a.ChangeWebfilter(ctx, c.ID, &webfilter)
+			switch {
+			case err != nil:
+				return err
+			case changed:
+				say("has other flags now")
+			default:
+				say("has these flags already")
 			}
 		}
-		return nil
+		if c.Enable || c.Disable {
+			view, err := a.SetEnabled(ctx, key, c.Enable)
+			if err != nil {
+				return err
+			}
+			say(c.enabledLine(key, view))
+		}
+		if c.Resume {
+			view, err := a.Resume(ctx, key)
+			if err != nil {
+				return err
+			}
+			say(resumedLine(key, view))
+		}
+		if c.ReplayDead {
+			dead := admin.Selection{States: []delivery.State{delivery.Dead}, Rule: &c.ID}
+			return errors.Join(unsaid, s.replay(ctx, a, &admin.Replay{Selection: dead, Apply: c.Yes}, false))
+		}
+		return unsaid
 	})
 }
 
 // changedLines says what came of a change of options.
 func changedLines(v *admin.ChangedView, options bool) (said []string) {
-	if v == nil {
-		return nil
-	}
 	if options && v.Changed {
 		said = append(said, "is changed")
 	} else if options {
@@ -173,9 +219,9 @@ func changedLines(v *admin.ChangedView, options bool) (said []string) {
 	default:
 		said = append(said, "sends its secrets to "+admin.Printable(confirmed.URL)+" from now on")
 	}
-	if n := len(v.Kept); n > 0 {
+	if len(v.Kept) > 0 {
 		headers := "header"
-		if n > 1 {
+		if len(v.Kept) > 1 {
 			headers = "headers"
 		}
 		said = append(said, fmt.Sprintf("keeps its sealed %s %s: take one away with --header '%s:'",
@@ -208,10 +254,7 @@ func rotated(v *admin.RotatedView) string {
 		counted(v.Earlier, "secret of an earlier rotation", "secrets of earlier rotations"), moment(v.EarlierUntil))
 }
 
-func (c *setCommand) enabledLine(key rule.Key, v *admin.StateView) []string {
-	if v == nil {
-		return nil
-	}
+func (c *setCommand) enabledLine(key rule.Key, v *admin.StateView) string {
 	state, already, but := "disabled", "", ""
 	if c.Enable {
 		state, but = "enabled", c.butOf(key, v)
@@ -219,7 +262,7 @@ func (c *setCommand) enabledLine(key rule.Key, v *admin.StateView) []string {
 	if !v.Changed {
 		already = " already"
 	}
-	return []string{"is " + state + already + but}
+	return "is " + state + already + but
 }
 
 // butOf says what keeps a rule that is switched on from being sent by the dispatcher, "" for nothing.
@@ -241,10 +284,7 @@ func (c *setCommand) butOf(key rule.Key, v *admin.StateView) string {
 	return ""
 }
 
-func resumedLine(key rule.Key, v *admin.StateView) []string {
-	if v == nil {
-		return nil
-	}
+func resumedLine(key rule.Key, v *admin.StateView) string {
 	state, but := "is not paused", ""
 	if v.Changed {
 		state = "is resumed"
@@ -260,5 +300,5 @@ func resumedLine(key rule.Key, v *admin.StateView) []string {
 	case v.Status == rule.Foreign:
 		but = fmt.Sprintf(", but not adopted, so nothing is sent: run rules adopt %d", key.ID)
 	}
-	return []string{state + but}
+	return state + but
 }
