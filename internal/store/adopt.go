@@ -184,11 +184,11 @@ func (s *Store) switchRule(ctx context.Context, key rule.Key, to switching) (Swi
 		return Switched{}, fmt.Errorf("%s: %w", to.verb, err)
 	}
 	return transaction(ctx, s, to.verb+" "+key.String(), func(tx *sql.Tx) (result Switched, err error) {
-		before, err := ruleOf(s.orm(ctx, tx).Clauses(forUpdate), key)
+		before, err := s.ruleOf(ctx, tx, key, true)
 		if err != nil {
 			return result, err
 		}
-		stored, err := s.lockOption(ctx, tx, key)
+		stored, err := lockOption(ctx, tx, key)
 		if err != nil {
 			return result, err
 		}
@@ -215,7 +215,7 @@ func (s *Store) switchRule(ctx context.Context, key rule.Key, to switching) (Swi
 		if row.Enabled != before.Enabled {
 			result.Changed = true
 			if _, err := tx.ExecContext(ctx, "UPDATE "+table+" SET enabled = ?, modified = ? WHERE id = ?",
-				tinyintOf(row.Enabled), at, key.ID); err != nil {
+				row.Enabled, at, key.ID); err != nil {
 				return result, err
 			}
 		}

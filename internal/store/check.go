@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
@@ -37,15 +38,12 @@ func (s *Store) CheckSchema(ctx context.Context) error {
 	case have.Int64 < need:
 		return schemaError("database schema is at version %d, this program needs %d: run `webhook-dispatcher migrate`", have.Int64, need)
 	}
-	if err := s.checkTable(ctx, webhook{}.TableName(), &[]webhook{}); err != nil {
-		return err
-	}
-	return s.checkTable(ctx, webfilter{}.TableName(), &[]webfilter{})
+	return cmp.Or(s.checkTable(ctx, webhookTable, webhookColumns), s.checkTable(ctx, webfilterTable, webhookColumns+filterColumns))
 }
 
 // checkTable reads no row, which fails if the table or a column is missing or may not be read.
-func (s *Store) checkTable(ctx context.Context, table string, rows any) error {
-	err := s.gorm.WithContext(ctx).Limit(0).Find(rows).Error
+func (s *Store) checkTable(ctx context.Context, table, columns string) error {
+	_, err := query(ctx, s.db, scanID, "SELECT "+columns+" FROM "+table+" LIMIT 0")
 	switch {
 	case isNumber(err, errNoTable):
 		return schemaError("database %s has no table %s: %s", s.target, table, noPluginTable)

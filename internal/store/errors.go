@@ -158,7 +158,7 @@ func serverFix(e *mysql.MySQLError) string {
 
 // pluginTable returns the plugin's table that a message of the server names, "" if none.
 func pluginTable(message string) string {
-	for _, table := range [...]string{webhook{}.TableName(), webfilter{}.TableName()} {
+	for _, table := range [...]string{webhookTable, webfilterTable} {
 		if strings.Contains(message, table) {
 			return table
 		}
