@@ -128,8 +128,7 @@ const (
 
 // serverFix says what to do about an answer of the server, "" if unknown.
 func serverFix(e *mysql.MySQLError) string {
-	ours := strings.Contains(e.Message, tablePrefix)
-	table := pluginTable(e.Message)
+	ours, table := strings.Contains(e.Message, tablePrefix), pluginTable(e.Message)
 	switch e.Number {
 	case errAccessDenied:
 		return "check user and password in " + dsnSetting + ", and the hosts from which the account may connect"

@@ -20,8 +20,8 @@ const optionColumns = `SELECT kind, rule_id, rule_created, enabled <> 0, adopted
   secrets, key_id, version FROM webhook_dispatcher_rule_option`
 
 func scanOption(rows *sql.Rows, o *rule.Option) error {
-	err := rows.Scan(&o.Key.Table, &o.Key.ID, &o.RuleCreated, &o.Enabled, orZero[time.Time]{&o.AdoptedAt}, orZero[time.Time]{&o.ReleasedAt},
-		orZero[time.Time]{&o.PausedAt}, into(o.URLSum[:]), &o.Document, orZero[string]{&o.Sealed}, &o.KeyID, &o.Version)
+	err := rows.Scan(&o.Key.Table, &o.Key.ID, &o.RuleCreated, &o.Enabled, orZero(&o.AdoptedAt), orZero(&o.ReleasedAt), orZero(&o.PausedAt),
+		into(o.URLSum[:]), &o.Document, orZero(&o.Sealed), &o.KeyID, &o.Version)
 	*o = normal(*o)
 	return err
 }

@@ -72,7 +72,8 @@ func (s *Store) ruleOf(ctx context.Context, tx *sql.Tx, key rule.Key, lock bool)
 	if lock {
 		db = db.Clauses(forUpdate)
 	}
-	return row, noRule(db.Where("id = ?", key.ID).Take(&row).Error, key)
+	err = noRule(db.Where("id = ?", key.ID).Take(&row).Error, key)
+	return row, err
 }
 
 // NoRuleError says that the plugin's table has no row of a rule.

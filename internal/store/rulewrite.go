@@ -30,9 +30,7 @@ func (s *Store) AddWebfilter(ctx context.Context, row rule.WebfilterRow, option 
 	return s.addRule(ctx, "add webfilter rule", row, rule.Webfilters, option)
 }
 
-func (s *Store) addRule(
-	ctx context.Context, what string, row rule.WebfilterRow, table rule.Table, option NewOption,
-) (id int32, err error) {
+func (s *Store) addRule(ctx context.Context, what string, row rule.WebfilterRow, table rule.Table, option NewOption) (id int32, err error) {
 	if err := fits(&row); err != nil {
 		return 0, fmt.Errorf("%s: %w", what, err)
 	}
