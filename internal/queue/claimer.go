@@ -210,18 +210,17 @@ func (c *Claimer) claimSome(
 	c.ledger.claimed(rows, until)
 	sound := make([]delivery.Row, 0, len(rows))
 	var newest *delivery.Row
-	crashed := 0
 	for i := range rows {
-		if rows[i].CrashLoops() {
-			c.options.Settle(delivery.Abort(&rows[i]))
-			c.metrics.crashLoops.Inc()
-			crashed, newest = crashed+1, &rows[i]
+		if !rows[i].CrashLoops() {
+			sound = append(sound, rows[i])
 			continue
 		}
-		sound = append(sound, rows[i])
+		c.options.Settle(delivery.Abort(&rows[i]))
+		c.metrics.crashLoops.Inc()
+		c.crashed++
+		newest = &rows[i]
 	}
-	if crashed > 0 {
-		c.crashed += crashed
+	if newest != nil {
 		c.crashes.Do(func() {
 			c.options.Logger.ErrorContext(ctx, "deliveries dead-lettered: the processes that claim them never write a result (crash loop)",
 				"webhook_id", newest.ID.String(), "rule_id", lane.RuleID, "claims", newest.Claims, "count", c.crashed)

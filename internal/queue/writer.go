@@ -31,9 +31,8 @@ type Writer struct {
 	metrics *writerMetrics
 	ledger  *ledger
 
-	discarded rate.Sometimes // log lines
-	refusals  rate.Sometimes // log lines
-	unlogged  int            // refused rows since the last line; for the rows goroutine only
+	discarded, refusals rate.Sometimes // log lines
+	unlogged            int            // refused rows since the last line; for the rows goroutine only
 
 	mu      sync.Mutex
 	refused map[delivery.ID]refusal

@@ -45,11 +45,8 @@ func NewHealth(options HealthOptions) (http.Handler, error) {
 		return nil, errors.New("health: Gatherer is nil")
 	}
 	for _, check := range options.Checks {
-		if check.Ready == nil {
-			return nil, fmt.Errorf("health: the check %q has no function", check.Name)
-		}
-		if check.Role == "" {
-			return nil, fmt.Errorf("health: the check %q has no role", check.Name)
+		if check.Ready == nil || check.Role == "" {
+			return nil, fmt.Errorf("health: the check %q has no function or no role", check.Name)
 		}
 	}
 	mux := http.NewServeMux()
