@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/suggest"
@@ -29,9 +30,9 @@ type RecordView struct {
 type RecordDetail struct {
 	RecordView
 
-	KeySize   int                  `json:"key_size"`   // bytes kept
-	ValueKept int                  `json:"value_kept"` // bytes; less than value_size where the value was cut
-	Headers   []store.RecordHeader `json:"headers"`    // values as base64
+	KeySize   int          `json:"key_size"`   // bytes kept
+	ValueKept int          `json:"value_kept"` // bytes; less than value_size where the value was cut
+	Headers   []bus.Header `json:"headers"`    // values as base64
 	*RecordContent
 }
 

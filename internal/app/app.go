@@ -7,12 +7,14 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,21 +38,17 @@ import (
 
 // Options are what is not a setting.
 type Options struct {
-	// Version and Revision are those of the build.
-	Version, Revision string
+	Version, Revision string       // of the build
 	Logger            *slog.Logger // nil discards
 }
 
 const (
 	// stopTime bounds the stop after the bus was left, which takes 5 s at most: together less than
 	// the 30 s after which orchestrators kill.
-	stopTime = 19 * time.Second
-	// closeTime is the end of it, kept for writing the last results and for closing connections.
-	closeTime = 4 * time.Second
-	// healthTime bounds the stop of the health server.
-	healthTime = time.Second
-	// expireAfter is how long a row may wait untouched, its rule disabled.
-	expireAfter = 14 * 24 * time.Hour
+	stopTime    = 19 * time.Second
+	closeTime   = 4 * time.Second     // the end of it, for writing the last results and closing connections
+	healthTime  = time.Second         // bounds the stop of the health server
+	expireAfter = 14 * 24 * time.Hour // how long a row may wait untouched, its rule disabled
 )
 
 // App is one daemon. It is built by New and runs once.
@@ -80,10 +78,7 @@ type App struct {
 
 // New builds the daemon. It does not connect or listen; errors are about the settings.
 func New(cfg *config.Config, o Options) (*App, error) {
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
-	a := &App{cfg: cfg, logger: o.Logger}
+	a := &App{cfg: cfg, logger: cmp.Or(o.Logger, slog.New(slog.DiscardHandler))}
 	if err := a.build(o); err != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), closeTime)
 		defer cancel()
@@ -104,8 +99,7 @@ func (a *App) build(o Options) error {
 		return err
 	}
 
-	a.store, err = OpenStore(&cfg.Database, a.logger.With("component", "store"))
-	if err != nil {
+	if a.store, err = OpenStore(&cfg.Database, a.logger.With("component", "store")); err != nil {
 		return err
 	}
 	a.cleanups.add("database", func(context.Context) error { return a.store.Close() })
@@ -114,11 +108,10 @@ func (a *App) build(o Options) error {
 	if err != nil {
 		return err
 	}
-	a.rules, err = rule.New(rule.Options{
+	if a.rules, err = rule.New(rule.Options{
 		Source: a.store, Compiler: compiler, Period: cfg.RulesRefresh,
 		Logger: a.logger.With("component", "rules"), Registerer: registry,
-	})
-	if err != nil {
+	}); err != nil {
 		return err
 	}
 
@@ -130,18 +123,16 @@ func (a *App) build(o Options) error {
 	}
 	a.cleanups.add("endpoint connections", func(context.Context) error { closeSender(); return nil })
 
-	a.gauge, err = queue.NewDepthMonitor(queue.DepthMonitorOptions{
+	if a.gauge, err = queue.NewDepthMonitor(queue.DepthMonitorOptions{
 		Store:   a.store,
 		Limits:  queue.Limits{RuleRows: cfg.QueueLimitRuleRows, Rows: cfg.QueueLimitRows, Bytes: int64(cfg.QueueLimitBytes)},
 		PerRule: cfg.MetricsPerRule, Logger: a.logger.With("component", "queue"), Registerer: registry,
-	})
-	if err != nil {
+	}); err != nil {
 		return err
 	}
-	a.writer, err = queue.NewWriter(queue.WriterOptions{
+	if a.writer, err = queue.NewWriter(queue.WriterOptions{
 		Store: a.store, Depth: a.gauge, Logger: a.logger.With("component", "queue"), Registerer: registry,
-	})
-	if err != nil {
+	}); err != nil {
 		return err
 	}
 	a.cleanups.add("queue", a.writer.Stop)
@@ -151,44 +142,40 @@ func (a *App) build(o Options) error {
 		return err
 	}
 	claim := queue.NewWakeup()
-	a.dispatcher, err = dispatch.New(dispatch.Options{
+	if a.dispatcher, err = dispatch.New(dispatch.Options{
 		Sender: send, Rules: a.rules, Queue: a.writer, Policy: policy, HandOff: cfg.HandOffAfter, Timeout: cfg.Timeout,
 		EndpointConcurrency: cfg.EndpointConcurrency, Concurrency: cfg.Concurrency, EndpointRate: cfg.EndpointRate,
 		Full: a.gauge.Full, DeadLetterOverflow: cfg.QueueOverflow == "dead", PerRule: cfg.MetricsPerRule, LogAll: cfg.AttemptLog == "all",
 		RoomWanted: claim.Wake, Logger: a.logger.With("component", "dispatch"), Registerer: registry,
-	})
-	if err != nil {
+	}); err != nil {
 		return err
 	}
-	a.cleanups.add("requests under way", a.stopDispatcher)
+	a.cleanups.add("requests under way", within(stopTime, closeTime, a.dispatcher.Stop)) // then their results are written
 
 	if err := a.buildFilters(send, claim, registry); err != nil {
 		return err
 	}
-	a.claimer, err = queue.NewClaimer(queue.ClaimerOptions{
+	if a.claimer, err = queue.NewClaimer(queue.ClaimerOptions{
 		Store:     a.store,
 		Consumers: map[delivery.Kind]queue.Consumer{delivery.KindWebhook: a.dispatcher, delivery.KindEvent: a.filters},
 		Settle:    a.writer.Settle, Wakeup: claim, Depth: a.gauge,
 		Logger: a.logger.With("component", "claimer"), Registerer: registry,
-	})
-	if err != nil {
+	}); err != nil {
 		return err
 	}
-	a.pauser, err = queue.NewPauser(queue.PauserOptions{
+	if a.pauser, err = queue.NewPauser(queue.PauserOptions{
 		Store: a.store, Lanes: a.dispatcher, Paused: a.rules.Paused, Logger: a.logger.With("component", "pauser"), Registerer: registry,
-	})
-	if err != nil {
+	}); err != nil {
 		return err
 	}
-	a.pruner, err = queue.NewPruner(queue.PrunerOptions{
+	if a.pruner, err = queue.NewPruner(queue.PrunerOptions{
 		Store: a.store,
 		Keep: queue.Retention{
 			Delivered: cfg.RetentionDelivered, Dead: cfg.RetentionDead, Attempts: cfg.RetentionAttempts,
 			Undecodable: cfg.RetentionUndecodable, Pending: expireAfter,
 		},
 		Logger: a.logger.With("component", "pruner"),
-	})
-	if err != nil {
+	}); err != nil {
 		return err
 	}
 
@@ -212,18 +199,24 @@ func (a *App) Run(ctx context.Context) (err error) {
 	if err := a.health.Start(ctx); err != nil {
 		return err
 	}
-	a.cleanups.add("health server", a.stopHealth)
+	a.cleanups.add("health server", within(healthTime, 0, a.health.Stop)) // little for a scrape, the rest for deliveries
 	a.logger.InfoContext(ctx, "started", "listen", a.health.Addr().String(), "database", a.store.Target())
 
-	if err := a.startup.wait(ctx, a.store, a.logger); err != nil {
-		return ignoreEnd(ctx, err)
+	if err = a.startup.wait(ctx, a.store.CheckSchema, a.logger); err == nil {
+		err = a.rules.Load(ctx)
 	}
-	if err := a.rules.Load(ctx); err != nil {
-		return ignoreEnd(ctx, err)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil // the stop made the error
+	case err != nil:
+		return err
 	}
 	a.writer.Start(ctx)
-	if err := a.startEndpoint(ctx); err != nil {
-		return err
+	if a.endpoint != nil { // without rules every request would pass, so it starts after they are read
+		if err := a.endpoint.Start(ctx); err != nil {
+			return err
+		}
+		a.cleanups.add("filter endpoint", within(a.cfg.FilterDeadline+time.Second, 3*closeTime, a.endpoint.Stop))
 	}
 	a.dispatcher.Start()
 	// Rules are refreshed while the bus drains. Claiming ends at once: rows that the drain makes
@@ -261,24 +254,40 @@ func (a *App) Run(ctx context.Context) (err error) {
 // Addr returns the address of the health server, once Run has started it.
 func (a *App) Addr() net.Addr { return a.health.Addr() }
 
-// stopHealth gives a scrape under way little time, and leaves the rest to deliveries.
-func (a *App) stopHealth(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, healthTime)
-	defer cancel()
-	return a.health.Stop(ctx)
+// cleanups run in reverse order, each once.
+type cleanups struct{ list []cleanup }
+
+type cleanup struct {
+	name string
+	run  func(ctx context.Context) error
 }
 
-// stopDispatcher leaves time to write the results of the requests that it waits for.
-func (a *App) stopDispatcher(ctx context.Context) error {
-	ctx, cancel := within(ctx, stopTime, closeTime)
-	defer cancel()
-	return a.dispatcher.Stop(ctx)
+// add goes on the line after what it cleans up.
+func (c *cleanups) add(name string, run func(ctx context.Context) error) {
+	c.list = append(c.list, cleanup{name, run})
 }
 
-// ignoreEnd returns err, unless ctx has ended: then the error is the stop's.
-func ignoreEnd(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		err = nil
+// within gives a cleanup at most `most`, and leaves `left` of the stop's time to those after it.
+func within(most, left time.Duration, stop func(ctx context.Context) error) func(ctx context.Context) error {
+	return func(ctx context.Context) error {
+		end := time.Now().Add(most)
+		if deadline, ok := ctx.Deadline(); ok && deadline.Add(-left).Before(end) {
+			end = deadline.Add(-left)
+		}
+		ctx, cancel := context.WithDeadline(ctx, end)
+		defer cancel()
+		return stop(ctx)
 	}
-	return err
+}
+
+// run runs all of them, even after an error.
+func (c *cleanups) run(ctx context.Context) error {
+	var errs []error
+	for _, v := range slices.Backward(c.list) {
+		if err := v.run(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", v.name, err))
+		}
+	}
+	c.list = nil
+	return errors.Join(errs...)
 }

@@ -22,11 +22,15 @@ func TestWithin(t *testing.T) {
 			{"it would need all", whole, time.Minute, 2 * closeTime, stopTime - 2*closeTime},
 			{"nobody waits", t.Context(), time.Minute, 2 * closeTime, time.Minute},
 		} {
-			ctx, cancel := within(c.ctx, c.most, c.left)
-			if end, ok := ctx.Deadline(); !ok || time.Until(end) != c.want {
-				t.Errorf("%s: it has %s, want %s", c.what, time.Until(end), c.want)
+			stop := within(c.most, c.left, func(ctx context.Context) error {
+				if end, ok := ctx.Deadline(); !ok || time.Until(end) != c.want {
+					t.Errorf("%s: it has %s, want %s", c.what, time.Until(end), c.want)
+				}
+				return nil
+			})
+			if err := stop(c.ctx); err != nil {
+				t.Errorf("%s: %v", c.what, err)
 			}
-			cancel()
 		}
 	})
 }

@@ -1,7 +1,6 @@
 package app
 
 import (
-	"context"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,28 +19,25 @@ import (
 // buildFilters builds the webfilter engine, the stage for events of the bus, and the endpoint for
 // filters in the request.
 func (a *App) buildFilters(send *sender.Sender, claim *queue.Wakeup, registerer prometheus.Registerer) error {
-	engine, err := webfilter.New(webfilter.Options{
-		Rules: a.rules, Caller: send, Deadline: a.cfg.FilterDeadline, Registerer: registerer,
-	})
+	engine, err := webfilter.New(webfilter.Options{Rules: a.rules, Caller: send, Deadline: a.cfg.FilterDeadline, Registerer: registerer})
 	if err != nil {
 		return err
 	}
-	a.filters, err = stage.New(stage.Options{
+	if a.filters, err = stage.New(stage.Options{
 		Filters: engine, Chains: chains{a.rules}, Queue: a.writer, Ends: a.writer, Plan: a.plan, HandOff: a.cfg.HandOffAfter,
 		Deadline: a.cfg.FilterDeadline, Concurrency: webfilter.MaxCalls, // so that no event finds a row of the bus busy
 		Full: a.gauge.Full, LaneFull: a.gauge.LaneFull, DeadLetterOverflow: a.cfg.QueueOverflow == "dead", Wake: claim.Wake,
 		Logger: a.logger.With("component", "filtering"), Registerer: registerer,
-	})
-	if err != nil {
+	}); err != nil {
 		return err
 	}
-	a.cleanups.add("filters under way", a.stopFilters)
+	// Filters get their time, and the time to write their answers. Requests to endpoints of webhooks
+	// go on meanwhile: the dispatcher's stop has the rest of the time for them.
+	a.cleanups.add("filters under way", within(a.cfg.FilterDeadline+closeTime, 2*closeTime, a.filters.Stop))
 	if a.cfg.FilterListen == "" {
 		return nil
 	}
-	endpoint, err := server.NewFilters(server.FilterOptions{
-		Filters: engine, Tokens: a.cfg.Tokens(), Logger: a.logger, Registerer: registerer,
-	})
+	endpoint, err := server.NewFilters(server.FilterOptions{Filters: engine, Tokens: a.cfg.Tokens(), Logger: a.logger, Registerer: registerer})
 	if err != nil {
 		return err
 	}
@@ -55,43 +51,6 @@ func (a *App) buildFilters(send *sender.Sender, claim *queue.Wakeup, registerer 
 // plan returns the deliveries of an event by the rules of this moment.
 func (a *App) plan(m *payload.Message) []delivery.Delivery {
 	return plan.Deliveries(m, a.rules.Current().Match(m.Event.Type))
-}
-
-// startEndpoint listens for filters in the request. Without rules every request would pass, so
-// rules must be read first.
-func (a *App) startEndpoint(ctx context.Context) error {
-	if a.endpoint == nil {
-		return nil
-	}
-	if err := a.endpoint.Start(ctx); err != nil {
-		return err
-	}
-	a.cleanups.add("filter endpoint", a.stopEndpoint)
-	return nil
-}
-
-// stopEndpoint gives requests the time of their filters, without the time of later stops.
-func (a *App) stopEndpoint(ctx context.Context) error {
-	ctx, cancel := within(ctx, a.cfg.FilterDeadline+time.Second, 3*closeTime)
-	defer cancel()
-	return a.endpoint.Stop(ctx)
-}
-
-// stopFilters gives filters under way their time, and the time to write their answers. Requests to
-// endpoints of webhooks go on meanwhile: stopDispatcher has the rest of the time for them.
-func (a *App) stopFilters(ctx context.Context) error {
-	ctx, cancel := within(ctx, a.cfg.FilterDeadline+closeTime, 2*closeTime)
-	defer cancel()
-	return a.filters.Stop(ctx)
-}
-
-// within returns a ctx that ends after most, and early enough to leave `left` of its time.
-func within(ctx context.Context, most, left time.Duration) (context.Context, context.CancelFunc) {
-	end := time.Now().Add(most)
-	if deadline, ok := ctx.Deadline(); ok && deadline.Add(-left).Before(end) {
-		end = deadline.Add(-left)
-	}
-	return context.WithDeadline(ctx, end)
 }
 
 // chains are the webfilter rows of events, by the rules of the moment.

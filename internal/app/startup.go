@@ -16,9 +16,8 @@ import (
 )
 
 const (
-	startupPoll = time.Second
-	// migrationWait is how long to wait for an outdated schema: a migration may be running.
-	migrationWait = 15 * time.Second
+	startupPoll   = time.Second
+	migrationWait = 15 * time.Second // for an outdated schema: a migration may be running
 )
 
 // startup waits for the database: for ever while it is unreachable, but only migrationWait while
@@ -33,18 +32,14 @@ func (s *startup) ready() error {
 	return nil
 }
 
-type schemaChecker interface {
-	CheckSchema(ctx context.Context) error
-}
-
-func (s *startup) wait(ctx context.Context, db schemaChecker, logger *slog.Logger) error {
+func (s *startup) wait(ctx context.Context, check func(context.Context) error, logger *slog.Logger) error {
 	var (
 		logged    string
 		reminders rate.Sometimes
 		behind    time.Time
 	)
 	for {
-		err := db.CheckSchema(ctx)
+		err := check(ctx)
 		if err == nil {
 			s.problem.Store(nil)
 			return nil
@@ -52,15 +47,14 @@ func (s *startup) wait(ctx context.Context, db schemaChecker, logger *slog.Logge
 		if ctx.Err() != nil {
 			return err
 		}
-		var schema *store.SchemaError // nil for other errors
-		errors.As(err, &schema)
+		_, outdated := errors.AsType[*store.SchemaError](err)
 		s.problem.Store(&err)
 		if text := err.Error(); text != logged {
 			logged, reminders = text, rate.Sometimes{Interval: time.Minute}
 		}
 		reminders.Do(func() { logger.ErrorContext(ctx, "waiting for the database", "error", err) })
 		switch {
-		case schema == nil:
+		case !outdated:
 			behind = time.Time{}
 		case behind.IsZero():
 			behind = time.Now()

@@ -12,14 +12,6 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 )
 
-// database answers by the time since its start.
-type database struct {
-	began  time.Time
-	answer func(since time.Duration) error
-}
-
-func (d database) CheckSchema(context.Context) error { return d.answer(time.Since(d.began)) }
-
 // A database that is away is waited for without end, one whose schema is behind only for the time
 // of a migration.
 func TestStartupWaits(t *testing.T) {
@@ -49,7 +41,7 @@ func TestStartupWaits(t *testing.T) {
 				var log strings.Builder
 				var s startup
 				began := time.Now()
-				err := s.wait(t.Context(), database{began, test.db}, slog.New(slog.NewTextHandler(&log, nil)))
+				err := s.wait(t.Context(), func(context.Context) error { return test.db(time.Since(began)) }, slog.New(slog.NewTextHandler(&log, nil)))
 				if !errors.Is(err, test.want) {
 					t.Errorf("error %v, want %v", err, test.want)
 				}
@@ -83,7 +75,8 @@ func TestStartupWaitEndsWithItsContext(t *testing.T) {
 		defer cancel()
 		var s startup
 		began := time.Now()
-		err := s.wait(ctx, database{began, until(time.Hour, errors.New("away"))}, slog.New(slog.DiscardHandler))
+		away := func(context.Context) error { return errors.New("away") }
+		err := s.wait(ctx, away, slog.New(slog.DiscardHandler))
 		if took := time.Since(began); err == nil || took != 90*time.Second {
 			t.Errorf("error %v after %s", err, took)
 		}

@@ -6,10 +6,11 @@ import (
 	"time"
 )
 
-// Header is one header of a record. The same key may appear more than once.
+// Header is one header of a record. The same key may appear more than once. In JSON the value is
+// base64.
 type Header struct {
-	Key   string
-	Value []byte
+	Key   string `json:"key"`
+	Value []byte `json:"value"`
 }
 
 // Position is where a record stands in its partition. Only the bus that made it knows what it

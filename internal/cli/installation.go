@@ -106,7 +106,7 @@ func (c *migrateCommand) Run(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	done, err := store.Migrate(ctx, options, store.MigrateOptions{WithPluginTables: c.WithPluginTables, Logger: s.log})
+	done, err := store.Migrate(ctx, options, store.MigrateOptions{WithPluginTables: c.WithPluginTables})
 	if err != nil {
 		return err
 	}
@@ -114,7 +114,7 @@ func (c *migrateCommand) Run(ctx context.Context, s *session) error {
 	if n := len(done.Steps); n > 0 {
 		text = fmt.Sprintf("the schema went from version %d to %d in %d steps", done.From, done.To, n)
 	}
-	if done.PluginTables {
+	if c.WithPluginTables {
 		text += "; the plugin's tables are there"
 	}
 	_, err = fmt.Fprintln(s.Stdout, text)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/admin"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 )
 
@@ -18,7 +19,7 @@ func TestUndecodableReplay(t *testing.T) {
 		t.Helper()
 		u := store.Undecodable{
 			Topic: "dev-a", Offset: int64(n), Time: began.Add(time.Duration(n) * time.Minute), Reason: reason, Key: []byte(learner),
-			Headers: []store.RecordHeader{
+			Headers: []bus.Header{
 				{Key: "ce_type", Value: []byte(eventType)}, {Key: "ce_id", Value: []byte(eventName(n))}, {Key: "ce_source", Value: []byte("lms")},
 			},
 		}

@@ -25,6 +25,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -40,17 +41,17 @@ const (
 	KindInbox   Kind = 3 // an inbound webhook waiting for its LMS calls
 )
 
+var kindNames = [...]string{KindWebhook: "webhook", KindEvent: "event", KindInbox: "inbox"}
+
 // String returns the name that commands and the wire use.
-func (k Kind) String() string {
-	switch k {
-	case KindWebhook:
-		return "webhook"
-	case KindEvent:
-		return "event"
-	case KindInbox:
-		return "inbox"
+func (k Kind) String() string { return nameOf(kindNames[:], uint8(k), "kind") }
+
+// nameOf returns the name of number n, or what it is and the number if it has no name.
+func nameOf(names []string, n uint8, what string) string {
+	if int(n) < len(names) && names[n] != "" {
+		return names[n]
 	}
-	return fmt.Sprintf("kind(%d)", uint8(k))
+	return fmt.Sprintf("%s(%d)", what, n)
 }
 
 // Lane identifies a per-rule queue: all deliveries of one rule.
@@ -74,22 +75,15 @@ const (
 var stateNames = [...]string{"pending", "leased", "delivered", "dead", "halted"}
 
 // String returns the name that commands use.
-func (s State) String() string {
-	if int(s) < len(stateNames) {
-		return stateNames[s]
-	}
-	return fmt.Sprintf("state(%d)", uint8(s))
-}
+func (s State) String() string { return nameOf(stateNames[:], uint8(s), "state") }
 
 // States returns every state, in the order of their numbers.
 func States() []State { return []State{Pending, Leased, Delivered, Dead, Halted} }
 
 // ParseState reads a state's name.
 func ParseState(name string) (State, error) {
-	for i, known := range stateNames {
-		if name == known {
-			return State(i), nil
-		}
+	if i := slices.Index(stateNames[:], name); i >= 0 {
+		return State(i), nil
 	}
 	return 0, fmt.Errorf("unknown state %q: write one of %s", name, strings.Join(stateNames[:], ", "))
 }
@@ -106,25 +100,14 @@ const (
 	FormatForm Format = 2 // application/x-www-form-urlencoded
 	// FormatEvent is the event itself, as in a plain rule's JSON body. It is kept if the body could
 	// not be rendered; each attempt renders it again.
-	FormatEvent Format = 3
-	// FormatCloudEvents is a CloudEvent in structured mode, application/cloudevents+json.
-	FormatCloudEvents Format = 4
+	FormatEvent       Format = 3
+	FormatCloudEvents Format = 4 // a CloudEvent in structured mode, application/cloudevents+json
 )
 
+var formatNames = [...]string{FormatJSON: "json", FormatForm: "form", FormatEvent: "event", FormatCloudEvents: "cloudevents"}
+
 // String returns the name that commands use.
-func (f Format) String() string {
-	switch f {
-	case FormatJSON:
-		return "json"
-	case FormatForm:
-		return "form"
-	case FormatEvent:
-		return "event"
-	case FormatCloudEvents:
-		return "cloudevents"
-	}
-	return fmt.Sprintf("format(%d)", uint8(f))
-}
+func (f Format) String() string { return nameOf(formatNames[:], uint8(f), "format") }
 
 // ContentType returns the media type of the body.
 func (f Format) ContentType() string {
@@ -166,15 +149,24 @@ func NewID(source, id, eventType string, kind Kind, ruleID int32, ruleCreated ti
 	return ID(sum[:16])
 }
 
+// Run identifies one run of a replay. It is random.
+type Run [16]byte
+
+// Renew returns the new ID under which a run sends the delivery of id again: the first 16 bytes of
+// the SHA-256 of id and run. It is stable within a run, so that a repeated step creates no second
+// row, and different in every other run.
+func Renew(id ID, run Run) ID {
+	sum := sha256.Sum256(slices.Concat(id[:], run[:]))
+	return ID(sum[:16])
+}
+
 // ParseID reads an ID as String writes it; the prefix may be left out.
 func ParseID(s string) (ID, error) {
-	var id ID
 	raw, err := hex.DecodeString(strings.TrimPrefix(s, idPrefix))
-	if err != nil || len(raw) != len(id) {
+	if err != nil || len(raw) != len(ID{}) {
 		return ID{}, fmt.Errorf("webhook id %q: want %s followed by 32 hexadecimal digits", s, idPrefix)
 	}
-	copy(id[:], raw)
-	return id, nil
+	return ID(raw), nil
 }
 
 // String returns the value of the webhook-id header.
@@ -212,13 +204,12 @@ func NewToken() Token {
 // Delivery is one body for one rule's endpoint. URL, headers and limits belong to the rule and are
 // read at each attempt.
 type Delivery struct {
-	ID        ID
-	Kind      Kind
-	RuleID    int32
-	EventType string
-	EventID   string
-	// EventTime is ce_time; for KindEvent it is the record's time, which is not in the body.
-	EventTime   time.Time
+	ID          ID
+	Kind        Kind
+	RuleID      int32
+	EventType   string
+	EventID     string
+	EventTime   time.Time // ce_time; for KindEvent it is the record's time, which is not in the body
 	Format      Format
 	Body        []byte
 	Traceparent string
@@ -245,11 +236,9 @@ type Row struct {
 // Insert is a row to create. An existing row with the same ID, in any state, stays unchanged.
 type Insert struct {
 	Delivery
-	State State // Pending, Leased or Dead
-	// Delay is the time from the insert until the row is due (Pending) or its lease expires
-	// (Leased).
-	Delay      time.Duration
-	Token      Token // of a Leased row
+	State      State         // Pending, Leased or Dead
+	Delay      time.Duration // from the insert until the row is due (Pending) or its lease expires (Leased)
+	Token      Token         // of a Leased row
 	Attempts   int
 	Claims     int
 	Reason     Reason
@@ -258,36 +247,30 @@ type Insert struct {
 
 // Update is the result of a lease. It applies only while the row has the token.
 type Update struct {
-	ID    ID
-	Token Token
-	State State
-	// Delay is the time from the update until a Pending row is due.
-	Delay      time.Duration
-	Attempts   int // counted attempts so far, this one included
-	Claims     int // claims so far
+	ID         ID
+	Token      Token
+	State      State
+	Delay      time.Duration // from the update until a Pending row is due
+	Attempts   int           // counted attempts so far, this one included
+	Claims     int           // claims so far
 	Reason     Reason
 	LastStatus int
 }
 
 // Attempt is one request and its outcome, as the attempt log keeps it.
 type Attempt struct {
-	ID        ID
-	Kind      Kind
-	RuleID    int32
-	EventType string
-	Number    int // of the delivery's attempts, from 1
-	At        time.Time
-	Duration  time.Duration
-	// Status is the HTTP status, 0 without an answer.
-	Status int
-	// Class says why there is no usable answer, "" if there is one.
-	Class ErrorClass
-	// Response is the raw beginning of the answer's body, at most 4096 bytes.
-	Response []byte
-	// RetryAfter is the delay that the endpoint asked for, if any.
-	RetryAfter time.Duration
-	// Final: further attempts would fail too unless the rule is changed.
-	Final bool
+	ID         ID
+	Kind       Kind
+	RuleID     int32
+	EventType  string
+	Number     int // of the delivery's attempts, from 1
+	At         time.Time
+	Duration   time.Duration
+	Status     int           // of HTTP, 0 without an answer
+	Class      ErrorClass    // why there is no usable answer, "" if there is one
+	Response   []byte        // the raw beginning of the answer's body, at most 4096 bytes
+	RetryAfter time.Duration // the delay that the endpoint asked for, if any
+	Final      bool          // further attempts would fail too unless the rule is changed
 }
 
 // OK reports whether the endpoint accepted the delivery.
@@ -298,24 +281,20 @@ type ErrorClass string
 
 // The error classes.
 const (
-	ClassDNS       ErrorClass = "dns"           // the name did not resolve
-	ClassConnect   ErrorClass = "connect"       // refused, unreachable, no route
-	ClassTLS       ErrorClass = "tls"           // handshake or certificate
-	ClassTimeout   ErrorClass = "timeout"       // the deadline for the whole exchange passed
-	ClassReset     ErrorClass = "reset"         // the connection broke in the middle
-	ClassProtocol  ErrorClass = "protocol"      // not HTTP, or more than the limits allow
-	ClassEgress    ErrorClass = "egress_denied" // the address is not allowed
-	ClassRequest   ErrorClass = "request"       // the rule's URL or a header is invalid
-	ClassCancelled ErrorClass = "cancelled"     // this process gave up
-	// ClassExpression: the rule's filter or transform failed; Response has its error.
-	ClassExpression ErrorClass = "expression"
-	// ClassFiltered: the rule's filter does not match, which it did, or could not decide, before.
-	ClassFiltered ErrorClass = "filtered"
-	// ClassHalted: a webfilter stopped the event; Response says how.
-	ClassHalted ErrorClass = "halted"
-	// ClassToken: the authorization server issued no access token.
-	ClassToken ErrorClass = "token"
-	ClassOther ErrorClass = "other"
+	ClassDNS        ErrorClass = "dns"           // the name did not resolve
+	ClassConnect    ErrorClass = "connect"       // refused, unreachable, no route
+	ClassTLS        ErrorClass = "tls"           // handshake or certificate
+	ClassTimeout    ErrorClass = "timeout"       // the deadline for the whole exchange passed
+	ClassReset      ErrorClass = "reset"         // the connection broke in the middle
+	ClassProtocol   ErrorClass = "protocol"      // not HTTP, or more than the limits allow
+	ClassEgress     ErrorClass = "egress_denied" // the address is not allowed
+	ClassRequest    ErrorClass = "request"       // the rule's URL or a header is invalid
+	ClassCancelled  ErrorClass = "cancelled"     // this process gave up
+	ClassExpression ErrorClass = "expression"    // the rule's filter or transform failed; Response has its error
+	ClassFiltered   ErrorClass = "filtered"      // the rule's filter does not match, which it did, or could not decide, before
+	ClassHalted     ErrorClass = "halted"        // a webfilter stopped the event; Response says how
+	ClassToken      ErrorClass = "token"         // the authorization server issued no access token
+	ClassOther      ErrorClass = "other"
 )
 
 // Reason is why a row is in its state; the reason column.

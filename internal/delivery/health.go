@@ -71,14 +71,11 @@ type streak struct {
 // LaneHealth is what this process knows about a lane's endpoint. The zero LaneHealth has no
 // failures.
 type LaneHealth struct {
-	Lane Lane
-	// FailingSince is the first failure since the last success; zero if the last attempt succeeded.
-	FailingSince time.Time
+	Lane         Lane
+	FailingSince time.Time // the first failure since the last success; zero if the last attempt succeeded
 	LastFailure  time.Time // zero if FailingSince is
-	// LastTaken is when the endpoint last accepted a delivery from this process; zero for never.
-	LastTaken time.Time
-	// Gone counts consecutive 410 answers.
-	Gone int
+	LastTaken    time.Time // when the endpoint last accepted a delivery from this process; zero for never
+	Gone         int       // consecutive 410 answers
 	// RenderFailures is the longest current streak of render failures of one stage. A good run of
 	// the failing filter or transform ends it, for any event and even if no attempt follows.
 	// Successes of the other expression do not reset it.
@@ -137,21 +134,20 @@ func (h *LaneHealth) Note(a *Attempt, now time.Time) {
 	if a.Class == ClassFiltered {
 		return
 	}
-	switch {
-	case a.OK():
+	if a.OK() {
 		h.LastTaken, h.FailingSince, h.LastFailure, h.Gone = now, time.Time{}, time.Time{}, 0
+		return
+	}
+	if h.FailingSince.IsZero() {
+		h.FailingSince = now
+	}
+	h.LastFailure = now
+	switch {
+	case a.Class != "": // no answer
+	case a.Status == 410:
+		h.Gone++
 	default:
-		if h.FailingSince.IsZero() {
-			h.FailingSince = now
-		}
-		h.LastFailure = now
-		switch {
-		case a.Class != "": // no answer
-		case a.Status == 410:
-			h.Gone++
-		default:
-			h.Gone = 0
-		}
+		h.Gone = 0
 	}
 }
 

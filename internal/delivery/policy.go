@@ -26,8 +26,7 @@ const crashLoopClaims = 5
 // sending, and some time to write the result.
 func Lease(timeout time.Duration) time.Duration { return max(time.Minute, 2*timeout+15*time.Second) }
 
-// Policy decides what follows an attempt. It is immutable, and safe for concurrent use if random
-// is.
+// Policy decides what follows an attempt. It is immutable, and safe for concurrent use if random is.
 type Policy struct {
 	schedule []time.Duration
 	random   func() float64
@@ -46,7 +45,7 @@ func NewPolicy(schedule []time.Duration, random func() float64) (*Policy, error)
 	if random == nil {
 		return nil, errors.New("retry policy needs a source of random numbers")
 	}
-	return &Policy{schedule: append([]time.Duration(nil), schedule...), random: random}, nil
+	return &Policy{schedule: slices.Clone(schedule), random: random}, nil
 }
 
 // With returns the policy with another schedule, whose delays must be above 0; p itself if it is
@@ -60,44 +59,34 @@ func (p *Policy) With(schedule []time.Duration) *Policy {
 
 // Decision is what follows an attempt.
 type Decision struct {
-	// State is Delivered, Pending, Dead or Halted.
-	State State
-	// Delay until a Pending delivery is retried.
-	Delay    time.Duration
-	Attempts int  // counted attempts so far
-	Counted  bool // this attempt counts; one that the endpoint deferred does not
+	State    State         // Delivered, Pending, Dead or Halted
+	Delay    time.Duration // until a Pending delivery is retried
+	Attempts int           // counted attempts so far
+	Counted  bool          // this attempt counts; one that the endpoint deferred does not
 	Reason   Reason
 }
 
 // Decide returns what follows attempt a of a delivery with `before` counted attempts.
 func (p *Policy) Decide(before int, a *Attempt) Decision {
 	v := Decision{State: Pending, Attempts: before + 1, Counted: true, Reason: reasonOf(a)}
-	retryAfter := min(max(a.RetryAfter, 0), MaxRetryAfter)
 	switch {
 	case a.OK():
 		v.State, v.Reason = Delivered, ReasonNone
-		return v
 	case a.Status == 410:
 		v.State, v.Reason = Dead, ReasonGone
-		return v
 	case a.Class == ClassFiltered:
 		v.State, v.Attempts, v.Counted = Halted, before, false
-		return v
 	case a.Final:
 		v.State = Dead
-		return v
 	case a.Class == ClassCancelled:
 		v.Attempts, v.Counted, v.Reason = before, false, ReasonDrain
-		return v
 	case a.PutOff() > 0:
-		v.Attempts, v.Counted = before, false
-		v.Reason, v.Delay = ReasonRetryAfter, retryAfter
-		return v
+		v.Attempts, v.Counted, v.Reason, v.Delay = before, false, ReasonRetryAfter, a.PutOff()
 	case before >= len(p.schedule):
 		v.State, v.Reason = Dead, ReasonExhausted
-		return v
+	default:
+		v.Delay = max(p.jittered(p.schedule[before]), a.retryAfter())
 	}
-	v.Delay = max(p.jittered(p.schedule[before]), retryAfter)
 	return v
 }
 
@@ -107,8 +96,10 @@ func (a *Attempt) PutOff() time.Duration {
 	if a.Status != 429 && a.Status != 503 {
 		return 0
 	}
-	return min(max(a.RetryAfter, 0), MaxRetryAfter)
+	return a.retryAfter()
 }
+
+func (a *Attempt) retryAfter() time.Duration { return min(max(a.RetryAfter, 0), MaxRetryAfter) }
 
 func (p *Policy) jittered(d time.Duration) time.Duration {
 	return d + time.Duration(float64(d)*Jitter*(2*p.random()-1))

@@ -3,7 +3,8 @@ package delivery
 import "time"
 
 // The transitions drawn in the package comment, one function each. Every row change goes through
-// one of them, except for rule deletion and expiry, which are single statements over many rows.
+// one of them, except for rule deletion, expiry and replay, which are single statements over many
+// rows.
 
 // HandOff (memory → leased) makes the row of a first try that is still running: the request goes on
 // under token, and others may claim the row if lease passes without a result.
@@ -13,11 +14,10 @@ func HandOff(d *Delivery, token Token, lease time.Duration, reason Reason) Inser
 
 // Enqueue (memory → pending, dead) makes the row of a first try that failed.
 func Enqueue(d *Delivery, v Decision, status int) Insert {
-	in := Insert{
+	return Insert{
 		Delivery: *d, State: v.State, Delay: v.Delay, Reason: v.Reason, LastStatus: status,
 		Attempts: v.Attempts, Claims: v.Attempts, // a first try counts as its own claim
 	}
-	return in
 }
 
 // Queue (memory → pending) makes the row of a delivery that has not been tried, due after delay.
@@ -41,10 +41,8 @@ func Overflow(d *Delivery, attempts, status int) Insert {
 
 // Settle (leased → delivered, pending, dead, halted) is the result of an attempt under a lease.
 func Settle(r *Row, v Decision, status int) Update {
-	u := Update{
-		ID: r.ID, Token: r.Token, State: v.State, Delay: v.Delay, Attempts: v.Attempts, Claims: r.Claims,
-		Reason: v.Reason, LastStatus: status,
-	}
+	u := r.end(v.State, v.Reason)
+	u.Delay, u.Attempts, u.LastStatus = v.Delay, v.Attempts, status
 	if !v.Counted {
 		u.Claims = max(r.Claims-1, 0) // or a deferring endpoint would look like a crash loop
 	}
@@ -53,33 +51,20 @@ func Settle(r *Row, v Decision, status int) Update {
 
 // Return (leased → pending) ends an unused lease; the row is due again after delay.
 func Return(r *Row, delay time.Duration) Update {
-	return Update{
-		ID: r.ID, Token: r.Token, State: Pending, Delay: delay, Attempts: r.Attempts, Claims: max(r.Claims-1, 0),
-		Reason: r.Reason, LastStatus: r.LastStatus,
-	}
+	u := r.end(Pending, r.Reason)
+	u.Delay, u.Claims = delay, max(r.Claims-1, 0)
+	return u
 }
 
 // Abort (leased → dead) ends a row for which CrashLoops is true.
-func Abort(r *Row) Update {
+func Abort(r *Row) Update { return r.end(Dead, ReasonCrashLoop) }
+
+// end ends the lease of a row and leaves its counts as they are.
+func (r *Row) end(state State, reason Reason) Update {
 	return Update{
-		ID: r.ID, Token: r.Token, State: Dead, Attempts: r.Attempts, Claims: r.Claims,
-		Reason: ReasonCrashLoop, LastStatus: r.LastStatus,
+		ID: r.ID, Token: r.Token, State: state, Attempts: r.Attempts, Claims: r.Claims, Reason: reason, LastStatus: r.LastStatus,
 	}
 }
 
 // CrashLoops reports whether a newly claimed row has over five more claims than attempts.
 func (r *Row) CrashLoops() bool { return r.Claims-r.Attempts > crashLoopClaims }
-
-// Rewind is what a replay sets in a row.
-type Rewind struct {
-	State    State
-	Delay    time.Duration // from the replay until the row is due
-	Attempts int
-	Claims   int
-	Reason   Reason
-}
-
-// Replay (dead → pending) restarts a dead row at the beginning of its schedule and under the same
-// ID, so that a receiver that did accept it can detect the repeat. The row must still be dead when
-// it is written, and must have a body.
-func Replay() Rewind { return Rewind{State: Pending} }

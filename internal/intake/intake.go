@@ -173,10 +173,7 @@ func (in *Intake) refuse(ctx context.Context, rec *bus.Record, err error) {
 	}
 	u := store.Undecodable{
 		Topic: rec.Topic, Partition: int32(rec.Partition), Offset: int64(rec.Position), Time: rec.Time, Reason: string(bad.Reason),
-		Headers: make([]store.RecordHeader, len(rec.Headers)), Key: rec.Key, Value: rec.Value,
-	}
-	for i, h := range rec.Headers {
-		u.Headers[i] = store.RecordHeader{Key: h.Key, Value: h.Value}
+		Headers: rec.Headers, Key: rec.Key, Value: rec.Value,
 	}
 	if !in.keep(ctx, u) {
 		return

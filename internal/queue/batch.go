@@ -25,24 +25,18 @@ type batcher[T any] struct {
 	items   []T           // oldest first
 	writing int           // size of the batch being written
 	idle    chan struct{} // closed and replaced whenever everything is written
-	wake    chan struct{} // holds a token if items may wait
+	wake    *Wakeup       // of run, if items may wait
 }
 
 func newBatcher[T any](what string, limit int, logger *slog.Logger, write func(context.Context, []T) error) *batcher[T] {
-	return &batcher[T]{
-		what: what, limit: limit, write: write, logger: logger,
-		idle: make(chan struct{}), wake: make(chan struct{}, 1),
-	}
+	return &batcher[T]{what: what, limit: limit, write: write, logger: logger, idle: make(chan struct{}), wake: NewWakeup()}
 }
 
 func (b *batcher[T]) add(item T) {
 	b.mu.Lock()
 	b.items = append(b.items, item)
 	b.mu.Unlock()
-	select {
-	case b.wake <- struct{}{}:
-	default:
-	}
+	b.wake.Wake()
 }
 
 // waiting returns how many items are not written.
@@ -79,7 +73,7 @@ func (b *batcher[T]) run(ctx context.Context) {
 		batch := b.take()
 		if len(batch) == 0 {
 			select {
-			case <-b.wake:
+			case <-b.wake.signal:
 				continue
 			case <-ctx.Done():
 				return
@@ -127,12 +121,9 @@ func (b *batcher[T]) dropUnwanted() {
 func (b *batcher[T]) take() []T {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	n := min(len(b.items), b.limit)
-	batch := append([]T(nil), b.items[:n]...)
-	rest := copy(b.items, b.items[n:])
-	clear(b.items[rest:]) // frees the bodies
-	b.items = b.items[:rest]
-	b.writing = n
+	b.writing = min(len(b.items), b.limit)
+	batch := slices.Clone(b.items[:b.writing])
+	b.items = slices.Delete(b.items, 0, b.writing) // which frees the bodies
 	return batch
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,17 +20,10 @@ import (
 
 // ClaimStore is the part of the database that a Claimer needs.
 type ClaimStore interface {
-	// DueLanes returns every lane with a pending or leased row, and how long until the first is
-	// due.
 	DueLanes(ctx context.Context) ([]delivery.LaneDue, error)
-	// Claim leases up to room due rows of a lane to the holder of token.
 	Claim(ctx context.Context, lane delivery.Lane, room int, lease time.Duration, token delivery.Token) ([]delivery.Row, error)
-	// GiveBack makes rows due again that token holds under a lease of up to lease, and returns how
-	// many.
 	GiveBack(ctx context.Context, lane delivery.Lane, lease time.Duration, token delivery.Token) (int, error)
-	// RuleExists reports whether the lane's rule is in the database.
 	RuleExists(ctx context.Context, lane delivery.Lane) (bool, error)
-	// KillLane dead-letters up to limit waiting rows of a lane.
 	KillLane(ctx context.Context, lane delivery.Lane, reason delivery.Reason, limit int) (int, error)
 }
 
@@ -48,33 +42,28 @@ const (
 
 // Claimer claims due rows for the consumers that have room.
 type Claimer struct {
-	store     ClaimStore
-	consumers map[delivery.Kind]Consumer
-	settle    func(delivery.Update)
-	logger    *slog.Logger
-	metrics   *claimerMetrics
-	wake      <-chan struct{}
+	options ClaimerOptions
+	metrics *claimerMetrics
+	ledger  *ledger
 
 	checked map[delivery.Lane]time.Time // when a lane without an active rule was last looked up
 	resting map[delivery.Lane]time.Time // until when a lane whose claim failed is skipped
 	faults  streakLog                   // of single lanes
 	crashes rate.Sometimes              // log lines
 	crashed int                         // rows since the last line
-	ledger  *ledger                     // nil without a DepthMonitor
 
 	failedClaims []failedClaim
 }
 
 // ClaimerOptions configure a Claimer.
 type ClaimerOptions struct {
-	Store ClaimStore // required
-	// Consumers by the kind of row; at least one. Rows of other kinds are not claimed.
-	Consumers  map[delivery.Kind]Consumer
-	Settle     func(delivery.Update) // writes results, as Writer.Settle does; required
-	Wakeup     *Wakeup               // nil: the claimer only polls
-	Depth      *DepthMonitor         // learns which rows are being sent; may be nil
-	Logger     *slog.Logger          // nil discards
-	Registerer prometheus.Registerer // nil: no metrics
+	Store      ClaimStore                 // required
+	Consumers  map[delivery.Kind]Consumer // by the kind of row; at least one; rows of other kinds are not claimed
+	Settle     func(delivery.Update)      // writes results, as Writer.Settle does; required
+	Wakeup     *Wakeup                    // nil: the claimer only polls
+	Depth      *DepthMonitor              // learns which rows are being sent; may be nil
+	Logger     *slog.Logger               // nil discards
+	Registerer prometheus.Registerer      // nil: no metrics
 }
 
 // NewClaimer returns a claimer.
@@ -82,18 +71,15 @@ func NewClaimer(o ClaimerOptions) (*Claimer, error) {
 	if o.Store == nil || len(o.Consumers) == 0 || o.Settle == nil {
 		return nil, errors.New("claimer: store, consumers and settle are required")
 	}
-	if o.Wakeup == nil {
-		o.Wakeup = NewWakeup()
-	}
+	o.Wakeup = cmp.Or(o.Wakeup, NewWakeup())
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	metrics, err := newClaimerMetrics(o.Registerer)
 	if err != nil {
 		return nil, fmt.Errorf("claimer: %w", err)
 	}
 	return &Claimer{
-		store: o.Store, consumers: o.Consumers, settle: o.Settle, logger: o.Logger, metrics: metrics,
-		wake: o.Wakeup.signal, checked: make(map[delivery.Lane]time.Time), resting: make(map[delivery.Lane]time.Time),
-		faults: streakLog{logger: o.Logger}, crashes: rate.Sometimes{Interval: time.Minute}, ledger: o.Depth.book(),
+		options: o, metrics: metrics, ledger: o.Depth.book(), checked: make(map[delivery.Lane]time.Time),
+		resting: make(map[delivery.Lane]time.Time), faults: streakLog{logger: o.Logger}, crashes: rate.Sometimes{Interval: time.Minute},
 	}, nil
 }
 
@@ -101,53 +87,42 @@ func NewClaimer(o ClaimerOptions) (*Claimer, error) {
 func (c *Claimer) Run(ctx context.Context) {
 	var (
 		back backoff.Backoff
-		log  = streakLog{logger: c.logger}
+		log  = streakLog{logger: c.options.Logger}
 	)
 	for ctx.Err() == nil {
 		wait, err := c.poll(ctx)
-		if err != nil {
-			if ctx.Err() != nil {
-				return
-			}
-			c.metrics.failures.Inc()
-			log.note(ctx, "claim rows", err)
-			if back.Wait(ctx) != nil {
-				return
-			}
-			continue
-		}
-		log.note(ctx, "claim rows", nil)
-		back.Reset()
-		if c.pause(ctx, wait) != nil {
+		if err != nil && ctx.Err() != nil {
 			return
 		}
+		log.note(ctx, "claim rows", err)
+		if err != nil {
+			c.metrics.failures.Inc()
+			_ = back.Wait(ctx) // the loop's condition asks ctx, too
+			continue
+		}
+		back.Reset()
+		c.pause(ctx, wait)
 	}
 }
 
 // pause waits until the next poll: for wait, or less when woken, but at least pollAtLeast.
-func (c *Claimer) pause(ctx context.Context, wait time.Duration) error {
-	if err := backoff.Sleep(ctx, pollAtLeast); err != nil {
-		return err
+func (c *Claimer) pause(ctx context.Context, wait time.Duration) {
+	if backoff.Sleep(ctx, pollAtLeast) != nil || wait <= pollAtLeast {
+		return
 	}
-	if wait -= pollAtLeast; wait <= 0 {
-		return nil
-	}
-	t := time.NewTimer(wait)
+	t := time.NewTimer(wait - pollAtLeast)
 	defer t.Stop()
 	select {
 	case <-t.C:
-		return nil
-	case <-c.wake:
-		return nil
+	case <-c.options.Wakeup.signal:
 	case <-ctx.Done():
-		return ctx.Err()
 	}
 }
 
 // poll claims for every lane with due rows and room, and returns how long until the next poll.
 func (c *Claimer) poll(ctx context.Context) (time.Duration, error) {
 	c.giveBack(ctx)
-	lanes, err := c.store.DueLanes(ctx)
+	lanes, err := c.options.Store.DueLanes(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -170,7 +145,7 @@ func (c *Claimer) poll(ctx context.Context) (time.Duration, error) {
 				return 0, err
 			}
 			failed = err // go on with the other lanes
-			c.rest(d.Lane)
+			remember(c.resting, d.Lane, time.Now().Add(laneRest))
 			continue
 		}
 		worked = true
@@ -187,16 +162,17 @@ func (c *Claimer) poll(ctx context.Context) (time.Duration, error) {
 	return wait, failed
 }
 
-func (c *Claimer) rest(lane delivery.Lane) {
-	if len(c.resting) >= maxLaneState {
-		clear(c.resting)
+// remember sets what is known of a lane; before that is too much, all else is forgotten.
+func remember[T any](known map[delivery.Lane]T, lane delivery.Lane, value T) {
+	if len(known) >= maxLaneState {
+		clear(known)
 	}
-	c.resting[lane] = time.Now().Add(laneRest)
+	known[lane] = value
 }
 
 // claim reports whether the lane may have more due rows and room for them.
 func (c *Claimer) claim(ctx context.Context, lane delivery.Lane) (again bool, err error) {
-	consumer := c.consumers[lane.Kind]
+	consumer := c.options.Consumers[lane.Kind]
 	if consumer == nil {
 		return false, nil
 	}
@@ -223,7 +199,7 @@ func (c *Claimer) claimSome(
 	// A claim cut short could leave rows leased and unsent until the lease expires.
 	claiming, cancel := context.WithTimeout(context.WithoutCancel(ctx), claimTime)
 	defer cancel()
-	rows, err := c.store.Claim(claiming, lane, room, lease, token)
+	rows, err := c.options.Store.Claim(claiming, lane, room, lease, token)
 	if err != nil {
 		if len(c.failedClaims) < maxFailedClaims {
 			c.failedClaims = append(c.failedClaims, failedClaim{lane: lane, lease: lease, token: token, at: time.Now()})
@@ -234,20 +210,19 @@ func (c *Claimer) claimSome(
 	c.ledger.claimed(rows, until)
 	sound := make([]delivery.Row, 0, len(rows))
 	var newest *delivery.Row
-	crashed := 0
 	for i := range rows {
-		if rows[i].CrashLoops() {
-			c.settle(delivery.Abort(&rows[i]))
-			c.metrics.crashLoops.Inc()
-			crashed, newest = crashed+1, &rows[i]
+		if !rows[i].CrashLoops() {
+			sound = append(sound, rows[i])
 			continue
 		}
-		sound = append(sound, rows[i])
+		c.options.Settle(delivery.Abort(&rows[i]))
+		c.metrics.crashLoops.Inc()
+		c.crashed++
+		newest = &rows[i]
 	}
-	if crashed > 0 {
-		c.crashed += crashed
+	if newest != nil {
 		c.crashes.Do(func() {
-			c.logger.ErrorContext(ctx, "deliveries dead-lettered: the processes that claim them never write a result (crash loop)",
+			c.options.Logger.ErrorContext(ctx, "deliveries dead-lettered: the processes that claim them never write a result (crash loop)",
 				"webhook_id", newest.ID.String(), "rule_id", lane.RuleID, "claims", newest.Claims, "count", c.crashed)
 			c.crashed = 0
 		})
@@ -265,21 +240,18 @@ func (c *Claimer) orphan(ctx context.Context, lane delivery.Lane) error {
 	if last, ok := c.checked[lane]; ok && now.Sub(last) < orphanEvery {
 		return nil
 	}
-	if len(c.checked) >= maxLaneState {
-		clear(c.checked)
-	}
-	c.checked[lane] = now
-	exists, err := c.store.RuleExists(ctx, lane)
+	remember(c.checked, lane, now)
+	exists, err := c.options.Store.RuleExists(ctx, lane)
 	if err != nil || exists {
 		return err
 	}
-	n, err := c.store.KillLane(ctx, lane, delivery.ReasonRuleDeleted, killRows)
+	n, err := c.options.Store.KillLane(ctx, lane, delivery.ReasonRuleDeleted, killRows)
 	if err != nil {
 		return err
 	}
 	if n > 0 {
 		c.metrics.orphaned.Add(float64(n))
-		c.logger.WarnContext(ctx, "deliveries dead-lettered: their rule was deleted", "rule_id", lane.RuleID, "count", n)
+		c.options.Logger.WarnContext(ctx, "deliveries dead-lettered: their rule was deleted", "rule_id", lane.RuleID, "count", n)
 	}
 	if n == killRows { // leave the rest to the next polls, so that other lanes need not wait
 		c.checked[lane] = now.Add(killPause - orphanEvery)
@@ -287,12 +259,50 @@ func (c *Claimer) orphan(ctx context.Context, lane delivery.Lane) error {
 	return nil
 }
 
-type claimerMetrics struct {
-	claimed    prometheus.Counter
-	failures   prometheus.Counter
-	crashLoops prometheus.Counter
-	orphaned   prometheus.Counter
+// failedClaim is a claim that returned an error but may have succeeded on the server. Its rows
+// would then stay leased, with no one sending them, until the lease expires; repeated often enough,
+// they would look like a crash loop.
+type failedClaim struct {
+	lane  delivery.Lane
+	lease time.Duration
+	token delivery.Token
+	at    time.Time
+	next  time.Time // try
 }
+
+const (
+	maxFailedClaims = 100             // more are left to the end of their leases
+	lateClaim       = 5 * time.Second // how long after its failure a server may still execute a claim
+)
+
+// giveBack releases the rows of failed claims. A claim is forgotten once rows were released, or
+// once it can no longer have any. An error affects neither the other claims nor polling.
+func (c *Claimer) giveBack(ctx context.Context) {
+	var failed error
+	c.failedClaims = slices.DeleteFunc(c.failedClaims, func(u failedClaim) bool {
+		asked := time.Now()
+		if ctx.Err() != nil || asked.Before(u.next) {
+			return false
+		}
+		giving, cancel := context.WithTimeout(ctx, claimTime)
+		defer cancel()
+		n, err := c.options.Store.GiveBack(giving, u.lane, u.lease, u.token)
+		if err != nil {
+			failed = err
+			return asked.Sub(u.at) > u.lease
+		}
+		return n > 0 || asked.Sub(u.at) > lateClaim
+	})
+	for i := range c.failedClaims {
+		c.failedClaims[i].next = time.Now().Add(pollEvery)
+	}
+	if failed != nil && ctx.Err() == nil {
+		c.metrics.failures.Inc()
+		c.faults.note(ctx, "release rows of failed claims", failed)
+	}
+}
+
+type claimerMetrics struct{ claimed, failures, crashLoops, orphaned prometheus.Counter }
 
 func newClaimerMetrics(reg prometheus.Registerer) (*claimerMetrics, error) {
 	m := &claimerMetrics{
@@ -300,8 +310,7 @@ func newClaimerMetrics(reg prometheus.Registerer) (*claimerMetrics, error) {
 		failures: metric.Counter("webhook_dispatcher_claim_failures_total", "Polls for due rows that failed."),
 		crashLoops: metric.Counter("webhook_dispatcher_crash_loops_total",
 			"Rows dead-lettered because no process that claimed them wrote a result."),
-		orphaned: metric.Counter("webhook_dispatcher_rows_orphaned_total",
-			"Rows dead-lettered because their rule was deleted."),
+		orphaned: metric.Counter("webhook_dispatcher_rows_orphaned_total", "Rows dead-lettered because their rule was deleted."),
 	}
 	return m, metric.Register(reg, m.claimed, m.failures, m.crashLoops, m.orphaned)
 }

@@ -38,7 +38,7 @@ func (s *table) DueLanes(context.Context) ([]delivery.LaneDue, error) {
 	var lanes []delivery.LaneDue
 	for l, rows := range s.due {
 		if len(rows) > 0 {
-			lanes = append(lanes, delivery.LaneDue{Lane: l, DueAt: rows[0], Wait: time.Until(rows[0])})
+			lanes = append(lanes, delivery.LaneDue{Lane: l, Wait: time.Until(rows[0])})
 		}
 	}
 	return lanes, nil

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,19 +18,15 @@ import (
 
 // DepthStore is the part of the database that a DepthMonitor needs.
 type DepthStore interface {
-	// MeasureLanes counts the waiting rows of each lane and stores the numbers, unless a replica
-	// began to within the last `every`.
 	MeasureLanes(ctx context.Context, every time.Duration) (measured bool, err error)
-	// LaneRecords returns the last measurement.
 	LaneRecords(ctx context.Context) (delivery.LaneRecords, error)
 }
 
 // DepthMonitorOptions configure a DepthMonitor.
 type DepthMonitorOptions struct {
-	Store  DepthStore // required
-	Limits Limits
-	// PerRule adds a series for each rule with waiting rows.
-	PerRule    bool
+	Store      DepthStore // required
+	Limits     Limits
+	PerRule    bool                  // adds a series for each rule with waiting rows
 	Logger     *slog.Logger          // nil discards
 	Registerer prometheus.Registerer // nil: no metrics
 }
@@ -41,12 +36,10 @@ type DepthMonitorOptions struct {
 // and ended themselves since, so the limits hold between measurements. If measuring fails, the last
 // numbers stay.
 type DepthMonitor struct {
-	store   DepthStore
+	options DepthMonitorOptions
 	ledger  *ledger
-	logger  *slog.Logger
 	metrics *depthMetrics
-
-	took time.Duration // by this process's last measurement
+	took    time.Duration // by this process's last measurement
 }
 
 const (
@@ -71,7 +64,7 @@ func NewDepthMonitor(o DepthMonitorOptions) (*DepthMonitor, error) {
 	if err != nil {
 		return nil, fmt.Errorf("depth monitor: %w", err)
 	}
-	return &DepthMonitor{store: o.Store, ledger: newLedger(o.Limits), logger: o.Logger, metrics: metrics}, nil
+	return &DepthMonitor{options: o, ledger: newLedger(o.Limits), metrics: metrics}, nil
 }
 
 // Full reports whether the lane, or the queue as a whole, is at its limit. It reads memory only,
@@ -83,17 +76,17 @@ func (d *DepthMonitor) Full(lane delivery.Lane) bool { return d.ledger.full(lane
 // full queue would never drain.
 func (d *DepthMonitor) LaneFull(lane delivery.Lane) bool { return d.ledger.laneFull(lane) }
 
-// book returns the ledger, nil for a nil monitor.
+// book returns the ledger; for a nil monitor one that nobody reads.
 func (d *DepthMonitor) book() *ledger {
 	if d == nil {
-		return nil
+		return newLedger(Limits{})
 	}
 	return d.ledger
 }
 
 // Run measures and reads until ctx ends.
 func (d *DepthMonitor) Run(ctx context.Context) {
-	measuring, reading := streakLog{logger: d.logger}, streakLog{logger: d.logger}
+	measuring, reading := streakLog{logger: d.options.Logger}, streakLog{logger: d.options.Logger}
 	reading.note(ctx, "read the queue's depth", d.read(ctx)) // before measuring, which may take a while
 	for ctx.Err() == nil {
 		// Read even if measuring fails: another replica may have succeeded.
@@ -113,7 +106,7 @@ func (d *DepthMonitor) measure(ctx context.Context) error {
 		every = measureOften
 	}
 	start := time.Now()
-	measured, err := d.store.MeasureLanes(ctx, max(every, measureShare*d.took))
+	measured, err := d.options.Store.MeasureLanes(ctx, max(every, measureShare*d.took))
 	// A failed measurement gives a lower bound.
 	if took := time.Since(start); measured || (err != nil && took > d.took) {
 		d.took = took
@@ -125,7 +118,7 @@ func (d *DepthMonitor) read(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, depthTimeout)
 	defer cancel()
 	asked := time.Now()
-	records, err := d.store.LaneRecords(ctx)
+	records, err := d.options.Store.LaneRecords(ctx)
 	if err == nil {
 		d.ledger.update(records, asked)
 		d.metrics.show(records, asked)
@@ -135,15 +128,10 @@ func (d *DepthMonitor) read(ctx context.Context) error {
 }
 
 type depthMetrics struct {
-	rows       *prometheus.GaugeVec
-	bytes      prometheus.Gauge
-	oldest     prometheus.Gauge
-	lanes      prometheus.Gauge
-	failing    prometheus.Gauge
-	limitUsed  prometheus.Gauge
-	perRule    *prometheus.GaugeVec // nil without PerRule
-	rules      map[int32]bool       // with a series in perRule
-	measuredAt atomic.Pointer[time.Time]
+	rows                                               *prometheus.GaugeVec
+	bytes, oldest, lanes, failing, limitUsed, measured prometheus.Gauge
+	perRule                                            *prometheus.GaugeVec // nil without PerRule
+	rules                                              map[int32]bool       // with a series in perRule
 }
 
 // same ends help texts of numbers that come from the database.
@@ -161,26 +149,14 @@ func newDepthMetrics(reg prometheus.Registerer, perRule bool) (*depthMetrics, er
 			"Rules whose endpoint has accepted nothing from any replica for 10 minutes."+same),
 		limitUsed: metric.Gauge("webhook_dispatcher_queue_limit_used_ratio",
 			"Utilisation of the tightest queue limit on this replica; at 1, new rows are held or dead-lettered."),
+		measured: metric.Gauge("webhook_dispatcher_queue_last_measured_timestamp_seconds",
+			"When the queue was last measured, as Unix time; 0 if never."+same),
 	}
-	measured := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "webhook_dispatcher_queue_last_measured_timestamp_seconds",
-		Help: "When the queue was last measured, as Unix time; 0 if never." + same,
-	}, func() float64 {
-		at := m.measuredAt.Load()
-		if at == nil {
-			return 0
-		}
-		return float64(at.UnixMicro()) / 1e6
-	})
 	m.rows.WithLabelValues("waiting")
 	m.rows.WithLabelValues("dead")
+	all := []prometheus.Collector{m.rows, m.bytes, m.oldest, m.lanes, m.failing, m.limitUsed, m.measured}
 	if perRule {
-		m.rules = make(map[int32]bool)
-		m.perRule = metric.GaugeVec("webhook_dispatcher_rule_rows",
-			"Waiting rows of a rule; absent if there are none."+same, "rule_id")
-	}
-	all := []prometheus.Collector{m.rows, m.bytes, m.oldest, m.lanes, m.failing, m.limitUsed, measured}
-	if perRule {
+		m.perRule = metric.GaugeVec("webhook_dispatcher_rule_rows", "Waiting rows of a rule; absent if there are none."+same, "rule_id")
 		all = append(all, m.perRule)
 	}
 	return m, metric.Register(reg, all...)
@@ -191,8 +167,7 @@ func (m *depthMetrics) show(records delivery.LaneRecords, asked time.Time) {
 	var oldest time.Duration
 	seen := make(map[int32]bool)
 	if records.Measured {
-		at := asked.Add(-records.MeasuredFor)
-		m.measuredAt.Store(&at)
+		m.measured.Set(float64(asked.Add(-records.MeasuredFor).UnixMicro()) / 1e6)
 	}
 	m.rows.WithLabelValues("dead").Set(float64(records.DeadRows))
 	for _, r := range records.Lanes {

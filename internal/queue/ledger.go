@@ -1,6 +1,8 @@
 package queue
 
 import (
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,36 +17,46 @@ type Limits struct {
 }
 
 // ledger estimates what waits in each lane: the last measurement plus what this process has added
-// and ended since. Changes by other replicas since are unknown. The methods of a nil ledger that
-// record changes do nothing.
+// and ended since. Changes by other replicas since are unknown.
 type ledger struct {
 	limits Limits
 
 	mu         sync.RWMutex
 	lanes      map[delivery.Lane]*account
-	rows       int64 // of all lanes
-	bytes      int64
+	total      size      // of all lanes
 	measuredAt time.Time // when measuring began, by this process's clock; zero before
 	sending    map[delivery.ID]sendingRow
 }
 
-// account is what waits in one lane.
-type account struct {
-	rows, bytes int64   // measured, own and queued
-	own         []entry // since measuredAt, oldest first
-	queued      entry   // being inserted; has no times
+// size is a number of rows and the bytes of their bodies. Of a change, what ended counts below 0.
+type size struct{ rows, bytes int64 }
+
+func sizeOf(body []byte) size { return size{1, int64(len(body))} }
+
+func (s size) negative() size { return size{-s.rows, -s.bytes} }
+
+func (s *size) add(change size) {
+	s.rows += change.rows
+	s.bytes += change.bytes
 }
 
-// entry is the changes of about a second. A row that ended counts as -1.
+// account is what waits in one lane.
+type account struct {
+	all    size    // measured, own and queued
+	own    []entry // since measuredAt, oldest first
+	queued size    // being inserted
+}
+
+// entry is the changes of about a second.
 type entry struct {
-	from, at    time.Time // the first and last change
-	rows, bytes int64
+	from, at time.Time // the first and last change
+	change   size
 }
 
 // sendingRow is a row that this process is sending. Once its result ends it, it no longer waits.
 type sendingRow struct {
 	lane  delivery.Lane
-	bytes int64
+	size  size
 	until time.Time
 }
 
@@ -61,7 +73,7 @@ func newLedger(limits Limits) *ledger {
 func (l *ledger) full(lane delivery.Lane) bool {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	if (l.limits.Rows > 0 && l.rows >= int64(l.limits.Rows)) || (l.limits.Bytes > 0 && l.bytes >= l.limits.Bytes) {
+	if (l.limits.Rows > 0 && l.total.rows >= int64(l.limits.Rows)) || (l.limits.Bytes > 0 && l.total.bytes >= l.limits.Bytes) {
 		return true
 	}
 	return l.lanes[lane].full(l.limits.RuleRows)
@@ -75,7 +87,7 @@ func (l *ledger) laneFull(lane delivery.Lane) bool {
 }
 
 // full is called with the ledger's mu held; a nil account has no rows.
-func (a *account) full(limit int) bool { return limit > 0 && a != nil && a.rows >= int64(limit) }
+func (a *account) full(limit int) bool { return limit > 0 && a != nil && a.all.rows >= int64(limit) }
 
 // used returns the utilisation of the tightest limit: at 1 it is reached.
 func (l *ledger) used() float64 {
@@ -83,14 +95,14 @@ func (l *ledger) used() float64 {
 	defer l.mu.RUnlock()
 	var used float64
 	if l.limits.Rows > 0 {
-		used = max(used, float64(l.rows)/float64(l.limits.Rows))
+		used = max(used, float64(l.total.rows)/float64(l.limits.Rows))
 	}
 	if l.limits.Bytes > 0 {
-		used = max(used, float64(l.bytes)/float64(l.limits.Bytes))
+		used = max(used, float64(l.total.bytes)/float64(l.limits.Bytes))
 	}
 	if l.limits.RuleRows > 0 {
 		for _, a := range l.lanes {
-			used = max(used, float64(a.rows)/float64(l.limits.RuleRows))
+			used = max(used, float64(a.all.rows)/float64(l.limits.RuleRows))
 		}
 	}
 	return used
@@ -98,26 +110,23 @@ func (l *ledger) used() float64 {
 
 // queued counts a row that is about to be inserted.
 func (l *ledger) queued(p *pendingRow) {
-	if l == nil || p.insert.State.Ended() {
+	if p.insert.State.Ended() {
 		return
 	}
-	p.counted = entry{rows: 1, bytes: int64(len(p.insert.Body))}
+	p.counted = sizeOf(p.insert.Body)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.queue(p.insert.Lane(), 1, p.counted.bytes)
+	l.queue(p.insert.Lane(), p.counted)
 }
 
 // unqueued takes back queued for a row that will not be stored.
 func (l *ledger) unqueued(p *pendingRow) {
-	if l == nil || p.counted.rows == 0 {
-		return
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.queue(p.insert.Lane(), -1, -p.counted.bytes)
+	l.queue(p.insert.Lane(), p.counted.negative())
 }
 
-// account is called with mu held.
+// account is called with mu held, as are queue, count and note.
 func (l *ledger) account(lane delivery.Lane) *account {
 	a := l.lanes[lane]
 	if a == nil {
@@ -127,62 +136,49 @@ func (l *ledger) account(lane delivery.Lane) *account {
 	return a
 }
 
-// queue is called with mu held.
-func (l *ledger) queue(lane delivery.Lane, rows, bytes int64) {
+func (l *ledger) queue(lane delivery.Lane, change size) {
+	if change == (size{}) { // of a row that was never queued
+		return
+	}
 	a := l.account(lane)
-	a.queued.rows += rows
-	a.queued.bytes += bytes
-	l.count(a, rows, bytes)
+	a.queued.add(change)
+	l.count(a, change)
 }
 
-// count is called with mu held.
-func (l *ledger) count(a *account, rows, bytes int64) {
-	a.rows += rows
-	a.bytes += bytes
-	l.rows += rows
-	l.bytes += bytes
+func (l *ledger) count(a *account, change size) {
+	a.all.add(change)
+	l.total.add(change)
 }
 
 // inserted counts rows that were stored.
 func (l *ledger) inserted(rows []pendingRow) {
-	if l == nil {
-		return
-	}
 	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := range rows {
 		in := &rows[i].insert
-		if p := &rows[i]; p.counted.rows > 0 {
-			l.queue(in.Lane(), -1, -p.counted.bytes)
-		}
+		l.queue(in.Lane(), rows[i].counted.negative())
 		if in.State.Ended() {
 			continue
 		}
-		l.add(in.Lane(), now, 1, int64(len(in.Body)))
+		l.note(in.Lane(), now, sizeOf(in.Body))
 		if in.State == delivery.Leased {
-			l.sending[in.ID] = sendingRow{in.Lane(), int64(len(in.Body)), now.Add(in.Delay)}
+			l.sending[in.ID] = sendingRow{in.Lane(), sizeOf(in.Body), now.Add(in.Delay)}
 		}
 	}
 }
 
 // claimed notes rows that this process is about to send.
 func (l *ledger) claimed(rows []delivery.Row, until time.Time) {
-	if l == nil {
-		return
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := range rows {
-		l.sending[rows[i].ID] = sendingRow{rows[i].Lane(), int64(len(rows[i].Body)), until}
+		l.sending[rows[i].ID] = sendingRow{rows[i].Lane(), sizeOf(rows[i].Body), until}
 	}
 }
 
 // finished counts results that were written; those of lost were not.
 func (l *ledger) finished(updates []delivery.Update, lost []delivery.ID) {
-	if l == nil {
-		return
-	}
 	gone := make(map[delivery.ID]bool, len(lost))
 	for _, id := range lost {
 		gone[id] = true
@@ -195,22 +191,20 @@ func (l *ledger) finished(updates []delivery.Update, lost []delivery.ID) {
 		row, ok := l.sending[u.ID]
 		delete(l.sending, u.ID)
 		if ok && u.State.Ended() && !gone[u.ID] {
-			l.add(row.lane, now, -1, -row.bytes)
+			l.note(row.lane, now, row.size.negative())
 		}
 	}
 }
 
-// add is called with mu held.
-func (l *ledger) add(lane delivery.Lane, at time.Time, rows, bytes int64) {
+func (l *ledger) note(lane delivery.Lane, at time.Time, change size) {
 	a := l.account(lane)
 	if n := len(a.own); n > 0 && (at.Sub(a.own[n-1].from) < entrySpan || n >= maxEntries) {
 		a.own[n-1].at = at
-		a.own[n-1].rows += rows
-		a.own[n-1].bytes += bytes
+		a.own[n-1].change.add(change)
 	} else {
-		a.own = append(a.own, entry{at, at, rows, bytes})
+		a.own = append(a.own, entry{at, at, change})
 	}
-	l.count(a, rows, bytes)
+	l.count(a, change)
 }
 
 // update adopts a measurement by any replica. asked is when this process began to read it. Until
@@ -230,29 +224,21 @@ func (l *ledger) update(records delivery.LaneRecords, asked time.Time) {
 	for lane := range measured {
 		l.account(lane)
 	}
-	l.rows, l.bytes = 0, 0
+	l.total = size{}
 	for lane, a := range l.lanes {
 		r := measured[lane]
-		a.rows, a.bytes = int64(r.Rows)+a.queued.rows, r.Bytes+a.queued.bytes
-		kept := a.own[:0]
-		for _, e := range a.own {
-			if e.at.After(l.measuredAt) {
-				kept = append(kept, e)
-				a.rows += e.rows
-				a.bytes += e.bytes
-			}
-		}
-		a.own = kept
-		if r.Rows == 0 && len(kept) == 0 && a.queued.rows == 0 {
+		a.own = slices.DeleteFunc(a.own, func(e entry) bool { return !e.at.After(l.measuredAt) })
+		if r.Rows == 0 && len(a.own) == 0 && a.queued.rows == 0 {
 			delete(l.lanes, lane)
 			continue
 		}
-		l.rows += a.rows
-		l.bytes += a.bytes
-	}
-	for id, row := range l.sending { // no result came
-		if asked.After(row.until) {
-			delete(l.sending, id)
+		a.all = size{int64(r.Rows), r.Bytes}
+		a.all.add(a.queued)
+		for _, e := range a.own {
+			a.all.add(e.change)
 		}
+		l.total.add(a.all)
 	}
+	// No result came for these.
+	maps.DeleteFunc(l.sending, func(_ delivery.ID, row sendingRow) bool { return asked.After(row.until) })
 }

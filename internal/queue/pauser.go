@@ -18,13 +18,9 @@ import (
 // PauseStore is the part of the database that a Pauser needs.
 type PauseStore interface {
 	LaneRecords(ctx context.Context) (delivery.LaneRecords, error)
-	// MarkFailing marks a lane whose endpoint has accepted nothing since age ago; an earlier mark
-	// stays.
 	MarkFailing(ctx context.Context, lane delivery.Lane, age time.Duration) error
 	ClearFailing(ctx context.Context, lane delivery.Lane) error
-	// CountAttempts counts the logged attempts of the last age, up to limit.
 	CountAttempts(ctx context.Context, lane delivery.Lane, age time.Duration, limit int) (int, error)
-	// PauseRule reports whether it paused the rule: not if it was paused already or is gone.
 	PauseRule(ctx context.Context, lane delivery.Lane, reason delivery.Reason) (paused bool, err error)
 }
 
@@ -37,12 +33,11 @@ type HealthLanes interface {
 
 // PauserOptions configure a Pauser.
 type PauserOptions struct {
-	Store PauseStore  // required
-	Lanes HealthLanes // required
-	// Paused reports whether the lane's rule is paused in this process's snapshot. Required.
-	Paused     func(lane delivery.Lane) bool
-	Logger     *slog.Logger          // nil discards
-	Registerer prometheus.Registerer // nil: no metrics
+	Store      PauseStore                    // required
+	Lanes      HealthLanes                   // required
+	Paused     func(lane delivery.Lane) bool // in this process's snapshot; required
+	Logger     *slog.Logger                  // nil discards
+	Registerer prometheus.Registerer         // nil: no metrics
 }
 
 const (
@@ -67,25 +62,19 @@ const (
 // restarts. Ages are compared, not times: a mark's age is by the database's clock, the others by
 // this process's.
 type Pauser struct {
-	store   PauseStore
-	lanes   HealthLanes
-	paused  func(lane delivery.Lane) bool
-	logger  *slog.Logger
+	options PauserOptions
 	counter *prometheus.CounterVec
 	known   map[delivery.Lane]*pauseState
 }
 
 // pauseState is what the pauser remembers of a lane.
 type pauseState struct {
-	// marked: the record had a mark when last read, or this process set it.
-	marked bool
+	marked bool // the record had a mark when last read, or this process set it
 	// baseline is when this process saw that another had cleared the mark, zero if it never did.
 	// Earlier failures no longer count.
 	baseline time.Time
-	// asked is when this process last paused the rule; zero once the pause is over.
-	asked time.Time
-	// seen: this process's snapshot has shown the pause.
-	seen bool
+	asked    time.Time // when this process last paused the rule; zero once the pause is over
+	seen     bool      // this process's snapshot has shown the pause
 }
 
 // NewPauser returns a pauser.
@@ -94,7 +83,7 @@ func NewPauser(o PauserOptions) (*Pauser, error) {
 		return nil, errors.New("pauser: store, lanes and paused are required")
 	}
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
-	p := &Pauser{store: o.Store, lanes: o.Lanes, paused: o.Paused, logger: o.Logger, known: make(map[delivery.Lane]*pauseState)}
+	p := &Pauser{options: o, known: make(map[delivery.Lane]*pauseState)}
 	p.counter = metric.CounterVec("webhook_dispatcher_rules_paused_total",
 		"Rules that this replica paused because nothing could be delivered, by reason.", "reason")
 	for _, r := range []delivery.Reason{delivery.ReasonFailing, delivery.ReasonGone, delivery.ReasonExpression} {
@@ -108,7 +97,7 @@ func NewPauser(o PauserOptions) (*Pauser, error) {
 
 // Run looks and compares until ctx ends.
 func (p *Pauser) Run(ctx context.Context) {
-	log := streakLog{logger: p.logger}
+	log := streakLog{logger: p.options.Logger}
 	next := time.Now()
 	for ctx.Err() == nil {
 		err := p.look(ctx)
@@ -127,45 +116,47 @@ func (p *Pauser) Run(ctx context.Context) {
 // rendered.
 func (p *Pauser) look(ctx context.Context) error {
 	now := time.Now()
-	var errs []error
-	for _, h := range p.lanes.Health() {
-		if h.Lane.Kind != delivery.KindWebhook {
-			continue
-		}
-		s := p.state(h.Lane)
-		if !p.watched(h.Lane, s, now) {
-			continue
-		}
-		var err error
+	_, err := p.each(now, func(h *delivery.LaneHealth, s *pauseState) error {
 		switch {
 		case h.Gone >= pauseGone:
-			err = p.pause(ctx, h.Lane, s, delivery.ReasonGone, "its endpoint keeps answering 410 Gone: change its URL")
+			return p.pause(ctx, h.Lane, s, delivery.ReasonGone, "its endpoint keeps answering 410 Gone: change its URL")
 		case h.Overruns >= pauseOverruns:
-			err = p.pause(ctx, h.Lane, s, delivery.ReasonExpression, fmt.Sprintf(
-				"its filter or transform ran too long for %d events, which delays all rules: change the expression",
-				h.Overruns))
+			return p.pause(ctx, h.Lane, s, delivery.ReasonExpression, fmt.Sprintf(
+				"its filter or transform ran too long for %d events, which delays all rules: change the expression", h.Overruns))
 		case h.RenderFailures >= pauseUnrendered:
-			err = p.pause(ctx, h.Lane, s, delivery.ReasonExpression, "its filter or transform fails (see the attempts of its dead deliveries): "+
+			return p.pause(ctx, h.Lane, s, delivery.ReasonExpression, "its filter or transform fails (see the attempts of its dead deliveries): "+
 				"change the expression")
 		}
-		if err != nil {
-			errs = append(errs, err)
-		}
-	}
+		return nil
+	})
 	for lane, s := range p.known { // also those without health
 		p.watched(lane, s, now)
 	}
-	return errors.Join(errs...)
+	return err
+}
+
+// each calls do for the rules' lanes that may need pausing, and joins its errors. It returns the
+// rules' lanes that have health.
+func (p *Pauser) each(now time.Time, do func(*delivery.LaneHealth, *pauseState) error) (map[delivery.Lane]bool, error) {
+	var errs []error
+	alive := make(map[delivery.Lane]bool)
+	for _, h := range p.options.Lanes.Health() {
+		if h.Lane.Kind != delivery.KindWebhook {
+			continue
+		}
+		alive[h.Lane] = true
+		if s := p.state(h.Lane); p.watched(h.Lane, s, now) {
+			errs = append(errs, do(&h, s))
+		}
+	}
+	return alive, errors.Join(errs...)
 }
 
 func (p *Pauser) state(lane delivery.Lane) *pauseState {
 	s := p.known[lane]
 	if s == nil {
-		if len(p.known) >= maxLaneState {
-			clear(p.known)
-		}
 		s = &pauseState{}
-		p.known[lane] = s
+		remember(p.known, lane, s)
 	}
 	return s
 }
@@ -174,11 +165,11 @@ func (p *Pauser) state(lane delivery.Lane) *pauseState {
 // pause the lane's history no longer counts.
 func (p *Pauser) watched(lane delivery.Lane, s *pauseState, now time.Time) bool {
 	switch {
-	case p.paused(lane):
+	case p.options.Paused(lane):
 		s.seen = true
 		return false
 	case s.seen, !s.asked.IsZero() && now.Sub(s.asked) > noticeTime: // or was resumed unseen, or is gone
-		p.lanes.ResetHealth(lane)
+		p.options.Lanes.ResetHealth(lane)
 		delete(p.known, lane)
 		return false // the next look has new health
 	}
@@ -187,7 +178,7 @@ func (p *Pauser) watched(lane delivery.Lane, s *pauseState, now time.Time) bool 
 
 // compare updates marks from this process's health, and pauses rules by them.
 func (p *Pauser) compare(ctx context.Context) error {
-	records, err := p.store.LaneRecords(ctx)
+	records, err := p.options.Store.LaneRecords(ctx)
 	if err != nil {
 		return err
 	}
@@ -196,34 +187,21 @@ func (p *Pauser) compare(ctx context.Context) error {
 		found[r.Lane] = r
 	}
 	now := time.Now()
-	var errs []error
-	healths := p.lanes.Health()
-	alive := make(map[delivery.Lane]bool, len(healths))
-	for _, h := range healths {
-		if h.Lane.Kind != delivery.KindWebhook {
-			continue
-		}
-		alive[h.Lane] = true
-		s := p.state(h.Lane)
-		if !p.watched(h.Lane, s, now) {
-			continue
-		}
-		if err := p.compareLane(ctx, h, found[h.Lane], s, now); err != nil {
-			errs = append(errs, err)
-		}
-	}
+	alive, err := p.each(now, func(h *delivery.LaneHealth, s *pauseState) error {
+		return p.compareLane(ctx, h, found[h.Lane], s, now)
+	})
 	for lane, s := range p.known {
 		if !alive[lane] && !s.seen && s.asked.IsZero() {
 			delete(p.known, lane)
 		}
 	}
-	return errors.Join(errs...)
+	return err
 }
 
-func (p *Pauser) compareLane(ctx context.Context, h delivery.LaneHealth, r delivery.LaneRecord, s *pauseState, now time.Time) error {
+func (p *Pauser) compareLane(ctx context.Context, h *delivery.LaneHealth, r delivery.LaneRecord, s *pauseState, now time.Time) error {
 	if r.Failing && !h.LastTaken.IsZero() && now.Sub(h.LastTaken) < r.FailingFor {
 		s.marked = false
-		return p.store.ClearFailing(ctx, h.Lane)
+		return p.options.Store.ClearFailing(ctx, h.Lane)
 	}
 	if s.marked && !r.Failing {
 		s.baseline = now // another replica delivered, or an operator resumed the rule
@@ -240,7 +218,7 @@ func (p *Pauser) compareLane(ctx context.Context, h delivery.LaneHealth, r deliv
 		return nil
 	}
 	if !r.Failing {
-		if err := p.store.MarkFailing(ctx, h.Lane, now.Sub(since)); err != nil {
+		if err := p.options.Store.MarkFailing(ctx, h.Lane, now.Sub(since)); err != nil {
 			return err
 		}
 		s.marked = true
@@ -249,7 +227,7 @@ func (p *Pauser) compareLane(ctx context.Context, h delivery.LaneHealth, r deliv
 	if r.FailingFor-now.Sub(h.LastFailure) < pauseAfter { // a day without attempts does not count
 		return nil
 	}
-	n, err := p.store.CountAttempts(ctx, h.Lane, r.FailingFor, pauseAttempts)
+	n, err := p.options.Store.CountAttempts(ctx, h.Lane, r.FailingFor, pauseAttempts)
 	if err != nil || n < pauseAttempts {
 		return err
 	}
@@ -258,7 +236,7 @@ func (p *Pauser) compareLane(ctx context.Context, h delivery.LaneHealth, r deliv
 }
 
 func (p *Pauser) pause(ctx context.Context, lane delivery.Lane, s *pauseState, reason delivery.Reason, why string) error {
-	paused, err := p.store.PauseRule(ctx, lane, reason)
+	paused, err := p.options.Store.PauseRule(ctx, lane, reason)
 	if err != nil {
 		return err
 	}
@@ -267,7 +245,7 @@ func (p *Pauser) pause(ctx context.Context, lane delivery.Lane, s *pauseState, r
 		return nil // another replica was first
 	}
 	p.counter.WithLabelValues(string(reason)).Inc()
-	p.logger.ErrorContext(ctx, "rule paused, its deliveries wait: fix the cause, then resume it",
+	p.options.Logger.ErrorContext(ctx, "rule paused, its deliveries wait: fix the cause, then resume it",
 		"rule_id", lane.RuleID, "reason", string(reason), "why", why,
 		"resume", fmt.Sprintf("webhook-dispatcher rules set %d --resume", lane.RuleID))
 	return nil

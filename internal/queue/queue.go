@@ -15,19 +15,14 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
-// Store is the part of the database that a Writer needs. Times are the database's.
+// Store is the part of the database that a Writer needs. Here and in the other interfaces of this
+// package, the methods of package store say what each promises.
 type Store interface {
-	// Insert creates rows and leaves existing ones, in any state, unchanged. Rows that can never be
-	// stored are in a *delivery.RejectedError; the others are stored.
+	// Insert's error is a *delivery.RejectedError if all rows were stored but those that never can be.
 	Insert(ctx context.Context, rows []delivery.Insert) error
-	// Finish writes the results of leases and returns those whose lease another process holds.
 	Finish(ctx context.Context, updates []delivery.Update) (lost []delivery.ID, err error)
-	// FinishEvent deletes an event's row and creates those of its deliveries in one transaction.
-	// done is false, and nothing has changed, if token no longer holds the row.
 	FinishEvent(ctx context.Context, id delivery.ID, token delivery.Token, rows []delivery.Insert) (done bool, err error)
-	// LogAttempts appends to the attempt log.
 	LogAttempts(ctx context.Context, attempts []delivery.Attempt) error
-	// MaxBody returns the largest body in bytes that fits a row.
 	MaxBody() int
 }
 
@@ -52,5 +47,29 @@ func (l *streakLog) note(ctx context.Context, what string, err error) {
 		l.repeats.Do(func() {
 			l.logger.WarnContext(ctx, "queue: database error, retrying", "what", what, "error", err)
 		})
+	}
+}
+
+// Consumer sends claimed rows of one kind. Its methods do not block.
+type Consumer interface {
+	// Room returns how many rows of the lane may be claimed now, and for how long to lease them.
+	// known is false if the lane's rule is not active: its rows wait.
+	Room(lane delivery.Lane) (room int, lease time.Duration, known bool)
+	// Resend sends claimed rows of one lane. Their leases expire at until, by this process's clock.
+	Resend(rows []delivery.Row, until time.Time)
+}
+
+// Wakeup wakes a goroutine. A claimer, which polls then, shares one with its consumers. It is safe
+// for concurrent use.
+type Wakeup struct{ signal chan struct{} }
+
+// NewWakeup returns a Wakeup for one goroutine.
+func NewWakeup() *Wakeup { return &Wakeup{make(chan struct{}, 1)} }
+
+// Wake reports that a lane has room again, or that rows may have become due. It does not block.
+func (w *Wakeup) Wake() {
+	select {
+	case w.signal <- struct{}{}:
+	default:
 	}
 }

@@ -29,12 +29,10 @@ type Writer struct {
 	store   Store
 	logger  *slog.Logger
 	metrics *writerMetrics
+	ledger  *ledger
 
-	ledger *ledger // nil without a DepthMonitor
-
-	discarded rate.Sometimes // log lines
-	refusals  rate.Sometimes // log lines
-	unlogged  int            // refused rows since the last line; for the rows goroutine only
+	discarded, refusals rate.Sometimes // log lines
+	unlogged            int            // refused rows since the last line; for the rows goroutine only
 
 	mu      sync.Mutex
 	refused map[delivery.ID]refusal
@@ -53,7 +51,7 @@ type pendingRow struct {
 	wanted  func() bool
 	stored  func()
 	form    rowForm
-	counted entry // by the ledger, until the row is stored or given up
+	counted size // by the ledger, until the row is stored or given up
 }
 
 // rowForm is how much of a row is sent to the database.
@@ -161,6 +159,47 @@ func (w *Writer) Log(a delivery.Attempt) {
 	w.attempts.add(a)
 }
 
+// FinishEvent deletes the row of an event that has passed its webfilters and creates those of its
+// deliveries in one transaction. done is false, and nothing has changed, if token no longer holds
+// the row. It makes one try. After an error the outcome is unknown; a second try returns false if
+// the first succeeded.
+func (w *Writer) FinishEvent(ctx context.Context, id delivery.ID, token delivery.Token, rows []delivery.Insert) (done bool, err error) {
+	made := make([]pendingRow, len(rows))
+	for i := range rows {
+		made[i].insert = rows[i]
+		w.ledger.queued(&made[i]) // now, as in Enqueue: the limits must count them
+	}
+	done, err = w.store.FinishEvent(ctx, id, token, rows)
+	if err != nil || !done {
+		for i := range made {
+			w.ledger.unqueued(&made[i])
+		}
+	}
+	if err != nil {
+		w.metrics.failures.WithLabelValues("results").Inc()
+		return false, err
+	}
+	gone := []delivery.Update{{ID: id, State: delivery.Halted}} // any ended state will do for the ledger
+	if !done {
+		w.ended(gone, []delivery.ID{id})
+		return false, nil
+	}
+	w.ended(gone, nil)
+	w.ledger.inserted(made)
+	for i := range rows {
+		w.metrics.enqueued.WithLabelValues(string(rows[i].Reason)).Inc()
+	}
+	return true, nil
+}
+
+// End writes the result of a lease at once, for callers that must know whether they still hold it:
+// done is false, and nothing was written, if they do not. It makes one try. After an error the
+// outcome is unknown; a second try returns false if the first succeeded.
+func (w *Writer) End(ctx context.Context, u delivery.Update) (done bool, err error) {
+	lost, err := w.write(ctx, []delivery.Update{u})
+	return err == nil && len(lost) == 0, err
+}
+
 // MaxBody returns the largest body in bytes that fits a row.
 func (w *Writer) MaxBody() int { return w.store.MaxBody() }
 
@@ -179,13 +218,11 @@ func (w *Writer) insert(ctx context.Context, batch []pendingRow) error {
 		return nil
 	}
 	err := w.store.Insert(ctx, inserts)
-	var rejected *delivery.RejectedError
-	if err != nil && !errors.As(err, &rejected) {
+	if rejected, ok := errors.AsType[*delivery.RejectedError](err); ok {
+		kept = w.reject(ctx, kept, rejected)
+	} else if err != nil {
 		w.metrics.failures.WithLabelValues("rows").Inc()
 		return err
-	}
-	if rejected != nil {
-		kept = w.reject(ctx, kept, rejected)
 	}
 	w.ledger.inserted(kept)
 	for _, p := range kept {
@@ -211,8 +248,7 @@ func (w *Writer) finish(ctx context.Context, batch []delivery.Update) error {
 
 // write tries once to write results, counts it, and returns those whose lease is lost.
 func (w *Writer) write(ctx context.Context, batch []delivery.Update) (lost []delivery.ID, err error) {
-	lost, err = w.store.Finish(ctx, batch)
-	if err != nil {
+	if lost, err = w.store.Finish(ctx, batch); err != nil {
 		w.metrics.failures.WithLabelValues("results").Inc()
 		return nil, err
 	}
@@ -235,18 +271,14 @@ func (w *Writer) log(ctx context.Context, batch []delivery.Attempt) error {
 }
 
 type writerMetrics struct {
-	enqueued        *prometheus.CounterVec
-	failures        *prometheus.CounterVec
-	resultsLost     prometheus.Counter
-	rejected        prometheus.Counter
-	refused         prometheus.Gauge
-	attemptsDropped prometheus.Counter
+	enqueued, failures                     *prometheus.CounterVec
+	resultsLost, rejected, attemptsDropped prometheus.Counter
+	refused                                prometheus.Gauge
 }
 
 func newWriterMetrics(reg prometheus.Registerer) (*writerMetrics, error) {
 	m := &writerMetrics{
-		enqueued: metric.CounterVec("webhook_dispatcher_rows_enqueued_total",
-			"Deliveries stored as rows, by reason.", "reason"),
+		enqueued: metric.CounterVec("webhook_dispatcher_rows_enqueued_total", "Deliveries stored as rows, by reason.", "reason"),
 		failures: metric.CounterVec("webhook_dispatcher_queue_write_failures_total",
 			"Failed batch writes to the database, which are retried, by content.", "what"),
 		resultsLost: metric.Counter("webhook_dispatcher_results_discarded_total",

@@ -310,9 +310,7 @@ func (w *world) keep(number uint64, rec *bus.Record) {
 	kept := store.KeptRecord{RowID: number, ValueSize: int64(len(rec.Value))}
 	kept.Topic, kept.Partition, kept.Offset, kept.Time = rec.Topic, int32(rec.Partition), int64(rec.Position), rec.Time
 	kept.Value, kept.Key = rec.Value, rec.Key
-	for _, h := range rec.Headers {
-		kept.Headers = append(kept.Headers, store.RecordHeader{Key: h.Key, Value: h.Value})
-	}
+	kept.Headers = rec.Headers
 	w.records[number] = kept
 }
 

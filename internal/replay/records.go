@@ -13,18 +13,15 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/plan"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
+	"github.com/openedx-webhooks/webhook-dispatcher/pkg/event"
 )
 
 // Outcome is what happened to an undecodable record, or would happen with Apply.
 type Outcome struct {
-	// Gone says that the record does not exist, or no longer.
-	Gone bool
-	// Stays says why the record stays, empty where it does not. Reason is the decoder's, empty
-	// where something else keeps the record.
-	Stays  string
-	Reason decode.Reason
-	// Deliveries counts the deliveries that the record makes, none where no rule wants its event.
-	Deliveries int
+	Gone       bool          // the record does not exist, or no longer
+	Stays      string        // why the record stays, "" if it does not
+	Reason     decode.Reason // the decoder's, "" if something else keeps the record
+	Deliveries int           // that the record makes; 0 if no rule wants its event
 }
 
 // Redeliver decodes a kept record again. If that succeeds now, it removes the record's row and
@@ -43,12 +40,13 @@ func (r *Replayer) Redeliver(ctx context.Context, row uint64, rules *rule.Snapsh
 	if why != "" {
 		return Outcome{Stays: why}, ctx.Err()
 	}
-	message, err := r.decode(ctx, rec)
-	if bad, ok := decode.AsUndecodable(err); ok {
-		return Outcome{Stays: strings.TrimSuffix(string(bad.Reason)+": "+bad.Detail, ": "), Reason: bad.Reason}, nil
-	}
+	message, bad, err := r.decode(ctx, rec, func(*event.Event) bool { return true })
 	if err != nil {
 		return Outcome{}, err
+	}
+	if bad != nil {
+		why := strings.TrimSuffix(string(bad.Reason)+": "+bad.Detail, ": ")
+		return Outcome{Stays: why, Reason: bad.Reason}, nil //nolint:nilerr // the outcome has it
 	}
 	planned := plan.Deliveries(message, rules.Match(message.Event.Type))
 	if !r.options.Apply {
@@ -63,22 +61,28 @@ func (r *Replayer) Redeliver(ctx context.Context, row uint64, rules *rule.Snapsh
 		done, err = r.options.Records.Redeliver(ctx, row, rows)
 		return err
 	})
-	var rejected *delivery.RejectedError
-	switch {
-	case errors.As(err, &rejected):
+	if rejected, ok := errors.AsType[*delivery.RejectedError](err); ok {
 		return Outcome{Stays: rejected.Error()}, nil
-	case err != nil:
+	}
+	if err != nil {
 		return Outcome{}, err
 	}
 	return Outcome{Gone: !done, Deliveries: len(rows)}, nil
 }
 
-func (r *Replayer) decode(ctx context.Context, rec *bus.Record) (*payload.Message, error) {
+// decode reads a record if its event is wanted, else message is nil. bad is why it can never be
+// read; err is not about the record.
+func (r *Replayer) decode(
+	ctx context.Context, rec *bus.Record, wanted func(*event.Event) bool,
+) (message *payload.Message, bad *decode.Undecodable, err error) {
 	ev, err := r.options.Decoder.Envelope(rec)
-	if err != nil {
-		return nil, err
+	if err == nil && wanted(&ev) {
+		message, err = r.options.Decoder.Message(ctx, rec, ev)
 	}
-	return r.options.Decoder.Message(ctx, rec, ev)
+	if bad, ok := decode.AsUndecodable(err); ok {
+		return nil, bad, nil
+	}
+	return message, nil, err
 }
 
 // rebuild makes the record from its row. If the value did not fit the row, it reads the record from
@@ -96,10 +100,6 @@ func (r *Replayer) rebuild(ctx context.Context, kept *store.KeptRecord) (rec *bu
 		return whole, ""
 	}
 	rec = bus.NewRecord(kept.Topic, int(kept.Partition), bus.Position(kept.Offset))
-	rec.Time, rec.Key, rec.Value = kept.Time, kept.Key, kept.Value
-	rec.Headers = make([]bus.Header, len(kept.Headers))
-	for i, h := range kept.Headers {
-		rec.Headers[i] = bus.Header{Key: h.Key, Value: h.Value}
-	}
+	rec.Time, rec.Key, rec.Value, rec.Headers = kept.Time, kept.Key, kept.Value, kept.Headers
 	return rec, ""
 }

@@ -7,11 +7,11 @@ import (
 	"time"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/plan"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
+	"github.com/openedx-webhooks/webhook-dispatcher/pkg/event"
 )
 
 // Renewal makes deliveries due again under new IDs. It copies those whose body is still in a row
@@ -81,15 +81,14 @@ func (a *Renewal) Finish(ctx context.Context) (Counts, []Failure, error) {
 	if err == nil {
 		err = a.rows.flush(ctx)
 	}
-	if err != nil {
-		return a.rows.counts, a.failed, err
-	}
-	for _, missing := range a.wanted {
-		for _, w := range missing {
-			a.failed = append(a.failed, Failure{w.id, "its event is not in the topics (any more)"})
+	if err == nil {
+		for _, missing := range a.wanted {
+			for _, w := range missing {
+				a.fail(w, "its event is not in the topics (any more)")
+			}
 		}
 	}
-	return a.rows.counts, a.failed, nil
+	return a.rows.counts, a.failed, err
 }
 
 func (a *Renewal) find(ctx context.Context) error {
@@ -118,35 +117,32 @@ func (a *Renewal) find(ctx context.Context) error {
 
 // look makes the wanted deliveries of a record.
 func (a *Renewal) look(ctx context.Context, rec *bus.Record) error {
-	ev, err := a.r.options.Decoder.Envelope(rec)
-	if err != nil {
-		return nil //nolint:nilerr // a record without a readable id was never delivered
-	}
-	key := eventKey{ev.Type, ev.ID}
-	found := a.wanted[key]
-	if found == nil {
-		return nil
-	}
-	message, err := a.r.options.Decoder.Message(ctx, rec, ev)
-	bad, undecodable := decode.AsUndecodable(err)
+	var key eventKey
+	var found []wanted
+	message, bad, err := a.r.decode(ctx, rec, func(ev *event.Event) bool {
+		key = eventKey{ev.Type, ev.ID}
+		found = a.wanted[key]
+		return found != nil
+	})
 	switch {
-	case undecodable:
-		for _, w := range found {
-			a.failed = append(a.failed, Failure{w.id, fmt.Sprintf("its event cannot be read any more (%s)", bad.Reason)})
-		}
 	case err != nil:
 		return fmt.Errorf("%s, partition %d, offset %d: %w", rec.Topic, rec.Partition, rec.Position, err)
-	default:
-		for _, w := range found {
-			planned := plan.Deliveries(message, []*rule.Rule{w.rule})
-			if len(planned) == 0 {
-				a.failed = append(a.failed, Failure{w.id, "its rule's filter leaves the event out now"})
-				continue
-			}
-			planned[0].ID = delivery.Renew(w.id, a.r.options.Run)
-			if err := a.rows.add(ctx, &planned[0]); err != nil {
-				return err
-			}
+	case found == nil: // which a record without a readable id is, too: it was never delivered
+		return nil
+	}
+	for _, w := range found {
+		if bad != nil {
+			a.fail(w, fmt.Sprintf("its event cannot be read any more (%s)", bad.Reason))
+			continue
+		}
+		planned := plan.Deliveries(message, []*rule.Rule{w.rule})
+		if len(planned) == 0 {
+			a.fail(w, "its rule's filter leaves the event out now")
+			continue
+		}
+		planned[0].ID = delivery.Renew(w.id, a.r.options.Run)
+		if err := a.rows.add(ctx, &planned[0]); err != nil {
+			return err
 		}
 	}
 	if delete(a.wanted, key); len(a.wanted) == 0 {
@@ -154,3 +150,5 @@ func (a *Renewal) look(ctx context.Context, rec *bus.Record) error {
 	}
 	return nil
 }
+
+func (a *Renewal) fail(w wanted, why string) { a.failed = append(a.failed, Failure{w.id, why}) }

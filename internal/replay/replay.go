@@ -44,16 +44,13 @@ type Records interface {
 
 // Options are what a Replayer needs. All but AllTopics and Apply are required.
 type Options struct {
-	Log     LogReader
-	Decoder decode.Decoder
-	Rows    Rows
-	Records Records
-	// AllTopics says that all topics are read, so that records which are not events are expected.
-	AllTopics bool
-	// Run is random and distinguishes this run from all others.
-	Run delivery.Run
-	// Apply makes rows. Without it, deliveries are counted and nothing is changed.
-	Apply bool
+	Log       LogReader
+	Decoder   decode.Decoder
+	Rows      Rows
+	Records   Records
+	AllTopics bool         // all topics are read, so records that are not events are expected
+	Run       delivery.Run // random, and different from that of all other runs
+	Apply     bool         // makes rows; without it, deliveries are counted and nothing is changed
 }
 
 // Replayer does one run. It is not safe for concurrent use.
@@ -69,14 +66,13 @@ func New(o Options) (*Replayer, error) {
 
 // Counts say what happened to deliveries, or would happen with Apply.
 type Counts struct {
-	Inserted  int // got a row
-	Revived   int // had a dead row, which is pending again
-	Waiting   int // had a row that will be sent anyway, and is left as it is
-	Delivered int // had a row that is delivered; it is left as it is unless new IDs are asked for
-	Halted    int // had a row that a webfilter stopped, and is left as it is
-	Unfit     int // do not fit a row and are left out
-	// UnfitIDs are up to 10 of the unfit.
-	UnfitIDs []delivery.ID
+	Inserted  int           // got a row
+	Revived   int           // had a dead row, which is pending again
+	Waiting   int           // had a row that will be sent anyway, and is left as it is
+	Delivered int           // had a row that is delivered; it is left as it is unless new IDs are asked for
+	Halted    int           // had a row that a webfilter stopped, and is left as it is
+	Unfit     int           // do not fit a row and are left out
+	UnfitIDs  []delivery.ID // up to 10 of the unfit
 }
 
 // Total returns how many deliveries there were.
@@ -85,20 +81,17 @@ func (c *Counts) Total() int {
 }
 
 const (
-	// A batch is written when it has this many rows or bytes of bodies.
-	batchRows  = 500
-	batchBytes = 4 << 20
+	batchRows  = 500     // a batch is written when it has this many
+	batchBytes = 4 << 20 // or bodies of this many bytes
 	maxUnfit   = 10
-	// A failing database is asked this many times, over about 10 s.
-	maxTries = 7
+	maxTries   = 7 // of a database that fails, over about 10 s
 )
 
 // batch gathers deliveries and makes rows of them, a few hundred at a time.
 type batch struct {
-	rows  Rows
-	apply bool
-	// fresh says that the IDs are new and have no rows unless this run has made them.
-	fresh   bool
+	rows    Rows
+	apply   bool
+	fresh   bool // the IDs are new and have no rows unless this run has made them
 	counts  Counts
 	waiting []delivery.Delivery
 	ids     map[delivery.ID]bool
@@ -220,8 +213,8 @@ func persist(ctx context.Context, do func() error) error {
 	var wait backoff.Backoff
 	for try := 1; ; try++ {
 		err := do()
-		var rejected *delivery.RejectedError
-		if err == nil || ctx.Err() != nil || errors.As(err, &rejected) || try == maxTries || wait.Wait(ctx) != nil {
+		_, rejected := errors.AsType[*delivery.RejectedError](err)
+		if err == nil || rejected || ctx.Err() != nil || try == maxTries || wait.Wait(ctx) != nil {
 			return err
 		}
 	}

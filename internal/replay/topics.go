@@ -8,9 +8,9 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/plan"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
+	"github.com/openedx-webhooks/webhook-dispatcher/pkg/event"
 )
 
 // Choice says which events of the topics are sent again, and to whom.
@@ -20,33 +20,26 @@ type Choice struct {
 	// times at which records came to their topics. That is what a receiver saw; the event's own
 	// time may be earlier. A zero Until stands for the end.
 	Since, Until time.Time
-	// Renew gives every delivery a new ID, so that a receiver that remembers the old one takes it.
-	Renew bool
-	// Progress, where set, is called now and then with the report so far.
-	Progress func(*Report)
+	Renew        bool          // a new ID for every delivery, so that a receiver that remembers the old one takes it
+	Progress     func(*Report) // is called now and then with the report so far; may be nil
 }
 
 // Part is what was read of a partition.
 type Part struct {
 	bus.Range
-	// Oldest is the time of the first record if the topic has lost older ones, else zero.
-	Oldest time.Time
-	// Next is the position to go on at, To when all was read.
-	Next bus.Position
-	// Lost is how many offsets the topic's retention removed before they were read.
-	Lost int64
+	Oldest time.Time    // of the first record if the topic has lost older ones, else zero
+	Next   bus.Position // where to go on, To when all was read
+	Lost   int64        // offsets that the topic's retention removed before they were read
 }
 
 // Report is the result of a replay from the topics, complete or not.
 type Report struct {
 	Counts
-	Parts  []Part
-	Absent []string // topics that are named in the settings and do not exist
-	// Records counts the records in the time range, Matched those of them with the rule's event
-	// type.
-	Records, Matched int
-	// Undecodable counts the records in the time range that cannot be decoded, by reason; they are
-	// left out.
+	Parts   []Part
+	Absent  []string // topics that are named in the settings and do not exist
+	Records int      // in the time range
+	Matched int      // of these, with the rule's event type
+	// Undecodable counts the records in the time range that cannot be decoded and are left out.
 	Undecodable map[decode.Reason]int
 }
 
@@ -66,12 +59,11 @@ const progressEvery = 1000
 // rule's delivery of each event. The report says what was done, after an error, too. Rows that were
 // made by then stay, and it is right to do it all again.
 func (r *Replayer) FromTopics(ctx context.Context, c Choice) (*Report, error) {
-	report := &Report{Undecodable: map[decode.Reason]int{}}
 	ranges, absent, err := r.options.Log.Ranges(ctx, c.Since)
+	report := &Report{Absent: absent, Undecodable: map[decode.Reason]int{}}
 	if err != nil {
 		return report, err
 	}
-	report.Absent = absent
 	for _, one := range ranges {
 		report.Parts = append(report.Parts, Part{Range: one, Next: one.From})
 	}
@@ -79,7 +71,6 @@ func (r *Replayer) FromTopics(ctx context.Context, c Choice) (*Report, error) {
 	rows := r.newBatch(c.Renew)
 	for i := range report.Parts {
 		if err := r.readPart(ctx, &c, rows, report, i); err != nil {
-			report.Counts = rows.counts
 			return report, err
 		}
 	}
@@ -109,10 +100,10 @@ func (r *Replayer) readPart(ctx context.Context, c *Choice, rows *batch, report 
 	if err == nil {
 		err = rows.flush(ctx)
 	}
-	report.Counts = rows.counts
 	if err == nil {
 		part.Next = part.To
 	}
+	report.Counts = rows.counts
 	return err
 }
 
@@ -121,21 +112,11 @@ func (r *Replayer) take(ctx context.Context, c *Choice, rows *batch, report *Rep
 		return nil
 	}
 	report.Records++
-	ev, err := r.options.Decoder.Envelope(rec)
-	if err == nil && ev.Type != c.Rule.EventType {
-		return nil
+	message, bad, err := r.decode(ctx, rec, func(ev *event.Event) bool { return ev.Type == c.Rule.EventType })
+	if bad != nil && (!r.options.AllTopics || bad.Reason != decode.ReasonNoType) {
+		report.Undecodable[bad.Reason]++
 	}
-	var message *payload.Message
-	if err == nil {
-		message, err = r.options.Decoder.Message(ctx, rec, ev)
-	}
-	if bad, ok := decode.AsUndecodable(err); ok {
-		if !r.options.AllTopics || bad.Reason != decode.ReasonNoType {
-			report.Undecodable[bad.Reason]++
-		}
-		return nil
-	}
-	if err != nil {
+	if message == nil {
 		return err
 	}
 	report.Matched++

@@ -32,10 +32,7 @@ func newTokenGuard(tokens []string) (*tokenGuard, error) {
 	if len(tokens) == 0 {
 		return nil, errors.New("filter endpoint: no token, so nobody could use it: set WEBHOOK_DISPATCHER_FILTER_TOKENS")
 	}
-	g := &tokenGuard{
-		failing:   make(map[netip.Prefix]*rate.Limiter),
-		remaining: rate.NewLimiter(failureRate, failureBurst),
-	}
+	g := &tokenGuard{failing: make(map[netip.Prefix]*rate.Limiter), remaining: rate.NewLimiter(failureRate, failureBurst)}
 	for i, token := range tokens {
 		if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
 			return nil, fmt.Errorf("filter endpoint: token %d in WEBHOOK_DISPATCHER_FILTER_TOKENS is empty or "+

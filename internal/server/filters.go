@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/time/rate"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/metric"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/webfilter"
@@ -29,9 +30,8 @@ type Filters interface {
 
 // FilterOptions configure the filter endpoint.
 type FilterOptions struct {
-	Filters Filters // required
-	// Tokens are the accepted ones, at least one, of visible ASCII without spaces.
-	Tokens     []string
+	Filters    Filters               // required
+	Tokens     []string              // accepted ones, at least one, of visible ASCII without spaces
 	Logger     *slog.Logger          // nil discards
 	Registerer prometheus.Registerer // nil: no metrics
 }
@@ -110,8 +110,7 @@ func (e *filterEndpoint) serve(w http.ResponseWriter, r *http.Request, name stri
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
-	// An error means that the client is gone.
-	_, _ = w.Write(payload.AppendJSON(make([]byte, 0, 512), came.Answer(name)))
+	_, _ = w.Write(payload.AppendJSON(make([]byte, 0, 512), came.Answer(name))) // fails if the client is gone
 	switch {
 	case came.Halt != nil:
 		outcome = filterHalted
@@ -146,4 +145,59 @@ func (e *filterEndpoint) refuse(w http.ResponseWriter, r *http.Request, name str
 			slog.String("filter", webfilter.Label(name)), slog.Int("status", status), slog.String("reason", why))
 	})
 	return filterRefusals[status]
+}
+
+// Outcomes of the plugin's requests.
+const (
+	filterEmpty     = "empty"     // no row had an effect
+	filterData      = "data"      // data, and no exception
+	filterException = "exception" // an exception from a row's answer
+	filterHalted    = "halted"    // a row halted
+	filterCancelled = "cancelled" // the client disconnected or timed out
+)
+
+// filterRefusals are the outcomes of refused requests.
+var filterRefusals = map[int]string{
+	http.StatusBadRequest:            "invalid",
+	http.StatusUnauthorized:          "unauthorized",
+	http.StatusRequestEntityTooLarge: "too_large",
+	http.StatusTooManyRequests:       "rate_limited",
+	http.StatusLoopDetected:          "loop",
+}
+
+type filterMetrics struct {
+	requests      *prometheus.CounterVec
+	duration, own prometheus.Histogram
+}
+
+func newFilterMetrics(registerer prometheus.Registerer) (*filterMetrics, error) {
+	m := &filterMetrics{
+		requests: metric.CounterVec("webhook_dispatcher_filter_requests_total",
+			"Filter requests from the plugin, by filter (other: not a plugin filter) and outcome.", "filter", "outcome"),
+		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "webhook_dispatcher_filter_request_duration_seconds",
+			Help:    "Duration of filter requests, from their header to the answer written.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 1.5, 2, 2.5, 5, 10},
+		}),
+		own: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "webhook_dispatcher_filter_overhead_seconds",
+			Help:    "Duration of filter requests without the calls to endpoints; cancelled requests are left out.",
+			Buckets: []float64{.00005, .0001, .00025, .0005, .001, .0015, .002, .005, .01, .025, .1},
+		}),
+	}
+	// So that filters without requests have a series.
+	for _, name := range webfilter.Names() {
+		m.requests.WithLabelValues(name, filterEmpty)
+	}
+	return m, metric.Register(registerer, m.requests, m.duration, m.own)
+}
+
+// observe records a request that took some time, part of it in calls. What part is unknown for a
+// cancelled one.
+func (m *filterMetrics) observe(filter, outcome string, took, calling time.Duration) {
+	m.requests.WithLabelValues(webfilter.Label(filter), outcome).Inc()
+	m.duration.Observe(took.Seconds())
+	if outcome != filterCancelled {
+		m.own.Observe((took - calling).Seconds())
+	}
 }

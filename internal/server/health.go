@@ -32,9 +32,11 @@ type Check struct {
 // HealthOptions configure the health routes.
 type HealthOptions struct {
 	Checks   []Check             // run concurrently for each request of /readyz
-	Deadline time.Duration       // of all checks together, 2 s if zero: probes wait only a few seconds
 	Gatherer prometheus.Gatherer // for /metrics; required
 }
+
+// checkTime bounds all checks together: probes wait only a few seconds.
+const checkTime = 2 * time.Second
 
 // NewHealth returns the routes /livez, /readyz and /metrics, for GET and HEAD. /livez only shows
 // that the process serves requests: a restart would not repair a database.
@@ -43,15 +45,9 @@ func NewHealth(options HealthOptions) (http.Handler, error) {
 		return nil, errors.New("health: Gatherer is nil")
 	}
 	for _, check := range options.Checks {
-		if check.Ready == nil {
-			return nil, fmt.Errorf("health: the check %q has no function", check.Name)
+		if check.Ready == nil || check.Role == "" {
+			return nil, fmt.Errorf("health: the check %q has no function or no role", check.Name)
 		}
-		if check.Role == "" {
-			return nil, fmt.Errorf("health: the check %q has no role", check.Name)
-		}
-	}
-	if options.Deadline <= 0 {
-		options.Deadline = 2 * time.Second
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/livez", func(w http.ResponseWriter, _ *http.Request) {
@@ -59,7 +55,7 @@ func NewHealth(options HealthOptions) (http.Handler, error) {
 		w.Header().Set("Cache-Control", "no-store")
 		_, _ = w.Write([]byte("ok\n"))
 	})
-	mux.Handle("/readyz", &readiness{checks: options.Checks, deadline: options.Deadline})
+	mux.Handle("/readyz", readiness(options.Checks))
 	mux.Handle("/metrics", promhttp.HandlerFor(options.Gatherer, promhttp.HandlerOpts{
 		MaxRequestsInFlight: 4, // scrapes are costly, and the whole cluster may reach this address
 		EnableOpenMetrics:   true,
@@ -80,18 +76,15 @@ type Part struct {
 	Error string `json:"error,omitempty"` // why it is not ready
 }
 
-type readiness struct {
-	checks   []Check
-	deadline time.Duration
-}
+type readiness []Check
 
 var errNoAnswer = errors.New("the check timed out")
 
 // ServeHTTP answers 200 if every part, or every part of the given role, is ready, else 503, with
 // these parts. A role that the process does not have gets 400, or a probe would find an absent
 // component ready.
-func (h *readiness) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	checks := h.checks
+func (h readiness) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	checks := []Check(h)
 	if r.URL.RawQuery != "" {
 		var err error
 		if checks, err = h.asked(r.URL.RawQuery); err != nil {
@@ -99,7 +92,7 @@ func (h *readiness) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	ctx, cancel := context.WithTimeoutCause(r.Context(), h.deadline, errNoAnswer)
+	ctx, cancel := context.WithTimeoutCause(r.Context(), checkTime, errNoAnswer)
 	defer cancel()
 	answer := run(ctx, checks)
 	w.Header().Set("Content-Type", "application/json")
@@ -109,23 +102,22 @@ func (h *readiness) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	encoder := json.NewEncoder(w)
 	encoder.SetIndent("", "  ")
-	// An error means that the client is gone.
-	_ = encoder.Encode(answer)
+	_ = encoder.Encode(answer) // fails if the client is gone
 }
 
 // asked returns the checks that a query selects. Anything but a role of the process is an error: a
 // misspelt query must not look like none.
-func (h *readiness) asked(query string) ([]Check, error) {
+func (h readiness) asked(query string) ([]Check, error) {
 	values, err := url.ParseQuery(query)
 	var checks []Check
 	if role := values["role"]; err == nil && len(values) == 1 && len(role) == 1 {
-		checks = slices.DeleteFunc(slices.Clone(h.checks), func(c Check) bool { return c.Role != role[0] })
+		checks = slices.DeleteFunc(slices.Clone(h), func(c Check) bool { return c.Role != role[0] })
 	}
 	if len(checks) > 0 {
 		return checks, nil
 	}
 	var roles []string
-	for _, check := range h.checks {
+	for _, check := range h {
 		if !slices.Contains(roles, check.Role) {
 			roles = append(roles, check.Role)
 		}

@@ -52,9 +52,7 @@ func New(options Options) (*Server, error) {
 	if options.Timeout < 0 {
 		return nil, fmt.Errorf("%s server: the timeout %s is negative", options.Name, options.Timeout)
 	}
-	if options.Timeout == 0 {
-		options.Timeout = 30 * time.Second
-	}
+	options.Timeout = cmp.Or(options.Timeout, 30*time.Second)
 	options.Logger = cmp.Or(options.Logger, slog.New(slog.DiscardHandler))
 	s := &Server{options: options, log: options.Logger.With("component", options.Name), ended: make(chan struct{})}
 	s.http = &http.Server{

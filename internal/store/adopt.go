@@ -14,13 +14,11 @@ import (
 
 // Switched is the state of a rule that was to be adopted, released, enabled or disabled.
 type Switched struct {
-	Key rule.Key
-	// Changed reports whether anything was changed; if not, Why is how the rule was already.
-	Changed bool
-	Why     string
-	// Adopted reports whether the rule is now the dispatcher's, else it is the plugin's. Enabled is
-	// its switch there.
-	Adopted, Enabled bool
+	Key     rule.Key
+	Changed bool   // whether anything was changed
+	Why     string // how the rule was already, if not
+	Adopted bool   // the rule is now the dispatcher's, else it is the plugin's
+	Enabled bool   // its switch there
 }
 
 // Adopt hands rules to the dispatcher, each in one transaction: it switches off the plugin's row,
@@ -91,13 +89,11 @@ func ownedUntil(row *rule.Row, o *rule.Option, now time.Time) time.Time {
 }
 
 // Earlier ownership periods of a rule are kept for events that are still in Kafka: those that a group
-// has yet to consume, and replays from topics.
+// has yet to consume, and replays from topics. Above maxEarlier the two oldest become one: events of
+// the time between them may come twice, and none is lost.
 const (
-	// keepEarlier is well above the default retention of topics, 7 days.
-	keepEarlier = 35 * 24 * time.Hour
-	// maxEarlier bounds the periods. Above it the two oldest become one: events of the time between
-	// them may come twice, and none is lost.
-	maxEarlier = 16
+	keepEarlier = 35 * 24 * time.Hour // well above the default retention of topics, 7 days
+	maxEarlier  = 16
 )
 
 // withEarlier adds an earlier ownership period to a document of options.
@@ -124,11 +120,11 @@ func withEarlier(document string, period rule.OwnershipPeriod, now time.Time) (s
 // plugin is a *ContestedError, a missing one a *NoRuleError. The account needs UPDATE on the
 // plugin's tables.
 func (s *Store) SetEnabled(ctx context.Context, key rule.Key, on bool) (Switched, error) {
-	to := switching{verb: "disable", why: "already disabled"}
+	verb := "disable"
 	if on {
-		to = switching{verb: "enable", why: "already enabled"}
+		verb = "enable"
 	}
-	to.decide = func(row *rule.Row, o *rule.Option, _ time.Time) error {
+	return s.switchRule(ctx, key, switching{verb, "already " + verb + "d", func(row *rule.Row, o *rule.Option, _ time.Time) error {
 		switch {
 		case !o.Adopted():
 			row.Enabled = on
@@ -138,8 +134,7 @@ func (s *Store) SetEnabled(ctx context.Context, key rule.Key, on bool) (Switched
 			o.Enabled = on
 		}
 		return nil
-	}
-	return s.switchRule(ctx, key, to)
+	}})
 }
 
 // ContestedError says that both the dispatcher and the plugin have a rule: it is adopted, and
@@ -184,11 +179,11 @@ func (s *Store) switchRule(ctx context.Context, key rule.Key, to switching) (Swi
 		return Switched{}, fmt.Errorf("%s: %w", to.verb, err)
 	}
 	return transaction(ctx, s, to.verb+" "+key.String(), func(tx *sql.Tx) (result Switched, err error) {
-		before, err := ruleOf(s.orm(ctx, tx).Clauses(forUpdate), key)
+		before, err := s.ruleOf(ctx, tx, key, true)
 		if err != nil {
 			return result, err
 		}
-		stored, err := s.lockOption(ctx, tx, key)
+		stored, err := lockOption(ctx, tx, key)
 		if err != nil {
 			return result, err
 		}
@@ -214,8 +209,7 @@ func (s *Store) switchRule(ctx context.Context, key rule.Key, to switching) (Swi
 		}
 		if row.Enabled != before.Enabled {
 			result.Changed = true
-			if _, err := tx.ExecContext(ctx, "UPDATE "+table+" SET enabled = ?, modified = ? WHERE id = ?",
-				tinyintOf(row.Enabled), at, key.ID); err != nil {
+			if _, err := tx.ExecContext(ctx, "UPDATE "+table+" SET enabled = ?, modified = ? WHERE id = ?", row.Enabled, at, key.ID); err != nil {
 				return result, err
 			}
 		}

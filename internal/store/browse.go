@@ -55,13 +55,8 @@ const (
 
 func scanColumns(rows *sql.Rows, row *delivery.Row, more ...any) error {
 	return rows.Scan(append([]any{
-		&row.RowID, into(row.ID[:]), &row.Kind, &row.RuleID, &row.State,
-		orZero[time.Time]{&row.DueAt},
-		&row.Claims, &row.Attempts,
-		&row.Reason, &row.LastStatus, &row.EventType, &row.EventID,
-		orZero[time.Time]{&row.EventTime},
-		&row.Format,
-		&row.CreatedAt, &row.UpdatedAt,
+		&row.RowID, into(row.ID[:]), &row.Kind, &row.RuleID, &row.State, orZero(&row.DueAt), &row.Claims, &row.Attempts, &row.Reason,
+		&row.LastStatus, &row.EventType, &row.EventID, orZero(&row.EventTime), &row.Format, &row.CreatedAt, &row.UpdatedAt,
 	}, more...)...)
 }
 
@@ -186,7 +181,7 @@ func (s *Store) Standings(ctx context.Context, ids []delivery.ID) (map[delivery.
 			standings[id] = *one
 			return err
 		}, "SELECT webhook_id, id, state, body_size > 0 FROM webhook_dispatcher_delivery WHERE webhook_id IN "+list(len(chunk)),
-			idArgs(chunk)...)
+			arguments(chunk, func(id *delivery.ID) any { return id[:] })...)
 		if err != nil {
 			return nil, err
 		}

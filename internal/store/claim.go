@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -16,14 +17,14 @@ import (
 func (s *Store) DueLanes(ctx context.Context) (lanes []delivery.LaneDue, err error) {
 	lanes, err = transactionAt(ctx, s, uncommitted, "look for due lanes", func(tx *sql.Tx) ([]delivery.LaneDue, error) {
 		return query(ctx, tx, func(rows *sql.Rows, lane *delivery.LaneDue) error {
-			var now time.Time
-			err := rows.Scan(&lane.Lane.Kind, &lane.Lane.RuleID, &lane.DueAt, &now)
-			lane.Wait = lane.DueAt.Sub(now)
+			var due, now time.Time
+			err := rows.Scan(&lane.Lane.Kind, &lane.Lane.RuleID, &due, &now)
+			lane.Wait = due.Sub(now)
 			return err
 		}, `SELECT kind, rule_id, MIN(due_at), UTC_TIMESTAMP(3) FROM webhook_dispatcher_delivery
   GROUP BY kind, rule_id HAVING MIN(due_at) IS NOT NULL`)
 	})
-	slices.SortStableFunc(lanes, func(a, b delivery.LaneDue) int { return a.DueAt.Compare(b.DueAt) })
+	slices.SortStableFunc(lanes, func(a, b delivery.LaneDue) int { return cmp.Compare(a.Wait, b.Wait) })
 	return lanes, err
 }
 
@@ -125,9 +126,7 @@ func leaseRows(ctx context.Context, tx *sql.Tx, rows []delivery.Row, lease time.
 // GiveBack makes those rows of a lane due again that a claim leased to the holder of token, and
 // returns how many. lease is what the claim asked for. It is for a claim whose outcome is unknown:
 // the rows do not count it.
-func (s *Store) GiveBack(
-	ctx context.Context, lane delivery.Lane, lease time.Duration, token delivery.Token,
-) (given int, err error) {
+func (s *Store) GiveBack(ctx context.Context, lane delivery.Lane, lease time.Duration, token delivery.Token) (given int, err error) {
 	// The search takes no locks: others are at work in the same range.
 	return s.changeFound(ctx, "give claimed rows of "+name(lane)+" back",
 		statement{

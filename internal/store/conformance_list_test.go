@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
 )
@@ -110,7 +111,7 @@ func listUndecodable(t *testing.T, b *bench) {
 	for n, reason := range []string{"bad_magic", "corrupt", "corrupt", "corrupt"} {
 		must(t, b.store.InsertUndecodable(t.Context(), store.Undecodable{
 			Topic: "t", Partition: 3, Offset: int64(n), Time: eventTime, Reason: reason, Value: []byte("\x00\xff value"),
-			Headers: []store.RecordHeader{{Key: "ce_id", Value: []byte("\xfe")}},
+			Headers: []bus.Header{{Key: "ce_id", Value: []byte("\xfe")}},
 		}))
 	}
 	for _, c := range []struct {

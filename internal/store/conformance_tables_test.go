@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
@@ -95,7 +96,7 @@ func undecodable(t *testing.T, b *bench) {
 	must(t, b.store.Ping(t.Context()))
 	u := store.Undecodable{
 		Topic: "dev-learning", Partition: 3, Offset: 1 << 40, Time: time.UnixMilli(1700000000123), Reason: "bad_magic",
-		Headers: []store.RecordHeader{{Key: "ce_type", Value: []byte{0xff, 0}}, {Key: "a\xff", Value: nil}},
+		Headers: []bus.Header{{Key: "ce_type", Value: []byte{0xff, 0}}, {Key: "a\xff", Value: nil}},
 		Key:     []byte{}, Value: []byte{0, 1, 2, '\'', 0xff},
 	}
 	for range 2 {
@@ -109,7 +110,7 @@ func undecodable(t *testing.T, b *bench) {
 	must(t, b.store.InsertUndecodable(t.Context(), remade))
 	huge := u
 	huge.Offset, huge.Key, huge.Value = 8, bytes.Repeat([]byte{'k'}, 1<<17), bytes.Repeat([]byte{'\''}, b.hugeValue())
-	huge.Headers = []store.RecordHeader{{Key: "small", Value: []byte("x")}, {Key: "huge", Value: make([]byte, 2<<20)}}
+	huge.Headers = []bus.Header{{Key: "small", Value: []byte("x")}, {Key: "huge", Value: make([]byte, 2<<20)}}
 	must(t, b.store.InsertUndecodable(t.Context(), huge))
 	want(t, "records", one[int](t, b.admin, "SELECT COUNT(*) FROM webhook_dispatcher_undecodable"), 4)
 	var headers, value, key []byte

@@ -128,8 +128,7 @@ const (
 
 // serverFix says what to do about an answer of the server, "" if unknown.
 func serverFix(e *mysql.MySQLError) string {
-	ours := strings.Contains(e.Message, tablePrefix)
-	table := pluginTable(e.Message)
+	ours, table := strings.Contains(e.Message, tablePrefix), pluginTable(e.Message)
 	switch e.Number {
 	case errAccessDenied:
 		return "check user and password in " + dsnSetting + ", and the hosts from which the account may connect"
@@ -158,7 +157,7 @@ func serverFix(e *mysql.MySQLError) string {
 
 // pluginTable returns the plugin's table that a message of the server names, "" if none.
 func pluginTable(message string) string {
-	for _, table := range [...]string{webhook{}.TableName(), webfilter{}.TableName()} {
+	for _, table := range [...]string{webhookTable, webfilterTable} {
 		if strings.Contains(message, table) {
 			return table
 		}

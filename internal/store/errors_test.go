@@ -8,7 +8,6 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -152,7 +151,7 @@ func TestMigrateSaysWhatItNeeds(t *testing.T) {
 		{Number: errDatabaseDenied, Message: "Access denied for user 'd'@'h' to database 'openedx'"},
 	} {
 		db := sql.OpenDB(refusing{statement: refusal})
-		_, err := (&Store{db: db}).runMigrations(t.Context(), slog.New(slog.DiscardHandler))
+		_, err := (&Store{db: db}).runMigrations(t.Context())
 		if err == nil || !errors.Is(err, refusal) {
 			t.Fatal(err)
 		}

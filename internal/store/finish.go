@@ -34,18 +34,20 @@ func (s *Store) Finish(ctx context.Context, updates []delivery.Update) (lost []d
 	return lost, nil
 }
 
-// rowDelay is a row and, if it is pending again, the time until it is due.
-type rowDelay struct {
-	id    uint64
-	delay time.Duration
-}
+type (
+	// rowDelay is a row and, if it is pending again, the time until it is due.
+	rowDelay struct {
+		id    uint64
+		delay time.Duration
+	}
+	lease struct {
+		id    delivery.ID
+		token delivery.Token
+	}
+)
 
 func finish(ctx context.Context, tx *sql.Tx, updates []delivery.Update) (lost []delivery.ID, err error) {
-	ids := make([]delivery.ID, len(updates))
-	for i := range updates {
-		ids[i] = updates[i].ID
-	}
-	held, err := lockLeased(ctx, tx, ids)
+	held, err := lockLeased(ctx, tx, arguments(updates, func(u *delivery.Update) any { return u.ID[:] }))
 	if err != nil {
 		return nil, err
 	}
@@ -73,14 +75,9 @@ func finish(ctx context.Context, tx *sql.Tx, updates []delivery.Update) (lost []
 	return lost, nil
 }
 
-type lease struct {
-	id    delivery.ID
-	token delivery.Token
-}
-
-// lockLeased locks those rows that are leased, and returns their numbers. Tokens are compared here,
-// under the lock, and not by counting changed rows: servers count differently.
-func lockLeased(ctx context.Context, tx *sql.Tx, ids []delivery.ID) (map[lease]uint64, error) {
+// lockLeased locks those rows of deliveries that are leased, and returns their numbers. Tokens are
+// compared here, under the lock, and not by counting changed rows: servers count differently.
+func lockLeased(ctx context.Context, tx *sql.Tx, ids []any) (map[lease]uint64, error) {
 	held := make(map[lease]uint64, len(ids))
 	_, err := query(ctx, tx, func(rows *sql.Rows, l *lease) error {
 		var row uint64
@@ -90,7 +87,7 @@ func lockLeased(ctx context.Context, tx *sql.Tx, ids []delivery.ID) (map[lease]u
 		}
 		return err
 	}, `SELECT id, webhook_id, lease_token FROM webhook_dispatcher_delivery FORCE INDEX (uq_webhook_id)
-  WHERE webhook_id IN `+list(len(ids))+` AND state = 1 FOR UPDATE`, idArgs(ids)...)
+  WHERE webhook_id IN `+list(len(ids))+` AND state = 1 FOR UPDATE`, ids...)
 	return held, err
 }
 
@@ -119,15 +116,13 @@ func writeOutcome(ctx context.Context, tx *sql.Tx, outcome *delivery.Update, row
 // deliveries, if any, in one transaction. It returns false, and has done nothing, if the row is not
 // leased with the token (any more). A delivery that has a row, in any state, keeps it. If a row
 // does not fit, nothing is done, and the error is a *delivery.RejectedError.
-func (s *Store) FinishEvent(
-	ctx context.Context, id delivery.ID, token delivery.Token, rows []delivery.Insert,
-) (done bool, err error) {
+func (s *Store) FinishEvent(ctx context.Context, id delivery.ID, token delivery.Token, rows []delivery.Insert) (done bool, err error) {
 	what := "finish event " + id.String()
 	if err := checkStates(what, rows, delivery.Pending, delivery.Dead); err != nil {
 		return false, err
 	}
 	return s.replace(ctx, what, rows, "webhook_dispatcher_delivery", func(tx *sql.Tx) (uint64, bool, error) {
-		held, err := lockLeased(ctx, tx, []delivery.ID{id})
+		held, err := lockLeased(ctx, tx, []any{id[:]})
 		row, ok := held[lease{id, token}]
 		return row, ok, err
 	})

@@ -10,15 +10,17 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
+// deadLane is the key under which the count of dead rows is stored, next to those of lanes.
+var deadLane = delivery.Lane{RuleID: int32(delivery.Dead)}
+
 // maxCounted is where counting dead rows stops.
 const maxCounted = 2_000_000
 
 // laneSize is the work that waits in a lane.
 type laneSize struct {
-	lane  delivery.Lane
-	rows  int64
-	bytes int64
-	due   sql.NullTime
+	lane        delivery.Lane
+	rows, bytes int64
+	due         sql.NullTime
 }
 
 // MeasureLanes counts what waits in each lane and the dead rows, and writes the numbers to the lane
@@ -69,7 +71,7 @@ func (s *Store) beginMeasuring(ctx context.Context, every time.Duration) (began 
 // lockMarker returns when the newest measurement began, zero if there was none.
 func lockMarker(ctx context.Context, tx *sql.Tx) (newest time.Time, err error) {
 	err = tx.QueryRowContext(ctx, `SELECT measured_at FROM webhook_dispatcher_lane
-  WHERE kind = 0 AND rule_id = 0 FOR UPDATE`).Scan(orZero[time.Time]{&newest})
+  WHERE kind = 0 AND rule_id = 0 FOR UPDATE`).Scan(orZero(&newest))
 	return newest, err
 }
 
@@ -101,10 +103,9 @@ func writeSizes(ctx context.Context, tx *sql.Tx, began time.Time, sizes []laneSi
 	// In the order of the key, as everything that locks several. Those that have rows come first,
 	// so that of each lane they stay.
 	sizes = append(slices.Clip(sizes), had...)
-	byKey := func(a, b laneSize) int {
+	slices.SortStableFunc(sizes, func(a, b laneSize) int {
 		return cmp.Or(cmp.Compare(a.lane.Kind, b.lane.Kind), cmp.Compare(a.lane.RuleID, b.lane.RuleID))
-	}
-	slices.SortStableFunc(sizes, byKey)
+	})
 	sizes = slices.CompactFunc(sizes, func(a, b laneSize) bool { return a.lane == b.lane })
 	for chunk := range slices.Chunk(sizes, maxRows) {
 		args := make([]any, 0, 6*len(chunk))
@@ -133,4 +134,46 @@ func writeSizes(ctx context.Context, tx *sql.Tx, began time.Time, sizes []laneSi
 	_, err = tx.ExecContext(ctx, `DELETE FROM webhook_dispatcher_lane
   WHERE kind > 0 AND waiting_rows = 0 AND failing_since IS NULL AND pause_reason = ''`)
 	return err
+}
+
+// MarkFailing marks a lane: its endpoint has accepted nothing since age ago. An earlier mark stays.
+func (s *Store) MarkFailing(ctx context.Context, lane delivery.Lane, age time.Duration) error {
+	_, err := s.exec(ctx, "mark "+name(lane)+" as failing", `INSERT INTO webhook_dispatcher_lane
+  (kind, rule_id, failing_since) VALUES (?, ?, DATE_SUB(UTC_TIMESTAMP(3), INTERVAL ? MICROSECOND))
+  ON DUPLICATE KEY UPDATE failing_since = COALESCE(failing_since, DATE_SUB(UTC_TIMESTAMP(3), INTERVAL ? MICROSECOND))`,
+		lane.Kind, lane.RuleID, micros(age), micros(age))
+	return err
+}
+
+// ClearFailing removes the mark of a lane, if it has one.
+func (s *Store) ClearFailing(ctx context.Context, lane delivery.Lane) error {
+	_, err := s.exec(ctx, "clear the failing mark of "+name(lane), `UPDATE webhook_dispatcher_lane
+  SET failing_since = NULL WHERE kind = ? AND rule_id = ? AND failing_since IS NOT NULL`, lane.Kind, lane.RuleID)
+	return err
+}
+
+// LaneRecords returns what replicas share about lanes: those with a mark, a reason for a pause, or
+// rows at the last measurement.
+func (s *Store) LaneRecords(ctx context.Context) (all delivery.LaneRecords, err error) {
+	lanes, err := read(ctx, s, "read lane records", func(rows *sql.Rows, r *delivery.LaneRecord) error {
+		var failing, due, measured sql.NullTime
+		var now time.Time
+		err := rows.Scan(&r.Lane.Kind, &r.Lane.RuleID, &failing, &r.PauseReason, &r.Rows, &r.Bytes, &due, &measured, &now)
+		if r.Failing = failing.Valid; failing.Valid {
+			r.FailingFor = now.Sub(failing.Time)
+		}
+		if due.Valid {
+			r.DueFor = now.Sub(due.Time)
+		}
+		if r.Lane == deadLane && measured.Valid {
+			all.DeadRows, all.Measured, all.MeasuredFor = r.Rows, true, now.Sub(measured.Time)
+		}
+		return err
+	}, `SELECT kind, rule_id, failing_since, pause_reason, waiting_rows, waiting_bytes, oldest_due, measured_at, UTC_TIMESTAMP(3)
+  FROM webhook_dispatcher_lane WHERE kind > 0 OR rule_id > 0 ORDER BY kind, rule_id`)
+	if err != nil {
+		return delivery.LaneRecords{}, err
+	}
+	all.Lanes = slices.DeleteFunc(lanes, func(r delivery.LaneRecord) bool { return r.Lane == deadLane })
+	return all, nil
 }

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"path"
 	"time"
 
@@ -17,24 +16,22 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
 
-const versionTable = "webhook_dispatcher_migration"
-
-// lockPatience is how long Migrate waits for another one.
-const lockPatience = 60 * time.Second
+const (
+	versionTable = "webhook_dispatcher_migration"
+	lockPatience = 60 * time.Second // for which Migrate waits for another one
+)
 
 // MigrateOptions configure Migrate.
 type MigrateOptions struct {
 	// WithPluginTables also creates the plugin's two tables, for a database without Django. It is
 	// refused if Django keeps migrations there: it would later fail to create the tables itself.
 	WithPluginTables bool
-	Logger           *slog.Logger // gets each step; nil discards
 }
 
 // Migrated is what Migrate did.
 type Migrated struct {
-	From, To     int64    // schema versions; equal if there was nothing to do
-	Steps        []string // files of the migrations that ran
-	PluginTables bool     // the plugin's tables were requested and exist now
+	From, To int64    // schema versions; equal if there was nothing to do
+	Steps    []string // files of the migrations that ran
 }
 
 // Migrate migrates the dispatcher's tables to this program's version. Concurrent calls wait for
@@ -55,14 +52,15 @@ func Migrate(ctx context.Context, o Options, m MigrateOptions) (Migrated, error)
 }
 
 func (s *Store) migrate(ctx context.Context, m MigrateOptions) (done Migrated, err error) {
-	log := cmp.Or(m.Logger, slog.New(slog.DiscardHandler))
 	unlock, err := s.lockMigrations(ctx)
 	if err != nil {
 		return Migrated{}, err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
 	if m.WithPluginTables {
-		switch django, err := s.tableExists(ctx, "django_migrations"); {
+		_, django, err := readOne(ctx, s, "look for table django_migrations", scalar[int],
+			"SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = 'django_migrations'")
+		switch {
 		case err != nil:
 			return Migrated{}, err
 		case django:
@@ -70,7 +68,7 @@ func (s *Store) migrate(ctx context.Context, m MigrateOptions) (done Migrated, e
 				"which creates the plugin's tables itself (manage.py migrate openedx_webhooks)")
 		}
 	}
-	if done, err = s.runMigrations(ctx, log); err != nil {
+	if done, err = s.runMigrations(ctx); err != nil {
 		return Migrated{}, err
 	}
 	if m.WithPluginTables {
@@ -83,12 +81,11 @@ func (s *Store) migrate(ctx context.Context, m MigrateOptions) (done Migrated, e
 				return Migrated{}, fmt.Errorf("create table %s: %w", table.Name, denied(err))
 			}
 		}
-		done.PluginTables = true
 	}
 	return done, nil
 }
 
-func (s *Store) runMigrations(ctx context.Context, log *slog.Logger) (done Migrated, err error) {
+func (s *Store) runMigrations(ctx context.Context) (done Migrated, err error) {
 	if err := s.createVersionTable(ctx); err != nil {
 		return Migrated{}, err
 	}
@@ -101,7 +98,7 @@ func (s *Store) runMigrations(ctx context.Context, log *slog.Logger) (done Migra
 	if err != nil {
 		return Migrated{}, fmt.Errorf("read migrations: %w", err)
 	}
-	// Not closed: that would close the store's connections.
+	// The provider is not closed: that would close the store's connections.
 	if done.From, err = provider.GetDBVersion(ctx); err != nil {
 		return Migrated{}, fmt.Errorf("read schema version: %w", denied(err))
 	}
@@ -112,7 +109,7 @@ func (s *Store) runMigrations(ctx context.Context, log *slog.Logger) (done Migra
 	done.To = done.From
 	for _, result := range results {
 		name := path.Base(result.Source.Path)
-		log.InfoContext(ctx, "migration applied", "step", name, "duration", result.Duration)
+		s.log.InfoContext(ctx, "migration applied", "step", name, "duration", result.Duration)
 		done.Steps = append(done.Steps, name)
 		done.To = max(done.To, result.Source.Version)
 	}
@@ -121,8 +118,7 @@ func (s *Store) runMigrations(ctx context.Context, log *slog.Logger) (done Migra
 
 // migrationError names the failed step; goose's text quotes the whole statement.
 func migrationError(err error) error {
-	var partial *goose.PartialError
-	if errors.As(err, &partial) && partial.Failed != nil {
+	if partial, ok := errors.AsType[*goose.PartialError](err); ok && partial.Failed != nil {
 		return fmt.Errorf("step %s: %w", path.Base(partial.Failed.Source.Path), denied(partial.Err))
 	}
 	return denied(err)
@@ -175,33 +171,65 @@ func (s *Store) lockMigrations(ctx context.Context) (unlock func() error, err er
 	}, nil
 }
 
-func (s *Store) tableExists(ctx context.Context, name string) (bool, error) {
-	var n int
-	err := s.db.QueryRowContext(ctx,
-		"SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?", name).Scan(&n)
-	if err != nil {
-		return false, fmt.Errorf("look for table %s: %w", name, denied(err))
-	}
-	return n > 0, nil
-}
-
 // SchemaVersion returns the schema version that this program needs.
 func SchemaVersion() (int64, error) {
 	files, err := schema.Migrations()
 	if err != nil {
 		return 0, err
 	}
-	names, err := fs.Glob(files, "*.sql")
+	names, err := fs.Glob(files, "*.sql") // in order
 	if err != nil {
 		return 0, fmt.Errorf("list migrations: %w", err)
 	}
-	var newest int64
-	for _, name := range names {
-		version, err := goose.NumericComponent(name)
-		if err != nil {
-			return 0, fmt.Errorf("migration %s: %w", name, err)
-		}
-		newest = max(newest, version)
+	return goose.NumericComponent(names[len(names)-1])
+}
+
+// SchemaError says that the database lacks tables or rights, and what to do. Waiting cannot help.
+type SchemaError struct{ text string }
+
+// Error implements error.
+func (e *SchemaError) Error() string { return e.text }
+
+func schemaError(format string, args ...any) error {
+	return &SchemaError{text: fmt.Sprintf(format, args...)}
+}
+
+// CheckSchema returns an error if this program cannot work with the database's tables; what only an
+// operator can fix is a *SchemaError. It only reads. A schema newer than this program is accepted:
+// during an upgrade old and new replicas run side by side.
+func (s *Store) CheckSchema(ctx context.Context) error {
+	need, err := SchemaVersion()
+	if err != nil {
+		return err
 	}
-	return newest, nil
+	var have sql.NullInt64
+	err = s.db.QueryRowContext(ctx, "SELECT MAX(version_id) FROM "+versionTable+" WHERE is_applied").Scan(&have)
+	switch {
+	case isNumber(err, errNoTable):
+		return schemaError("database %s has no tables of webhook-dispatcher yet: run `webhook-dispatcher migrate`", s.target)
+	case isNumber(err, errTableDenied):
+		return schemaError("check schema of database %s: %v: either `webhook-dispatcher migrate` has not been run yet, "+
+			"or the account lacks SELECT", s.target, bare(clean(err)))
+	case err != nil:
+		return fmt.Errorf("check schema of database %s: %w", s.target, clean(err))
+	case have.Int64 < need:
+		return schemaError("database schema is at version %d, this program needs %d: run `webhook-dispatcher migrate`", have.Int64, need)
+	}
+	return cmp.Or(s.checkTable(ctx, webhookTable, webhookColumns), s.checkTable(ctx, webfilterTable, webhookColumns+filterColumns))
+}
+
+// checkTable reads no row, which fails if the table or a column is missing or may not be read.
+func (s *Store) checkTable(ctx context.Context, table, columns string) error {
+	_, err := query(ctx, s.db, scanID, "SELECT "+columns+" FROM "+table+" LIMIT 0")
+	switch {
+	case isNumber(err, errNoTable):
+		return schemaError("database %s has no table %s: %s", s.target, table, noPluginTable)
+	case isNumber(err, errTableDenied, errColumnDenied):
+		return schemaError("check table %s: %v", table, clean(err)) // which says what to grant
+	case isNumber(err, errUnknownColumn):
+		return schemaError("check table %s: %v: it belongs to openedx-webhooks before 1.0; update the plugin", table, clean(err))
+	case err != nil:
+		return fmt.Errorf("check table %s: %w", table, clean(err))
+	}
+	return nil
 }

@@ -6,44 +6,24 @@ import (
 	"database/sql"
 	"fmt"
 	"math"
+	"slices"
 	"time"
-
-	"gorm.io/gorm"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
-// ruleOption is a row of the option table.
-type ruleOption struct {
-	Kind        uint8        `gorm:"column:kind;primaryKey"`
-	RuleID      int32        `gorm:"column:rule_id;primaryKey"`
-	Enabled     tinyint      `gorm:"column:enabled"`
-	AdoptedAt   sql.NullTime `gorm:"column:adopted_at"`
-	ReleasedAt  sql.NullTime `gorm:"column:released_at"`
-	PausedAt    sql.NullTime `gorm:"column:paused_at"`
-	RuleCreated time.Time    `gorm:"column:rule_created"`
-	URLSum      []byte       `gorm:"column:url_sha256"`
-	Options     string       `gorm:"column:options"`
-	Secrets     []byte       `gorm:"column:secrets"`
-	KeyID       string       `gorm:"column:key_id"`
-	Version     uint32       `gorm:"column:version"`
-}
-
-// TableName tells GORM the table.
-func (ruleOption) TableName() string { return "webhook_dispatcher_rule_option" }
-
 // noOptions is the document of a rule without one: the column takes no NULL.
 const noOptions = "{}"
 
-func (o *ruleOption) option() rule.Option {
-	option := rule.Option{
-		Key: rule.Key{Table: rule.Table(o.Kind), ID: o.RuleID}, RuleCreated: o.RuleCreated, Enabled: o.Enabled != 0,
-		AdoptedAt: o.AdoptedAt.Time, ReleasedAt: o.ReleasedAt.Time, PausedAt: o.PausedAt.Time,
-		Document: o.Options, Sealed: string(o.Secrets), KeyID: o.KeyID, Version: o.Version,
-	}
-	copy(option.URLSum[:], o.URLSum)
-	return normal(option)
+const optionColumns = `SELECT kind, rule_id, rule_created, enabled <> 0, adopted_at, released_at, paused_at, url_sha256, options,
+  secrets, key_id, version FROM webhook_dispatcher_rule_option`
+
+func scanOption(rows *sql.Rows, o *rule.Option) error {
+	err := rows.Scan(&o.Key.Table, &o.Key.ID, &o.RuleCreated, &o.Enabled, orZero(&o.AdoptedAt), orZero(&o.ReleasedAt), orZero(&o.PausedAt),
+		into(o.URLSum[:]), &o.Document, orZero(&o.Sealed), &o.KeyID, &o.Version)
+	*o = normal(*o)
+	return err
 }
 
 // normal returns an option as a row gives it back, so that two which mean the same are equal.
@@ -63,43 +43,29 @@ func normal(o rule.Option) rule.Option {
 
 // readOptions returns all options of rules, in no order; none if there is no such table yet. They
 // include options of rules that are gone or whose id belongs to a newer rule.
-func readOptions(db *gorm.DB) ([]rule.Option, error) {
-	var found []ruleOption
-	err := db.Find(&found).Error
-	if err != nil || len(found) == 0 {
+func readOptions(ctx context.Context, tx *sql.Tx) ([]rule.Option, error) {
+	options, err := query(ctx, tx, scanOption, optionColumns)
+	if err != nil {
 		return nil, unless(err, errNoTable)
 	}
-	options := make([]rule.Option, len(found))
-	paused := make(map[rule.Key]*rule.Option)
-	for i := range found {
-		options[i] = found[i].option()
-		if o := &options[i]; !o.PausedAt.IsZero() {
-			paused[o.Key] = o
-		}
-	}
-	if len(paused) == 0 {
+	if !slices.ContainsFunc(options, func(o rule.Option) bool { return !o.PausedAt.IsZero() }) {
 		return options, nil
 	}
 	// Rules are as good without the reason of their pause.
-	var lanes []lanePause
-	err = db.Where("pause_reason <> ''").Find(&lanes).Error
-	for _, lane := range lanes {
-		if o := paused[rule.Key{Table: rule.Table(lane.Kind), ID: lane.RuleID}]; o != nil {
-			o.PauseReason = lane.PauseReason
+	reasons := make(map[rule.Key]delivery.Reason)
+	_, err = query(ctx, tx, func(rows *sql.Rows, key *rule.Key) error {
+		var reason delivery.Reason
+		err := rows.Scan(&key.Table, &key.ID, &reason)
+		reasons[*key] = reason
+		return err
+	}, "SELECT kind, rule_id, pause_reason FROM webhook_dispatcher_lane WHERE pause_reason <> ''")
+	for i := range options {
+		if o := &options[i]; !o.PausedAt.IsZero() {
+			o.PauseReason = reasons[o.Key]
 		}
 	}
 	return options, unless(err, errNoTable, errTableDenied)
 }
-
-// lanePause is the reason of a pause in a row of the lane table.
-type lanePause struct {
-	Kind        uint8           `gorm:"column:kind"`
-	RuleID      int32           `gorm:"column:rule_id"`
-	PauseReason delivery.Reason `gorm:"column:pause_reason"`
-}
-
-// TableName tells GORM the table.
-func (lanePause) TableName() string { return "webhook_dispatcher_lane" }
 
 // unless returns err if it has none of the numbers.
 func unless(err error, numbers ...uint16) error {
@@ -138,11 +104,11 @@ func (s *Store) changeOption(
 	return transaction(ctx, s, what, func(tx *sql.Tx) (bool, error) {
 		// The option first: what switches a rule holds its lock until all is written, so the row that
 		// is read after it matches it.
-		stored, err := s.lockOption(ctx, tx, key)
+		stored, err := lockOption(ctx, tx, key)
 		if err != nil {
 			return false, err
 		}
-		row, err := ruleOf(s.orm(ctx, tx), key)
+		row, err := s.ruleOf(ctx, tx, key, false)
 		if err != nil {
 			return false, err
 		}
@@ -177,14 +143,12 @@ func writeChange(
 
 // lockOption reads and locks the option of a rule, nil if there is none. Then nothing is locked: of
 // two transactions that insert it the second is undone, and starts again.
-func (s *Store) lockOption(ctx context.Context, tx *sql.Tx, key rule.Key) (*rule.Option, error) {
-	var found []ruleOption
-	err := s.orm(ctx, tx).Clauses(forUpdate).Where("kind = ? AND rule_id = ?", key.Table, key.ID).Find(&found).Error
+func lockOption(ctx context.Context, tx *sql.Tx, key rule.Key) (*rule.Option, error) {
+	found, err := query(ctx, tx, scanOption, optionColumns+" WHERE kind = ? AND rule_id = ? FOR UPDATE", key.Table, key.ID)
 	if err != nil || len(found) == 0 {
 		return nil, err
 	}
-	option := found[0].option()
-	return &option, nil
+	return &found[0], nil
 }
 
 // maxSealed is what the column of secrets holds, in bytes.
@@ -205,7 +169,7 @@ func writeOption(ctx context.Context, tx *sql.Tx, o *rule.Option, there bool) er
 	if there {
 		text = "UPDATE" + row + "version = version + 1 WHERE kind = ? AND rule_id = ?"
 	}
-	_, err := tx.ExecContext(ctx, text, tinyintOf(o.Enabled), timeOrNull(o.AdoptedAt, time.Microsecond),
+	_, err := tx.ExecContext(ctx, text, o.Enabled, timeOrNull(o.AdoptedAt, time.Microsecond),
 		timeOrNull(o.ReleasedAt, time.Microsecond), timeOrNull(o.PausedAt, time.Millisecond), o.RuleCreated, o.URLSum[:],
 		cmp.Or(o.Document, noOptions), secrets, o.KeyID, o.Key.Table, o.Key.ID)
 	return err

@@ -6,9 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
+	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/backoff"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
 // statement is SQL with its arguments.
@@ -39,9 +44,7 @@ func query[T any](
 }
 
 // read runs a query outside a transaction. what, here and below, is for errors and the log.
-func read[T any](
-	ctx context.Context, s *Store, what string, scan func(*sql.Rows, *T) error, text string, args ...any,
-) ([]T, error) {
+func read[T any](ctx context.Context, s *Store, what string, scan func(*sql.Rows, *T) error, text string, args ...any) ([]T, error) {
 	all, err := query(ctx, s.db, scan, text, args...)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, clean(err))
@@ -85,10 +88,12 @@ func (b into) Scan(value any) error {
 }
 
 // orZero scans a column into to; NULL makes it the zero value.
-type orZero[T any] struct{ to *T }
+func orZero[T any](to *T) sql.Scanner { return zeroing[T]{to} }
+
+type zeroing[T any] struct{ to *T }
 
 // Scan implements sql.Scanner.
-func (o orZero[T]) Scan(value any) error {
+func (o zeroing[T]) Scan(value any) error {
 	var null sql.Null[T]
 	err := null.Scan(value)
 	*o.to = null.V
@@ -124,6 +129,18 @@ func chunks[T any](s *Store, items []T, weight func(*T) int) iter.Seq[[]T] {
 	}
 }
 
+// inChunks calls do for runs of at most maxRows items, until an error, and adds up what it returns.
+func inChunks[T any](items []T, do func(chunk []T) (int, error)) (total int, err error) {
+	for chunk := range slices.Chunk(items, maxRows) {
+		n, err := do(chunk)
+		total += n
+		if err != nil {
+			return total, err
+		}
+	}
+	return total, nil
+}
+
 // changeFound runs find, which returns ids of rows, and then change, to whose end it adds the list
 // of these ids. It returns how many there were.
 func (s *Store) changeFound(ctx context.Context, what string, find, change statement) (found int, err error) {
@@ -144,15 +161,11 @@ func changeFound(ctx context.Context, tx *sql.Tx, find, change statement) (found
 const uncommitted = sql.LevelReadUncommitted
 
 // transaction runs f in a transaction, and again as retry does.
-func transaction[T any](
-	ctx context.Context, s *Store, what string, f func(tx *sql.Tx) (T, error),
-) (T, error) {
+func transaction[T any](ctx context.Context, s *Store, what string, f func(tx *sql.Tx) (T, error)) (T, error) {
 	return transactionAt(ctx, s, sql.LevelDefault, what, f)
 }
 
-func transactionAt[T any](
-	ctx context.Context, s *Store, level sql.IsolationLevel, what string, f func(tx *sql.Tx) (T, error),
-) (T, error) {
+func transactionAt[T any](ctx context.Context, s *Store, level sql.IsolationLevel, what string, f func(tx *sql.Tx) (T, error)) (T, error) {
 	var result T
 	err := s.retry(ctx, what, func() error {
 		tx, err := s.db.BeginTx(ctx, &sql.TxOptions{Isolation: level})
@@ -160,17 +173,15 @@ func transactionAt[T any](
 			return err
 		}
 		if result, err = f(tx); err != nil {
-			// A rollback fails only if the connection is gone, and the transaction with it.
-			_ = tx.Rollback()
+			_ = tx.Rollback() // fails only if the connection is gone, and the transaction with it
 			return err
 		}
 		return tx.Commit()
 	})
-	if err != nil {
-		var none T
-		return none, err
+	if err != nil { // f may have returned something, and the commit failed
+		result = *new(T)
 	}
-	return result, nil
+	return result, err
 }
 
 // exec runs a single statement, and again as retry does. It returns how many rows were changed.
@@ -211,4 +222,58 @@ func (s *Store) retry(ctx context.Context, what string, f func() error) error {
 			return fmt.Errorf("%s: %w", what, errors.Join(clean(err), ended))
 		}
 	}
+}
+
+// valid returns s as the database takes it, with U+FFFD for invalid UTF-8. Text columns are for
+// people: a delivery is identified by its ID, which is made of the original bytes.
+func valid(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
+
+func isASCII(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r >= utf8.RuneSelf })
+}
+
+// bytesOf makes nil, which the driver would send as NULL, empty.
+func bytesOf(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
+}
+
+// small fits n into a SMALLINT UNSIGNED. These counters are compared with small numbers only.
+func small(n int) int { return max(0, min(n, math.MaxUint16)) }
+
+// capped limits the rows of a statement, so that it holds few locks.
+func capped(limit int) int { return max(0, min(limit, maxRows)) }
+
+// micros returns d for an INTERVAL … MICROSECOND. Use it in DATE_ADD and DATE_SUB, not after + and
+// -, where the embedded database loses the fraction of the second.
+func micros(d time.Duration) int64 { return d.Microseconds() }
+
+// timeOrNull returns t for a DATETIME column of the given precision, truncated, or nil if t is zero
+// or does not fit the column.
+func timeOrNull(t time.Time, precision time.Duration) any {
+	t = t.UTC()
+	if t.IsZero() || t.Year() < 1 || t.Year() > 9999 {
+		return nil
+	}
+	return t.Truncate(precision)
+}
+
+// tuples returns n times tuple, with commas between.
+func tuples(tuple string, n int) string { return strings.Repeat(tuple+", ", n-1) + tuple }
+
+// list returns "(?, ?, …)" with n placeholders, n above 0.
+func list(n int) string { return "(" + tuples("?", n) + ")" }
+
+// name returns what errors call a lane.
+func name(lane delivery.Lane) string { return fmt.Sprintf("%s rule %d", lane.Kind, lane.RuleID) }
+
+// arguments returns what of makes of items, for a list of placeholders.
+func arguments[T any](items []T, of func(*T) any) []any {
+	args := make([]any, len(items))
+	for i := range items {
+		args[i] = of(&items[i])
+	}
+	return args
 }

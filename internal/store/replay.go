@@ -10,32 +10,24 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
-// Replay makes dead rows pending again as delivery.Replay says, in transactions of 500, and returns
-// how many. Rows that are gone, not dead (any more) or without a body stay as they are, so a second
-// call does nothing. After an error replayed is how many were made pending before it.
+// revive (dead → pending) restarts a dead row at the beginning of its schedule and under the same
+// ID, so that a receiver that did accept it can detect the repeat.
+const revive = `UPDATE webhook_dispatcher_delivery SET state = 0, attempts = 0, claims = 0, reason = '', lease_token = NULL,
+  due_at = UTC_TIMESTAMP(3), updated_at = UTC_TIMESTAMP(3)`
+
+// Replay makes dead rows pending again, due at once, in transactions of 500, and returns how many.
+// Rows that are gone, not dead (any more) or without a body stay as they are, so a second call does
+// nothing. After an error replayed is how many were made pending before it.
 func (s *Store) Replay(ctx context.Context, ids []uint64) (replayed int, err error) {
-	to := delivery.Replay()
-	for chunk := range slices.Chunk(ids, maxRows) {
-		args := make([]any, len(chunk))
-		for i, id := range chunk {
-			args[i] = id
-		}
+	return inChunks(ids, func(chunk []uint64) (int, error) {
 		// The state is checked under the lock: the pruner, or another replay and then a claimer, may
 		// have changed it since the caller looked.
-		done, err := s.changeFound(ctx, fmt.Sprintf("replay %d deliveries", len(chunk)),
-			statement{"SELECT id FROM webhook_dispatcher_delivery FORCE INDEX (`PRIMARY`) WHERE id IN " + list(len(args)) +
-				" AND state = 3 AND body_size > 0 FOR UPDATE", args},
-			statement{
-				`UPDATE webhook_dispatcher_delivery SET state = ?, attempts = ?, claims = ?, reason = ?, lease_token = NULL,
-  due_at = DATE_ADD(UTC_TIMESTAMP(3), INTERVAL ? MICROSECOND), updated_at = UTC_TIMESTAMP(3) WHERE id IN `,
-				[]any{to.State, to.Attempts, to.Claims, to.Reason, micros(to.Delay)},
-			})
-		if err != nil {
-			return replayed, err
-		}
-		replayed += done
-	}
-	return replayed, nil
+		find := "SELECT id FROM webhook_dispatcher_delivery FORCE INDEX (`PRIMARY`) WHERE id IN " + list(len(chunk)) +
+			" AND state = 3 AND body_size > 0 FOR UPDATE"
+		args := arguments(chunk, func(id *uint64) any { return *id })
+		return s.changeFound(ctx, fmt.Sprintf("replay %d deliveries", len(chunk)),
+			statement{find, args}, statement{revive + " WHERE id IN ", nil})
+	})
 }
 
 // Restore is Replay for dead rows that were kept without their body, which it takes from rows. Rows
@@ -44,10 +36,16 @@ func (s *Store) Replay(ctx context.Context, ids []uint64) (replayed int, err err
 func (s *Store) Restore(ctx context.Context, rows []delivery.Insert) (restored int, err error) {
 	pick, rejected := s.pick(rows)
 	pick = slices.DeleteFunc(pick, func(i int) bool { return len(rows[i].Body) == 0 })
-	for chunk := range slices.Chunk(pick, maxRows) {
-		done, err := transaction(ctx, s, fmt.Sprintf("restore %d deliveries", len(chunk)), func(tx *sql.Tx) (done int, err error) {
-			for _, i := range chunk {
-				n, err := restoreRow(ctx, tx, &rows[i])
+	restored, err = inChunks(pick, func(chunk []int) (int, error) {
+		return transaction(ctx, s, fmt.Sprintf("restore %d deliveries", len(chunk)), func(tx *sql.Tx) (done int, err error) {
+			for _, i := range chunk { // a statement for each: the bodies are large and all different
+				row := &rows[i]
+				result, err := tx.ExecContext(ctx, revive+", body_format = ?, body_size = ?, body = ?"+
+					" WHERE webhook_id = ? AND state = 3 AND body_size = 0", row.Format, len(row.Body), row.Body, row.ID[:])
+				if err != nil {
+					return 0, err
+				}
+				n, err := result.RowsAffected()
 				if err != nil {
 					return 0, err
 				}
@@ -55,37 +53,18 @@ func (s *Store) Restore(ctx context.Context, rows []delivery.Insert) (restored i
 			}
 			return done, nil
 		})
-		if err != nil {
-			return restored, err
-		}
-		restored += done
+	})
+	if err == nil && len(rejected) > 0 {
+		err = &delivery.RejectedError{Rows: rejected}
 	}
-	if len(rejected) > 0 {
-		return restored, &delivery.RejectedError{Rows: rejected}
-	}
-	return restored, nil
-}
-
-// restoreRow takes a statement for each row: the bodies are large and all different.
-func restoreRow(ctx context.Context, tx *sql.Tx, row *delivery.Insert) (int64, error) {
-	to := delivery.Replay()
-	result, err := tx.ExecContext(ctx, `UPDATE webhook_dispatcher_delivery SET state = ?, attempts = ?, claims = ?, reason = ?,
-  lease_token = NULL, body_format = ?, body_size = ?, body = ?,
-  due_at = DATE_ADD(UTC_TIMESTAMP(3), INTERVAL ? MICROSECOND), updated_at = UTC_TIMESTAMP(3)
-  WHERE webhook_id = ? AND state = 3 AND body_size = 0`, to.State, to.Attempts, to.Claims, to.Reason,
-		row.Format, len(row.Body), row.Body, micros(to.Delay), row.ID[:])
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected()
+	return restored, err
 }
 
 // Dead counts the dead rows of a selection.
 type Dead struct {
 	Replayable int
-	Bodyless   int // their body was not kept, so there is nothing to send
-	// Examples are the IDs of some of the bodyless, 10 at most, the oldest first.
-	Examples []delivery.ID
+	Bodyless   int           // their body was not kept, so there is nothing to send
+	Examples   []delivery.ID // of the bodyless, 10 at most, the oldest first
 }
 
 const maxExamples = 10

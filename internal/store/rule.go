@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"time"
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
@@ -14,80 +13,39 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
-// webhook is a row of the plugin's webhook table. The webfilter table has the same columns and more.
-type webhook struct {
-	ID       int32     `gorm:"column:id;primaryKey;autoIncrement"`
-	Created  time.Time `gorm:"column:created"`
-	Modified time.Time `gorm:"column:modified"`
-	Event    string    `gorm:"column:event"`
-	URL      string    `gorm:"column:webhook_url"`
-	Enabled  tinyint   `gorm:"column:enabled"`
-	Form     tinyint   `gorm:"column:use_www_form_encoding"`
-}
+// The plugin's tables. Their columns are read as the fields of rule.WebfilterRow; flags are compared
+// with 0, as any other number is true in MySQL, but Go's bool scans only 0 and 1.
+const (
+	webhookTable   = "openedx_webhooks_webhook"
+	webfilterTable = "openedx_webhooks_webfilter"
 
-// tinyint is MySQL's bool: any number except 0 is true, but Go's bool scans only 0 and 1.
-type tinyint int8
+	webhookColumns = "id, created, modified, event, webhook_url AS URL, enabled <> 0 AS Enabled, use_www_form_encoding <> 0 AS Form"
+	// filterColumns are those that only the webfilter table has, in the order of filterSet.
+	filterColumns = `, description, disable_filtering <> 0 AS DisableFiltering, disable_halt <> 0 AS DisableHalt,
+  halt_on_4xx <> 0 AS HaltOn4xx, redirect_on_4xx AS RedirectOn4xx, halt_on_5xx <> 0 AS HaltOn5xx, redirect_on_5xx AS RedirectOn5xx,
+  halt_on_request_exception <> 0 AS HaltOnRequestException, redirect_on_request_exception AS RedirectOnRequestException`
+	filterSet = `, description = ?, disable_filtering = ?, disable_halt = ?, halt_on_4xx = ?, redirect_on_4xx = ?,
+  halt_on_5xx = ?, redirect_on_5xx = ?, halt_on_request_exception = ?, redirect_on_request_exception = ?`
+)
 
-func tinyintOf(b bool) tinyint {
-	if b {
-		return 1
-	}
-	return 0
-}
-
-// TableName tells GORM the table.
-func (webhook) TableName() string { return "openedx_webhooks_webhook" }
-
-func (w *webhook) row() rule.Row {
-	return rule.Row{
-		ID: w.ID, Created: w.Created, Modified: w.Modified, Event: w.Event, URL: w.URL, Enabled: w.Enabled != 0, Form: w.Form != 0,
+// filterArgs returns the arguments of filterSet.
+func filterArgs(row *rule.WebfilterRow) []any {
+	return []any{
+		row.Description, row.DisableFiltering, row.DisableHalt, row.HaltOn4xx, row.RedirectOn4xx,
+		row.HaltOn5xx, row.RedirectOn5xx, row.HaltOnRequestException, row.RedirectOnRequestException,
 	}
 }
 
-func webhookOf(row *rule.Row) webhook {
-	return webhook{
-		row.ID, row.Created, row.Modified, row.Event, row.URL, tinyintOf(row.Enabled), tinyintOf(row.Form),
-	}
-}
-
-// webfilter is a row of the plugin's webfilter table.
-type webfilter struct {
-	Webhook                    webhook `gorm:"embedded"`
-	Description                string  `gorm:"column:description"`
-	DisableFiltering           tinyint `gorm:"column:disable_filtering"`
-	DisableHalt                tinyint `gorm:"column:disable_halt"`
-	HaltOn4xx                  tinyint `gorm:"column:halt_on_4xx"`
-	RedirectOn4xx              string  `gorm:"column:redirect_on_4xx"`
-	HaltOn5xx                  tinyint `gorm:"column:halt_on_5xx"`
-	RedirectOn5xx              string  `gorm:"column:redirect_on_5xx"`
-	HaltOnRequestException     tinyint `gorm:"column:halt_on_request_exception"`
-	RedirectOnRequestException string  `gorm:"column:redirect_on_request_exception"`
-}
-
-// TableName tells GORM the table.
-func (webfilter) TableName() string { return "openedx_webhooks_webfilter" }
-
-func (w *webfilter) row() rule.WebfilterRow {
-	return rule.WebfilterRow{Row: w.Webhook.row(), Description: w.Description, WebfilterFlags: rule.WebfilterFlags{
-		DisableFiltering: w.DisableFiltering != 0, DisableHalt: w.DisableHalt != 0,
-		HaltOn4xx: w.HaltOn4xx != 0, RedirectOn4xx: w.RedirectOn4xx, HaltOn5xx: w.HaltOn5xx != 0, RedirectOn5xx: w.RedirectOn5xx,
-		HaltOnRequestException: w.HaltOnRequestException != 0, RedirectOnRequestException: w.RedirectOnRequestException,
-	}}
-}
-
-func webfilterOf(row *rule.WebfilterRow) webfilter {
-	return webfilter{
-		webhookOf(&row.Row), row.Description, tinyintOf(row.DisableFiltering), tinyintOf(row.DisableHalt),
-		tinyintOf(row.HaltOn4xx), row.RedirectOn4xx, tinyintOf(row.HaltOn5xx), row.RedirectOn5xx,
-		tinyintOf(row.HaltOnRequestException), row.RedirectOnRequestException,
-	}
-}
-
-// orm returns GORM in a transaction.
-func (s *Store) orm(ctx context.Context, tx *sql.Tx) *gorm.DB {
+// webhooks and webfilters return a query for rows of a table of the plugin, as *rule.Row and
+// *rule.WebfilterRow. The webfilter table has the webhook table's columns, too.
+func (s *Store) webhooks(ctx context.Context, tx *sql.Tx, table string) *gorm.DB {
 	db := s.gorm.WithContext(ctx)
 	db.Statement.ConnPool = tx
-	return db
+	return db.Table(table).Select(webhookColumns)
+}
+
+func (s *Store) webfilters(ctx context.Context, tx *sql.Tx) *gorm.DB {
+	return s.webhooks(ctx, tx, webfilterTable).Select(webhookColumns + filterColumns)
 }
 
 var forUpdate = clause.Locking{Strength: clause.LockingStrengthUpdate}
@@ -96,23 +54,26 @@ var forUpdate = clause.Locking{Strength: clause.LockingStrengthUpdate}
 func ruleTable(key rule.Key) (string, error) {
 	switch key.Table {
 	case rule.Webhooks:
-		return webhook{}.TableName(), nil
+		return webhookTable, nil
 	case rule.Webfilters:
-		return webfilter{}.TableName(), nil
+		return webfilterTable, nil
 	}
 	return "", fmt.Errorf("unknown table of rules %d", key.Table)
 }
 
-// ruleOf reads the row of a rule with db, which may have a lock clause. Without one the account
-// needs no right to write there.
-func ruleOf(db *gorm.DB, key rule.Key) (rule.Row, error) {
+// ruleOf reads the row of a rule, and locks it if asked to: only then the account needs a right to
+// write there.
+func (s *Store) ruleOf(ctx context.Context, tx *sql.Tx, key rule.Key, lock bool) (row rule.Row, err error) {
 	table, err := ruleTable(key)
 	if err != nil {
-		return rule.Row{}, err
+		return row, err
 	}
-	var w webhook
-	err = noRule(db.Table(table).Where("id = ?", key.ID).Take(&w).Error, key)
-	return w.row(), err
+	db := s.webhooks(ctx, tx, table)
+	if lock {
+		db = db.Clauses(forUpdate)
+	}
+	err = noRule(db.Where("id = ?", key.ID).Take(&row).Error, key)
+	return row, err
 }
 
 // NoRuleError says that the plugin's table has no row of a rule.
@@ -173,27 +134,16 @@ func (s *Store) RuleExists(ctx context.Context, lane delivery.Lane) (bool, error
 // Rules returns the rows of the plugin's tables and their options as of one moment: it reads them
 // from a snapshot, so that a rule which is added or adopted meanwhile comes with its options or not
 // at all.
-func (s *Store) Rules(ctx context.Context) (tables rule.Tables, err error) {
-	err = s.gorm.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
-		var webhooks []webhook
-		if err := tx.Order("id").Find(&webhooks).Error; err != nil {
-			return err
+func (s *Store) Rules(ctx context.Context) (rule.Tables, error) {
+	what := "read rules from database " + s.target
+	return transactionAt(ctx, s, sql.LevelRepeatableRead, what, func(tx *sql.Tx) (tables rule.Tables, err error) {
+		if err := s.webhooks(ctx, tx, webhookTable).Order("id").Find(&tables.Webhooks).Error; err != nil {
+			return tables, err
 		}
-		for i := range webhooks {
-			tables.Webhooks = append(tables.Webhooks, webhooks[i].row())
+		if err := s.webfilters(ctx, tx).Order("id").Find(&tables.Webfilters).Error; err != nil {
+			return tables, err
 		}
-		var filters []webfilter
-		if err := tx.Order("id").Find(&filters).Error; err != nil {
-			return err
-		}
-		for i := range filters {
-			tables.Webfilters = append(tables.Webfilters, filters[i].row())
-		}
-		tables.Options, err = readOptions(tx)
-		return err
-	}, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
-	if err != nil {
-		return rule.Tables{}, fmt.Errorf("read rules from database %s: %w", s.target, clean(err))
-	}
-	return tables, nil
+		tables.Options, err = readOptions(ctx, tx)
+		return tables, err
+	})
 }

@@ -30,15 +30,13 @@ func (s *Store) AddWebfilter(ctx context.Context, row rule.WebfilterRow, option 
 	return s.addRule(ctx, "add webfilter rule", row, rule.Webfilters, option)
 }
 
-func (s *Store) addRule(
-	ctx context.Context, what string, row rule.WebfilterRow, table rule.Table, option NewOption,
-) (id int32, err error) {
+func (s *Store) addRule(ctx context.Context, what string, row rule.WebfilterRow, table rule.Table, option NewOption) (id int32, err error) {
 	if err := fits(&row); err != nil {
 		return 0, fmt.Errorf("%s: %w", what, err)
 	}
 	return transaction(ctx, s, what, func(tx *sql.Tx) (int32, error) {
 		row := row
-		if err := s.insertRule(ctx, tx, table, &row); err != nil || option == nil {
+		if err := insertRule(ctx, tx, table, &row); err != nil || option == nil {
 			return row.ID, err
 		}
 		made, err := option(row.ID, row.Created)
@@ -48,7 +46,7 @@ func (s *Store) addRule(
 		key := rule.Key{Table: table, ID: row.ID}
 		o, identity := *made, newOption(key, &row.Row)
 		o.Key, o.RuleCreated, o.URLSum = identity.Key, identity.RuleCreated, identity.URLSum
-		earlier, err := s.lockOption(ctx, tx, key) // of an earlier rule with the same id
+		earlier, err := lockOption(ctx, tx, key) // of an earlier rule with the same id
 		if err != nil {
 			return 0, err
 		}
@@ -57,19 +55,25 @@ func (s *Store) addRule(
 	})
 }
 
-// insertRule inserts a row and sets its ID and Created.
-func (s *Store) insertRule(ctx context.Context, tx *sql.Tx, table rule.Table, row *rule.WebfilterRow) (err error) {
+// insertRule inserts a row and sets its ID, Created and Modified.
+func insertRule(ctx context.Context, tx *sql.Tx, table rule.Table, row *rule.WebfilterRow) (err error) {
 	if row.Created, err = now(ctx, tx, time.Microsecond); err != nil {
 		return err
 	}
-	row.ID, row.Modified = 0, row.Created
-	w := webfilterOf(row)
+	row.Modified = row.Created
+	text := " SET created = ?, modified = ?, event = ?, webhook_url = ?, enabled = ?, use_www_form_encoding = ?"
+	args := []any{row.Created, row.Modified, row.Event, row.URL, row.Enabled, row.Form}
 	if table == rule.Webfilters {
-		err = s.orm(ctx, tx).Create(&w).Error
+		text, args = "INSERT INTO "+webfilterTable+text+filterSet, append(args, filterArgs(row)...)
 	} else {
-		err = s.orm(ctx, tx).Create(&w.Webhook).Error
+		text = "INSERT INTO " + webhookTable + text
 	}
-	row.ID = w.Webhook.ID
+	result, err := tx.ExecContext(ctx, text, args...)
+	if err != nil {
+		return err
+	}
+	id, err := result.LastInsertId()
+	row.ID = int32(id)
 	return err
 }
 
@@ -103,11 +107,10 @@ func fitsURL(name, url string) error {
 func (s *Store) ChangeWebfilter(ctx context.Context, id int32, change func(*rule.WebfilterRow) error) (changed bool, err error) {
 	key := rule.Key{Table: rule.Webfilters, ID: id}
 	return transaction(ctx, s, "change "+key.String(), func(tx *sql.Tx) (bool, error) {
-		var w webfilter
-		if err := s.orm(ctx, tx).Clauses(forUpdate).Where("id = ?", id).Take(&w).Error; err != nil {
+		var before rule.WebfilterRow
+		if err := s.webfilters(ctx, tx).Clauses(forUpdate).Where("id = ?", id).Take(&before).Error; err != nil {
 			return false, noRule(err, key)
 		}
-		before := w.row()
 		after := before
 		if err := change(&after); err != nil {
 			return false, err
@@ -118,12 +121,12 @@ func (s *Store) ChangeWebfilter(ctx context.Context, id int32, change func(*rule
 		if err := fits(&after); err != nil {
 			return false, err
 		}
-		var err error
-		if after.Modified, err = now(ctx, tx, time.Microsecond); err != nil {
+		at, err := now(ctx, tx, time.Microsecond)
+		if err != nil {
 			return false, err
 		}
-		w = webfilterOf(&after)
-		return true, s.orm(ctx, tx).Select("*").Omit("created", "event", "webhook_url", "enabled", "use_www_form_encoding").
-			Updates(&w).Error
+		_, err = tx.ExecContext(ctx, "UPDATE "+webfilterTable+" SET modified = ?"+filterSet+" WHERE id = ?",
+			append(append([]any{at}, filterArgs(&after)...), id)...)
+		return true, err
 	})
 }

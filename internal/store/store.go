@@ -15,11 +15,12 @@ import (
 	"context"
 	"crypto/tls"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math"
-	"net"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -32,10 +33,9 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/dsn"
 )
 
-// Defaults of Options.
 const (
-	DefaultMaxOpenConns = 10
-	dialTimeout         = 5 * time.Second
+	maxConns    = 10 // few, as the database is the LMS's
+	dialTimeout = 5 * time.Second
 	// ioTimeout is for a server that has vanished. It exceeds lockWait, so that a lock wait ends
 	// with the server's answer and keeps the connection.
 	ioTimeout    = 30 * time.Second
@@ -46,10 +46,9 @@ const (
 
 // Options configure a Store.
 type Options struct {
-	DSN          string       // for dsn.Parse; required
-	Logger       *slog.Logger // gets retries and the driver's messages, never values; nil discards
-	MaxOpenConns int          // 0 means DefaultMaxOpenConns, as the database is the LMS's
-	TLS          *tls.Config  // replaces the DSN's tls parameter unless nil
+	DSN    string       // for dsn.Parse; required
+	Logger *slog.Logger // gets migrations, retries and the driver's messages, never values; nil discards
+	TLS    *tls.Config  // replaces the DSN's tls parameter unless nil
 }
 
 // Store is the dispatcher's database. It is safe for concurrent use.
@@ -66,14 +65,9 @@ type Store struct {
 
 // Open checks o and returns a store without connecting. If the database is not reachable Ping and
 // CheckSchema say so, and the Store works once it is.
-func Open(o Options) (*Store, error) {
-	return open(o, ioTimeout)
-}
+func Open(o Options) (*Store, error) { return open(o, ioTimeout) }
 
 func open(o Options, readTimeout time.Duration) (*Store, error) {
-	if o.MaxOpenConns < 0 {
-		return nil, fmt.Errorf("open database: MaxOpenConns is %d, want 0 or more", o.MaxOpenConns)
-	}
 	log := cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	cfg, err := dsn.Parse(o.DSN)
 	if err != nil {
@@ -89,18 +83,13 @@ func open(o Options, readTimeout time.Duration) (*Store, error) {
 	}
 	packet := new(atomic.Int64)
 	db := sql.OpenDB(&connector{Connector: inner, packet: packet})
-	limit := cmp.Or(o.MaxOpenConns, DefaultMaxOpenConns)
-	db.SetMaxOpenConns(limit)
-	db.SetMaxIdleConns(limit)
+	db.SetMaxOpenConns(maxConns)
+	db.SetMaxIdleConns(maxConns)
 	db.SetConnMaxLifetime(connLifetime)
 	db.SetConnMaxIdleTime(connIdle)
 	// GORM's log would contain values; errors reach the caller anyway.
-	orm, err := gorm.Open(gormmysql.New(gormmysql.Config{
-		Conn: db, SkipInitializeWithVersion: true, DisableWithReturning: true,
-	}), &gorm.Config{
-		Logger: logger.Discard, SkipDefaultTransaction: true, DisableAutomaticPing: true, DisableNestedTransaction: true,
-		QueryFields: true, // a later version of the plugin may add columns
-	})
+	orm, err := gorm.Open(gormmysql.New(gormmysql.Config{Conn: db, SkipInitializeWithVersion: true}),
+		&gorm.Config{Logger: logger.Discard, DisableAutomaticPing: true})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open database: %w", clean(err)), db.Close())
 	}
@@ -132,13 +121,7 @@ func enforce(cfg *mysql.Config, o Options, log *slog.Logger, readTimeout time.Du
 	cfg.ReadTimeout = cmp.Or(cfg.ReadTimeout, readTimeout)
 	cfg.WriteTimeout = cmp.Or(cfg.WriteTimeout, ioTimeout)
 	if o.TLS != nil {
-		cfg.TLS = o.TLS.Clone()
-		if cfg.TLS.ServerName == "" {
-			cfg.TLS.ServerName = cfg.Addr
-			if host, _, err := net.SplitHostPort(cfg.Addr); err == nil {
-				cfg.TLS.ServerName = host
-			}
-		}
+		cfg.TLS = o.TLS.Clone() // to which the driver adds the server's name
 	}
 	return nil
 }
@@ -148,6 +131,73 @@ type driverLog struct{ log *slog.Logger }
 
 // Print implements mysql.Logger.
 func (l driverLog) Print(v ...any) { l.log.Debug("mysql driver", "message", fmt.Sprint(v...)) }
+
+// connector sets up each new connection: strict, so that values are never cut to fit; in UTC; and
+// READ COMMITTED, so that claims do not lock gaps that inserts need.
+type connector struct {
+	driver.Connector
+	packet *atomic.Int64
+}
+
+const strictMode = "STRICT_TRANS_TABLES,STRICT_ALL_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
+
+// Connect implements driver.Connector.
+func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
+	conn, err := c.Connector.Connect(ctx)
+	if refused, ok := errors.AsType[*mysql.MySQLError](err); ok && slices.Contains(parameterErrors[:], refused.Number) {
+		return nil, parameterError(refused)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := c.setUp(ctx, conn); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return conn, nil
+}
+
+func (c *connector) setUp(ctx context.Context, conn driver.Conn) error {
+	session, ok := conn.(interface {
+		driver.ExecerContext
+		driver.QueryerContext
+	})
+	if !ok {
+		return fmt.Errorf("set up connection: the driver's %T cannot run statements", conn)
+	}
+	for _, statement := range [...]string{
+		"SET SESSION sql_mode = '" + strictMode + "', time_zone = '+00:00'",
+		"SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+	} {
+		if _, err := session.ExecContext(ctx, statement, nil); err != nil {
+			return fmt.Errorf("set up connection: %w", err)
+		}
+	}
+	// The embedded database lacks this variable, which only affects how soon lock waits are retried.
+	_, err := session.ExecContext(ctx, fmt.Sprintf("SET SESSION innodb_lock_wait_timeout = %d", int(lockWait.Seconds())), nil)
+	if _, refused := errors.AsType[*mysql.MySQLError](err); err != nil && !refused {
+		return fmt.Errorf("set up connection: %w", err)
+	}
+	n, err := readNumber(ctx, session, "SELECT @@max_allowed_packet")
+	if err != nil {
+		return fmt.Errorf("read max_allowed_packet: %w", err)
+	}
+	c.packet.Store(n)
+	return nil
+}
+
+func readNumber(ctx context.Context, session driver.QueryerContext, query string) (n int64, err error) {
+	rows, err := session.QueryContext(ctx, query, nil)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	value := make([]driver.Value, 1)
+	if err := rows.Next(value); err != nil {
+		return 0, err
+	}
+	err = orZero(&n).Scan(value[0])
+	return n, err
+}
 
 // Close closes all connections; running calls return errors.
 func (s *Store) Close() error {
@@ -171,12 +221,9 @@ func (s *Store) Ping(ctx context.Context) error {
 // Limits of what a statement may hold.
 const (
 	maxMediumBlob = 1<<24 - 1
-	// assumedPacket is used until the first connection; it is the lowest default of supported
-	// servers.
-	assumedPacket = 16 << 20
-	// overhead bounds the bytes of a row without its body, escaped, and of its statement.
-	overhead = 8 << 10
-	maxRows  = 500
+	assumedPacket = 16 << 20 // until the first connection: the lowest default of supported servers
+	overhead      = 8 << 10  // bounds the bytes of a row without its body, escaped, and of its statement
+	maxRows       = 500
 )
 
 func (s *Store) maxPacket() int {
@@ -187,8 +234,5 @@ func (s *Store) maxPacket() int {
 }
 
 // MaxBody returns the largest body in bytes that fits a row. It follows the server's
-// max_allowed_packet.
-func (s *Store) MaxBody() int {
-	// Half, as every byte may be escaped.
-	return max(0, min(maxMediumBlob, (s.maxPacket()-overhead)/2))
-}
+// max_allowed_packet, of which it takes half, as every byte may be escaped.
+func (s *Store) MaxBody() int { return max(0, min(maxMediumBlob, (s.maxPacket()-overhead)/2)) }

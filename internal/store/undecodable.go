@@ -8,24 +8,19 @@ import (
 	"fmt"
 	"math"
 	"time"
-)
 
-// RecordHeader is a header of a record of the bus. In JSON its value is base64.
-type RecordHeader struct {
-	Key   string `json:"key"`
-	Value []byte `json:"value"`
-}
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/bus"
+)
 
 // Undecodable is a record of the bus that can never be read.
 type Undecodable struct {
-	Topic     string // at most 249 ASCII characters
-	Partition int32
-	Offset    int64
-	Time      time.Time
-	Reason    string // one of a few names of at most 32 ASCII characters
-	Headers   []RecordHeader
-	Key       []byte // may be nil
-	Value     []byte // may be nil
+	Topic      string // at most 249 ASCII characters
+	Partition  int32
+	Offset     int64
+	Time       time.Time
+	Reason     string // one of a few names of at most 32 ASCII characters
+	Headers    []bus.Header
+	Key, Value []byte // NULL if nil
 }
 
 const (
@@ -47,15 +42,8 @@ func (s *Store) InsertUndecodable(ctx context.Context, u Undecodable) error {
 	if err != nil {
 		return fmt.Errorf("%s: encode headers: %w", what, err)
 	}
-	var key, value any
-	room := packet - overhead - 2*len(headers)
-	if u.Key != nil {
-		cut := u.Key[:min(len(u.Key), maxRecordKey, packet/16)]
-		key, room = cut, room-2*len(cut)
-	}
-	if u.Value != nil {
-		value = u.Value[:max(0, min(len(u.Value), room/2, maxMediumBlob))]
-	}
+	key := u.Key[:min(len(u.Key), maxRecordKey, packet/16)]
+	value := u.Value[:max(0, min(len(u.Value), (packet-overhead)/2-len(headers)-len(key), maxMediumBlob))]
 	at := timeOrNull(u.Time, time.Millisecond)
 	if at == nil {
 		// The column is part of the key and never NULL; a constant keeps it the same record.
@@ -69,7 +57,7 @@ func (s *Store) InsertUndecodable(ctx context.Context, u Undecodable) error {
 }
 
 // encodeHeaders returns the JSON array of as many headers as fit limit bytes.
-func encodeHeaders(headers []RecordHeader, limit int) ([]byte, error) {
+func encodeHeaders(headers []bus.Header, limit int) ([]byte, error) {
 	out := []byte{'['}
 	for i, header := range headers {
 		one, err := json.Marshal(header)
@@ -99,9 +87,7 @@ type KeptRecord struct {
 const recordColumns = "SELECT id, topic, partition_id, record_offset, record_time, reason, value_size, created_at"
 
 func scanRecord(rows *sql.Rows, r *KeptRecord, more ...any) error {
-	return rows.Scan(append([]any{
-		&r.RowID, &r.Topic, &r.Partition, &r.Offset, &r.Time, &r.Reason, &r.ValueSize, &r.CreatedAt,
-	}, more...)...)
+	return rows.Scan(append([]any{&r.RowID, &r.Topic, &r.Partition, &r.Offset, &r.Time, &r.Reason, &r.ValueSize, &r.CreatedAt}, more...)...)
 }
 
 // ListUndecodable returns up to limit kept records, the newest first, and whether there are more;

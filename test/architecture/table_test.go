@@ -96,7 +96,7 @@ var table = []row{
 		others: []string{resty, prometheus, xnet, oauth2}, guarded: []string{"net/http"},
 	},
 	{
-		pkg: "internal/store", ours: []string{"internal/delivery", "internal/dsn", "internal/rule", "pkg/event", "schema"},
+		pkg: "internal/store", ours: []string{"internal/bus", "internal/delivery", "internal/dsn", "internal/rule", "pkg/event", "schema"},
 		others: []string{gorm, driver, goose}, guarded: []string{"database/sql"},
 	},
 
@@ -113,6 +113,7 @@ var table = []row{
 		pkg: "internal/replay",
 		ours: []string{
 			"internal/bus", "internal/decode", "internal/delivery", "internal/payload", "internal/plan", "internal/rule", "internal/store",
+			"pkg/event",
 		},
 	},
 	{pkg: "internal/queue", ours: []string{"internal/delivery"}, others: []string{prometheus}},
@@ -138,7 +139,7 @@ var table = []row{
 	{
 		pkg: "internal/admin",
 		ours: []string{
-			"internal/decode", "internal/delivery", "internal/payload", "internal/plan", "internal/preset", "internal/replay",
+			"internal/bus", "internal/decode", "internal/delivery", "internal/payload", "internal/plan", "internal/preset", "internal/replay",
 			"internal/rule", "internal/sender", "internal/store", "internal/suggest", "internal/webfilter", "pkg/event", "schema",
 		},
 	},
