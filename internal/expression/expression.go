@@ -1,29 +1,27 @@
 // Package expression runs the jq expressions of rules on events: filters, which say whether a rule
 // fires, and transforms, whose result is what it sends.
 //
-//   - The same event gives the same result, whenever and wherever it runs.
-//   - An expression calls only what names.txt allows and prelude.jq defines; operators and indices
-//     are rewritten into such calls (allow.go). What a step takes and makes is bounded (bounds.go):
-//     at worst it takes about a second and 300 MB, and usually microseconds.
-//   - A run ends after about MaxTime. The clock is looked at between steps (budget.go), so a run
-//     can end late by one step, and fails then. A result has at most MaxOutput bytes.
-//   - Whatever goes wrong is an error, a panic within gojq included. Runs share nothing that they
-//     write.
+// The same event gives the same result, whenever and wherever it runs. An expression calls only what
+// names.txt allows and prelude.jq defines; operators and indices are rewritten into such calls
+// (allow.go). What a step takes and makes is bounded (bounds.go): at worst it takes about a second
+// and 300 MB, and usually microseconds. A run ends after about MaxTime; one that ends late, by one
+// step, fails. Whatever goes wrong is an error, a panic within gojq included. Runs share nothing
+// that they write. It is not a security boundary: the limits are for the mistakes of operators.
 //
 // Integers are exact whatever their size, and a float of the event stays one: 1.0 comes out as 1.0.
 // What jq computes follows jq: 4/2 is 2, and `3.7 | floor` is 3.0 (3 with `| tostring | tonumber`).
 // NaN comes out as null, infinities come out as the largest doubles, and objects with sorted keys.
-//
-// It is not a security boundary: expressions come from operators, and the limits are for mistakes.
-// In 50 ms of steps memory can still grow to some hundred megabytes.
 package expression
 
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
+	"math"
+	"math/big"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -41,6 +39,7 @@ const (
 	MaxOutput = 1 << 20 // bytes of the result as JSON
 	MaxIndex  = 1 << 18 // of an array
 
+	maxDepth = 400 // of nesting in a result: what reads bodies back takes no more
 	maxError = 500 // characters of an error: what failed may be as large as the event
 )
 
@@ -55,8 +54,7 @@ type Program struct {
 
 // Compile compiles an expression of at most MaxText bytes. Its input is what a plain rule sends,
 // redacted; $event is its event_metadata, $data the data of the event, and $params the parameters
-// of the rule, an Object or Null. The error may be shown: it holds nothing but parts of the
-// expression.
+// of the rule, an Object or Null. The error may be shown: it holds only parts of the expression.
 func Compile(text string, params payload.Value) (*Program, error) {
 	if len(text) > MaxText {
 		return nil, fmt.Errorf("the expression has %d bytes: write %d at most", len(text), MaxText)
@@ -72,10 +70,13 @@ func Compile(text string, params payload.Value) (*Program, error) {
 	if err != nil {
 		return nil, cut("", err)
 	}
-	prelude().define(query, used)
-	code, err := gojq.Compile(query, append(slices.Clip(functions()),
-		gojq.WithFunction("_find_all", 3, 3, new(patterns).findAll),
-		gojq.WithVariables([]string{"$event", "$data", "$params"}))...)
+	for i, def := range slices.Backward(prelude().defs) {
+		if used[def.Name] {
+			maps.Copy(used, prelude().needs[i])
+			query.FuncDefs = slices.Insert(query.FuncDefs, 0, def)
+		}
+	}
+	code, err := gojq.Compile(query, append(functions(), gojq.WithVariables([]string{"$event", "$data", "$params"}))...)
 	if err != nil {
 		return nil, cut("the expression does not compile: ", err)
 	}
@@ -99,19 +100,15 @@ func (in *Input) make() {
 	}
 	body := in.message.Payload()
 	all := toJQ(body).(map[string]any)
-	in.made, in.body, in.event = true, all, all[payload.MetadataKey]
-	if body.Len() == 2 {
-		in.data = all[body.Key(0)]
-		return
+	in.made, in.body, in.event, in.data = true, all, all[payload.MetadataKey], all[body.Key(0)]
+	if body.Len() != 2 { // then the data is not that of one class
+		in.data = toJQ(payload.Data(body))
 	}
-	data := maps.Clone(all)
-	delete(data, payload.MetadataKey)
-	in.data = data
 }
 
-// Test runs a filter: true only for the result true; false, null and no result are false, anything
-// else is an error. An error may hold parts of the event: it must not be logged. It wraps
-// ErrTooLong where the run took too long.
+// Test runs a filter. Null and no result are false; any other result but true or false is an error.
+// An error may hold parts of the event: it must not be logged. It wraps ErrTooLong where the run
+// took too long.
 func (p *Program) Test(ctx context.Context, in *Input) (bool, error) {
 	v, _, err := p.run(ctx, in, "the filter ")
 	if err != nil || v == nil {
@@ -119,21 +116,25 @@ func (p *Program) Test(ctx context.Context, in *Input) (bool, error) {
 	}
 	fires, ok := v.(bool)
 	if !ok {
-		return false, fmt.Errorf("the filter returned %s: "+
-			"make it true or false, such as $data.course.display_name != \"\"", described(v))
+		kind := cmp.Or(map[string]string{"array": "a list", "object": "an object"}[gojq.TypeOf(v)], "a "+gojq.TypeOf(v))
+		return false, fmt.Errorf("the filter returned %s: make it true or false, such as $data.course.display_name != \"\"", kind)
 	}
 	return fires, nil
 }
 
-// Apply runs a transform and returns its one result. No result, or more than one, is an error, as
-// is one of more than MaxOutput bytes. Errors are those of Test.
+// Apply runs a transform and returns its one result of at most MaxOutput bytes, counted as never
+// more than what is written in the end. Errors are those of Test.
 func (p *Program) Apply(ctx context.Context, in *Input) (payload.Value, error) {
 	v, found, err := p.run(ctx, in, "the transform ")
-	if err == nil && !found {
-		err = errors.New("the transform returned no result: make it one, or leave events out with a filter")
-	}
 	if err == nil {
-		err = checkOutput(v)
+		switch left := weigh(v, MaxOutput, 1, maxDepth); {
+		case !found:
+			err = errors.New("the transform returned no result: make it one, or leave events out with a filter")
+		case left == tooDeep:
+			err = fmt.Errorf("the transform failed: the result is nested deeper than %d", maxDepth)
+		case left < 0:
+			err = fmt.Errorf("the transform failed: the result has more than %d bytes as JSON", MaxOutput)
+		}
 	}
 	if err != nil {
 		return payload.Value{}, err
@@ -153,28 +154,23 @@ func (p *Program) run(ctx context.Context, in *Input, what string) (result any, 
 	iter := p.code.RunWithContext(budget, in.body, in.event, in.data, p.params)
 	for {
 		v, more := iter.Next()
-		switch e, isError := v.(error); {
-		case isError:
-			if thrown, ok := errors.AsType[gojq.ValueError](e); ok && !lighter(thrown.Value(), maxWeight) {
-				e = errors.New("an error with a value that is too large to be shown")
+		failure, _ := v.(error)
+		if !more {
+			failure = budget.over()
+		}
+		switch {
+		case failure != nil:
+			if thrown, ok := errors.AsType[gojq.ValueError](failure); ok && !lighter(thrown.Value(), maxWeight) {
+				failure = errors.New("an error with a value that is too large to be shown")
 			}
-			return nil, false, cut(what+"failed: ", e) // its text is made here, where a panic is caught
+			return nil, false, cut(what+"failed: ", failure) // its text is made here, where a panic is caught
 		case !more:
-			if err := budget.over(); err != nil {
-				return nil, false, cut(what+"failed: ", err)
-			}
 			return result, found, nil
 		case found:
-			return nil, false, fmt.Errorf("%sreturned more than one result: "+
-				"make it one, such as any(.roles[]; . == \"staff\"), or a list: [ … ]", what)
+			return nil, false, fmt.Errorf("%sreturned more than one result: make it one, such as any(.roles[]; . == \"staff\"), or a list: [ … ]", what)
 		}
 		result, found = v, true
 	}
-}
-
-func described(v any) string {
-	kind := gojq.TypeOf(v)
-	return cmp.Or(map[string]string{"array": "a list", "object": "an object"}[kind], "a "+kind)
 }
 
 // cut returns the error with prefix before it, as valid UTF-8 of maxError characters at most.
@@ -182,9 +178,88 @@ func cut(prefix string, err error) error {
 	if errors.Is(err, ErrTooLong) {
 		return fmt.Errorf("%s%w", prefix, err)
 	}
-	text := []rune(strings.ToValidUTF8(prefix+err.Error(), "\ufffd"))
+	text := []rune(prefix + err.Error())
 	if len(text) > maxError {
 		text = append(text[:maxError-1], '…')
 	}
 	return errors.New(string(text))
 }
+
+// toJQ returns v as gojq knows it. Bytes, which no redacted event has, become text.
+func toJQ(v payload.Value) any {
+	switch v.Kind() {
+	case payload.Bool:
+		return v.Bool()
+	case payload.Int:
+		return int(v.Int())
+	case payload.Big:
+		n, _ := new(big.Int).SetString(v.Text(), 10) // which are digits, as a Big promises
+		return n
+	case payload.Float:
+		return v.Float()
+	case payload.String, payload.Bytes:
+		return valid(v.Text())
+	case payload.List:
+		list := make([]any, v.Len())
+		for i := range list {
+			list[i] = toJQ(v.Item(i))
+		}
+		return list
+	case payload.Object:
+		object := make(map[string]any, v.Len())
+		for i := range v.Len() {
+			object[v.Key(i)] = toJQ(v.Item(i))
+		}
+		return object
+	default:
+		return nil
+	}
+}
+
+// fromJQ returns a result of gojq, with its keys sorted.
+func fromJQ(v any) payload.Value {
+	switch v := v.(type) {
+	case bool:
+		return payload.BoolValue(v)
+	case int:
+		return payload.IntValue(int64(v))
+	case float64:
+		return float(v)
+	case *big.Int:
+		return payload.BigValue(v.String())
+	case json.Number:
+		if n, ok := new(big.Int).SetString(v.String(), 10); ok {
+			return payload.BigValue(n.String())
+		}
+		f, _ := v.Float64() // infinite where it is too large
+		return float(f)
+	case string:
+		return payload.StringValue(valid(v))
+	case []any:
+		items := make([]payload.Value, len(v))
+		for i, item := range v {
+			items[i] = fromJQ(item)
+		}
+		return payload.ListValue(items)
+	case map[string]any:
+		var entries payload.Entries
+		entries.Grow(len(v))
+		for _, key := range slices.Sorted(maps.Keys(v)) {
+			entries.Set(valid(key), fromJQ(v[key])) // two keys may be the same by now
+		}
+		return entries.Object()
+	default:
+		return payload.Value{}
+	}
+}
+
+// float keeps a number a float. What JSON has no spelling for becomes what jq prints of it.
+func float(f float64) payload.Value {
+	if math.IsNaN(f) {
+		return payload.Value{}
+	}
+	return payload.FloatValue(min(max(f, -math.MaxFloat64), math.MaxFloat64))
+}
+
+// valid returns text as UTF-8: what @base64d makes may be anything.
+func valid(text string) string { return strings.ToValidUTF8(text, "\ufffd") }
