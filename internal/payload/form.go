@@ -54,11 +54,7 @@ func (w *formWriter) object(v Value) bool {
 			w.prefix = append(w.prefix, '_')
 		}
 		w.prefix = appendQuoted(w.prefix, keys[i])
-		if item.kind == Object {
-			if !w.object(item) {
-				return false
-			}
-		} else if !w.field(item) {
+		if item.kind == Object && !w.object(item) || item.kind != Object && !w.field(item) {
 			return false
 		}
 		w.prefix = w.prefix[:parent]
@@ -109,8 +105,7 @@ func (w *formWriter) repeated(key span) bool {
 
 // appendFormMerged is the slow path, for an object in which two paths join to the same key.
 func appendFormMerged(dst []byte, v Value) []byte {
-	var keys []string
-	values := make(map[string]Value)
+	var fields Entries
 	var collect func(prefix string, v Value)
 	collect = func(prefix string, v Value) {
 		for i, item := range v.list() {
@@ -120,22 +115,19 @@ func appendFormMerged(dst []byte, v Value) []byte {
 			}
 			if item.kind == Object {
 				collect(key, item)
-				continue
+			} else {
+				fields.Set(key, item)
 			}
-			if _, ok := values[key]; !ok {
-				keys = append(keys, key)
-			}
-			values[key] = item
 		}
 	}
 	collect("", v)
-	for i, key := range keys {
+	for i, key := range fields.keys {
 		if i > 0 {
 			dst = append(dst, '&')
 		}
 		dst = appendQuoted(dst, key)
 		dst = append(dst, '=')
-		dst, _ = appendFormValue(dst, values[key], nil)
+		dst, _ = appendFormValue(dst, fields.items[i], nil)
 	}
 	return dst
 }

@@ -1,57 +1,13 @@
 package payload
 
 import (
-	"math"
-	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 )
 
 // appendRepr appends Python's repr of v.
-func appendRepr(dst []byte, v Value) []byte {
-	switch v.kind {
-	case Null:
-		return append(dst, "None"...)
-	case Bool:
-		if v.bits == 1 {
-			return append(dst, "True"...)
-		}
-		return append(dst, "False"...)
-	case Int:
-		return strconv.AppendInt(dst, int64(v.bits), 10)
-	case Big:
-		return append(dst, v.text...)
-	case Float:
-		return appendFloat(dst, math.Float64frombits(v.bits), "nan", "inf")
-	case String:
-		return appendStringRepr(dst, v.text)
-	case Bytes:
-		return appendBytesRepr(dst, v.text)
-	case List:
-		dst = append(dst, '[')
-		for i, item := range v.list() {
-			if i > 0 {
-				dst = append(dst, ", "...)
-			}
-			dst = appendRepr(dst, item)
-		}
-		return append(dst, ']')
-	case Object:
-		dst = append(dst, '{')
-		keys := v.names()
-		for i, item := range v.list() {
-			if i > 0 {
-				dst = append(dst, ", "...)
-			}
-			dst = appendStringRepr(dst, keys[i])
-			dst = append(dst, ": "...)
-			dst = appendRepr(dst, item)
-		}
-		return append(dst, '}')
-	}
-	return append(dst, "None"...)
-}
+func appendRepr(dst []byte, v Value) []byte { return appendValue(dst, v, true) }
 
 // quoteFor returns the quote that repr uses: single, unless s contains single quotes and no double.
 func quoteFor(s string) byte {
@@ -99,11 +55,11 @@ func appendASCIIRepr(dst []byte, c, quote byte) []byte {
 	case c == quote || c == '\\':
 		return append(dst, '\\', c)
 	case c == '\n':
-		return append(dst, '\\', 'n')
+		return append(dst, `\n`...)
 	case c == '\r':
-		return append(dst, '\\', 'r')
+		return append(dst, `\r`...)
 	case c == '\t':
-		return append(dst, '\\', 't')
+		return append(dst, `\t`...)
 	case c < ' ' || c > '~':
 		return append(dst, '\\', 'x', hexDigits[c>>4], hexDigits[c&15])
 	}
