@@ -43,16 +43,11 @@ type Undecodable struct {
 
 // Error returns reason and detail.
 func (u *Undecodable) Error() string {
-	if u.Detail == "" {
-		return "undecodable record: " + string(u.Reason)
-	}
-	return "undecodable record: " + string(u.Reason) + ": " + u.Detail
+	return strings.TrimSuffix("undecodable record: "+string(u.Reason)+": "+u.Detail, ": ")
 }
 
 // AsUndecodable returns the Undecodable in err's chain.
-func AsUndecodable(err error) (*Undecodable, bool) {
-	return errors.AsType[*Undecodable](err)
-}
+func AsUndecodable(err error) (*Undecodable, bool) { return errors.AsType[*Undecodable](err) }
 
 // maxDetail bounds a detail in bytes: the names in it come from schemas, which may hold any text.
 const maxDetail = 200

@@ -35,24 +35,20 @@ type Waiting interface {
 // with an *UnreachableError, and by then also believes that a schema does not exist. It is not safe
 // for concurrent use.
 func Impatient(registry Waiting) Registry {
-	return &impatient{registry: registry, schemas: map[uint32]*decode.Schema{}, unknown: map[uint32]bool{}}
+	return &impatient{registry: registry, known: map[uint32]answer{}}
 }
 
 type impatient struct {
 	registry Waiting
-	schemas  map[uint32]*decode.Schema // in addition to the registry's own memory, so that a known one costs no timer
-	unknown  map[uint32]bool
+	known    map[uint32]answer // in addition to the registry's own memory, so that a known one costs no timer
 }
 
 // Schema implements Registry.
 func (r *impatient) Schema(ctx context.Context, id uint32) (*decode.Schema, error) {
-	if known := r.schemas[id]; known != nil {
-		return known, nil
+	if known, ok := r.known[id]; ok {
+		return known.schema, known.err
 	}
 	missing := unknownSchema(id)
-	if r.unknown[id] {
-		return nil, missing
-	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	timer := time.AfterFunc(Patience, func() {
@@ -64,10 +60,8 @@ func (r *impatient) Schema(ctx context.Context, id uint32) (*decode.Schema, erro
 	})
 	defer timer.Stop()
 	schema, err := r.registry.Schema(ctx, id)
-	if err == nil {
-		r.schemas[id] = schema
-	} else if errors.Is(err, missing) {
-		r.unknown[id] = true
+	if err == nil || errors.Is(err, missing) {
+		r.known[id] = answer{schema, err}
 	}
 	return schema, err
 }
