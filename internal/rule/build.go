@@ -1,6 +1,7 @@
 package rule
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -33,10 +34,7 @@ func (r *Rule) build(o *Document) error {
 	if r.Shape = shape; shape == payload.ShapeCloudEvents {
 		r.Format = delivery.FormatCloudEvents
 	}
-	if err := r.compile(o); err != nil {
-		return err
-	}
-	return r.limit(o)
+	return cmp.Or(r.compile(o), r.limit(o))
 }
 
 func (r *Rule) compile(o *Document) (err error) {

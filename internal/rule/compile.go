@@ -25,15 +25,12 @@ const SecretsField = "secrets"
 // Compiler makes rules of rows. It is immutable.
 type Compiler struct {
 	Catalogue *schema.Catalogue // required
-	// Adopted is set where only adopted rows are rules; see Entry.
-	Adopted bool
-	// Opener opens secrets; nil opens none, and holds the rules that have some.
-	Opener Opener
+	Adopted   bool              // only adopted rows are rules; see Entry
+	Opener    Opener            // opens secrets; nil opens none, and holds the rules that have some
 	// Scheme is the scheme of the settings, which signs for rules that have none of their own: a name of signature.Named, or "none" or ""
 	// for none. A rule whose options need the header that this scheme signs in is held.
 	Scheme string
-	// Now is the clock; nil means time.Now.
-	Now func() time.Time
+	Now    func() time.Time // the clock; nil means time.Now
 }
 
 // Compile makes a rule of a row of the webhook table and its options, or says in one line what is wrong with the row and what to do. The
@@ -118,11 +115,14 @@ func (c *Compiler) eventType(event, option string) (string, error) {
 		return "", fmt.Errorf("the event type %s never comes: the event bus cannot serialise its data", option)
 	}
 	if len(option) > delivery.MaxText || !dotted.MatchString(option) {
-		return "", fmt.Errorf("%q is no event type: write one such as org.openedx.learning.course.enrollment.created.v1",
+		return "", fmt.Errorf("%q is not an event type: write one such as org.openedx.learning.course.enrollment.created.v1",
 			suggest.Clip(option, delivery.MaxText))
 	}
 	return option, nil
 }
+
+// allConstants is where to look when a text names no event.
+const allConstants = "webhook-dispatcher events list shows all"
 
 // eventType finds the event that a row names. The column holds a signal constant, compared without regard to case and to
 // spaces at its end as MySQL does it; an event type fits it if it is short, and need not be in the catalogue.
@@ -138,9 +138,15 @@ func eventType(event string, catalogue *schema.Catalogue) (string, error) {
 		return busType, err
 	}
 	if FindFilter(event) != nil {
-		return "", fmt.Errorf("%q is the name of a filter, not of an event: a filter's row belongs into the webfilter table", event)
+		return "", fmt.Errorf("%q is the name of a filter, not of an event: a filter's row belongs in the webfilter table", event)
 	}
-	if near := nearestConstant(event, catalogue); near != "" {
+	var constants []string // those that can come
+	for _, signal := range catalogue.Signals() {
+		if signal.OnBus {
+			constants = append(constants, signal.Constant)
+		}
+	}
+	if near := suggest.Nearest(event, constants); near != "" {
 		return "", fmt.Errorf("unknown event %q: did you mean %s? %s", event, near, allConstants)
 	}
 	return "", fmt.Errorf("unknown event %q: write a signal's constant, such as COURSE_ENROLLMENT_CREATED; %s", event, allConstants)

@@ -87,8 +87,8 @@ func (s *spacing) ended(began time.Time, failed bool) {
 	if failed {
 		s.delay = min(max(leastSpacing, 2*s.delay), mostSpacing)
 		s.next = now.Add(s.delay)
-		return
+	} else {
+		s.delay = 0
+		s.next = began.Add(min(max(leastSpacing, spacingFactor*now.Sub(began)), mostSpacing))
 	}
-	s.delay = 0
-	s.next = began.Add(min(max(leastSpacing, spacingFactor*now.Sub(began)), mostSpacing))
 }

@@ -1,6 +1,7 @@
 package rule
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -74,16 +75,10 @@ func New(options Options) (*Refresher, error) {
 	if options.Period < 0 || options.QueryTimeout < 0 {
 		return nil, fmt.Errorf("rules: the period %s and the query timeout %s must not be negative", options.Period, options.QueryTimeout)
 	}
-	if options.Period == 0 {
-		options.Period = 5 * time.Second
-	}
-	if options.QueryTimeout == 0 {
-		options.QueryTimeout = 10 * time.Second
-	}
-	if options.Logger == nil {
-		options.Logger = slog.New(slog.DiscardHandler)
-	}
-	r := &Refresher{options: options, log: options.Logger, turn: make(chan struct{}, 1), faults: faults{}}
+	options.Period = cmp.Or(options.Period, 5*time.Second)
+	options.QueryTimeout = cmp.Or(options.QueryTimeout, 10*time.Second)
+	log := cmp.Or(options.Logger, slog.New(slog.DiscardHandler))
+	r := &Refresher{options: options, log: log, turn: make(chan struct{}, 1), faults: faults{}}
 	var err error
 	if r.metrics, err = newMetrics(options.Registerer, r.lastRefresh); err != nil {
 		return nil, fmt.Errorf("rules: %w", err)
@@ -144,8 +139,7 @@ func (r *Refresher) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			// Refresh has logged and counted its failure.
-			_ = r.Refresh(ctx)
+			_ = r.Refresh(ctx) // which has logged and counted its failure
 		}
 	}
 }
@@ -185,12 +179,7 @@ func (r *Refresher) refresh(ctx context.Context) error {
 		r.metrics.unchanged.Inc()
 		return nil
 	}
-	var snapshot *Snapshot
-	if before == nil {
-		snapshot = NewSnapshot(tables, r.options.Compiler)
-	} else {
-		snapshot = before.next(tables, r.options.Compiler)
-	}
+	snapshot := cmp.Or(before, &Snapshot{}).next(tables, r.options.Compiler)
 	r.current.Store(&reading{snapshot, began})
 	r.metrics.changed.Inc()
 	r.metrics.count(snapshot)
@@ -221,19 +210,17 @@ func (r *Refresher) failed(err error) {
 	if text == r.lastFailure {
 		return
 	}
-	r.lastFailure = text
-	if r.current.Load() == nil {
+	if r.lastFailure = text; r.current.Load() == nil {
 		r.log.Error("rules cannot be read; nothing is consumed until they are", "error", text)
-		return
+	} else {
+		r.log.Error("rules cannot be read; the last good ones stay in force", "error", text)
 	}
-	r.log.Error("rules cannot be read; the last good ones stay in force", "error", text)
 }
 
 // lastRefresh returns when the last successful reading began, in Unix seconds; 0 before the first.
 func (r *Refresher) lastRefresh() float64 {
-	now := r.current.Load()
-	if now == nil {
-		return 0
+	if now := r.current.Load(); now != nil {
+		return float64(now.began.UnixMicro()) / 1e6
 	}
-	return float64(now.began.UnixMicro()) / 1e6
+	return 0
 }

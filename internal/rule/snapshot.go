@@ -27,8 +27,7 @@ type entries struct {
 // NewSnapshot compiles rows with their options; the lists may be in any order. A row that cannot be compiled becomes an entry with its
 // fault and harms no other. An option that was made for another row of the same id is left out.
 func NewSnapshot(tables Tables, c *Compiler) *Snapshot {
-	var none Snapshot
-	return none.next(tables, c)
+	return (&Snapshot{}).next(tables, c)
 }
 
 // next returns the snapshot of what s has become. What has not changed is taken from s, rules included.
@@ -38,32 +37,21 @@ func (s *Snapshot) next(tables Tables, c *Compiler) *Snapshot {
 		contended: make(map[string]bool),
 	}
 	slices.SortFunc(n.options, compareOptions)
-	webhooks, webfilters := tables.webhooks(), tables.webfilters()
-	n.webhooks = s.webhooks.next(Webhooks, webhooks, n, c)
-	n.webfilters = s.webfilters.next(Webfilters, webfilters, n, c)
+	n.webhooks = s.webhooks.next(Webhooks, tables.webhooks(), n, c)
+	n.webfilters = s.webfilters.next(Webfilters, tables.webfilters(), n, c)
 	n.index(c.Adopted)
 	return n
 }
 
 // index fills the maps.
 func (s *Snapshot) index(adopted bool) {
-	wanted := make(map[string]int)
 	for i := range s.webhooks.list {
 		e := &s.webhooks.list[i]
 		if adopted && e.Rule != nil && e.Row.Enabled {
 			s.contended[e.Rule.EventType] = true
 		}
 		if e.used() {
-			wanted[e.Rule.EventType]++
-		}
-	}
-	for i := range s.webhooks.list {
-		if e := &s.webhooks.list[i]; e.used() {
-			rules := s.byEvent[e.Rule.EventType]
-			if rules == nil {
-				rules = make([]*Rule, 0, wanted[e.Rule.EventType])
-			}
-			s.byEvent[e.Rule.EventType] = append(rules, e.Rule)
+			s.byEvent[e.Rule.EventType] = append(s.byEvent[e.Rule.EventType], e.Rule)
 		}
 	}
 	for i := range s.webfilters.list {
@@ -163,12 +151,7 @@ func (s *Snapshot) Webfilters(name string) []*Webfilter { return s.byFilter[filt
 
 // Wants reports whether any rule takes an event of the type; the times are those of Rule.Takes.
 func (s *Snapshot) Wants(eventType string, at, recorded time.Time) bool {
-	for _, r := range s.byEvent[eventType] {
-		if r.Takes(at, recorded) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(s.byEvent[eventType], func(r *Rule) bool { return r.Takes(at, recorded) })
 }
 
 // Contended reports whether the plugin sends events of the type for some row, and the dispatcher would were the row adopted. Such a row

@@ -1,6 +1,7 @@
 package rule
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -85,16 +86,9 @@ func (c *Compiler) webfilter(row WebfilterRow, o *opened) (*Webfilter, error) {
 // prepare takes over the options.
 func (f *Webfilter) prepare(c *Compiler, o *opened) error {
 	if f.LeadsBack() {
-		return errors.New("its URL is the filter endpoint of a dispatcher, which would call the row again: give the URL of the service " +
-			"that shall answer")
+		return errors.New("its URL is the filter endpoint of a dispatcher, which would call the row again: give the URL of the service itself")
 	}
-	err := o.unread
-	if err == nil {
-		err = o.document.fitsFilter()
-	}
-	if err == nil {
-		err = f.limit(&o.document)
-	}
+	err := cmp.Or(o.unread, o.document.fitsFilter(), f.limit(&o.document))
 	if err == nil {
 		err = f.authorize(c, o)
 	}
@@ -102,16 +96,11 @@ func (f *Webfilter) prepare(c *Compiler, o *opened) error {
 		f.Waits = true
 		return err
 	}
-	access := Access{}
-	if f.Access != nil {
-		access = *f.Access
-	}
-	access.Header = maps.Clone(access.Header)
-	if access.Header == nil {
-		access.Header = make(map[string]string, 1)
-	}
-	access.Header[HopHeader] = "1"
-	f.Access = &access
+	access := *cmp.Or(f.Access, &Access{})
+	header := make(map[string]string, len(access.Header)+1)
+	maps.Copy(header, access.Header)
+	header[HopHeader] = "1"
+	access.Header, f.Access = header, &access
 	return nil
 }
 
@@ -172,7 +161,7 @@ func (c *Compiler) filterEvent(event string) (string, error) {
 		return busType, err
 	}
 	if !filterName.MatchString(event) {
-		return "", fmt.Errorf("%q is no name of a filter: write one such as CourseEnrollmentStarted, or a signal's constant", event)
+		return "", fmt.Errorf("%q is not the name of a filter: write one such as CourseEnrollmentStarted, or a signal's constant", event)
 	}
 	return FilterName(event), nil
 }
