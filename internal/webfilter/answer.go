@@ -34,7 +34,7 @@ func (m *merged) add(f *rule.Webfilter, answer *sender.Answer) {
 	}
 }
 
-// merge is Python's dict.update. What is no Object has no entries.
+// merge is Python's dict.update. Only an Object has entries.
 func merge(into *payload.Entries, from payload.Value) {
 	if from.Kind() != payload.Object {
 		return
@@ -53,7 +53,7 @@ const (
 	guessed = ""
 )
 
-// byteOrderMark is left in the text by Python, for which it then is no JSON, unless it has guessed
+// byteOrderMark is left in the text by Python, for which it is then not JSON, unless it has guessed
 // the charset or was told of it.
 const byteOrderMark = "\ufeff"
 
@@ -62,19 +62,18 @@ const byteOrderMark = "\ufeff"
 func decode(body []byte, contentType string) string {
 	charset := charsetOf(contentType)
 	switch charset {
-	case latin1, "iso8859-1", "iso_8859-1", "latin-1", "latin1", "l1":
-		return eachByte(body, func(c byte) rune { return rune(c) })
-	case "ascii", "us-ascii":
-		return eachByte(body, func(c byte) rune {
-			if c >= utf8.RuneSelf {
-				return utf8.RuneError
+	case latin1, "iso8859-1", "iso_8859-1", "latin-1", "latin1", "l1", "ascii", "us-ascii":
+		runes := make([]rune, len(body))
+		for i, c := range body {
+			if runes[i] = rune(c); c >= utf8.RuneSelf && strings.HasSuffix(charset, "ascii") {
+				runes[i] = utf8.RuneError
 			}
-			return rune(c)
-		})
+		}
+		return string(runes)
 	}
 	encoding, err := htmlindex.Get(charset)
 	switch {
-	case charset == "utf-16" || charset == "utf16": // the one that a mark at its begin says how to read
+	case charset == "utf-16" || charset == "utf16": // a mark at its start says how to read it
 		encoding = unicode.UTF16(unicode.LittleEndian, unicode.UseBOM)
 	case err != nil:
 		encoding = unicode.UTF8 // as requests does with a charset that it does not know
@@ -87,15 +86,6 @@ func decode(body []byte, contentType string) string {
 		text = bytes.TrimPrefix(text, []byte(byteOrderMark))
 	}
 	return string(text)
-}
-
-// eachByte makes a character of each byte.
-func eachByte(body []byte, of func(byte) rune) string {
-	runes := make([]rune, len(body))
-	for i, c := range body {
-		runes[i] = of(c)
-	}
-	return string(runes)
 }
 
 // charsetOf returns a charset in lower case. It reads the header as requests does, mistakes

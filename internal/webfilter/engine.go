@@ -1,6 +1,17 @@
+// Package webfilter calls the webfilter rows of a filter one after another and combines their
+// answers like the openedx-webhooks plugin 22: data and exceptions are merged, the last row wins,
+// and a status on which a row halts stops the chain.
+//
+// A chain ends within its deadline whatever its endpoints do. A row without an answer counts as a
+// failed request, on which it may halt, never as one with nothing to say. An endpoint that gives no
+// answers is not called for a while, with the same result. If the caller can wait, a row that waits
+// for its secrets is not skipped.
+//
+// Unlike the plugin, it follows no redirects and reads at most 1 MiB of an answer.
 package webfilter
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -37,12 +48,10 @@ type Caller interface {
 
 // Options of New.
 type Options struct {
-	Rules  Rules  // required
-	Caller Caller // required; a *sender.Sender
-	// Deadline bounds all calls of a chain together, 2 s if zero.
-	Deadline time.Duration
-	// Registerer gets the metrics; nil leaves them unregistered.
-	Registerer prometheus.Registerer
+	Rules      Rules                 // required
+	Caller     Caller                // required; a *sender.Sender
+	Deadline   time.Duration         // of all calls of a chain together, DefaultDeadline if zero
+	Registerer prometheus.Registerer // gets the metrics; nil leaves them unregistered
 }
 
 // Engine calls filters. It is safe for concurrent use and holds no goroutine.
@@ -74,13 +83,11 @@ type Outcome struct {
 	// Data and Exceptions are Objects: what the answers' "data" and "exception" come to. Both are
 	// empty where a row halted.
 	Data, Exceptions payload.Value
-	// Halt is set where a row stopped the chain.
-	Halt *Halt
+	Halt             *Halt // set where a row stopped the chain
 	// Wait is set where a row waits for its secrets and the request may wait as well: no row was
 	// called, and nothing else is set.
-	Wait bool
-	// Calling is how long was waited for answers.
-	Calling time.Duration
+	Wait    bool
+	Calling time.Duration // how long the answers took
 }
 
 // Halt is why a row stopped the chain.
@@ -176,39 +183,29 @@ func (e *Engine) call(chain context.Context, f *rule.Webfilter, body []byte) (*s
 // halt returns how a row stops the chain, or nil. The message for a status is the plugin's, with
 // the row's URL; without an answer it is ours.
 func halt(f *rule.Webfilter, q *Request, answer *sender.Answer, result outcome) *Halt {
+	redirect, flag := "", ""
 	switch {
 	case !q.Halting:
 		return nil
-	case answer == nil:
-		if !f.HaltOnRequestException {
-			return nil
-		}
-		why, known := failures[result]
-		if !known {
-			why = failures[outcomeOther]
-		}
+	case answer == nil && f.HaltOnRequestException:
 		return &Halt{
-			Row:        f.ID,
-			Message:    fmt.Sprintf("Request of webfilter %d after webhook event %s failed: %s", f.ID, f.EventType, why),
-			Cause:      fmt.Sprintf("webfilter %d gave no answer: %s (halt_on_request_exception)", f.ID, result),
-			RedirectTo: f.RedirectOnRequestException,
+			Row: f.ID, RedirectTo: f.RedirectOnRequestException,
+			Message: fmt.Sprintf("Request of webfilter %d after webhook event %s failed: %s",
+				f.ID, f.EventType, cmp.Or(failures[result], failures[outcomeOther])),
+			Cause: fmt.Sprintf("webfilter %d gave no answer: %s (halt_on_request_exception)", f.ID, result),
 		}
-	}
-	redirect, flag := "", ""
-	switch {
-	case answer.Status >= 400 && answer.Status <= 499 && f.HaltOn4xx:
+	case answer == nil:
+		return nil
+	case answer.Status/100 == 4 && f.HaltOn4xx:
 		redirect, flag = f.RedirectOn4xx, "halt_on_4xx"
-	case answer.Status >= 500 && answer.Status <= 599 && f.HaltOn5xx:
+	case answer.Status/100 == 5 && f.HaltOn5xx:
 		redirect, flag = f.RedirectOn5xx, "halt_on_5xx"
 	default:
 		return nil
 	}
 	return &Halt{
-		Row: f.ID,
-		Message: fmt.Sprintf("Request to %s after webhook event %s returned status code %d (%s)",
-			f.URL, f.EventType, answer.Status, answer.Reason),
-		Cause:      fmt.Sprintf("webfilter %d answered %d (%s)", f.ID, answer.Status, flag),
-		RedirectTo: redirect,
-		Status:     answer.Status,
+		Row: f.ID, RedirectTo: redirect, Status: answer.Status,
+		Message: fmt.Sprintf("Request to %s after webhook event %s returned status code %d (%s)", f.URL, f.EventType, answer.Status, answer.Reason),
+		Cause:   fmt.Sprintf("webfilter %d answered %d (%s)", f.ID, answer.Status, flag),
 	}
 }

@@ -1,6 +1,8 @@
 package webfilter
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,11 +21,11 @@ const (
 	outcomeBusy     outcome = "busy"
 	outcomeBreaker  outcome = "breaker_open"
 	outcomeDeadline outcome = "deadline"
-	outcomeOther    outcome = outcome(delivery.ClassOther)
+	outcomeOther            = outcome(delivery.ClassOther)
 )
 
-// failures say to people why a row gave no answer. Learners may read it: no part of the URL, and no
-// address, is in it.
+// failures say to people why a row gave no answer. Learners may read it: it holds no part of the URL
+// and no address.
 var failures = map[outcome]string{
 	outcome(delivery.ClassDNS):       "its host name was not found",
 	outcome(delivery.ClassConnect):   "no connection",
@@ -68,10 +70,7 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 1.5, 2, 2.5, 5, 10},
 		}),
 	}
-	for _, o := range statusClasses {
-		m.calls[o] = calls.WithLabelValues(string(o))
-	}
-	for o := range failures {
+	for _, o := range slices.AppendSeq(statusClasses[:], maps.Keys(failures)) {
 		m.calls[o] = calls.WithLabelValues(string(o))
 	}
 	return m, metric.Register(registerer, calls, m.duration)

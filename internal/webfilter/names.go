@@ -38,20 +38,17 @@ func Label(filter string) string {
 	return "other"
 }
 
-// Answer returns what the plugin has to be answered, so that the one row by which it asks has the
-// effect of all of them: an object with data and exception, of which what is empty is left out.
+// Answer returns what to answer the plugin, so that the one row by which it asks has the effect of
+// all of them: an object with data and exception; what is empty is left out.
 func (o *Outcome) Answer(filter string) payload.Value {
 	var answer payload.Entries
-	switch {
-	case o.Halt != nil:
+	if o.Halt == nil && o.Data.Len() > 0 {
+		answer.Set("data", o.Data)
+	}
+	if o.Halt != nil {
 		answer.Set("exception", o.Halt.exception(named(filter)))
-	default:
-		if o.Data.Len() > 0 {
-			answer.Set("data", o.Data)
-		}
-		if o.Exceptions.Len() > 0 {
-			answer.Set("exception", o.Exceptions)
-		}
+	} else if o.Exceptions.Len() > 0 {
+		answer.Set("exception", o.Exceptions)
 	}
 	return answer.Object()
 }

@@ -22,10 +22,10 @@ type pass struct {
 	timer *time.Timer // calls late
 }
 
-// Submit takes an event over and does not block. Once its webfilters have spoken it calls deliver
-// with what they made of it, or release if they halted it; if that takes too long, or one of them
-// waits for its secrets, release once the event is a row. Neither is called for what Drain gives
-// up. No Submit may run during Drain, or after Stop.
+// Submit takes an event over and does not block. Once its webfilters have answered it calls deliver
+// with the event as they changed it, or release if they halted it. If that takes too long, or one of
+// them waits for its secrets, it calls release once the event is a row. It calls neither for what
+// Drain gives up. No Submit may run during Drain, or after Stop.
 func (s *Stage) Submit(m *payload.Message, deliver func(*payload.Message), release func()) {
 	p := &pass{s: s, message: m, deliver: deliver, release: release}
 	p.entry = inflight.NewEntry(m.Event.Type, p.run)

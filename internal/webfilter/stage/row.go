@@ -86,9 +86,8 @@ func (s *Stage) replace(row *delivery.Row, planned []delivery.Delivery, until ti
 	}
 }
 
-// write reports whether what the webfilters said of an event was written. If the database is away
-// it tries again until the lease is about to run out; then the row's next claim calls the
-// webfilters again.
+// write reports whether the result of an event's webfilters was written. If the database is away it
+// tries again until the lease is about to run out; then the row's next claim calls them again.
 func (s *Stage) write(row *delivery.Row, until time.Time, try func(ctx context.Context) (bool, error)) bool {
 	parent := s.pool.Context()
 	for tries := new(backoff.Backoff); time.Until(until) > inflight.LeaseMargin; {
@@ -125,8 +124,7 @@ func (s *Stage) halted(event delivery.Delivery, outcome *webfilter.Outcome, atte
 	s.Queue.Log(a)
 }
 
-// maxNote is how many bytes of a reason the attempt log keeps.
-const maxNote = 4096
+const maxNote = 4096 // bytes of a reason that the attempt log keeps
 
 func status(outcome *webfilter.Outcome) int {
 	if outcome.Halt == nil {

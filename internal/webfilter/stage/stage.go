@@ -2,19 +2,18 @@
 // before its webhooks.
 //
 // It promises that an event with webfilters is neither delivered nor released before they have
-// spoken, unless it is a row by then; that a slow webfilter delays only the events that it filters;
-// that no event goes past a webfilter which waits for its secrets; and that the deliveries of a row
-// are made exactly when the row goes. How webfilters are called is package webfilter's, what
-// becomes of deliveries package dispatch's.
+// answered, unless it is a row by then; that a slow webfilter delays only the events that it
+// filters; that no event passes a webfilter which waits for its secrets; and that a row is replaced
+// by its deliveries in one step. Package webfilter calls webfilters, package dispatch delivers.
 //
 // How an event goes through it (hand-off and claims: see package inflight):
 //
 //	                halted ─────────────────────────────────────► released
 //	               ╱
-//	in line ── running ── spoken ──► deliveries, from memory ───► released with them
+//	in line ── running ── answer ──► deliveries, from memory ───► released with them
 //	   │           ╲
 //	   │            hand-off ──► row: leased, kind event ───────► released
-//	   │                               │ spoken
+//	   │                               │ answer
 //	   │ hand-off, or a webfilter      ├───────────► halted
 //	   │ waits for its secrets         │ one transaction
 //	   │                               ├───────────► its deliveries are rows, and its own row is gone
@@ -23,8 +22,8 @@
 //	   │
 //	   └─ claimed ──► in line
 //
-// Each type of events has places of its own, as many as a webfilter row takes calls at a time, and
-// a line for them. The row of an event is in the lane of the first webfilter of its type, so that
+// Each event type has its own places, as many as a webfilter row takes calls at a time, and its own
+// line. The row of an event is in the lane of the first webfilter of its type, so that
 // each webfilter has its own queue and its own queue limit. If its process dies, the row is claimed
 // like any other once its lease has run out, and its webfilters are called again.
 package stage
@@ -35,6 +34,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -44,6 +45,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/inflight"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/webfilter"
 )
 
@@ -93,9 +95,8 @@ type Options struct {
 	Queue   Queue
 	Ends    Ends
 	// Plan returns the deliveries of an event by the rules of the moment.
-	Plan func(m *payload.Message) []delivery.Delivery
-	// HandOff is how long an event may wait for its webfilters in memory.
-	HandOff time.Duration
+	Plan    func(m *payload.Message) []delivery.Delivery
+	HandOff time.Duration // how long an event may wait for its webfilters in memory
 	// Deadline is the longest that the webfilters of one event take; leases are made to last
 	// longer.
 	Deadline time.Duration
@@ -173,10 +174,8 @@ func New(o Options) (*Stage, error) {
 // is gone may be of any type.
 func (s *Stage) Room(lane delivery.Lane) (room int, lease time.Duration, known bool) {
 	eventType := s.Chains.TypeOf(lane.RuleID)
-	if eventType != "" {
-		if _, sealed := s.Chains.Chain(eventType); sealed {
-			return 0, delivery.Lease(s.Deadline), true
-		}
+	if _, sealed := s.Chains.Chain(eventType); eventType != "" && sealed {
+		return 0, delivery.Lease(s.Deadline), true
 	}
 	room, lease = s.pool.Room(lane.RuleID, eventType)
 	return room, lease, true
@@ -194,10 +193,7 @@ func (s *Stage) Drain(ctx context.Context) error {
 	s.mu.Lock()
 	e := s.epoch
 	e.Drain()
-	var left []*pass
-	for p := range s.passes {
-		left = append(left, p)
-	}
+	left := slices.Collect(maps.Keys(s.passes))
 	s.mu.Unlock()
 	for _, p := range left {
 		if !p.giveUp() {
@@ -227,12 +223,8 @@ func (s *Stage) Stop(ctx context.Context) error { return s.pool.Stop(ctx) }
 
 // limited logs, once a minute at most, what the queue limit of a lane does to events.
 func (s *Stage) limited(effect string, lane delivery.Lane) {
-	whose := "rule_id"
-	if lane.Kind == delivery.KindEvent {
-		whose = "webfilter"
-	}
 	s.limitLog.Do(func() {
 		s.Logger.Error("queue limit reached for filtered events: get the endpoint to work, or raise "+
-			"WEBHOOK_DISPATCHER_QUEUE_LIMIT_RULE_ROWS, _ROWS or _BYTES", "effect", effect, whose, lane.RuleID)
+			"WEBHOOK_DISPATCHER_QUEUE_LIMIT_RULE_ROWS, _ROWS or _BYTES", "effect", effect, rule.Table(lane.Kind).LogKey(), lane.RuleID)
 	})
 }
