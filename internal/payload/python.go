@@ -1,8 +1,10 @@
 package payload
 
 import (
+	_ "embed"
+	"slices"
+	"strconv"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 )
 
@@ -66,6 +68,26 @@ func appendASCIIRepr(dst []byte, c, quote byte) []byte {
 	return append(dst, c)
 }
 
-// isPrintable is Python's str.isprintable for a rune above ASCII. The table is Python's own, so a
-// Go release with another version of Unicode does not change bodies.
-func isPrintable(r rune) bool { return !unicode.Is(notPrintable, r) }
+// printableText is made by testdata/python.py with Unicode 15.0.0: the characters above ASCII from
+// which on str.isprintable of Python 3.12 is false, true, false and so on. A Go release with another
+// version of Unicode must not change bodies.
+//
+//go:embed printable.txt
+var printableText string
+
+var printableEdges = func() (edges []rune) {
+	for text := range strings.FieldsSeq(printableText) {
+		edge, err := strconv.ParseUint(text, 16, 21)
+		if err != nil {
+			panic(err)
+		}
+		edges = append(edges, rune(edge))
+	}
+	return edges
+}()
+
+// isPrintable is Python's str.isprintable for a rune above ASCII.
+func isPrintable(r rune) bool {
+	i, exact := slices.BinarySearch(printableEdges, r)
+	return (i%2 == 0) != exact
+}
