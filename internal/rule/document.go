@@ -119,7 +119,7 @@ func ParseDocument(text string) (Document, error) {
 	if text == "" {
 		return d, nil
 	}
-	if err := decode([]byte(text), &d); err != nil {
+	if err := DecodeStrict([]byte(text), &d); err != nil {
 		return Document{}, fmt.Errorf("the options are not as this version knows them: %w", err)
 	}
 	return d, nil
@@ -144,13 +144,14 @@ func ParseSecrets(text []byte) (Secrets, error) {
 	if len(text) == 0 {
 		return s, nil
 	}
-	if err := decode(text, &s); err != nil {
+	if err := DecodeStrict(text, &s); err != nil {
 		return Secrets{}, errors.New("the secrets are not as this version knows them")
 	}
 	return s, nil
 }
 
-func decode(text []byte, into any) error {
+// DecodeStrict reads one JSON value. Fields that into does not have are an error, as is more text.
+func DecodeStrict(text []byte, into any) error {
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(into); err != nil {
