@@ -74,8 +74,8 @@ const (
 	tooDeep = math.MinInt // what weigh returns for a value that is nested too deep
 )
 
-var errTooHeavy = fmt.Errorf("a value is too large for one step, which takes up to %d values or %d bytes of text, a number or time format of "+
-	"%d bytes, and compares up to %d pairs: of long lists, write $wanted - $list == []", maxWeight, maxText, maxDigits, maxPairs)
+var errTooHeavy = fmt.Errorf("a value is too large for one step, which takes up to %d values or %d bytes of text, a number or time "+
+	"format of %d bytes, and compares up to %d pairs: of long lists, write $wanted - $list == []", maxWeight, maxText, maxDigits, maxPairs)
 
 // weigh returns what is left of limit when v is taken off: 1 for each value and each grain bytes of
 // text. A value that shares its parts, such as [., .] done thirty times, weighs what it prints as.

@@ -10,20 +10,16 @@
 //
 // Integers are exact whatever their size, and a float of the event stays one: 1.0 comes out as 1.0.
 // What jq computes follows jq: 4/2 is 2, and `3.7 | floor` is 3.0 (3 with `| tostring | tonumber`).
-// NaN comes out as null, infinities come out as the largest doubles, and objects with sorted keys.
+// What becomes of numbers that JSON has not, and of the order of keys, is payload.FromPlain's.
 package expression
 
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
-	"math"
-	"math/big"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -80,7 +76,7 @@ func Compile(text string, params payload.Value) (*Program, error) {
 	if err != nil {
 		return nil, cut("the expression does not compile: ", err)
 	}
-	return &Program{code: code, params: toJQ(params)}, nil
+	return &Program{code: code, params: params.Plain()}, nil
 }
 
 // Input is an event made ready for programs. It is for one goroutine at a time.
@@ -99,10 +95,10 @@ func (in *Input) make() {
 		return
 	}
 	body := in.message.Payload()
-	all := toJQ(body).(map[string]any)
+	all := body.Plain().(map[string]any)
 	in.made, in.body, in.event, in.data = true, all, all[payload.MetadataKey], all[body.Key(0)]
 	if body.Len() != 2 { // then the data is not that of one class
-		in.data = toJQ(payload.Data(body))
+		in.data = payload.Data(body).Plain()
 	}
 }
 
@@ -139,7 +135,7 @@ func (p *Program) Apply(ctx context.Context, in *Input) (payload.Value, error) {
 	if err != nil {
 		return payload.Value{}, err
 	}
-	return fromJQ(v), nil
+	return payload.FromPlain(v), nil
 }
 
 // run returns the result, if there is one. More than one is an error.
@@ -167,7 +163,8 @@ func (p *Program) run(ctx context.Context, in *Input, what string) (result any, 
 		case !more:
 			return result, found, nil
 		case found:
-			return nil, false, fmt.Errorf("%sreturned more than one result: make it one, such as any(.roles[]; . == \"staff\"), or a list: [ … ]", what)
+			return nil, false, fmt.Errorf("%sreturned more than one result: "+
+				"make it one, such as any(.roles[]; . == \"staff\"), or a list: [ … ]", what)
 		}
 		result, found = v, true
 	}
@@ -184,82 +181,3 @@ func cut(prefix string, err error) error {
 	}
 	return errors.New(string(text))
 }
-
-// toJQ returns v as gojq knows it. Bytes, which no redacted event has, become text.
-func toJQ(v payload.Value) any {
-	switch v.Kind() {
-	case payload.Bool:
-		return v.Bool()
-	case payload.Int:
-		return int(v.Int())
-	case payload.Big:
-		n, _ := new(big.Int).SetString(v.Text(), 10) // which are digits, as a Big promises
-		return n
-	case payload.Float:
-		return v.Float()
-	case payload.String, payload.Bytes:
-		return valid(v.Text())
-	case payload.List:
-		list := make([]any, v.Len())
-		for i := range list {
-			list[i] = toJQ(v.Item(i))
-		}
-		return list
-	case payload.Object:
-		object := make(map[string]any, v.Len())
-		for i := range v.Len() {
-			object[v.Key(i)] = toJQ(v.Item(i))
-		}
-		return object
-	default:
-		return nil
-	}
-}
-
-// fromJQ returns a result of gojq, with its keys sorted.
-func fromJQ(v any) payload.Value {
-	switch v := v.(type) {
-	case bool:
-		return payload.BoolValue(v)
-	case int:
-		return payload.IntValue(int64(v))
-	case float64:
-		return float(v)
-	case *big.Int:
-		return payload.BigValue(v.String())
-	case json.Number:
-		if n, ok := new(big.Int).SetString(v.String(), 10); ok {
-			return payload.BigValue(n.String())
-		}
-		f, _ := v.Float64() // infinite where it is too large
-		return float(f)
-	case string:
-		return payload.StringValue(valid(v))
-	case []any:
-		items := make([]payload.Value, len(v))
-		for i, item := range v {
-			items[i] = fromJQ(item)
-		}
-		return payload.ListValue(items)
-	case map[string]any:
-		var entries payload.Entries
-		entries.Grow(len(v))
-		for _, key := range slices.Sorted(maps.Keys(v)) {
-			entries.Set(valid(key), fromJQ(v[key])) // two keys may be the same by now
-		}
-		return entries.Object()
-	default:
-		return payload.Value{}
-	}
-}
-
-// float keeps a number a float. What JSON has no spelling for becomes what jq prints of it.
-func float(f float64) payload.Value {
-	if math.IsNaN(f) {
-		return payload.Value{}
-	}
-	return payload.FloatValue(min(max(f, -math.MaxFloat64), math.MaxFloat64))
-}
-
-// valid returns text as UTF-8: what @base64d makes may be anything.
-func valid(text string) string { return strings.ToValidUTF8(text, "\ufffd") }
