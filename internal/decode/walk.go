@@ -11,16 +11,13 @@ import (
 
 // Limits against hostile values, all far above what the platform sends.
 const (
-	// maxDepth bounds nesting, as the Avro library does.
-	maxDepth = 1000
-	// maxEmptyItems bounds an array whose items may take no bytes at all, in items.
-	maxEmptyItems = 4096
+	maxDepth      = 1000 // of nesting, as in the Avro library
+	maxEmptyItems = 4096 // in an array whose items may take no bytes at all
 	// A value of n bytes may hold valuesAnyway + valuesPerByte*n values. More than one per byte is
 	// possible because records and nulls take no bytes themselves.
 	valuesAnyway  = 4096
 	valuesPerByte = 8
-	// firstItems is how many items room is made for before any has been read.
-	firstItems = 16
+	firstItems    = 16 // for which room is made before any has been read
 )
 
 type op uint8
@@ -133,10 +130,7 @@ func (w *walker) value(n *node) (payload.Value, error) {
 		b, err := w.take(n.size)
 		return payload.BytesValue(b), err
 	case opEnum:
-		i, err := w.long()
-		if err == nil && (i < 0 || i >= int64(len(n.keys))) {
-			err = errSymbol
-		}
+		i, err := w.index(len(n.keys), errSymbol)
 		if err != nil {
 			return payload.Value{}, err
 		}
@@ -160,10 +154,7 @@ func (w *walker) nested(n *node) (payload.Value, error) {
 	case opMap:
 		return w.mapping(n)
 	default: // opUnion
-		i, err := w.long()
-		if err == nil && (i < 0 || i >= int64(len(n.children))) {
-			err = errBranch
-		}
+		i, err := w.index(len(n.children), errBranch)
 		if err != nil {
 			return payload.Value{}, err
 		}
@@ -299,6 +290,15 @@ func (w *walker) long() (int64, error) {
 		}
 	}
 	return 0, errVarint
+}
+
+// index reads a number below n; another one is the error out.
+func (w *walker) index(n int, out error) (int64, error) {
+	i, err := w.long()
+	if err == nil && (i < 0 || i >= int64(n)) {
+		err = out
+	}
+	return i, err
 }
 
 func (w *walker) take(n int) (string, error) {

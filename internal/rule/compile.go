@@ -34,7 +34,7 @@ type Compiler struct {
 }
 
 // Compile makes a rule of a row of the webhook table and its options, or says in one line what is wrong with the row and what to do. The
-// error may be shown and logged: of the URL it holds the scheme at most. No database is asked, and the row need not be in one.
+// error may be shown and logged: of the URL it holds the scheme at most.
 //
 // hold says in one line why nothing may be sent to the rule though the row is good, "" where all is well: its options cannot be read or
 // used, or somebody has changed the URL that its secrets were meant for. Events are matched and wait as rows meanwhile.
@@ -54,12 +54,10 @@ func (c *Compiler) compile(row Row, o *opened) (r *Rule, hold string, err error)
 	if r, err = newRule(row, Webhooks, eventType); err != nil {
 		return nil, "", err
 	}
-	err = o.unread
-	if err == nil {
+	if err = o.unread; err == nil {
 		err = r.build(&o.document)
 	}
-	r.Unread = err != nil
-	if err == nil {
+	if r.Unread = err != nil; err == nil {
 		err = r.authorize(c, o)
 	}
 	if err != nil {
@@ -128,16 +126,15 @@ const allConstants = "webhook-dispatcher events list shows all"
 // spaces at its end as MySQL does it; an event type fits it if it is short, and need not be in the catalogue.
 func eventType(event string, catalogue *schema.Catalogue) (string, error) {
 	event = strings.TrimRight(event, " ")
-	if utf8.RuneCountInString(event) > MaxEvent {
+	busType, known, err := busEvent(event, catalogue)
+	switch {
+	case utf8.RuneCountInString(event) > MaxEvent:
 		return "", fmt.Errorf("the event has more than %d characters: write a signal's constant", MaxEvent)
-	}
-	if event == "" {
+	case event == "":
 		return "", errors.New("the event is empty: write a signal's constant, such as COURSE_ENROLLMENT_CREATED; " + allConstants)
-	}
-	if busType, known, err := busEvent(event, catalogue); known || err != nil {
+	case known || err != nil:
 		return busType, err
-	}
-	if FindFilter(event) != nil {
+	case FindFilter(event) != nil:
 		return "", fmt.Errorf("%q is the name of a filter, not of an event: a filter's row belongs in the webfilter table", event)
 	}
 	var constants []string // those that can come

@@ -151,16 +151,15 @@ func isType(event string) bool { return strings.Contains(event, ".") }
 // filterEvent finds what a row names: a filter, or an event of the bus.
 func (c *Compiler) filterEvent(event string) (string, error) {
 	event = strings.TrimRight(event, " ")
+	busType, known, err := busEvent(event, c.Catalogue)
 	switch {
 	case event == "":
 		return "", errors.New("the event is empty: write the name of a filter, such as CourseEnrollmentStarted")
 	case utf8.RuneCountInString(event) > MaxEvent:
 		return "", fmt.Errorf("the event has more than %d characters: write the name of a filter", MaxEvent)
-	}
-	if busType, known, err := busEvent(event, c.Catalogue); known || err != nil {
+	case known || err != nil:
 		return busType, err
-	}
-	if !filterName.MatchString(event) {
+	case !filterName.MatchString(event):
 		return "", fmt.Errorf("%q is not the name of a filter: write one such as CourseEnrollmentStarted, or a signal's constant", event)
 	}
 	return FilterName(event), nil

@@ -207,6 +207,6 @@ func halt(f *rule.Webfilter, q *Request, answer *sender.Answer, result outcome) 
 		Row: f.ID, RedirectTo: redirect, Status: answer.Status,
 		Message: fmt.Sprintf("Request to %s after webhook event %s returned status code %d (%s)",
 			f.URL, f.EventType, answer.Status, answer.Reason),
-		Cause:   fmt.Sprintf("webfilter %d answered %d (%s)", f.ID, answer.Status, flag),
+		Cause: fmt.Sprintf("webfilter %d answered %d (%s)", f.ID, answer.Status, flag),
 	}
 }

@@ -97,8 +97,7 @@ type Options struct {
 	// Plan returns the deliveries of an event by the rules of the moment.
 	Plan    func(m *payload.Message) []delivery.Delivery
 	HandOff time.Duration // how long an event may wait for its webfilters in memory
-	// Deadline is the longest that the webfilters of one event take; leases are made to last
-	// longer.
+	// Deadline is the longest that the webfilters of one event take; leases last longer.
 	Deadline time.Duration
 	// Concurrency is how many events of one type may be with their webfilters: no more than a
 	// webfilter takes at a time, or events go past it.
