@@ -93,12 +93,8 @@ func (c *Compiler) entry(key Key, s stored, option *Option) Entry {
 	// In the request only adopted rows are called; on the bus those that the source of rules names.
 	e.owner, e.on = ownership(&row, option, c.Adopted || e.Rule.InRequest())
 	if e.owner == contested {
-		now := "sends its events"
-		if s.webfilter != nil {
-			now = "calls it"
-		}
-		e.Fault = fmt.Sprintf("the row is adopted, and somebody has enabled it for the plugin, which %s now: "+
-			"run rules adopt %s, or rules release %s", now, key.Arguments(), key.Arguments())
+		e.Fault = fmt.Sprintf("the row is adopted, and somebody has enabled it for the plugin, which %s now: run rules adopt %s, or "+
+			"rules release %[2]s", key.Table.either("sends its events", "calls it"), key.Arguments())
 	}
 	return e
 }

@@ -64,11 +64,10 @@ func (k *Keys) Reseal(o *Option) error {
 		return err
 	}
 	keyID, sealed, err := k.Seal(o.Key, SecretsField, text)
-	if err != nil {
-		return err
+	if err == nil {
+		o.KeyID, o.Sealed = keyID, string(sealed)
 	}
-	o.KeyID, o.Sealed = keyID, string(sealed)
-	return nil
+	return err
 }
 
 func place(key Key, field string) secret.Place {

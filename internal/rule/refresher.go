@@ -32,10 +32,9 @@ type Tables struct {
 
 // Options are what a Refresher needs.
 type Options struct {
-	Source   Source    // required
-	Compiler *Compiler // required
-	// Period is the time between refreshes, 5 s if zero. A negative one would make the ticker panic and is refused.
-	Period time.Duration
+	Source   Source        // required
+	Compiler *Compiler     // required
+	Period   time.Duration // between refreshes, 5 s if zero
 	// QueryTimeout bounds one reading, 10 s if zero: a database that hangs must not hold up the refreshes after it for good.
 	QueryTimeout time.Duration
 	Logger       *slog.Logger          // nil discards
@@ -69,10 +68,10 @@ type reading struct {
 
 // New returns a Refresher that has read nothing yet. It starts no goroutine.
 func New(options Options) (*Refresher, error) {
-	if options.Source == nil || options.Compiler == nil || options.Compiler.Catalogue == nil {
+	switch {
+	case options.Source == nil || options.Compiler == nil || options.Compiler.Catalogue == nil:
 		return nil, errors.New("rules: a source and a catalogue are needed; the first refresh would panic without")
-	}
-	if options.Period < 0 || options.QueryTimeout < 0 {
+	case options.Period < 0 || options.QueryTimeout < 0:
 		return nil, fmt.Errorf("rules: the period %s and the query timeout %s must not be negative", options.Period, options.QueryTimeout)
 	}
 	options.Period = cmp.Or(options.Period, 5*time.Second)

@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,9 +38,8 @@ const (
 type ClientOptions struct {
 	// URL is the registry's base URL, http or https; its path is kept. User and password in it are
 	// used if Username is empty.
-	URL string
-	// Username and Password are sent as basic authentication, unless both are empty.
-	Username, Password string
+	URL                string
+	Username, Password string                // sent as basic authentication, unless both are empty
 	TLS                *tls.Config           // for https; nil trusts the system's roots
 	Timeout            time.Duration         // bounds one request; zero means 5 s
 	Transport          http.RoundTripper     // replaces the client's own, TLS included
@@ -128,8 +129,8 @@ func NewClient(o ClientOptions) (*Client, error) {
 // Close closes idle connections. Calls of Schema that wait end with their contexts.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-// Ready returns nil unless a record waits for a schema that the registry does not return. The error
-// names the registry's URL, without credentials, and the cause.
+// Ready returns nil unless a record waits for a schema. The error names the registry's URL, without
+// credentials, and the cause.
 func (c *Client) Ready() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -265,14 +266,9 @@ func (c *Client) deny(id uint32) bool {
 
 // forgetOldest drops the id denied longest ago; c.mu is held.
 func (c *Client) forgetOldest() {
-	var oldest uint32
-	var last time.Time
-	for id, u := range c.unknown {
-		if last.IsZero() || u.last.Before(last) {
-			oldest, last = id, u.last
-		}
-	}
-	delete(c.unknown, oldest)
+	delete(c.unknown, slices.MinFunc(slices.Collect(maps.Keys(c.unknown)), func(a, b uint32) int {
+		return c.unknown[a].last.Compare(c.unknown[b].last)
+	}))
 }
 
 func (c *Client) forgive(id uint32) {

@@ -59,19 +59,15 @@ type Filters interface {
 type Queue interface {
 	// Enqueue stores a row, then calls stored once; see dispatch.Queue.
 	Enqueue(in delivery.Insert, wanted func() bool, stored func())
-	// Settle writes the result of a lease.
-	Settle(u delivery.Update)
-	// Log appends to the attempt log.
-	Log(a delivery.Attempt)
-	// MaxBody returns the largest body in bytes that fits a row.
-	MaxBody() int
+	Settle(u delivery.Update) // writes the result of a lease
+	Log(a delivery.Attempt)   // appends to the attempt log
+	MaxBody() int             // the largest body in bytes that fits a row
 }
 
 // Ends ends rows of events. Its methods make one try; they return false, and have done nothing, if
-// the row does not have the token (any more).
+// the row no longer has the token.
 type Ends interface {
-	// FinishEvent removes the row of an event and makes those of its deliveries, in one
-	// transaction.
+	// FinishEvent replaces the row of an event by those of its deliveries, in one transaction.
 	FinishEvent(ctx context.Context, id delivery.ID, token delivery.Token, rows []delivery.Insert) (done bool, err error)
 	// End writes the end of a lease.
 	End(ctx context.Context, u delivery.Update) (done bool, err error)
@@ -95,10 +91,9 @@ type Options struct {
 	Queue   Queue
 	Ends    Ends
 	// Plan returns the deliveries of an event by the rules of the moment.
-	Plan    func(m *payload.Message) []delivery.Delivery
-	HandOff time.Duration // how long an event may wait for its webfilters in memory
-	// Deadline is the longest that the webfilters of one event take; leases last longer.
-	Deadline time.Duration
+	Plan     func(m *payload.Message) []delivery.Delivery
+	HandOff  time.Duration // how long an event may wait for its webfilters in memory
+	Deadline time.Duration // the longest that the webfilters of one event take; leases last longer
 	// Concurrency is how many events of one type may be with their webfilters: no more than a
 	// webfilter takes at a time, or events go past it.
 	Concurrency int
@@ -108,11 +103,9 @@ type Options struct {
 	// DeadLetterOverflow makes a dead row without a body of a delivery beyond the queue limit of
 	// its rule; otherwise the event waits as a row.
 	DeadLetterOverflow bool
-	// Wake is called when rows may be claimed: deliveries were made, or there are places again. It
-	// must not block.
-	Wake       func()
-	Logger     *slog.Logger
-	Registerer prometheus.Registerer
+	Wake               func() // called when rows may be claimed: they were made, or there is room; must not block
+	Logger             *slog.Logger
+	Registerer         prometheus.Registerer
 }
 
 func (o *Options) validate() error {
@@ -167,10 +160,10 @@ func New(o Options) (*Stage, error) {
 	return s, nil
 }
 
-// Room implements queue.Consumer for rows of events: how many of a lane may be claimed now. A lane
-// whose webfilter waits for its secrets has none, nor has one whose events find a rule at its queue
-// limit; some time later, one row at a time shows whether it still is. The rows of a webfilter that
-// is gone may be of any type.
+// Room implements queue.Consumer for rows of events: how many of a lane may be claimed now. There
+// is none while its webfilter waits for its secrets, or right after its events found a rule at its
+// queue limit; later, one row at a time shows whether it still is. The rows of a webfilter that is
+// gone may be of any type.
 func (s *Stage) Room(lane delivery.Lane) (room int, lease time.Duration, known bool) {
 	eventType := s.Chains.TypeOf(lane.RuleID)
 	if _, sealed := s.Chains.Chain(eventType); eventType != "" && sealed {
