@@ -41,8 +41,7 @@ func (d *dates) at(part string) *dates {
 	return d.below[part]
 }
 
-// compiler turns a schema into nodes. A type used in several places becomes one node for each set
-// of datetimes below it.
+// compiler turns a schema into nodes: of a named type, one for each set of datetimes below it.
 type compiler struct {
 	schema *Schema
 	done   map[compiled]*node

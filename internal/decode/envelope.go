@@ -29,8 +29,7 @@ var headerNames = [headerCount]string{"ce_type", "ce_id", "ce_source", "ce_time"
 // headerTraceparent does not come from the platform, but a tracing library may add it.
 const headerTraceparent = "traceparent"
 
-// Bounds of the headers of the envelope, in bytes; those of the platform are far shorter. Type and
-// id must fit their columns.
+// Bounds of the headers of the envelope, in bytes. Type and id must fit their columns.
 const (
 	maxHeader = 1024
 	maxKey    = 191

@@ -36,8 +36,7 @@ func Reasons() []Reason {
 // other error of a Decoder means that the caller's context ended.
 type Undecodable struct {
 	Reason Reason
-	// Detail is for people: short, with the names of headers, fields and offsets, and without the
-	// record's data.
+	// Detail is for people: names of headers and fields, offsets, and nothing of the record's data.
 	Detail string
 }
 

@@ -40,8 +40,7 @@ const (
 	opUnion
 )
 
-// node is one part of a compiled schema. Nodes of a recursive schema refer to each other in
-// circles.
+// node is one part of a compiled schema. Those of a recursive schema refer to each other.
 type node struct {
 	op       op
 	keys     []string // a record's field names, an enum's symbols
@@ -329,8 +328,7 @@ func (w *walker) str() (string, error) {
 	return s, err
 }
 
-// pythonDatetime turns what isoformat() wrote into what str() would write: a space instead of the
-// T. Other texts stay as they are.
+// pythonDatetime turns what isoformat() wrote into what str() would: a space instead of the T.
 func pythonDatetime(s string) string {
 	const pattern = "dddd-dd-ddTdd:dd:dd"
 	if len(s) < len(pattern) {

@@ -15,8 +15,8 @@ import (
 )
 
 // Bounds of a run. The usual filter takes 30 steps of gojq, the usual transform 100; fewSteps take
-// some 30 µs. A run that has made no more when its time is over has waited for a processor, and gets
-// patience times as long: else one in 100,000 runs of microseconds fails where processors are busy.
+// some 30 µs. A run that has made no more when its time is over has waited for a processor, and
+// gets patience times as long: else one in 100,000 such runs fails where processors are busy.
 const (
 	fewSteps = 300
 	patience = 10
@@ -26,8 +26,7 @@ const (
 // ErrTooLong is wrapped by the errors of runs that took too long.
 var ErrTooLong = fmt.Errorf("it ran longer than %s", MaxTime)
 
-// budget is the context of one run. gojq asks it before each step whether it is done, which is how
-// steps are counted. It is for one goroutine.
+// budget is the context of one run, in one goroutine. It counts steps: gojq calls Done before each.
 type budget struct {
 	context.Context // the caller's
 

@@ -1,8 +1,8 @@
 // Package expression runs the jq expressions of rules on events: filters, which say whether a rule
 // fires, and transforms, whose result is what it sends.
 //
-// The same event gives the same result, whenever and wherever it runs. An expression calls only what
-// names.txt allows and prelude.jq defines; operators and indices are rewritten into such calls
+// The same event gives the same result, whenever and wherever it runs. An expression calls only
+// what names.txt allows and prelude.jq defines; operators and indices are rewritten into such calls
 // (allow.go). What a step takes and makes is bounded (bounds.go): at worst it takes about a second
 // and 300 MB, and usually microseconds. A run ends after about MaxTime; one that ends late, by one
 // step, fails. Whatever goes wrong is an error, a panic within gojq included. Runs share nothing
@@ -103,8 +103,7 @@ func (in *Input) make() {
 }
 
 // Test runs a filter. Null and no result are false; any other result but true or false is an error.
-// An error may hold parts of the event: it must not be logged. It wraps ErrTooLong where the run
-// took too long.
+// It may hold parts of the event and must not be logged; after a long run it wraps ErrTooLong.
 func (p *Program) Test(ctx context.Context, in *Input) (bool, error) {
 	v, _, err := p.run(ctx, in, "the filter ")
 	if err != nil || v == nil {

@@ -13,9 +13,9 @@ import (
 	"github.com/itchyny/gojq"
 )
 
-// gojq's own matching takes time that grows with the square of the text, and it keeps all that it has
-// compiled, though patterns may come from events. So test, match, sub and the like are made of ours
-// in prelude.jq. One thing differs: right behind a match, a pattern does not match nothing once more.
+// gojq's own matching takes time that grows with the square of the text, and it keeps all that it
+// has compiled, though patterns may come from events. So test, match, sub and the like are made of
+// ours in prelude.jq. One thing differs: right behind a match, a pattern does not match nothing.
 const (
 	maxPatterns = 64      // kept
 	maxPattern  = 10_000  // bytes of a pattern, and its places: see compile

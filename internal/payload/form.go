@@ -9,9 +9,8 @@ import (
 
 // AppendForm appends the fields of an Object as the plugin's form encoding writes them: nested
 // objects flattened with "_" between keys, every other value by Python's str(), then
-// application/x-www-form-urlencoded. An empty object gives no field, a list one field with its
-// repr. If two paths join to the same key, the field keeps its position and takes the later value.
-// A value that is not an Object has no fields.
+// application/x-www-form-urlencoded. A list gives one field with its repr, an empty object or what
+// is no Object none. Where paths join to one key, the field keeps its place and takes the last value.
 func AppendForm(dst []byte, v Value) []byte {
 	if v.kind != Object {
 		return dst

@@ -10,9 +10,8 @@ import (
 
 const hexDigits = "0123456789abcdef"
 
-// AppendJSON appends v as Python's json.dumps(v, default=str) writes it: ", " and ": " as
-// separators, ASCII only, keys in order, integers in full, floats by repr, NaN and Infinity by
-// name, bytes by str().
+// AppendJSON appends v as Python's json.dumps(v, default=str) writes it: spaces after , and :, only
+// ASCII, keys in order, integers in full, floats by repr, NaN and Infinity by name, bytes by str().
 func AppendJSON(dst []byte, v Value) []byte { return appendValue(dst, v, false) }
 
 // appendValue appends v as JSON or as Python's repr, which differ in words and texts.

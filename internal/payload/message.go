@@ -16,8 +16,7 @@ type Message struct {
 	// The key is the plugin's class path, such as "openedx_events.learning.data.UserData"; the
 	// value is the data, not yet redacted, with datetimes already formatted as by Python's str().
 	Data Value
-	// Recorded is when the event was put on the bus, by the clock of the bus or of the producer;
-	// zero if unknown. No body contains it.
+	// Recorded is when the event was put on the bus; zero if unknown. No body contains it.
 	Recorded time.Time
 }
 

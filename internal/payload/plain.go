@@ -41,9 +41,8 @@ func (v Value) Plain() any {
 	}
 }
 
-// FromPlain returns the Value of what gojq gives: besides what Plain returns, a json.Number. Objects
-// get sorted keys, NaN becomes null, and infinities become the largest doubles, as jq prints them.
-// Values of other types are null.
+// FromPlain returns the Value of what Plain returns, or of a json.Number; others are null. Keys get
+// sorted, NaN becomes null, and infinities become the largest doubles, as jq prints them.
 func FromPlain(v any) Value {
 	switch v := v.(type) {
 	case bool:

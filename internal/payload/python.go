@@ -68,9 +68,8 @@ func appendASCIIRepr(dst []byte, c, quote byte) []byte {
 	return append(dst, c)
 }
 
-// printableText is made by testdata/python.py with Unicode 15.0.0: the characters above ASCII from
-// which on str.isprintable of Python 3.12 is false, true, false and so on. A Go release with another
-// version of Unicode must not change bodies.
+// printableText, by testdata/python.py: the characters above ASCII from which on str.isprintable is
+// false, true and so on in Python 3.12 (Unicode 15.0.0). Another Unicode must not change bodies.
 //
 //go:embed printable.txt
 var printableText string

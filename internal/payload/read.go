@@ -16,8 +16,7 @@ func ParseMessage(body []byte) (*Message, error) {
 	return read(body, event.Event{}, complete)
 }
 
-// ReadMessage is ParseMessage for hand-written bodies: metadata that is missing or of the wrong
-// type is taken from defaults.
+// ReadMessage is ParseMessage for hand-written bodies: defaults stand in for unusable metadata.
 func ReadMessage(body []byte, defaults event.Event) (*Message, error) {
 	return read(body, defaults, func(Value) error { return nil })
 }
@@ -66,8 +65,7 @@ func complete(metadata Value) error {
 	return nil
 }
 
-// readMetadata reads the metadata into e. Fields that are missing or of the wrong type stay as they
-// are.
+// readMetadata reads the metadata into e, but not what is missing or of the wrong type.
 func readMetadata(e *event.Event, metadata Value) error {
 	for key, field := range map[string]*string{"event_type": &e.Type, "id": &e.ID, "source": &e.Source, "sourcehost": &e.SourceHost} {
 		if v, _ := metadata.Get(key); v.kind == String {

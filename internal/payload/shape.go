@@ -76,8 +76,7 @@ func timestamp(t time.Time) string {
 	return t.UTC().Truncate(time.Microsecond).Format("2006-01-02T15:04:05.999999Z")
 }
 
-// cloudEvent returns a CloudEvent 1.0 in the JSON event format. Extensions without a value are left
-// out.
+// cloudEvent returns a CloudEvent 1.0 in the JSON event format, without empty extensions.
 func (m *Message) cloudEvent(data Value) Value {
 	e := &m.Event
 	var o Entries

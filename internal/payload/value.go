@@ -78,8 +78,7 @@ func ListValue(items []Value) Value { return (*Builder)(nil).List(items) }
 func ObjectValue(keys []string, items []Value) Value { return (*Builder)(nil).Object(keys, items) }
 
 // Builder allocates the lists and objects of one message in a few large chunks, each of which lives
-// as long as any Value in it. The zero Builder is ready; it is for one goroutine. A nil one
-// allocates each by itself.
+// as long as any Value in it. It is for one goroutine. A nil Builder allocates each by itself.
 type Builder struct {
 	items []Value
 	subs  []compound
@@ -153,8 +152,7 @@ func (v Value) Float() float64 {
 	return math.Float64frombits(v.bits)
 }
 
-// Text returns a String's text, the bytes of Bytes and the digits of a Big, "" for every other
-// kind.
+// Text returns a String's text, the bytes of Bytes and the digits of a Big, else "".
 func (v Value) Text() string { return v.text }
 
 // Len returns how many items a List or an Object has.

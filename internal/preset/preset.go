@@ -1,8 +1,7 @@
 // Package preset holds presets: ready-made options of rules for known receivers. A preset is a file in presets, which says what people
 // have to give, and the options that come of it; another preset is another file with a golden file for the test, and no code.
 //
-// It promises that what it returns can be used as a rule's options. It reads and writes no rules, and knows no secret: it only says
-// which one a rule of the preset needs.
+// What it returns can be used as a rule's options. It knows neither rules nor secrets: it only says which secret a rule needs.
 package preset
 
 import (

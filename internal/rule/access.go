@@ -14,8 +14,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/pkg/signature"
 )
 
-// Access is what a rule's requests carry beside body and standard headers. It is immutable, and holds secrets: it must not be
-// printed.
+// Access is what a rule's requests carry beside body and standard headers. It is immutable, and holds secrets: do not print it.
 type Access struct {
 	// Header are headers of the rule's own, by canonical name, one value each. None is reserved; see CheckHeader.
 	Header map[string]string

@@ -111,7 +111,8 @@ func (o *Option) OpenSecrets(opener Opener) (Secrets, error) {
 		return Secrets{}, nil
 	}
 	if opener == nil {
-		return Secrets{}, fmt.Errorf("its secrets cannot be opened: %s is not set, and they need its key %q", keySetting, suggest.Clip(o.KeyID, 60))
+		return Secrets{}, fmt.Errorf("its secrets cannot be opened: %s is not set, and they need its key %q",
+			keySetting, suggest.Clip(o.KeyID, 60))
 	}
 	text, err := opener.Open(o.Key, SecretsField, o.KeyID, []byte(o.Sealed))
 	if err != nil {

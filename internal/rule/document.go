@@ -89,8 +89,7 @@ func (s *Secrets) Empty() bool {
 	return len(s.Signing) == 0 && s.Auth == "" && len(s.Headers) == 0 && s.ClientCert == ""
 }
 
-// OwnershipPeriod is the time between an adoption of a rule and its release: the rule takes events of
-// this time, From included, Until excluded.
+// OwnershipPeriod is the time from an adoption of a rule to its release. The rule takes events from From on and before Until.
 type OwnershipPeriod struct {
 	From  time.Time `json:"from"`
 	Until time.Time `json:"until"` // zero: still open
@@ -112,8 +111,7 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// ParseDocument reads the JSON of options. Fields that this version does not know are an error: whoever ignored a filter of a later
-// version would send what must not be sent.
+// ParseDocument reads the JSON of options. Unknown fields are an error: to ignore a later version's filter would be to send too much.
 func ParseDocument(text string) (Document, error) {
 	var d Document
 	if text == "" {

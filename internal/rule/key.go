@@ -8,8 +8,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
-// Table is one of the plugin's two tables of rules. Its number is that of the kind of its rules' deliveries, which is also what the
-// kind columns of our own tables hold.
+// Table is one of the plugin's two tables of rules. Its number is the kind of its rules' deliveries, as in the kind columns of our tables.
 type Table uint8
 
 // The tables.
@@ -49,8 +48,7 @@ type Key struct {
 	ID    int32
 }
 
-// KeyOf returns the rule that a queue belongs to, and whether it belongs to one: events whose webfilters were not known wait in a queue
-// of their own, and so do inbound webhooks.
+// KeyOf returns the rule that a queue belongs to, if any: events without known webfilters, and inbound webhooks, have queues of their own.
 func KeyOf(lane delivery.Lane) (Key, bool) {
 	key := Key{Table(lane.Kind), lane.RuleID}
 	return key, key.Table == Webhooks || key.Table == Webfilters && key.ID > 0

@@ -17,8 +17,7 @@ import (
 
 // Source is where rows and their options come from. An error's text holds no secret.
 type Source interface {
-	// Rules returns all rows and options as they were at one moment, disabled ones included: a rule that is made or adopted meanwhile is
-	// there with its options, or not at all.
+	// Rules returns all rows, disabled ones included, and options as they were at one moment: no rule is there without its options.
 	Rules(ctx context.Context) (Tables, error)
 }
 
@@ -48,8 +47,7 @@ type Refresher struct {
 	metrics *metrics
 	current atomic.Pointer[reading]
 
-	// turn holds a token while somebody reads, so that an older reading never replaces a newer one. Who has it owns lastFailure, faults
-	// and forced.
+	// turn holds a token while somebody reads: no older reading replaces a newer one. It guards lastFailure, faults and forced.
 	turn        chan struct{}
 	lastFailure string
 	faults      faults // those logged
@@ -93,8 +91,7 @@ func (r *Refresher) Current() *Snapshot {
 	return nil
 }
 
-// Active returns the rule of a lane in the current snapshot, nil where it is paused, disabled, faulty, gone, or nothing has
-// been loaded.
+// Active returns the rule of a lane in the current snapshot, nil where it is not to be sent to, or nothing has been loaded.
 func (r *Refresher) Active(lane delivery.Lane) *Rule {
 	key, is := KeyOf(lane)
 	if s := r.Current(); s != nil && is {
@@ -103,8 +100,7 @@ func (r *Refresher) Active(lane delivery.Lane) *Rule {
 	return nil
 }
 
-// Paused reports whether the rule of a lane is paused in the current snapshot: matched, and not to be sent to. Before anything has been
-// loaded no rule is.
+// Paused reports whether the rule of a lane is matched in the current snapshot, but not to be sent to. Before the first none is.
 func (r *Refresher) Paused(lane delivery.Lane) bool {
 	key, is := KeyOf(lane)
 	s := r.Current()
@@ -143,8 +139,7 @@ func (r *Refresher) Run(ctx context.Context) {
 	}
 }
 
-// Refresh reads the rules now; after a change through this system it makes the change count at once. On an error the
-// snapshot stays as it was.
+// Refresh reads the rules now, so that a change counts at once. On an error the snapshot stays as it was.
 func (r *Refresher) Refresh(ctx context.Context) error {
 	select {
 	case r.turn <- struct{}{}:
@@ -186,8 +181,7 @@ func (r *Refresher) refresh(ctx context.Context) error {
 	return nil
 }
 
-// Ready returns nil once rules have been loaded, else why they have not. Rules that are old stay good, see the metric of their age, unless
-// events wait for newer ones: see Fresh.
+// Ready returns nil once rules have been loaded, else why they have not. Old rules stay good, unless events wait for newer ones: see Fresh.
 func (r *Refresher) Ready(context.Context) error {
 	loaded, failure := r.current.Load() != nil, r.failure.Load()
 	switch {

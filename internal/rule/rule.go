@@ -39,8 +39,7 @@ func (r *Row) Same(other *Row) bool {
 	return row == *other && r.Created.Equal(other.Created) && r.Modified.Equal(other.Modified)
 }
 
-// Rule is a row that can be acted on, with its options. It is immutable. Its URL has been checked, and stands without the spaces before
-// it that people paste.
+// Rule is a row that can be acted on, with its options. It is immutable. Its URL has been checked, and has no spaces before it.
 type Rule struct {
 	Row
 	Kind      delivery.Kind       // of the rule's deliveries

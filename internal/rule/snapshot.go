@@ -158,8 +158,7 @@ func (s *Snapshot) Wants(eventType string, at, recorded time.Time) bool {
 // may have been adopted since the snapshot was read, so what it says of an event that came later is not enough: see Refresher.Fresh.
 func (s *Snapshot) Contended(eventType string) bool { return s.contended[eventType] }
 
-// Lookup returns a rule and its status. The rule is there for all but Absent and Faulty. Absent says nothing about the database now: a
-// row may have been made since.
+// Lookup returns a rule, nil if Absent or Faulty, and its status. A row that is Absent may have been made since.
 func (s *Snapshot) Lookup(key Key) (*Rule, Status) {
 	e := s.Entry(key)
 	if e == nil {

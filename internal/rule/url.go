@@ -20,8 +20,7 @@ const (
 // spaces before a URL are cut off by the plugin's HTTP library too.
 const spaces = " \t\r\n"
 
-// ParseURL reads a URL that requests may be sent to: http or https with a host, of MaxURL characters at most. Its errors hold nothing of
-// it but its scheme.
+// ParseURL reads a URL that requests may be sent to: http or https with a host, MaxURL characters at most. Errors hold only its scheme.
 func ParseURL(raw string) (*url.URL, error) {
 	u, err := url.Parse(raw)
 	switch {

@@ -15,12 +15,10 @@ import (
 // FilterPath is what the path of the dispatcher's filter endpoint begins with; the name of the filter follows.
 const FilterPath = "/filters/v1/"
 
-// HopHeader marks the requests that the dispatcher makes for a filter. Its filter endpoint takes none that has it: a row whose URL leads
-// back there would call itself without end.
+// HopHeader marks the requests for filters. The filter endpoint refuses it: a row whose URL leads back there would call itself endlessly.
 const HopHeader = "X-Webhook-Dispatcher-Hop"
 
-// WebfilterRow is a row of openedx_webhooks_webfilter as it is stored. Its Event is the name of a filter, a signal constant, or an event's
-// dotted type.
+// WebfilterRow is a row of openedx_webhooks_webfilter as stored. Its Event is a filter's name, a signal constant, or an event's type.
 type WebfilterRow struct {
 	Row
 	Description string

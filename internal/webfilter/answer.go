@@ -45,16 +45,14 @@ func merge(into *payload.Entries, from payload.Value) {
 }
 
 const (
-	// latin1 is one of the names of ISO 8859-1 that Python knows; htmlindex has Windows-1252 for
-	// it, as browsers do.
+	// latin1 is ISO 8859-1 for Python; htmlindex takes it for Windows-1252, as browsers do.
 	latin1   = "iso-8859-1"
 	utf8Name = "utf-8"
 	// guessed stands for what requests finds out by looking at the bytes.
 	guessed = ""
 )
 
-// byteOrderMark is left in the text by Python, for which it is then not JSON, unless it has guessed
-// the charset or was told of it.
+// byteOrderMark makes a text something other than JSON for Python, unless it expects or guesses it.
 const byteOrderMark = "\ufeff"
 
 // decode returns the text that Python's requests makes of a body: by the charset, else by the type,
@@ -88,8 +86,7 @@ func decode(body []byte, contentType string) string {
 	return string(text)
 }
 
-// charsetOf returns a charset in lower case. It reads the header as requests does, mistakes
-// included.
+// charsetOf returns a charset in lower case, as requests reads it, mistakes included.
 func charsetOf(contentType string) string {
 	media, parameters, _ := strings.Cut(contentType, ";")
 	charset, found := "", false

@@ -3,9 +3,8 @@
 // and a status on which a row halts stops the chain.
 //
 // A chain ends within its deadline whatever its endpoints do. A row without an answer counts as a
-// failed request, on which it may halt, never as one with nothing to say. An endpoint that gives no
-// answers is not called for a while, with the same result. If the caller can wait, a row that waits
-// for its secrets is not skipped.
+// failed request, on which it may halt. An endpoint that gives no answers is not called for a
+// while, with the same result. If the caller can wait, no row that waits for secrets is skipped.
 //
 // Unlike the plugin, it follows no redirects and reads at most 1 MiB of an answer.
 package webfilter
@@ -35,9 +34,8 @@ const maxAnswer = 1 << 20
 
 // Rules are the rows as they are now.
 type Rules interface {
-	// Webfilters returns the rows of a filter that are to be called, in id order, those that are
-	// held among them. The slice must not be changed afterwards. The name is one of
-	// rule.FilterName, or an event's type.
+	// Webfilters returns the rows of a filter to call, held ones included, in id order; the slice
+	// must not be changed. The name is one of rule.FilterName, or an event's type.
 	Webfilters(name string) []*rule.Webfilter
 }
 
@@ -80,12 +78,10 @@ func New(options Options) (*Engine, error) {
 
 // Outcome is what the rows of a filter said together.
 type Outcome struct {
-	// Data and Exceptions are Objects: what the answers' "data" and "exception" come to. Both are
-	// empty where a row halted.
+	// Data and Exceptions are Objects, merged from the answers; both are empty where a row halted.
 	Data, Exceptions payload.Value
 	Halt             *Halt // set where a row stopped the chain
-	// Wait is set where a row waits for its secrets and the request may wait as well: no row was
-	// called, and nothing else is set.
+	// Wait is set where a row waits for its secrets and the request may wait: no row was called.
 	Wait    bool
 	Calling time.Duration // how long the answers took
 }
@@ -93,8 +89,7 @@ type Outcome struct {
 // Halt is why a row stopped the chain.
 type Halt struct {
 	Row int32 // the id of the row
-	// Message is the plugin's, for people: it may hold the whole URL of the row, and must not be
-	// logged.
+	// Message is the plugin's, for people. It may hold the row's whole URL and must not be logged.
 	Message string
 	// Cause says the same for logs: without any part of the URL.
 	Cause      string
@@ -102,8 +97,7 @@ type Halt struct {
 	Status     int // of the answer, 0 where there was none
 }
 
-// Run calls the rows of the request's filter, one after another. It returns an error only when ctx
-// ends.
+// Run calls the rows of the request's filter in order. It returns an error only when ctx ends.
 func (e *Engine) Run(ctx context.Context, q *Request) (*Outcome, error) {
 	none := payload.ObjectValue(nil, nil)
 	out := &Outcome{Data: none, Exceptions: none}
@@ -137,8 +131,7 @@ func (e *Engine) Run(ctx context.Context, q *Request) (*Outcome, error) {
 	return out, nil
 }
 
-// call calls a row and returns its answer, or nil and why there is none. chain ends with the
-// deadline.
+// call calls a row and returns its answer, or why there is none. chain ends with the deadline.
 func (e *Engine) call(chain context.Context, f *rule.Webfilter, body []byte) (*sender.Answer, outcome) {
 	var leave func(delivery.Signal)
 	var refused outcome
@@ -180,8 +173,7 @@ func (e *Engine) call(chain context.Context, f *rule.Webfilter, body []byte) (*s
 	return nil, outcome(class)
 }
 
-// halt returns how a row stops the chain, or nil. The message for a status is the plugin's, with
-// the row's URL; without an answer it is ours.
+// halt returns how a row stops the chain, or nil. For a status the message is the plugin's.
 func halt(f *rule.Webfilter, q *Request, answer *sender.Answer, result outcome) *Halt {
 	redirect, flag := "", ""
 	switch {

@@ -11,8 +11,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/metric"
 )
 
-// outcome is what came of a row's turn: the class of its answer's status, an error class, or why it
-// was not called.
+// outcome is the class of a row's status, an error class, or why the row was not called.
 type outcome string
 
 // Why a row is not called.
@@ -24,8 +23,7 @@ const (
 	outcomeOther            = outcome(delivery.ClassOther)
 )
 
-// failures say to people why a row gave no answer. Learners may read it: it holds no part of the URL
-// and no address.
+// failures say why a row gave no answer. Learners may read it: it holds no URL and no address.
 var failures = map[outcome]string{
 	outcome(delivery.ClassDNS):       "its host name was not found",
 	outcome(delivery.ClassConnect):   "no connection",

@@ -17,8 +17,7 @@ func Names() []string {
 	return names
 }
 
-// named returns the plugin's filter of exactly this name; one that the plugin does not know has no
-// name and cannot halt.
+// named returns the plugin's filter of exactly this name, else one that has none and cannot halt.
 func named(name string) rule.PluginFilter {
 	if f := rule.FindFilter(name); f != nil && f.Name == name {
 		return *f
@@ -29,8 +28,7 @@ func named(name string) rule.PluginFilter {
 // Halts reports whether a row of the plugin's filter of this name can halt.
 func Halts(filter string) bool { return named(filter).Exception != "" }
 
-// Label returns the name of a filter as the label of a metric: a name that the plugin does not know
-// is "other".
+// Label returns the label of a filter in metrics: its name, "other" if the plugin does not know it.
 func Label(filter string) string {
 	if named(filter).Name != "" {
 		return filter

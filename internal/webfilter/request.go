@@ -22,13 +22,11 @@ type Request struct {
 	Format  delivery.Format // of Body: JSON or form fields; rows of this format get these bytes
 	Body    []byte
 	// Payload is the same as an Object. Rows of the other format get it encoded anew: form fields
-	// made of JSON are the plugin's own bytes, but JSON made of form fields is an object of texts
-	// that has lost its structure.
+	// made of JSON are the plugin's own bytes, JSON made of form fields is a flat object of texts.
 	Payload payload.Value
 }
 
-// ParseRequest reads the plugin's request for one of its filters. Errors may be shown: they hold
-// nothing of the body.
+// ParseRequest reads the plugin's request for one of its filters. Errors hold nothing of the body.
 func ParseRequest(filter, contentType string, body []byte) (*Request, error) {
 	r := &Request{Filter: filter, Halting: Halts(filter), Format: delivery.FormatJSON, Body: body}
 	media, _, err := mime.ParseMediaType(contentType)
@@ -51,8 +49,7 @@ func ParseRequest(filter, contentType string, body []byte) (*Request, error) {
 	return r, nil
 }
 
-// parseForm reads form fields into an Object of Strings, in their order. net/url's own reading
-// loses the order.
+// parseForm reads form fields into an Object of Strings, in their order, which net/url loses.
 func parseForm(text string) (payload.Value, error) {
 	var fields payload.Entries
 	for field := range strings.SplitSeq(text, "&") {

@@ -26,14 +26,12 @@ func (e *UnreachableError) Unwrap() error { return e.cause }
 // Waiting is a registry that can tell why it waits; *Client is one.
 type Waiting interface {
 	Registry
-	// Ready returns why a question waits for its answer; nil if none does, or if the registry
-	// answers that it has no such schema.
+	// Ready returns why a question waits; nil if none does, or if the registry denies the schema.
 	Ready() error
 }
 
-// Impatient returns a registry for a command that somebody waits for: it gives up after Patience
-// with an *UnreachableError, and by then also believes that a schema does not exist. It is not safe
-// for concurrent use.
+// Impatient returns a registry for a command that somebody waits for: after Patience it gives up
+// with an *UnreachableError, or believes that a schema does not exist. It is for one goroutine.
 func Impatient(registry Waiting) Registry {
 	return &impatient{registry: registry, known: map[uint32]answer{}}
 }

@@ -36,8 +36,7 @@ const (
 
 // ClientOptions are the settings of a Client.
 type ClientOptions struct {
-	// URL is the registry's base URL, http or https; its path is kept. User and password in it are
-	// used if Username is empty.
+	// URL is http or https; its path is kept, its user and password are used if Username is empty.
 	URL                string
 	Username, Password string                // sent as basic authentication, unless both are empty
 	TLS                *tls.Config           // for https; nil trusts the system's roots
@@ -47,8 +46,7 @@ type ClientOptions struct {
 	Registerer         prometheus.Registerer // takes the metrics; may be nil
 }
 
-// Client is a Registry that asks a Confluent-compatible schema registry. It is safe for concurrent
-// use.
+// Client asks a Confluent-compatible schema registry. It is safe for concurrent use.
 type Client struct {
 	api      *sr.Client
 	http     *http.Client
@@ -129,8 +127,7 @@ func NewClient(o ClientOptions) (*Client, error) {
 // Close closes idle connections. Calls of Schema that wait end with their contexts.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-// Ready returns nil unless a record waits for a schema. The error names the registry's URL, without
-// credentials, and the cause.
+// Ready returns nil unless a record waits for a schema. The error holds no credentials.
 func (c *Client) Ready() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -277,8 +274,7 @@ func (c *Client) forgive(id uint32) {
 	delete(c.unknown, id)
 }
 
-// setAway records why the question for id has no answer, nil if it has one or is over, and logs
-// each change once.
+// setAway records why the question for id has no answer, nil if it needs none, and logs changes.
 func (c *Client) setAway(id uint32, q *question, cause error) {
 	c.mu.Lock()
 	before := q.away

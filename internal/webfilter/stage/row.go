@@ -48,8 +48,7 @@ func (s *Stage) finish(row *delivery.Row, m *payload.Message, outcome *webfilter
 		s.pool.Rest(row, againAfter)
 	case stopped(outcome):
 		halt := delivery.Settle(row, ended(row, delivery.Halted, delivery.ReasonHalted), status(outcome))
-		// The row's next owner may be told something else, so only what was written is logged and
-		// counted.
+		// The row's next owner may be told something else: only what was written counts.
 		if s.write(row, until, func(ctx context.Context) (bool, error) { return s.Ends.End(ctx, halt) }) {
 			s.halted(row.Delivery, outcome, row.Attempts+1)
 			s.pool.Recovered(row.RuleID)

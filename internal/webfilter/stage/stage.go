@@ -1,5 +1,4 @@
-// Package stage is the stage between the bus and the dispatcher: it runs the webfilters of an event
-// before its webhooks.
+// Package stage runs the webfilters of an event from the bus before the dispatcher gets it.
 //
 // It promises that an event with webfilters is neither delivered nor released before they have
 // answered, unless it is a row by then; that a slow webfilter delays only the events that it
@@ -64,8 +63,7 @@ type Queue interface {
 	MaxBody() int             // the largest body in bytes that fits a row
 }
 
-// Ends ends rows of events. Its methods make one try; they return false, and have done nothing, if
-// the row no longer has the token.
+// Ends ends rows of events. Its methods try once; false: the row no longer has the token.
 type Ends interface {
 	// FinishEvent replaces the row of an event by those of its deliveries, in one transaction.
 	FinishEvent(ctx context.Context, id delivery.ID, token delivery.Token, rows []delivery.Insert) (done bool, err error)
@@ -78,13 +76,11 @@ type Chains interface {
 	// Chain returns the first webfilter row that is called for events of a type, 0 if there is
 	// none, and whether one of them waits for its secrets: such events wait as rows.
 	Chain(eventType string) (first int32, sealed bool)
-	// TypeOf returns the type of the events that a webfilter row is for, called or not; "" if there
-	// is no such row.
+	// TypeOf returns the type of events that a webfilter row is for, called or not; "" if none.
 	TypeOf(row int32) string
 }
 
-// Options configure a Stage. All but DeadLetterOverflow, Full, LaneFull, Logger and Registerer are
-// required.
+// Options configure a Stage. DeadLetterOverflow, Full, LaneFull, Logger, Registerer are optional.
 type Options struct {
 	Filters Filters
 	Chains  Chains
@@ -162,8 +158,7 @@ func New(o Options) (*Stage, error) {
 
 // Room implements queue.Consumer for rows of events: how many of a lane may be claimed now. There
 // is none while its webfilter waits for its secrets, or right after its events found a rule at its
-// queue limit; later, one row at a time shows whether it still is. The rows of a webfilter that is
-// gone may be of any type.
+// queue limit; later, one row at a time tries. Rows of a webfilter that is gone may have any type.
 func (s *Stage) Room(lane delivery.Lane) (room int, lease time.Duration, known bool) {
 	eventType := s.Chains.TypeOf(lane.RuleID)
 	if _, sealed := s.Chains.Chain(eventType); eventType != "" && sealed {
@@ -173,14 +168,12 @@ func (s *Stage) Room(lane delivery.Lane) (room int, lease time.Duration, known b
 	return room, lease, true
 }
 
-// Resend implements queue.Consumer: it takes claimed rows of events through their webfilters. Their
-// leases run out at until.
+// Resend implements queue.Consumer: it takes rows, leased up to until, through their webfilters.
 func (s *Stage) Resend(rows []delivery.Row, until time.Time) { s.pool.Resend(rows, until) }
 
 // Drain makes rows of all events that wait for their webfilters, and returns when none is left.
 // Events that wait in memory for a lane at its queue limit are given up, as is the rest when ctx
-// ends first: they are neither delivered nor released, and are read again. The stage goes on
-// afterwards.
+// ends first: they are neither delivered nor released, and read again. The stage can go on.
 func (s *Stage) Drain(ctx context.Context) error {
 	s.mu.Lock()
 	e := s.epoch
