@@ -154,13 +154,8 @@ func (s *Schema) classPath(f *avro.SchemaField, namespace, eventType string, sig
 		return signal.Class
 	}
 	n := &f.Type
-	if n.Type == "union" {
-		for i := range n.Branches {
-			if n.Branches[i].Type != "null" {
-				n = &n.Branches[i]
-				break
-			}
-		}
+	if i := slices.IndexFunc(n.Branches, func(b avro.SchemaNode) bool { return b.Type != "null" }); n.Type == "union" && i >= 0 {
+		n = &n.Branches[i]
 	}
 	d, err := s.definition(n, namespace)
 	if err != nil || !isRecord(d) {

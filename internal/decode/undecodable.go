@@ -36,8 +36,7 @@ func Reasons() []Reason {
 // other error of a Decoder means that the caller's context ended.
 type Undecodable struct {
 	Reason Reason
-	// Detail is for people: names of headers and fields, offsets, and nothing of the record's data.
-	Detail string
+	Detail string // for people: names of headers and fields, offsets, and none of the record's data
 }
 
 // Error returns reason and detail.

@@ -41,8 +41,7 @@ const (
 
 // Program is a compiled expression. It is immutable, except for Good, and safe for concurrent use.
 type Program struct {
-	// Good counts the runs that the caller found good.
-	Good atomic.Uint64
+	Good atomic.Uint64 // runs that the caller found good
 
 	code   *gojq.Code
 	params any

@@ -10,7 +10,7 @@ import (
 // AppendForm appends the fields of an Object as the plugin's form encoding writes them: nested
 // objects flattened with "_" between keys, every other value by Python's str(), then
 // application/x-www-form-urlencoded. A list gives one field with its repr, an empty object or what
-// is no Object none. Where paths join to one key, the field keeps its place and takes the last value.
+// is no Object none. Where paths join to one key, its first place and last value count.
 func AppendForm(dst []byte, v Value) []byte {
 	if v.kind != Object {
 		return dst

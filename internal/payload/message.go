@@ -10,14 +10,12 @@ import (
 
 // Message is an event with its data, from which bodies are made. It is immutable.
 type Message struct {
-	// Event is the envelope.
-	Event event.Event
+	Event event.Event // the envelope
 	// Data is an Object with one entry for each argument of the signal (exactly one on the bus).
 	// The key is the plugin's class path, such as "openedx_events.learning.data.UserData"; the
 	// value is the data, not yet redacted, with datetimes already formatted as by Python's str().
-	Data Value
-	// Recorded is when the event was put on the bus; zero if unknown. No body contains it.
-	Recorded time.Time
+	Data     Value
+	Recorded time.Time // when the event was put on the bus; zero if unknown; in no body
 }
 
 // MetadataKey is the last key of a payload.

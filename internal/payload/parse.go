@@ -13,8 +13,7 @@ import (
 // Limits of ParseJSON.
 const (
 	maxParseDepth = 500
-	// maxIntDigits is Python's limit for int().
-	maxIntDigits = 4300
+	maxIntDigits  = 4300 // Python's limit for int()
 )
 
 // ParseJSON reads one JSON document as Python's json.loads does: NaN, Infinity and -Infinity are

@@ -3,10 +3,8 @@ package payload
 import "strings"
 
 const (
-	// maxDepth is the plugin's limit, counted from a field of the data.
-	maxDepth = 15
-	// depthReached replaces everything below maxDepth.
-	depthReached = "! Depth limit reached !"
+	maxDepth     = 15                        // the plugin's limit, counted from a field of the data
+	depthReached = "! Depth limit reached !" // replaces everything below maxDepth
 )
 
 // Redact does what the plugin's object_serializer and redact_sensitive_fields do: at every depth it

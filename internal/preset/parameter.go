@@ -58,10 +58,10 @@ func (p *Parameter) read(value string) (read any, err error) {
 }
 
 func (p *Parameter) readText(value string) (string, error) {
-	if len(p.Choices) > 0 && !slices.Contains(p.Choices, value) {
+	switch {
+	case len(p.Choices) > 0 && !slices.Contains(p.Choices, value):
 		return "", fmt.Errorf("%q is none of %s", value, strings.Join(p.Choices, ", "))
-	}
-	if !printable(value) {
+	case !printable(value):
 		return "", errors.New("the value holds characters that cannot be seen: write one line of text")
 	}
 	return value, nil

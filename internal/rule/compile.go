@@ -45,10 +45,10 @@ func (c *Compiler) Compile(row Row, d Document, s Secrets) (r *Rule, hold string
 // compile does what Compile does with options as they could be read.
 func (c *Compiler) compile(row Row, o *opened) (r *Rule, hold string, err error) {
 	eventType, err := c.eventType(row.Event, o.document.EventType)
+	if err != nil && o.unread != nil && strings.TrimRight(row.Event, " ") == "" {
+		err = o.unread // they hold the event type
+	}
 	if err != nil {
-		if o.unread != nil && strings.TrimRight(row.Event, " ") == "" {
-			err = o.unread // they hold the event type
-		}
 		return nil, "", oneLine(err)
 	}
 	if r, err = newRule(row, Webhooks, eventType); err != nil {

@@ -9,8 +9,7 @@ type PluginFilter struct {
 	// arguments it takes beside the message: the plugin drops the others, but not when it raises what an answer names.
 	Exception              string
 	RedirectTo, StatusCode bool
-	// Former is the name that releases before 22 offered, "" where it was the same or differed in case alone.
-	Former string
+	Former                 string // the name in releases before 22, "" where it was the same or differed in case alone
 }
 
 var pluginFilters = [...]PluginFilter{

@@ -7,7 +7,6 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/secret"
 )
 
-// keySetting is what errors about keys name.
 const keySetting = "WEBHOOK_DISPATCHER_SECRETS_KEY"
 
 // Keys seals and opens the secrets of rules, each for its own rule and field: moved to another it does not open. The zero Keys has no key,

@@ -25,8 +25,7 @@ type Source interface {
 type Tables struct {
 	Webhooks   []Row
 	Webfilters []WebfilterRow
-	// Options are one at most of a rule; none where there is no such table yet.
-	Options []Option
+	Options    []Option // one at most of a rule; none where there is no such table yet
 }
 
 // Options are what a Refresher needs.

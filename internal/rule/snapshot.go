@@ -26,9 +26,7 @@ type entries struct {
 
 // NewSnapshot compiles rows with their options; the lists may be in any order. A row that cannot be compiled becomes an entry with its
 // fault and harms no other. An option that was made for another row of the same id is left out.
-func NewSnapshot(tables Tables, c *Compiler) *Snapshot {
-	return (&Snapshot{}).next(tables, c)
-}
+func NewSnapshot(tables Tables, c *Compiler) *Snapshot { return (&Snapshot{}).next(tables, c) }
 
 // next returns the snapshot of what s has become. What has not changed is taken from s, rules included.
 func (s *Snapshot) next(tables Tables, c *Compiler) *Snapshot {
@@ -82,11 +80,10 @@ func (t *entries) next(table Table, rows []stored, s *Snapshot, c *Compiler) ent
 
 // find returns a row, nil where there was none.
 func (t *entries) find(id int32) *Entry {
-	i, found := slices.BinarySearchFunc(t.list, id, func(e Entry, id int32) int { return cmp.Compare(e.Key.ID, id) })
-	if !found {
-		return nil
+	if i, found := slices.BinarySearchFunc(t.list, id, func(e Entry, id int32) int { return cmp.Compare(e.Key.ID, id) }); found {
+		return &t.list[i]
 	}
-	return &t.list[i]
+	return nil
 }
 
 // same reports whether the entries were made of these rows.
@@ -102,12 +99,11 @@ func (t *entries) same(rows []stored) bool {
 	return true
 }
 
-// webhooks returns the rows of the table in id order.
+// webhooks and webfilters return the rows of their table in id order.
 func (t *Tables) webhooks() []stored {
 	return inOrder(t.Webhooks, func(row *Row) stored { return stored{row: row} })
 }
 
-// webfilters does what webhooks does.
 func (t *Tables) webfilters() []stored {
 	return inOrder(t.Webfilters, func(row *WebfilterRow) stored { return stored{&row.Row, row} })
 }
@@ -160,11 +156,10 @@ func (s *Snapshot) Contended(eventType string) bool { return s.contended[eventTy
 
 // Lookup returns a rule, nil if Absent or Faulty, and its status. A row that is Absent may have been made since.
 func (s *Snapshot) Lookup(key Key) (*Rule, Status) {
-	e := s.Entry(key)
-	if e == nil {
-		return nil, Absent
+	if e := s.Entry(key); e != nil {
+		return e.Rule, e.Status()
 	}
-	return e.Rule, e.Status()
+	return nil, Absent
 }
 
 // Active returns a rule if its deliveries are to be sent, else nil.

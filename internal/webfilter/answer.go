@@ -19,11 +19,8 @@ type merged struct{ data, exceptions payload.Entries }
 // add merges a row's answer as its flags say. An answer that is not a JSON object is ignored.
 func (m *merged) add(f *rule.Webfilter, answer *sender.Answer) {
 	text := decode(answer.Body, answer.ContentType)
-	if strings.HasPrefix(text, byteOrderMark) { // which ParseJSON takes
-		return
-	}
 	said, err := payload.ParseJSON([]byte(text))
-	if err != nil {
+	if err != nil || strings.HasPrefix(text, byteOrderMark) { // which ParseJSON takes
 		return
 	}
 	if data, ok := said.Get("data"); ok && !f.DisableFiltering {
@@ -48,8 +45,7 @@ const (
 	// latin1 is ISO 8859-1 for Python; htmlindex takes it for Windows-1252, as browsers do.
 	latin1   = "iso-8859-1"
 	utf8Name = "utf-8"
-	// guessed stands for what requests finds out by looking at the bytes.
-	guessed = ""
+	guessed  = "" // what requests finds out by looking at the bytes
 )
 
 // byteOrderMark makes a text something other than JSON for Python, unless it expects or guesses it.

@@ -80,19 +80,17 @@ func New(options Options) (*Engine, error) {
 type Outcome struct {
 	// Data and Exceptions are Objects, merged from the answers; both are empty where a row halted.
 	Data, Exceptions payload.Value
-	Halt             *Halt // set where a row stopped the chain
-	// Wait is set where a row waits for its secrets and the request may wait: no row was called.
-	Wait    bool
-	Calling time.Duration // how long the answers took
+	Halt             *Halt         // set where a row stopped the chain
+	Wait             bool          // a row waits for its secrets, the request may wait: none was called
+	Calling          time.Duration // how long the answers took
 }
 
 // Halt is why a row stopped the chain.
 type Halt struct {
 	Row int32 // the id of the row
 	// Message is the plugin's, for people. It may hold the row's whole URL and must not be logged.
-	Message string
-	// Cause says the same for logs: without any part of the URL.
-	Cause      string
+	Message    string
+	Cause      string // the same for logs: without any part of the URL
 	RedirectTo string
 	Status     int // of the answer, 0 where there was none
 }

@@ -9,8 +9,7 @@ import (
 )
 
 const (
-	// MaxCalls is how many calls of one row run at once; with more, its endpoint is late already.
-	MaxCalls = 64
+	MaxCalls = 64   // calls of one row at once; with more, its endpoint is late already
 	maxGates = 4096 // rows remembered; with more, breakers close early now and then
 )
 

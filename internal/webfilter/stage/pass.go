@@ -102,14 +102,13 @@ func (p *pass) answered(outcome *webfilter.Outcome) {
 
 // conclude ends an event that has no row.
 func (p *pass) conclude(outcome *webfilter.Outcome) {
-	s := p.s
 	if stopped(outcome) {
-		s.halted(eventOf(p.message, 0), outcome, 1)
+		p.s.halted(eventOf(p.message, 0), outcome, 1)
 		p.release()
-		return
+	} else {
+		p.s.metrics.passed.Inc()
+		p.deliver(apply(p.message, outcome))
 	}
-	s.metrics.passed.Inc()
-	p.deliver(apply(p.message, outcome))
 }
 
 // late hands off an event that has waited long enough. At the queue limit its partition waits.
