@@ -129,7 +129,10 @@ func (w *walker) value(n *node) (payload.Value, error) {
 		b, err := w.take(n.size)
 		return payload.BytesValue(b), err
 	case opEnum:
-		i, err := w.index(len(n.keys), errSymbol)
+		i, err := w.long()
+		if err == nil && (i < 0 || i >= int64(len(n.keys))) {
+			err = errSymbol
+		}
 		if err != nil {
 			return payload.Value{}, err
 		}
@@ -153,7 +156,10 @@ func (w *walker) nested(n *node) (payload.Value, error) {
 	case opMap:
 		return w.mapping(n)
 	default: // opUnion
-		i, err := w.index(len(n.children), errBranch)
+		i, err := w.long()
+		if err == nil && (i < 0 || i >= int64(len(n.children))) {
+			err = errBranch
+		}
 		if err != nil {
 			return payload.Value{}, err
 		}
@@ -289,15 +295,6 @@ func (w *walker) long() (int64, error) {
 		}
 	}
 	return 0, errVarint
-}
-
-// index reads a number below n; another one is the error out.
-func (w *walker) index(n int, out error) (int64, error) {
-	i, err := w.long()
-	if err == nil && (i < 0 || i >= int64(n)) {
-		err = out
-	}
-	return i, err
 }
 
 func (w *walker) take(n int) (string, error) {

@@ -46,14 +46,9 @@ func (m *Message) metadata(b *Builder) Value {
 	for i, n := range m.Event.SourceLib {
 		library[i] = IntValue(n)
 	}
-	items := b.Items(len(metadataKeys))
-	items[0] = StringValue(m.Event.Type)
-	items[1] = StringValue(m.Event.ID)
-	items[2] = IntValue(m.Event.MinorVersion)
-	items[3] = StringValue(m.Event.Source)
-	items[4] = StringValue(m.Event.SourceHost)
-	items[5] = StringValue(Datetime(m.Event.Time))
-	items[6] = b.List(library)
+	items := append(b.Items(len(metadataKeys))[:0], // in the order of metadataKeys
+		StringValue(m.Event.Type), StringValue(m.Event.ID), IntValue(m.Event.MinorVersion), StringValue(m.Event.Source),
+		StringValue(m.Event.SourceHost), StringValue(Datetime(m.Event.Time)), b.List(library))
 	return b.Object(metadataKeys, items)
 }
 

@@ -56,13 +56,10 @@ func appendASCIIRepr(dst []byte, c, quote byte) []byte {
 	switch {
 	case c == quote || c == '\\':
 		return append(dst, '\\', c)
-	case c == '\n':
-		return append(dst, `\n`...)
-	case c == '\r':
-		return append(dst, `\r`...)
-	case c == '\t':
-		return append(dst, `\t`...)
 	case c < ' ' || c > '~':
+		if at := strings.IndexByte("\t\n\r", c); at >= 0 {
+			return append(dst, '\\', "tnr"[at])
+		}
 		return append(dst, '\\', 'x', hexDigits[c>>4], hexDigits[c&15])
 	}
 	return append(dst, c)

@@ -1,7 +1,5 @@
 // Package payload builds the bodies of webhooks: ordered values, encoded as Python-style JSON or as
-// form fields, byte for byte like version 22 of the openedx-webhooks plugin.
-//
-// It knows neither rules nor HTTP, and encoding a value never fails.
+// form fields, byte for byte like the openedx-webhooks plugin 22. Encoding a value never fails.
 package payload
 
 import (

@@ -33,10 +33,8 @@ func (p *Parameter) check() error {
 	case p.Required && p.Default != "":
 		return fmt.Errorf("the parameter %s is required, and has a default: leave one of the two out", p.Name)
 	}
-	if p.Default != "" {
-		if _, err := p.read(p.Default); err != nil {
-			return fmt.Errorf("the default: %w", err)
-		}
+	if _, err := p.read(p.Default); err != nil && p.Default != "" {
+		return fmt.Errorf("the default: %w", err)
 	}
 	return nil
 }

@@ -1,6 +1,5 @@
 // Package preset holds presets: ready-made options of rules for known receivers. A preset is a file in presets, which says what people
 // have to give, and the options that come of it; another preset is another file with a golden file for the test, and no code.
-//
 // What it returns can be used as a rule's options. It knows neither rules nor secrets: it only says which secret a rule needs.
 package preset
 

@@ -8,8 +8,6 @@
 // Where only adopted rows are rules, the plugin inside the LMS sends the others, and rows move between the two while events come. So
 // that none is lost, an event of a type that some row is enabled for must be matched against a reading that began after it: see
 // Refresher.Fresh. So that few come twice, a rule takes events of the times in which it was the dispatcher's: see Rule.Takes.
-//
-// How rows are stored and switched is not known here.
 package rule
 
 import (

@@ -114,8 +114,12 @@ func (d *Document) fitsFilter() error {
 		name string
 		set  bool
 	}{
-		{"filter", d.Filter != ""}, {"transform", d.Transform != ""}, {"shape", d.Shape != "" && d.Shape != "plugin"},
-		{"event_type", d.EventType != ""}, {"rate", d.Rate != 0}, {"concurrency", d.Concurrency != 0},
+		{"filter", d.Filter != ""},
+		{"transform", d.Transform != ""},
+		{"shape", d.Shape != "" && d.Shape != "plugin"},
+		{"event_type", d.EventType != ""},
+		{"rate", d.Rate != 0},
+		{"concurrency", d.Concurrency != 0},
 		{"retry_schedule", len(d.RetrySchedule) > 0},
 	} {
 		if o.set {

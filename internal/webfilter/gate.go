@@ -8,10 +8,10 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
-const (
-	MaxCalls = 64   // calls of one row at once; with more, its endpoint is late already
-	maxGates = 4096 // rows remembered; with more, breakers close early now and then
-)
+// MaxCalls is how many calls of one row run at once; with more, its endpoint is late already.
+const MaxCalls = 64
+
+const maxGates = 4096 // rows remembered; with more, breakers close early now and then
 
 // gate limits the calls of a row: to MaxCalls at a time, and almost none while its endpoint gives
 // no answers, of any status. A refused call counts as a failed request.
