@@ -21,15 +21,13 @@ func datetimePaths(paths []string) *dates {
 	for _, path := range paths {
 		d := root
 		for part := range strings.SplitSeq(path, ".") {
-			next := d.below[part]
-			if next == nil {
-				next = &dates{}
-				if d.below == nil {
-					d.below = make(map[string]*dates)
-				}
-				d.below[part] = next
+			if d.below == nil {
+				d.below = make(map[string]*dates)
 			}
-			d = next
+			if d.below[part] == nil {
+				d.below[part] = &dates{}
+			}
+			d = d.below[part]
 		}
 		d.here = true
 	}
@@ -43,8 +41,7 @@ func (d *dates) at(part string) *dates {
 	return d.below[part]
 }
 
-// compiler turns a schema into nodes. A type used in several places becomes one node for each set
-// of datetimes below it.
+// compiler turns a schema into nodes: of a named type, one for each set of datetimes below it.
 type compiler struct {
 	schema *Schema
 	done   map[compiled]*node
@@ -136,28 +133,28 @@ func (n *node) least() int {
 		return n.min
 	}
 	n.min = 0
+	least := 1
 	switch n.op {
 	case opNull:
+		least = 0
 	case opFloat:
-		n.min = 4
+		least = 4
 	case opDouble:
-		n.min = 8
+		least = 8
 	case opFixed:
-		n.min = min(n.size, manyBytes)
+		least = min(n.size, manyBytes)
 	case opRecord:
-		sum := 0
+		least = 0
 		for _, child := range n.children {
-			sum = min(sum+child.least(), manyBytes)
+			least = min(least+child.least(), manyBytes)
 		}
-		n.min = sum
 	case opUnion:
-		least := manyBytes
+		least = manyBytes
 		for _, child := range n.children {
-			least = min(least, child.least())
+			least = min(least, 1+child.least())
 		}
-		n.min = 1 + least
 	default:
-		n.min = 1
 	}
-	return n.min
+	n.min = least
+	return least
 }

@@ -1,9 +1,8 @@
 // Package decode turns records of the bus into events: the envelope from the headers, the data from
 // an Avro value and the schema that its writer used.
 //
-// It holds what all buses have in common. Where the schema comes from differs, so each way has a
-// package of its own that implements Decoder, such as decode/confluent, which asks a registry for
-// it.
+// It holds what all buses have in common. Each way to get the schema has a package of its own that
+// implements Decoder, such as decode/confluent, which asks a registry for it.
 //
 // The order of fields and map entries, and the values, stay as they are on the wire. A record that
 // can never be read gives an *Undecodable. No input makes it panic, and memory stays in proportion
@@ -44,8 +43,7 @@ func NewReader(catalogue *schema.Catalogue) (*Reader, error) {
 	return &Reader{catalogue: catalogue, version: catalogue.Version(), release: catalogue.Release()}, nil
 }
 
-// Data reads a bare Avro value of rec, written with the schema writer, whose envelope is ev. The
-// error is an *Undecodable.
+// Data reads a bare Avro value of rec, whose envelope is ev. The error is an *Undecodable.
 func (r *Reader) Data(writer *Schema, value []byte, rec *bus.Record, ev event.Event) (*payload.Message, error) {
 	p, err := writer.plan(r.catalogue, ev.Type)
 	if err != nil {

@@ -24,15 +24,12 @@ const (
 	headerCount
 )
 
-var headerNames = [headerCount]string{
-	"ce_type", "ce_id", "ce_source", "ce_time", "ce_minorversion", "sourcehost", "sourcelib",
-}
+var headerNames = [headerCount]string{"ce_type", "ce_id", "ce_source", "ce_time", "ce_minorversion", "sourcehost", "sourcelib"}
 
 // headerTraceparent does not come from the platform, but a tracing library may add it.
 const headerTraceparent = "traceparent"
 
-// Bounds of the headers of the envelope, in bytes; those of the platform are far shorter. Type and
-// id must fit their columns.
+// Bounds of the headers of the envelope, in bytes. Type and id must fit their columns.
 const (
 	maxHeader = 1024
 	maxKey    = 191
@@ -56,22 +53,19 @@ func (r *Reader) Envelope(rec *bus.Record) (event.Event, error) {
 		if at < 0 {
 			continue
 		}
-		name := headerNames[at]
-		if seen[at] {
-			return event.Event{}, NewUndecodable(ReasonRepeatedHeader, "header "+name+" appears more than once")
-		}
-		seen[at] = true
 		limit := maxHeader
 		if at == headerType || at == headerID {
 			limit = maxKey
 		}
-		if len(h.Value) > limit {
-			return event.Event{}, NewUndecodable(ReasonBadHeader, fmt.Sprintf("header %s is longer than %d bytes", name, limit))
+		switch {
+		case seen[at]:
+			return event.Event{}, NewUndecodable(ReasonRepeatedHeader, "header "+h.Key+" appears more than once")
+		case len(h.Value) > limit:
+			return event.Event{}, NewUndecodable(ReasonBadHeader, fmt.Sprintf("header %s is longer than %d bytes", h.Key, limit))
+		case !utf8.Valid(h.Value):
+			return event.Event{}, NewUndecodable(ReasonBadHeader, "header "+h.Key+" is not UTF-8")
 		}
-		if !utf8.Valid(h.Value) {
-			return event.Event{}, NewUndecodable(ReasonBadHeader, "header "+name+" is not UTF-8")
-		}
-		texts[at] = string(h.Value)
+		seen[at], texts[at] = true, string(h.Value)
 	}
 	switch {
 	case texts[headerType] == "":
@@ -80,12 +74,8 @@ func (r *Reader) Envelope(rec *bus.Record) (event.Event, error) {
 		return event.Event{}, NewUndecodable(ReasonNoID, "header ce_id is missing")
 	}
 	ev := event.Event{
-		Type:       texts[headerType],
-		ID:         texts[headerID],
-		Source:     texts[headerSource],
-		SourceHost: texts[headerSourceHost],
-		Time:       rec.Time.UTC().Truncate(time.Microsecond),
-		SourceLib:  r.version,
+		Type: texts[headerType], ID: texts[headerID], Source: texts[headerSource], SourceHost: texts[headerSourceHost],
+		Time: rec.Time.UTC().Truncate(time.Microsecond), SourceLib: r.version,
 	}
 	if text := texts[headerTime]; text != "" {
 		at, ok := parseTime(text)

@@ -8,11 +8,11 @@ import "time"
 // microseconds), Z. It returns the moment in UTC.
 func parseTime(s string) (time.Time, bool) {
 	sc := isoScanner{text: s}
-	year := sc.digits(4)
+	year := sc.digits(4, 9999)
 	sc.skip('-')
-	month := sc.digits(2)
+	month := sc.digits(2, 12)
 	sc.skip('-')
-	day := sc.digits(2)
+	day := sc.digits(2, 31)
 	sc.any()
 	clock := sc.clock()
 	offset := sc.offset()
@@ -46,48 +46,40 @@ func (sc *isoScanner) peek() byte {
 
 func (sc *isoScanner) isDigit() bool { return '0' <= sc.peek() && sc.peek() <= '9' }
 
-func (sc *isoScanner) digits(n int) int {
+// digits reads a number of n digits, at most limit.
+func (sc *isoScanner) digits(n, limit int) int {
 	value := 0
 	for range n {
-		if !sc.isDigit() {
-			sc.bad = true
-			return 0
-		}
+		sc.bad = sc.bad || !sc.isDigit()
 		value = 10*value + int(sc.peek()-'0')
 		sc.pos++
 	}
+	sc.bad = sc.bad || value > limit
 	return value
 }
 
 func (sc *isoScanner) skip(c byte) {
-	if sc.peek() != c {
-		sc.bad = true
-		return
-	}
+	sc.bad = sc.bad || sc.peek() != c
 	sc.pos++
 }
 
-func (sc *isoScanner) any() {
-	if c := sc.peek(); c == 0 || c >= 0x80 {
-		sc.bad = true
-		return
-	}
+// any reads any character of ASCII, and returns it.
+func (sc *isoScanner) any() byte {
+	c := sc.peek()
+	sc.bad = sc.bad || c == 0 || c >= 0x80
 	sc.pos++
+	return c
 }
 
 // clock reads HH[:MM[:SS[.f…]]].
 func (sc *isoScanner) clock() time.Duration {
-	total := time.Duration(sc.digits(2)) * time.Hour
+	total := time.Duration(sc.digits(2, 99)) * time.Hour
 	for _, unit := range [...]time.Duration{time.Minute, time.Second} {
 		if sc.peek() != ':' {
 			return total
 		}
 		sc.pos++
-		n := sc.digits(2)
-		if n > 59 {
-			sc.bad = true
-		}
-		total += time.Duration(n) * unit
+		total += time.Duration(sc.digits(2, 59)) * unit
 	}
 	if c := sc.peek(); c != '.' && c != ',' {
 		return total
@@ -105,23 +97,14 @@ func (sc *isoScanner) clock() time.Duration {
 
 // offset reads Z, ±HH:MM and the other forms of ±clock, and ±HHMM.
 func (sc *isoScanner) offset() time.Duration {
-	sign := sc.peek()
-	sc.any()
-	switch sign {
-	case 'Z':
-		return 0
-	case '+', '-':
-	default: // a time without an offset could be any moment
-		sc.bad = true
+	sign := sc.any()
+	if sign == 'Z' {
 		return 0
 	}
+	sc.bad = sc.bad || sign != '+' && sign != '-' // a time without an offset could be any moment
 	offset := sc.clock()
 	if sc.isDigit() {
-		n := sc.digits(2)
-		if n > 59 {
-			sc.bad = true
-		}
-		offset += time.Duration(n) * time.Minute
+		offset += time.Duration(sc.digits(2, 59)) * time.Minute
 	}
 	if sign == '-' {
 		return -offset

@@ -13,8 +13,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
 
-// Schema is a writer schema, compiled for each event type that is read with it. It is safe for
-// concurrent use.
+// Schema is a writer schema, compiled for each event type. It is safe for concurrent use.
 type Schema struct {
 	root  *avro.SchemaNode
 	named map[string]*avro.SchemaNode // by full name
@@ -22,12 +21,11 @@ type Schema struct {
 	count atomic.Int64                // of plans
 }
 
-// maxPlans bounds the plans kept for one schema: event types come from headers, so a producer can
-// make up any number.
+// maxPlans bounds the plans kept for one schema: a producer can make up any number of event types.
 const maxPlans = 256
 
-// ParseSchema reads an Avro schema. Names may leave Avro's alphabet: one event type of the platform
-// has a hyphen. The error is an *Undecodable.
+// ParseSchema reads an Avro schema. Names may have other characters than Avro allows: one of the
+// platform's has a hyphen. The error is an *Undecodable.
 func ParseSchema(text string) (*Schema, error) {
 	parsed, err := avro.Parse(text, avro.WithLaxNames(nil))
 	if err != nil {
@@ -87,8 +85,7 @@ func scope(n *avro.SchemaNode, enclosing string) string {
 	return n.Namespace
 }
 
-// definition returns what n refers to from within a namespace: n itself unless it is the name of
-// another type.
+// definition returns n, or the type that it names from within a namespace.
 func (s *Schema) definition(n *avro.SchemaNode, namespace string) (*avro.SchemaNode, error) {
 	switch n.Type {
 	case "null", "boolean", "int", "long", "float", "double", "bytes", "string", "record", "error", "enum", "fixed", "array", "map",
@@ -157,13 +154,8 @@ func (s *Schema) classPath(f *avro.SchemaField, namespace, eventType string, sig
 		return signal.Class
 	}
 	n := &f.Type
-	if n.Type == "union" {
-		for i := range n.Branches {
-			if n.Branches[i].Type != "null" {
-				n = &n.Branches[i]
-				break
-			}
-		}
+	if i := slices.IndexFunc(n.Branches, func(b avro.SchemaNode) bool { return b.Type != "null" }); n.Type == "union" && i >= 0 {
+		n = &n.Branches[i]
 	}
 	d, err := s.definition(n, namespace)
 	if err != nil || !isRecord(d) {

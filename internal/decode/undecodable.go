@@ -36,23 +36,16 @@ func Reasons() []Reason {
 // other error of a Decoder means that the caller's context ended.
 type Undecodable struct {
 	Reason Reason
-	// Detail is for people: short, with the names of headers, fields and offsets, and without the
-	// record's data.
-	Detail string
+	Detail string // for people: names of headers and fields, offsets, and none of the record's data
 }
 
 // Error returns reason and detail.
 func (u *Undecodable) Error() string {
-	if u.Detail == "" {
-		return "undecodable record: " + string(u.Reason)
-	}
-	return "undecodable record: " + string(u.Reason) + ": " + u.Detail
+	return strings.TrimSuffix("undecodable record: "+string(u.Reason)+": "+u.Detail, ": ")
 }
 
 // AsUndecodable returns the Undecodable in err's chain.
-func AsUndecodable(err error) (*Undecodable, bool) {
-	return errors.AsType[*Undecodable](err)
-}
+func AsUndecodable(err error) (*Undecodable, bool) { return errors.AsType[*Undecodable](err) }
 
 // maxDetail bounds a detail in bytes: the names in it come from schemas, which may hold any text.
 const maxDetail = 200

@@ -11,16 +11,13 @@ import (
 
 // Limits against hostile values, all far above what the platform sends.
 const (
-	// maxDepth bounds nesting, as the Avro library does.
-	maxDepth = 1000
-	// maxEmptyItems bounds an array whose items may take no bytes at all, in items.
-	maxEmptyItems = 4096
+	maxDepth      = 1000 // of nesting, as in the Avro library
+	maxEmptyItems = 4096 // in an array whose items may take no bytes at all
 	// A value of n bytes may hold valuesAnyway + valuesPerByte*n values. More than one per byte is
 	// possible because records and nulls take no bytes themselves.
 	valuesAnyway  = 4096
 	valuesPerByte = 8
-	// firstItems is how many items room is made for before any has been read.
-	firstItems = 16
+	firstItems    = 16 // for which room is made before any has been read
 )
 
 type op uint8
@@ -43,8 +40,7 @@ const (
 	opUnion
 )
 
-// node is one part of a compiled schema. Nodes of a recursive schema refer to each other in
-// circles.
+// node is one part of a compiled schema. Those of a recursive schema refer to each other.
 type node struct {
 	op       op
 	keys     []string // a record's field names, an enum's symbols
@@ -329,8 +325,7 @@ func (w *walker) str() (string, error) {
 	return s, err
 }
 
-// pythonDatetime turns what isoformat() wrote into what str() would write: a space instead of the
-// T. Other texts stay as they are.
+// pythonDatetime turns what isoformat() wrote into what str() would: a space instead of the T.
 func pythonDatetime(s string) string {
 	const pattern = "dddd-dd-ddTdd:dd:dd"
 	if len(s) < len(pattern) {

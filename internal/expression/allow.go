@@ -5,7 +5,6 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
-	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -19,22 +18,19 @@ import (
 
 // names.txt lists the functions of gojq that are allowed as they are: their results depend on
 // nothing but what they are given, and each of their steps takes time and memory in proportion to
-// the top level of its input. Below are names, some unknown to gojq, whose users should read why
-// they are not.
-//
-//go:embed names.txt
-var namesText string
-
-//go:embed prelude.jq
-var preludeText string
+// the top level of its input. Below are names, some unknown to gojq, and why they are refused.
+var (
+	//go:embed names.txt
+	namesText string
+	//go:embed prelude.jq
+	preludeText string
+)
 
 // operators are the functions that those operators become which can take or make something large.
 var operators = map[gojq.Operator]string{
 	gojq.OpAdd: "_add", gojq.OpSub: "_minus", gojq.OpMul: "_times", gojq.OpDiv: "_over",
-	gojq.OpLt: "_lt", gojq.OpLe: "_le", gojq.OpEq: "_eq",
-	gojq.OpNe: "_ne", gojq.OpGe: "_ge", gojq.OpGt: "_gt",
-	gojq.OpModify: "_update", gojq.OpUpdateAdd: "_update_add", gojq.OpUpdateSub: "_update_minus",
-	gojq.OpUpdateMul: "_update_times", gojq.OpUpdateDiv: "_update_divide",
+	gojq.OpLt: "_lt", gojq.OpLe: "_le", gojq.OpEq: "_eq", gojq.OpNe: "_ne", gojq.OpGe: "_ge", gojq.OpGt: "_gt", gojq.OpModify: "_update",
+	gojq.OpUpdateAdd: "_update_add", gojq.OpUpdateSub: "_update_minus", gojq.OpUpdateMul: "_update_times", gojq.OpUpdateDiv: "_update_divide",
 }
 
 // library holds what expressions may use.
@@ -60,23 +56,11 @@ var prelude = sync.OnceValue(func() *library {
 	return l
 })
 
-// define gives the query the definitions of the functions that it uses.
-func (l *library) define(query *gojq.Query, used map[string]bool) {
-	for i, def := range slices.Backward(l.defs) {
-		if used[def.Name] {
-			maps.Copy(used, l.needs[i])
-			query.FuncDefs = slices.Insert(query.FuncDefs, 0, def)
-		}
-	}
-}
-
-// prepare returns an error where the tree uses what is not allowed, and the names of the functions
-// that it uses. It rewrites what the syntax itself can do beyond the bounds of a step: operators
-// and indices. A text made of parts is within them: each part is a step, and calls tostring or a
-// format.
+// prepare returns the names of the functions that the tree uses, or why it is not allowed. It
+// rewrites what the syntax itself can do beyond the bounds of a step: operators and indices. A text
+// made of parts is within them: each part is a step, and calls tostring or a format.
 func (l *library) prepare(tree any) (used map[string]bool, err error) {
-	used = make(map[string]bool)
-	defined, ours := make(map[string]bool), make(map[*gojq.Func]bool)
+	used, defined, ours := map[string]bool{}, map[string]bool{}, map[*gojq.Func]bool{}
 	call := func(name string, args ...*gojq.Query) *gojq.Query {
 		f := &gojq.Func{Name: name, Args: args}
 		ours[f] = true
@@ -119,12 +103,10 @@ func (l *library) prepare(tree any) (used map[string]bool, err error) {
 			if node.Start == nil || node.IsSlice {
 				return
 			}
-			t := node.Start.Term
-			if t == nil || len(t.SuffixList) > 0 || t.Number == "" && (t.Str == nil || t.Str.Queries != nil) {
+			if t := node.Start.Term; t == nil || len(t.SuffixList) > 0 || t.Number == "" && (t.Str == nil || t.Str.Queries != nil) {
 				node.Start = checked(node.Start, "_at")
-			} else { // a constant, which gojq does better with
-				n, _ := strconv.ParseFloat(t.Number, 64)
-				refusal = indexable(n, nil)
+			} else if n, _ := strconv.ParseFloat(t.Number, 64); n > MaxIndex { // a constant, which gojq does better with
+				refusal = fmt.Errorf("the array index %.0f is above %d: for a key, write it as text", n, MaxIndex)
 			}
 		case *gojq.Func:
 			if used[node.Name] = true; !ours[node] {
@@ -182,6 +164,6 @@ func walk(v reflect.Value, visit func(node any)) {
 		for _, field := range v.Fields() {
 			walk(field, visit)
 		}
-	default: // names and numbers
+	default: // a name or a number
 	}
 }

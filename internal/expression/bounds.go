@@ -2,16 +2,63 @@ package expression
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
 	"math/big"
 	"slices"
-	"sync"
+	"time"
 
 	"github.com/itchyny/gojq"
 )
+
+// Bounds of a run. The usual filter takes 30 steps of gojq, the usual transform 100; fewSteps take
+// some 30 µs. A run that has made no more when its time is over has waited for a processor, and
+// gets patience times as long: else one in 100,000 such runs fails where processors are busy.
+const (
+	fewSteps = 300
+	patience = 10
+	lookEach = 8 // steps: looking at the clock costs as much as one
+)
+
+// ErrTooLong is wrapped by the errors of runs that took too long.
+var ErrTooLong = fmt.Errorf("it ran longer than %s", MaxTime)
+
+// budget is the context of one run, in one goroutine. It counts steps: gojq calls Done before each.
+type budget struct {
+	context.Context // the caller's
+
+	begin time.Time
+	steps int
+	err   error // why the run is to end
+}
+
+// Done returns a closed channel once the run is to end.
+func (b *budget) Done() <-chan struct{} {
+	if b.steps++; b.steps%lookEach == 0 && b.err == nil {
+		b.err = cmp.Or(b.over(), b.Context.Err())
+	}
+	if b.err == nil {
+		return nil
+	}
+	done := make(chan struct{})
+	close(done)
+	return done
+}
+
+// Err returns ErrTooLong, or why the caller has given up.
+func (b *budget) Err() error { return b.err }
+
+// over returns ErrTooLong once the run has used up its time. It is asked at the end of a run, too:
+// one that was late because of a single step must not count as good, or its rule is never paused.
+func (b *budget) over() error {
+	if took := time.Since(b.begin); took > patience*MaxTime || took > MaxTime && b.steps > fewSteps {
+		return ErrTooLong
+	}
+	return nil
+}
 
 // Bounds of one step. Within them a step takes some 100 ms and some hundred megabytes at most.
 const (
@@ -22,19 +69,15 @@ const (
 	maxNested = 10_000          // lists in lists: walking them takes stack
 	maxDigits = 1 << 14         // of a number that is made of text
 	maxBits   = 1 << 16         // of a product of integers
-	maxKey    = 64              // weight of a list that is an index: it is searched for
+
+	tooDeep = math.MinInt // what weigh returns for a value that is nested too deep
 )
 
-var errTooHeavy = fmt.Errorf("a value is too large for one step, which takes up to %d values or "+
-	"%d bytes of text, a number or time format of %d bytes, and compares up to %d pairs: "+
-	"of long lists, write $wanted - $list == []", maxWeight, maxText, maxDigits, maxPairs)
-
-// tooDeep is what weigh returns for a value that is nested too deep.
-const tooDeep = math.MinInt
+var errTooHeavy = fmt.Errorf("a value is too large for one step, which takes up to %d values or %d bytes of text, a number or time "+
+	"format of %d bytes, and compares up to %d pairs: of long lists, write $wanted - $list == []", maxWeight, maxText, maxDigits, maxPairs)
 
 // weigh returns what is left of limit when v is taken off: 1 for each value and each grain bytes of
 // text. A value that shares its parts, such as [., .] done thirty times, weighs what it prints as.
-// It stops as soon as less than nothing is left.
 func weigh(v any, limit, grain, levels int) (left int) {
 	if left = limit - 1; levels < 0 {
 		return tooDeep
@@ -64,27 +107,24 @@ func weigh(v any, limit, grain, levels int) (left int) {
 
 func lighter(v any, limit int) bool { return weigh(v, limit, textGrain, maxNested) >= 0 }
 
-func unless(ok bool) error {
-	if ok {
-		return nil
-	}
-	return errTooHeavy
-}
-
-// functions are the functions in Go that rewritten expressions and prelude.jq use, for all
-// programs.
-var functions = sync.OnceValue(func() (all []gojq.CompilerOption) {
+// functions returns the functions in Go that one program may use. Checks return their input.
+func functions() (all []gojq.CompilerOption) {
 	function := func(name string, f func(v any, args []any) any) {
-		all = append(all, gojq.WithFunction(name, 0, 2, f))
+		all = append(all, gojq.WithFunction(name, 0, 3, f))
 	}
-	// Checks return their input, or an error.
-	for name, check := range map[string]func(v any, args []any) error{
-		"_measured": measured, "_made": made, "_paired": paired, "_at": indexable,
-		"_comparable": func(v any, args []any) error { return unless(canCompare(v, args[0])) },
-		"_fail":       func(_ any, args []any) error { return errors.New(args[0].(string)) },
+	for name, within := range map[string]func(v any, args []any) bool{
+		"_made": made, "_paired": paired,
+		"_measured":   func(v any, args []any) bool { limit, ok := args[0].(int); return ok && lighter(v, limit) },
+		"_comparable": func(v any, args []any) bool { return canCompare(v, args[0]) },
 	} {
-		function(name, func(v any, args []any) any { return cmp.Or[any](check(v, args), v) })
+		function(name, func(v any, args []any) any {
+			if !within(v, args) {
+				return errTooHeavy
+			}
+			return v
+		})
 	}
+	function("_fail", func(_ any, args []any) any { return errors.New(args[0].(string)) })
 	// The bits of a key are the orders for which the operator holds: less, equal and greater.
 	for holds, name := range map[int]string{1: "_lt", 2: "_eq", 3: "_le", 4: "_gt", 5: "_ne", 6: "_ge"} {
 		function(name, func(_ any, args []any) any {
@@ -103,36 +143,27 @@ var functions = sync.OnceValue(func() (all []gojq.CompilerOption) {
 		})
 	})
 	function("_copied", func(v any, _ []any) any { return copied(v) })
+	function("_find_all", new(patterns).findAll)
 	return all
-})
-
-// measured checks the weight of what a step takes, which is maxWeight at most, or else args[0].
-func measured(v any, args []any) error {
-	if len(args) == 0 {
-		return unless(lighter(v, maxWeight))
-	}
-	limit, _ := args[0].(int)
-	return unless(lighter(v, limit))
 }
 
 // made checks what a step has made of what was within its bounds.
-func made(v any, _ []any) error {
+func made(v any, _ []any) bool {
 	switch v := v.(type) {
 	case string:
-		return unless(len(v) <= maxText)
+		return len(v) <= maxText
 	case *big.Int:
-		return unless(v.BitLen() <= maxBits)
+		return v.BitLen() <= maxBits
 	case []any:
-		return unless(len(v) <= maxWeight)
+		return len(v) <= maxWeight
 	}
-	return nil
+	return true
 }
 
 // paired checks what takes all of v with all of args[0].
-func paired(v any, args []any) error {
-	l := maxWeight - weigh(v, maxWeight, textGrain, maxNested)
-	r := maxWeight - weigh(args[0], maxWeight, textGrain, maxNested)
-	return unless(max(l, r) <= maxWeight && l*r <= maxPairs)
+func paired(v any, args []any) bool {
+	l, r := weigh(v, maxWeight, textGrain, maxNested), weigh(args[0], maxWeight, textGrain, maxNested)
+	return min(l, r) >= 0 && (maxWeight-l)*(maxWeight-r) <= maxPairs
 }
 
 // canCompare: no comparison goes deeper than the lighter side. Nor does this, for
@@ -146,31 +177,19 @@ func canCompare(l, r any) bool {
 	return false
 }
 
-// indexable is for the E of .[E], and for steps of a path.
-func indexable(v any, _ []any) error {
-	if list, ok := v.([]any); ok && !lighter(v, maxKey) {
-		return fmt.Errorf("a list of %d values is too long for an index: write indices(…)", len(list))
-	}
-	if n, ok := gojq.ToFloat64(v); ok && n > MaxIndex {
-		return fmt.Errorf("the array index %.0f is above %d: for a key, write it as text", n, MaxIndex)
-	}
-	return nil
-}
-
-// copied returns a copy that shares nothing with v: gojq writes into all of what it deletes from,
-// also where that belongs to other runs.
+// copied returns a copy that shares nothing with v: gojq writes into all of what it deletes from.
 func copied(v any) any {
 	switch v := v.(type) {
 	case []any:
-		list := make([]any, len(v))
-		for i := range v {
-			list[i] = copied(v[i])
+		list := slices.Clone(v)
+		for i, item := range list {
+			list[i] = copied(item)
 		}
 		return list
 	case map[string]any:
 		object := make(map[string]any, len(v))
-		for key := range v {
-			object[key] = copied(v[key])
+		for key, item := range v {
+			object[key] = copied(item)
 		}
 		return object
 	}

@@ -1,21 +1,16 @@
 // Package expression runs the jq expressions of rules on events: filters, which say whether a rule
 // fires, and transforms, whose result is what it sends.
 //
-//   - The same event gives the same result, whenever and wherever it runs.
-//   - An expression calls only what names.txt allows and prelude.jq defines; operators and indices
-//     are rewritten into such calls (allow.go). What a step takes and makes is bounded (bounds.go):
-//     at worst it takes about a second and 300 MB, and usually microseconds.
-//   - A run ends after about MaxTime. The clock is looked at between steps (budget.go), so a run
-//     can end late by one step, and fails then. A result has at most MaxOutput bytes.
-//   - Whatever goes wrong is an error, a panic within gojq included. Runs share nothing that they
-//     write.
+// The same event gives the same result, whenever and wherever it runs. An expression calls only
+// what names.txt allows and prelude.jq defines; operators and indices are rewritten into such calls
+// (allow.go). What a step takes and makes is bounded (bounds.go): at worst it takes about a second
+// and 300 MB, and usually microseconds. A run ends after about MaxTime; one that ends late, by one
+// step, fails. Whatever goes wrong is an error, a panic within gojq included. Runs share nothing
+// that they write. It is not a security boundary: the limits are for the mistakes of operators.
 //
 // Integers are exact whatever their size, and a float of the event stays one: 1.0 comes out as 1.0.
 // What jq computes follows jq: 4/2 is 2, and `3.7 | floor` is 3.0 (3 with `| tostring | tonumber`).
-// NaN comes out as null, infinities come out as the largest doubles, and objects with sorted keys.
-//
-// It is not a security boundary: expressions come from operators, and the limits are for mistakes.
-// In 50 ms of steps memory can still grow to some hundred megabytes.
+// What becomes of numbers that JSON has not, and of the order of keys, is payload.FromPlain's.
 package expression
 
 import (
@@ -25,7 +20,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -41,13 +35,13 @@ const (
 	MaxOutput = 1 << 20 // bytes of the result as JSON
 	MaxIndex  = 1 << 18 // of an array
 
+	maxDepth = 400 // of nesting in a result: what reads bodies back takes no more
 	maxError = 500 // characters of an error: what failed may be as large as the event
 )
 
 // Program is a compiled expression. It is immutable, except for Good, and safe for concurrent use.
 type Program struct {
-	// Good counts the runs that the caller found good.
-	Good atomic.Uint64
+	Good atomic.Uint64 // runs that the caller found good
 
 	code   *gojq.Code
 	params any
@@ -55,8 +49,7 @@ type Program struct {
 
 // Compile compiles an expression of at most MaxText bytes. Its input is what a plain rule sends,
 // redacted; $event is its event_metadata, $data the data of the event, and $params the parameters
-// of the rule, an Object or Null. The error may be shown: it holds nothing but parts of the
-// expression.
+// of the rule, an Object or Null. The error may be shown: it holds only parts of the expression.
 func Compile(text string, params payload.Value) (*Program, error) {
 	if len(text) > MaxText {
 		return nil, fmt.Errorf("the expression has %d bytes: write %d at most", len(text), MaxText)
@@ -72,14 +65,17 @@ func Compile(text string, params payload.Value) (*Program, error) {
 	if err != nil {
 		return nil, cut("", err)
 	}
-	prelude().define(query, used)
-	code, err := gojq.Compile(query, append(slices.Clip(functions()),
-		gojq.WithFunction("_find_all", 3, 3, new(patterns).findAll),
-		gojq.WithVariables([]string{"$event", "$data", "$params"}))...)
+	for i, def := range slices.Backward(prelude().defs) {
+		if used[def.Name] {
+			maps.Copy(used, prelude().needs[i])
+			query.FuncDefs = slices.Insert(query.FuncDefs, 0, def)
+		}
+	}
+	code, err := gojq.Compile(query, append(functions(), gojq.WithVariables([]string{"$event", "$data", "$params"}))...)
 	if err != nil {
 		return nil, cut("the expression does not compile: ", err)
 	}
-	return &Program{code: code, params: toJQ(params)}, nil
+	return &Program{code: code, params: params.Plain()}, nil
 }
 
 // Input is an event made ready for programs. It is for one goroutine at a time.
@@ -98,20 +94,15 @@ func (in *Input) make() {
 		return
 	}
 	body := in.message.Payload()
-	all := toJQ(body).(map[string]any)
-	in.made, in.body, in.event = true, all, all[payload.MetadataKey]
-	if body.Len() == 2 {
-		in.data = all[body.Key(0)]
-		return
+	all := body.Plain().(map[string]any)
+	in.made, in.body, in.event, in.data = true, all, all[payload.MetadataKey], all[body.Key(0)]
+	if body.Len() != 2 { // then the data is not that of one class
+		in.data = payload.Data(body).Plain()
 	}
-	data := maps.Clone(all)
-	delete(data, payload.MetadataKey)
-	in.data = data
 }
 
-// Test runs a filter: true only for the result true; false, null and no result are false, anything
-// else is an error. An error may hold parts of the event: it must not be logged. It wraps
-// ErrTooLong where the run took too long.
+// Test runs a filter. Null and no result are false; any other result but true or false is an error.
+// It may hold parts of the event and must not be logged; after a long run it wraps ErrTooLong.
 func (p *Program) Test(ctx context.Context, in *Input) (bool, error) {
 	v, _, err := p.run(ctx, in, "the filter ")
 	if err != nil || v == nil {
@@ -119,26 +110,30 @@ func (p *Program) Test(ctx context.Context, in *Input) (bool, error) {
 	}
 	fires, ok := v.(bool)
 	if !ok {
-		return false, fmt.Errorf("the filter returned %s: "+
-			"make it true or false, such as $data.course.display_name != \"\"", described(v))
+		kind := cmp.Or(map[string]string{"array": "a list", "object": "an object"}[gojq.TypeOf(v)], "a "+gojq.TypeOf(v))
+		return false, fmt.Errorf("the filter returned %s: make it true or false, such as $data.course.display_name != \"\"", kind)
 	}
 	return fires, nil
 }
 
-// Apply runs a transform and returns its one result. No result, or more than one, is an error, as
-// is one of more than MaxOutput bytes. Errors are those of Test.
+// Apply runs a transform and returns its one result of at most MaxOutput bytes, counted as never
+// more than what is written in the end. Errors are those of Test.
 func (p *Program) Apply(ctx context.Context, in *Input) (payload.Value, error) {
 	v, found, err := p.run(ctx, in, "the transform ")
-	if err == nil && !found {
-		err = errors.New("the transform returned no result: make it one, or leave events out with a filter")
-	}
 	if err == nil {
-		err = checkOutput(v)
+		switch left := weigh(v, MaxOutput, 1, maxDepth); {
+		case !found:
+			err = errors.New("the transform returned no result: make it one, or leave events out with a filter")
+		case left == tooDeep:
+			err = fmt.Errorf("the transform failed: the result is nested deeper than %d", maxDepth)
+		case left < 0:
+			err = fmt.Errorf("the transform failed: the result has more than %d bytes as JSON", MaxOutput)
+		}
 	}
 	if err != nil {
 		return payload.Value{}, err
 	}
-	return fromJQ(v), nil
+	return payload.FromPlain(v), nil
 }
 
 // run returns the result, if there is one. More than one is an error.
@@ -153,16 +148,17 @@ func (p *Program) run(ctx context.Context, in *Input, what string) (result any, 
 	iter := p.code.RunWithContext(budget, in.body, in.event, in.data, p.params)
 	for {
 		v, more := iter.Next()
-		switch e, isError := v.(error); {
-		case isError:
-			if thrown, ok := errors.AsType[gojq.ValueError](e); ok && !lighter(thrown.Value(), maxWeight) {
-				e = errors.New("an error with a value that is too large to be shown")
+		failure, _ := v.(error)
+		if !more {
+			failure = budget.over()
+		}
+		switch {
+		case failure != nil:
+			if thrown, ok := errors.AsType[gojq.ValueError](failure); ok && !lighter(thrown.Value(), maxWeight) {
+				failure = errors.New("an error with a value that is too large to be shown")
 			}
-			return nil, false, cut(what+"failed: ", e) // its text is made here, where a panic is caught
+			return nil, false, cut(what+"failed: ", failure) // its text is made here, where a panic is caught
 		case !more:
-			if err := budget.over(); err != nil {
-				return nil, false, cut(what+"failed: ", err)
-			}
 			return result, found, nil
 		case found:
 			return nil, false, fmt.Errorf("%sreturned more than one result: "+
@@ -172,17 +168,12 @@ func (p *Program) run(ctx context.Context, in *Input, what string) (result any, 
 	}
 }
 
-func described(v any) string {
-	kind := gojq.TypeOf(v)
-	return cmp.Or(map[string]string{"array": "a list", "object": "an object"}[kind], "a "+kind)
-}
-
 // cut returns the error with prefix before it, as valid UTF-8 of maxError characters at most.
 func cut(prefix string, err error) error {
 	if errors.Is(err, ErrTooLong) {
 		return fmt.Errorf("%s%w", prefix, err)
 	}
-	text := []rune(strings.ToValidUTF8(prefix+err.Error(), "\ufffd"))
+	text := []rune(prefix + err.Error())
 	if len(text) > maxError {
 		text = append(text[:maxError-1], '…')
 	}

@@ -13,10 +13,9 @@ import (
 	"github.com/itchyny/gojq"
 )
 
-// gojq's own regular expressions take time that grows with the square of the text, and what it has
-// compiled it keeps for good, though patterns may come from events. So matching is done here: test,
-// match, sub and the like are made of it in prelude.jq. The one difference: right behind a match, a
-// pattern does not match nothing once more.
+// gojq's own matching takes time that grows with the square of the text, and it keeps all that it
+// has compiled, though patterns may come from events. So test, match, sub and the like are made of
+// ours in prelude.jq. One thing differs: right behind a match, a pattern does not match nothing.
 const (
 	maxPatterns = 64      // kept
 	maxPattern  = 10_000  // bytes of a pattern, and its places: see compile
@@ -34,7 +33,7 @@ type patterns struct {
 type pattern struct {
 	*regexp.Regexp
 
-	places int
+	places int // where a search may be at once: the instructions, with repetitions written out
 }
 
 func (p *patterns) compile(text, flags string) (*pattern, error) {
@@ -54,12 +53,10 @@ func (p *patterns) compile(text, flags string) (*pattern, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Places are where a search may be at once: the instructions, with repetitions written out.
 	program, _ := syntax.Compile(tree.Simplify()) // which does not fail
 	places := len(program.Inst)
 	if places > maxPattern {
-		return nil, fmt.Errorf("a regular expression has %d places with its repetitions written out: "+
-			"more than %d", places, maxPattern)
+		return nil, fmt.Errorf("a regular expression has %d places with its repetitions written out: more than %d", places, maxPattern)
 	}
 	if p.count.Add(1) > maxPatterns {
 		p.known.Clear()
@@ -76,16 +73,14 @@ func (p *patterns) findAll(v any, args []any) any {
 	expression, isPattern := args[0].(string)
 	flags, isFlags := args[1].(string)
 	if !isText || !isPattern || !isFlags && args[1] != nil {
-		return fmt.Errorf("a regular expression needs texts, and cannot be applied to: %s (%s)",
-			gojq.TypeOf(v), gojq.Preview(v))
+		return fmt.Errorf("a regular expression needs texts, and cannot be applied to: %s (%s)", gojq.TypeOf(v), gojq.Preview(v))
 	}
 	r, err := p.compile(expression, flags)
 	switch {
 	case err != nil:
 		return err
 	case len(text)*r.places > maxSearch:
-		return fmt.Errorf("a regular expression of %d places is too much for a text of %d bytes: "+
-			"shorten one of them", r.places, len(text))
+		return fmt.Errorf("a regular expression of %d places is too much for a text of %d bytes: shorten one of them", r.places, len(text))
 	case args[2] == true:
 		return r.MatchString(text)
 	}
@@ -94,8 +89,7 @@ func (p *patterns) findAll(v any, args []any) any {
 		limit = maxMatches/(1+r.NumSubexp()) + 1
 	}
 	// Each match may cost a search to the end of the text (x*y|x, where there is no y). So few are
-	// looked for before the clock is looked at, and then, as there is no going on from one, several
-	// times as many.
+	// looked for before the clock is looked at, and then several times as many, all of them again.
 	var found [][]int
 	for n, begin := 4, time.Now(); ; n *= 4 {
 		if found = r.FindAllStringSubmatchIndex(text, min(n, limit)); len(found) < n {

@@ -2,6 +2,7 @@
 # What a definition uses must stand before it: after "def min", min is ours. _gojq_NAME is gojq's own.
 # Functions in Go: _measured and the like return their input, or an error where it is too large.
 
+def _measured: _measured(262144);
 def _short: _measured(2049); # text of 16,384 bytes
 def _gojq_tostring: tostring; def tostring: _measured | _gojq_tostring | _made;
 def _gojq_tojson: tojson; def tojson: _measured | _gojq_tojson | _made;
@@ -19,6 +20,12 @@ def _formats: # which @name may be
 def _gojq_explode: explode; def explode: _measured | _gojq_explode | _made;
 def _gojq_fromjson: fromjson; def fromjson: _measured | _gojq_fromjson | _measured;
 def _gojq_tonumber: tonumber; def tonumber: _short | _gojq_tonumber;
+
+def _at: # for the E of .[E], and for steps of a path: room is made for a number, a list is searched for
+  if type == "number" then
+    if . > 262144 then _fail("the array index \(.) is above 262144: for a key, write it as text") end
+  elif type == "array" then . as $list |
+    try _measured(64) catch _fail("a list of \($list | length) values is too long for an index: write indices(…)") end;
 
 # What operators become: see operators. A |= that deletes writes into all that it deletes from.
 def _minus(l; r): r as $r | l | if type == "array" and ($r | type) == "array" then

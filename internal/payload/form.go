@@ -9,9 +9,8 @@ import (
 
 // AppendForm appends the fields of an Object as the plugin's form encoding writes them: nested
 // objects flattened with "_" between keys, every other value by Python's str(), then
-// application/x-www-form-urlencoded. An empty object gives no field, a list one field with its
-// repr. If two paths join to the same key, the field keeps its position and takes the later value.
-// A value that is not an Object has no fields.
+// application/x-www-form-urlencoded. A list gives one field with its repr, an empty object or what
+// is no Object none. Where paths join to one key, its first place and last value count.
 func AppendForm(dst []byte, v Value) []byte {
 	if v.kind != Object {
 		return dst
@@ -54,11 +53,7 @@ func (w *formWriter) object(v Value) bool {
 			w.prefix = append(w.prefix, '_')
 		}
 		w.prefix = appendQuoted(w.prefix, keys[i])
-		if item.kind == Object {
-			if !w.object(item) {
-				return false
-			}
-		} else if !w.field(item) {
+		if item.kind == Object && !w.object(item) || item.kind != Object && !w.field(item) {
 			return false
 		}
 		w.prefix = w.prefix[:parent]
@@ -109,8 +104,7 @@ func (w *formWriter) repeated(key span) bool {
 
 // appendFormMerged is the slow path, for an object in which two paths join to the same key.
 func appendFormMerged(dst []byte, v Value) []byte {
-	var keys []string
-	values := make(map[string]Value)
+	var fields Entries
 	var collect func(prefix string, v Value)
 	collect = func(prefix string, v Value) {
 		for i, item := range v.list() {
@@ -120,22 +114,19 @@ func appendFormMerged(dst []byte, v Value) []byte {
 			}
 			if item.kind == Object {
 				collect(key, item)
-				continue
+			} else {
+				fields.Set(key, item)
 			}
-			if _, ok := values[key]; !ok {
-				keys = append(keys, key)
-			}
-			values[key] = item
 		}
 	}
 	collect("", v)
-	for i, key := range keys {
+	for i, key := range fields.keys {
 		if i > 0 {
 			dst = append(dst, '&')
 		}
 		dst = appendQuoted(dst, key)
 		dst = append(dst, '=')
-		dst, _ = appendFormValue(dst, values[key], nil)
+		dst, _ = appendFormValue(dst, fields.items[i], nil)
 	}
 	return dst
 }

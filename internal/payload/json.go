@@ -4,29 +4,42 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 )
 
 const hexDigits = "0123456789abcdef"
 
-// AppendJSON appends v as Python's json.dumps(v, default=str) writes it: ", " and ": " as
-// separators, ASCII only, keys in order, integers in full, floats by repr, NaN and Infinity by
-// name, bytes by str().
-func AppendJSON(dst []byte, v Value) []byte {
+// AppendJSON appends v as Python's json.dumps(v, default=str) writes it: spaces after , and :, only
+// ASCII, keys in order, integers in full, floats by repr, NaN and Infinity by name, bytes by str().
+func AppendJSON(dst []byte, v Value) []byte { return appendValue(dst, v, false) }
+
+// appendValue appends v as JSON or as Python's repr, which differ in words and texts.
+func appendValue(dst []byte, v Value, repr bool) []byte {
 	switch v.kind {
-	case Null:
-		return append(dst, "null"...)
 	case Bool:
-		return strconv.AppendBool(dst, v.bits == 1)
+		switch {
+		case !repr:
+			return strconv.AppendBool(dst, v.bits == 1)
+		case v.bits == 1:
+			return append(dst, "True"...)
+		}
+		return append(dst, "False"...)
 	case Int:
 		return strconv.AppendInt(dst, int64(v.bits), 10)
 	case Big:
 		return append(dst, v.text...)
 	case Float:
+		if repr {
+			return appendFloat(dst, math.Float64frombits(v.bits), "nan", "inf")
+		}
 		return appendFloat(dst, math.Float64frombits(v.bits), "NaN", "Infinity")
 	case String:
-		return appendJSONString(dst, v.text)
+		return appendText(dst, v.text, repr)
 	case Bytes:
+		if repr {
+			return appendBytesRepr(dst, v.text)
+		}
 		return appendJSONString(dst, string(appendBytesRepr(nil, v.text)))
 	case List:
 		dst = append(dst, '[')
@@ -34,7 +47,7 @@ func AppendJSON(dst []byte, v Value) []byte {
 			if i > 0 {
 				dst = append(dst, ", "...)
 			}
-			dst = AppendJSON(dst, item)
+			dst = appendValue(dst, item, repr)
 		}
 		return append(dst, ']')
 	case Object:
@@ -44,13 +57,23 @@ func AppendJSON(dst []byte, v Value) []byte {
 			if i > 0 {
 				dst = append(dst, ", "...)
 			}
-			dst = appendJSONString(dst, keys[i])
-			dst = append(dst, ": "...)
-			dst = AppendJSON(dst, item)
+			dst = append(appendText(dst, keys[i], repr), ": "...)
+			dst = appendValue(dst, item, repr)
 		}
 		return append(dst, '}')
+	case Null:
+	}
+	if repr {
+		return append(dst, "None"...)
 	}
 	return append(dst, "null"...)
+}
+
+func appendText(dst []byte, s string, repr bool) []byte {
+	if repr {
+		return appendStringRepr(dst, s)
+	}
+	return appendJSONString(dst, s)
 }
 
 // jsonSafe holds the bytes that need no escape in a JSON string.
@@ -79,18 +102,12 @@ func appendJSONString(dst []byte, s string) []byte {
 			dst = appendJSONRune(dst, r)
 		case c == '"' || c == '\\':
 			dst = append(dst, '\\', c)
-		case c == '\n':
-			dst = append(dst, '\\', 'n')
-		case c == '\r':
-			dst = append(dst, '\\', 'r')
-		case c == '\t':
-			dst = append(dst, '\\', 't')
-		case c == '\f':
-			dst = append(dst, '\\', 'f')
-		case c == '\b':
-			dst = append(dst, '\\', 'b')
 		default:
-			dst = appendHex4(dst, uint32(c))
+			if at := strings.IndexByte("\b\t\n\f\r", c); at >= 0 {
+				dst = append(dst, '\\', "btnfr"[at])
+			} else {
+				dst = appendHex4(dst, uint32(c))
+			}
 		}
 		i += size
 		begin = i

@@ -10,15 +10,12 @@ import (
 
 // Message is an event with its data, from which bodies are made. It is immutable.
 type Message struct {
-	// Event is the envelope.
-	Event event.Event
+	Event event.Event // the envelope
 	// Data is an Object with one entry for each argument of the signal (exactly one on the bus).
 	// The key is the plugin's class path, such as "openedx_events.learning.data.UserData"; the
 	// value is the data, not yet redacted, with datetimes already formatted as by Python's str().
-	Data Value
-	// Recorded is when the event was put on the bus, by the clock of the bus or of the producer;
-	// zero if unknown. No body contains it.
-	Recorded time.Time
+	Data     Value
+	Recorded time.Time // when the event was put on the bus; zero if unknown; in no body
 }
 
 // MetadataKey is the last key of a payload.
@@ -49,14 +46,9 @@ func (m *Message) metadata(b *Builder) Value {
 	for i, n := range m.Event.SourceLib {
 		library[i] = IntValue(n)
 	}
-	items := b.Items(len(metadataKeys))
-	items[0] = StringValue(m.Event.Type)
-	items[1] = StringValue(m.Event.ID)
-	items[2] = IntValue(m.Event.MinorVersion)
-	items[3] = StringValue(m.Event.Source)
-	items[4] = StringValue(m.Event.SourceHost)
-	items[5] = StringValue(Datetime(m.Event.Time))
-	items[6] = b.List(library)
+	items := append(b.Items(len(metadataKeys))[:0], // in the order of metadataKeys
+		StringValue(m.Event.Type), StringValue(m.Event.ID), IntValue(m.Event.MinorVersion), StringValue(m.Event.Source),
+		StringValue(m.Event.SourceHost), StringValue(Datetime(m.Event.Time)), b.List(library))
 	return b.Object(metadataKeys, items)
 }
 

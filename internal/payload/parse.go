@@ -5,14 +5,15 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
 // Limits of ParseJSON.
 const (
 	maxParseDepth = 500
-	// maxIntDigits is Python's limit for int().
-	maxIntDigits = 4300
+	maxIntDigits  = 4300 // Python's limit for int()
 )
 
 // ParseJSON reads one JSON document as Python's json.loads does: NaN, Infinity and -Infinity are
@@ -25,15 +26,10 @@ func ParseJSON(text []byte) (Value, error) {
 		return Value{}, errors.New("parse JSON: not UTF-8")
 	}
 	p := parser{text: string(text)}
-	if len(p.text) >= 3 && p.text[:3] == "\ufeff" {
-		p.pos = 3
-	}
+	p.word("\ufeff")
 	v, err := p.value(0)
-	if err == nil {
-		p.space()
-		if p.pos < len(p.text) {
-			err = p.fail("text after the value")
-		}
+	if p.space(); err == nil && p.pos < len(p.text) {
+		err = p.fail("text after the value")
 	}
 	if err != nil {
 		return Value{}, fmt.Errorf("parse JSON: %w", err)
@@ -49,13 +45,8 @@ type parser struct {
 func (p *parser) fail(what string) error { return fmt.Errorf("%s at offset %d", what, p.pos) }
 
 func (p *parser) space() {
-	for p.pos < len(p.text) {
-		switch p.text[p.pos] {
-		case ' ', '\t', '\n', '\r':
-			p.pos++
-		default:
-			return
-		}
+	for p.pos < len(p.text) && strings.IndexByte(" \t\n\r", p.text[p.pos]) >= 0 {
+		p.pos++
 	}
 }
 
@@ -68,11 +59,11 @@ func (p *parser) peek() byte {
 
 // word skips w if it comes next, and reports whether it did.
 func (p *parser) word(w string) bool {
-	if len(p.text)-p.pos >= len(w) && p.text[p.pos:p.pos+len(w)] == w {
+	found := strings.HasPrefix(p.text[p.pos:], w)
+	if found {
 		p.pos += len(w)
-		return true
 	}
-	return false
+	return found
 }
 
 func (p *parser) value(depth int) (Value, error) {
@@ -82,9 +73,17 @@ func (p *parser) value(depth int) (Value, error) {
 	p.space()
 	switch c := p.peek(); {
 	case c == '{':
-		return p.object(depth)
+		var o Entries
+		err := p.items('}', "object", func() error { return p.entry(&o, depth) })
+		return o.Object(), err
 	case c == '[':
-		return p.list(depth)
+		var list []Value
+		err := p.items(']', "list", func() error {
+			item, err := p.value(depth + 1)
+			list = append(list, item)
+			return err
+		})
+		return ListValue(list), err
 	case c == '"':
 		s, err := p.str()
 		return StringValue(s), err
@@ -106,71 +105,44 @@ func (p *parser) value(depth int) (Value, error) {
 	return Value{}, p.fail("no value")
 }
 
-func (p *parser) list(depth int) (Value, error) {
+// items calls read for each item of a list or an object.
+func (p *parser) items(end byte, what string, read func() error) error {
 	p.pos++
-	var items []Value
-	p.space()
-	if p.peek() == ']' {
+	if p.space(); p.peek() == end {
 		p.pos++
-		return ListValue(nil), nil
+		return nil
 	}
 	for {
-		item, err := p.value(depth + 1)
-		if err != nil {
-			return Value{}, err
+		if err := read(); err != nil {
+			return err
 		}
-		items = append(items, item)
 		p.space()
 		switch p.peek() {
 		case ',':
 			p.pos++
-		case ']':
+		case end:
 			p.pos++
-			return ListValue(items), nil
+			return nil
 		default:
-			return Value{}, p.fail("list without its end")
+			return p.fail(what + " without its end")
 		}
 	}
 }
 
-func (p *parser) object(depth int) (Value, error) {
-	p.pos++
-	var o Entries
-	p.space()
-	if p.peek() == '}' {
-		p.pos++
-		return o.Object(), nil
+func (p *parser) entry(o *Entries, depth int) error {
+	if p.space(); p.peek() != '"' {
+		return p.fail("no key")
 	}
-	for {
-		p.space()
-		if p.peek() != '"' {
-			return Value{}, p.fail("no key")
-		}
-		key, err := p.str()
-		if err != nil {
-			return Value{}, err
-		}
-		p.space()
-		if p.peek() != ':' {
-			return Value{}, p.fail("no colon")
-		}
-		p.pos++
-		item, err := p.value(depth + 1)
-		if err != nil {
-			return Value{}, err
-		}
-		o.Set(key, item)
-		p.space()
-		switch p.peek() {
-		case ',':
-			p.pos++
-		case '}':
-			p.pos++
-			return o.Object(), nil
-		default:
-			return Value{}, p.fail("object without its end")
-		}
+	key, err := p.str()
+	if err != nil {
+		return err
 	}
+	if p.space(); !p.word(":") {
+		return p.fail("no colon")
+	}
+	item, err := p.value(depth + 1)
+	o.Set(key, item)
+	return err
 }
 
 // digits skips decimal digits and returns how many.
@@ -195,27 +167,20 @@ func (p *parser) number() (Value, error) {
 	if digits > 1 && p.text[first] == '0' {
 		return Value{}, p.fail("number with a leading zero")
 	}
-	float := false
-	if end := p.pos; p.peek() == '.' {
-		p.pos++
-		if p.digits() == 0 {
-			p.pos = end
-			return Value{}, p.fail("point without digits")
-		}
-		float = true
+	if end := p.pos; p.word(".") && p.digits() == 0 {
+		p.pos = end
+		return Value{}, p.fail("point without digits")
 	}
-	if c := p.peek(); c == 'e' || c == 'E' {
-		p.pos++
-		if c := p.peek(); c == '+' || c == '-' {
-			p.pos++
+	if p.word("e") || p.word("E") {
+		if !p.word("+") {
+			p.word("-")
 		}
 		if p.digits() == 0 {
 			return Value{}, p.fail("exponent without digits")
 		}
-		float = true
 	}
 	text := p.text[begin:p.pos]
-	if float {
+	if strings.ContainsAny(text, ".eE") {
 		// Out of range gives infinity or zero, as in Python; the syntax was checked above.
 		f, err := strconv.ParseFloat(text, 64)
 		if err != nil && !errors.Is(err, strconv.ErrRange) {
@@ -229,103 +194,63 @@ func (p *parser) number() (Value, error) {
 	return BigValue(text), nil
 }
 
+// str reads a string. One without escapes is a part of the text.
 func (p *parser) str() (string, error) {
 	p.pos++
 	begin := p.pos
+	var before []byte // what came before begin
 	for p.pos < len(p.text) {
 		switch c := p.text[p.pos]; {
 		case c == '"':
-			s := p.text[begin:p.pos]
+			part := p.text[begin:p.pos]
 			p.pos++
-			return s, nil
-		case c == '\\':
-			return p.escaped(append(make([]byte, 0, 64), p.text[begin:p.pos]...))
-		case c < ' ':
-			return "", p.fail("control character in a string")
-		}
-		p.pos++
-	}
-	return "", p.fail("string without its end")
-}
-
-// escaped reads the rest of a string from its first escape; buf is what came before.
-func (p *parser) escaped(buf []byte) (string, error) {
-	for p.pos < len(p.text) {
-		c := p.text[p.pos]
-		p.pos++
-		switch {
-		case c == '"':
-			return string(buf), nil
-		case c < ' ':
-			p.pos--
-			return "", p.fail("control character in a string")
-		case c != '\\':
-			buf = append(buf, c)
-			continue
-		}
-		c = p.peek()
-		p.pos++
-		switch c {
-		case '"', '\\', '/':
-			buf = append(buf, c)
-		case 'b':
-			buf = append(buf, '\b')
-		case 'f':
-			buf = append(buf, '\f')
-		case 'n':
-			buf = append(buf, '\n')
-		case 'r':
-			buf = append(buf, '\r')
-		case 't':
-			buf = append(buf, '\t')
-		case 'u':
-			r, ok := p.hex4()
-			if !ok {
-				return "", p.fail("bad \\u escape")
+			if before == nil {
+				return part, nil
 			}
-			buf = utf8.AppendRune(buf, p.pair(r))
+			return string(append(before, part...)), nil
+		case c < ' ':
+			return "", p.fail("control character in a string")
+		case c == '\\':
+			before = append(before, p.text[begin:p.pos]...)
+			p.pos++
+			r, ok := p.escaped()
+			if !ok {
+				return "", p.fail("bad escape")
+			}
+			before, begin = utf8.AppendRune(before, r), p.pos
 		default:
-			p.pos--
-			return "", p.fail("bad escape")
+			p.pos++
 		}
 	}
 	return "", p.fail("string without its end")
 }
 
-// pair joins r with a following low surrogate; a lone surrogate is U+FFFD.
-func (p *parser) pair(r rune) rune {
-	if r < 0xd800 || r > 0xdfff {
-		return r
+// escaped reads what follows a backslash. A lone surrogate is U+FFFD.
+func (p *parser) escaped() (rune, bool) {
+	c := p.peek()
+	if at := strings.IndexByte(`"\/bfnrt`, c); at >= 0 {
+		p.pos++
+		return rune("\"\\/\b\f\n\r\t"[at]), true
 	}
-	if r < 0xdc00 && p.pos+2 <= len(p.text) && p.text[p.pos:p.pos+2] == `\u` {
-		back := p.pos
-		p.pos += 2
-		if low, ok := p.hex4(); ok && 0xdc00 <= low && low <= 0xdfff {
-			return 0x10000 + (r-0xd800)<<10 + (low - 0xdc00)
+	r, ok := p.unit()
+	if end := p.pos; utf16.IsSurrogate(r) {
+		var low rune
+		if p.word(`\`) {
+			low, _ = p.unit()
 		}
-		p.pos = back
+		if r = utf16.DecodeRune(r, low); r == utf8.RuneError {
+			p.pos = end
+		}
 	}
-	return utf8.RuneError
+	return r, ok
 }
 
-func (p *parser) hex4() (rune, bool) {
-	if len(p.text)-p.pos < 4 {
+// unit reads u and four hexadecimal digits.
+func (p *parser) unit() (rune, bool) {
+	if !p.word("u") || len(p.text)-p.pos < 4 {
 		return 0, false
 	}
-	var r rune
-	for _, c := range []byte(p.text[p.pos : p.pos+4]) {
-		switch {
-		case '0' <= c && c <= '9':
-			c -= '0'
-		case 'a' <= c && c <= 'f':
-			c -= 'a' - 10
-		case 'A' <= c && c <= 'F':
-			c -= 'A' - 10
-		default:
-			return 0, false
-		}
-		r = r<<4 | rune(c)
-	}
+	r, err := strconv.ParseUint(p.text[p.pos:p.pos+4], 16, 16)
 	p.pos += 4
-	return r, true
+	return rune(r), err == nil
 }

@@ -1,57 +1,15 @@
 package payload
 
 import (
-	"math"
+	_ "embed"
+	"slices"
 	"strconv"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 )
 
 // appendRepr appends Python's repr of v.
-func appendRepr(dst []byte, v Value) []byte {
-	switch v.kind {
-	case Null:
-		return append(dst, "None"...)
-	case Bool:
-		if v.bits == 1 {
-			return append(dst, "True"...)
-		}
-		return append(dst, "False"...)
-	case Int:
-		return strconv.AppendInt(dst, int64(v.bits), 10)
-	case Big:
-		return append(dst, v.text...)
-	case Float:
-		return appendFloat(dst, math.Float64frombits(v.bits), "nan", "inf")
-	case String:
-		return appendStringRepr(dst, v.text)
-	case Bytes:
-		return appendBytesRepr(dst, v.text)
-	case List:
-		dst = append(dst, '[')
-		for i, item := range v.list() {
-			if i > 0 {
-				dst = append(dst, ", "...)
-			}
-			dst = appendRepr(dst, item)
-		}
-		return append(dst, ']')
-	case Object:
-		dst = append(dst, '{')
-		keys := v.names()
-		for i, item := range v.list() {
-			if i > 0 {
-				dst = append(dst, ", "...)
-			}
-			dst = appendStringRepr(dst, keys[i])
-			dst = append(dst, ": "...)
-			dst = appendRepr(dst, item)
-		}
-		return append(dst, '}')
-	}
-	return append(dst, "None"...)
-}
+func appendRepr(dst []byte, v Value) []byte { return appendValue(dst, v, true) }
 
 // quoteFor returns the quote that repr uses: single, unless s contains single quotes and no double.
 func quoteFor(s string) byte {
@@ -98,18 +56,34 @@ func appendASCIIRepr(dst []byte, c, quote byte) []byte {
 	switch {
 	case c == quote || c == '\\':
 		return append(dst, '\\', c)
-	case c == '\n':
-		return append(dst, '\\', 'n')
-	case c == '\r':
-		return append(dst, '\\', 'r')
-	case c == '\t':
-		return append(dst, '\\', 't')
 	case c < ' ' || c > '~':
+		if at := strings.IndexByte("\t\n\r", c); at >= 0 {
+			return append(dst, '\\', "tnr"[at])
+		}
 		return append(dst, '\\', 'x', hexDigits[c>>4], hexDigits[c&15])
 	}
 	return append(dst, c)
 }
 
-// isPrintable is Python's str.isprintable for a rune above ASCII. The table is Python's own, so a
-// Go release with another version of Unicode does not change bodies.
-func isPrintable(r rune) bool { return !unicode.Is(notPrintable, r) }
+// printableText, by testdata/python.py: the characters above ASCII from which on str.isprintable is
+// false, true and so on in Python 3.12 (Unicode 15.0.0). Another Unicode must not change bodies.
+//
+//go:embed printable.txt
+var printableText string
+
+var printableEdges = func() (edges []rune) {
+	for text := range strings.FieldsSeq(printableText) {
+		edge, err := strconv.ParseUint(text, 16, 21)
+		if err != nil {
+			panic(err)
+		}
+		edges = append(edges, rune(edge))
+	}
+	return edges
+}()
+
+// isPrintable is Python's str.isprintable for a rune above ASCII.
+func isPrintable(r rune) bool {
+	i, exact := slices.BinarySearch(printableEdges, r)
+	return (i%2 == 0) != exact
+}

@@ -13,51 +13,37 @@ import (
 // result equal those of the original event, byte for byte in each shape and format; only the trace
 // context is missing and left to the caller. Errors never quote the body.
 func ParseMessage(body []byte) (*Message, error) {
-	m, metadata, err := readBody(body)
+	return read(body, event.Event{}, complete)
+}
+
+// ReadMessage is ParseMessage for hand-written bodies: defaults stand in for unusable metadata.
+func ReadMessage(body []byte, defaults event.Event) (*Message, error) {
+	return read(body, defaults, func(Value) error { return nil })
+}
+
+func read(body []byte, defaults event.Event, check func(metadata Value) error) (*Message, error) {
+	document, err := ParseJSON(body)
 	if err != nil {
 		return nil, err
 	}
-	if err = complete(metadata); err == nil {
+	if document.kind != Object {
+		return nil, errors.New(`write an object: {"<class path>": {…}, "event_metadata": {…}}`)
+	}
+	var data Entries
+	for i, item := range document.list() {
+		if key := document.Key(i); key != MetadataKey {
+			data.Set(key, item)
+		}
+	}
+	m := &Message{Event: defaults, Data: data.Object()}
+	metadata, _ := document.Get(MetadataKey)
+	if err = check(metadata); err == nil {
 		err = readMetadata(&m.Event, metadata)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", MetadataKey, err)
 	}
 	return m, nil
-}
-
-// ReadMessage is ParseMessage for hand-written bodies: metadata that is missing or of the wrong
-// type is taken from defaults.
-func ReadMessage(body []byte, defaults event.Event) (*Message, error) {
-	m, metadata, err := readBody(body)
-	if err != nil {
-		return nil, err
-	}
-	m.Event = defaults
-	if err := readMetadata(&m.Event, metadata); err != nil {
-		return nil, fmt.Errorf("%s: %w", MetadataKey, err)
-	}
-	return m, nil
-}
-
-func readBody(body []byte) (m *Message, metadata Value, err error) {
-	document, err := ParseJSON(body)
-	if err != nil {
-		return nil, Value{}, err
-	}
-	if document.kind != Object {
-		return nil, Value{}, errors.New(`write an object: {"<class path>": {…}, "event_metadata": {…}}`)
-	}
-	var keys []string
-	var items []Value
-	for i, item := range document.list() {
-		if key := document.Key(i); key != MetadataKey {
-			keys, items = append(keys, key), append(items, item)
-			continue
-		}
-		metadata = item
-	}
-	return &Message{Data: ObjectValue(keys, items)}, metadata, nil
 }
 
 // metadataKinds are the kinds of metadataKeys' values.
@@ -79,8 +65,7 @@ func complete(metadata Value) error {
 	return nil
 }
 
-// readMetadata reads the metadata into e. Fields that are missing or of the wrong type stay as they
-// are.
+// readMetadata reads the metadata into e, but not what is missing or of the wrong type.
 func readMetadata(e *event.Event, metadata Value) error {
 	for key, field := range map[string]*string{"event_type": &e.Type, "id": &e.ID, "source": &e.Source, "sourcehost": &e.SourceHost} {
 		if v, _ := metadata.Get(key); v.kind == String {

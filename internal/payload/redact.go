@@ -3,10 +3,8 @@ package payload
 import "strings"
 
 const (
-	// maxDepth is the plugin's limit, counted from a field of the data.
-	maxDepth = 15
-	// depthReached replaces everything below maxDepth.
-	depthReached = "! Depth limit reached !"
+	maxDepth     = 15                        // the plugin's limit, counted from a field of the data
+	depthReached = "! Depth limit reached !" // replaces everything below maxDepth
 )
 
 // Redact does what the plugin's object_serializer and redact_sensitive_fields do: at every depth it
@@ -64,9 +62,8 @@ func redactItems(v Value, depth int, dropPrivate bool) (Value, bool) {
 	return ObjectValue(newKeys, newItems), true
 }
 
-// redactData is what the plugin does with the data of an event: the fields of the data class itself
-// are at depth 0, and those that begin with "_" stay, because attrs turns that object into a dict
-// before the serializer sees it.
+// redactData does what the plugin does with the data of an event: the fields of the data class are
+// at depth 0, and those that begin with "_" stay, because attrs makes a dict of it before.
 func redactData(v Value) Value {
 	if v.kind != Object {
 		return Redact(v)
@@ -75,8 +72,7 @@ func redactData(v Value) Value {
 	return v
 }
 
-// longestSensitive is the length of the longest sensitive key in bytes. A k may be the Kelvin sign,
-// which has three.
+// longestSensitive is the longest sensitive key in bytes. A k may be the Kelvin sign: three bytes.
 const longestSensitive = len("csrfmiddlewaretoken") + 2*1
 
 // isSensitive reports whether key.lower() in Python is one of the plugin's sensitive fields. The

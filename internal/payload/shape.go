@@ -1,6 +1,7 @@
 package payload
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"net/url"
@@ -28,12 +29,11 @@ func (s Shape) String() string { return shapeNames[s] }
 
 // ParseShape reads a shape's name; "" is ShapePlugin.
 func ParseShape(name string) (Shape, error) {
-	for i, known := range shapeNames {
-		if name == known || name == "" && i == 0 {
-			return Shape(i), nil
-		}
+	i := slices.Index(shapeNames[:], cmp.Or(name, shapeNames[ShapePlugin]))
+	if i < 0 {
+		return 0, fmt.Errorf("unknown shape %q: write one of plugin, cloudevents, standard", name)
 	}
-	return 0, fmt.Errorf("unknown shape %q: write one of plugin, cloudevents, standard", name)
+	return Shape(i), nil
 }
 
 // Shaped returns the redacted body of the event in the shape, before it is encoded. In the standard
@@ -76,8 +76,7 @@ func timestamp(t time.Time) string {
 	return t.UTC().Truncate(time.Microsecond).Format("2006-01-02T15:04:05.999999Z")
 }
 
-// cloudEvent returns a CloudEvent 1.0 in the JSON event format. Extensions without a value are left
-// out.
+// cloudEvent returns a CloudEvent 1.0 in the JSON event format, without empty extensions.
 func (m *Message) cloudEvent(data Value) Value {
 	e := &m.Event
 	var o Entries
@@ -118,18 +117,14 @@ func dotted(version []int64) string {
 	return string(text)
 }
 
-// noSource is the source of events that have none: CloudEvents require one.
-const noSource = "openedx"
-
 // uriReference returns the source as a non-empty URI reference, which CloudEvents require. The
 // paths that Open edX sends, such as openedx/lms/web, stay as they are; anything that is not a
 // reference becomes a path of one segment, percent-encoded.
 func uriReference(source string) string {
 	if source == "" {
-		return noSource
+		return "openedx"
 	}
-	_, err := url.Parse(source)
-	if err == nil && !strings.ContainsFunc(source, notInURI) {
+	if _, err := url.Parse(source); err == nil && !strings.ContainsFunc(source, notInURI) {
 		return source
 	}
 	return strings.ReplaceAll(url.PathEscape(source), ":", "%3A")

@@ -1,7 +1,5 @@
 // Package payload builds the bodies of webhooks: ordered values, encoded as Python-style JSON or as
-// form fields, byte for byte like version 22 of the openedx-webhooks plugin.
-//
-// It knows neither rules nor HTTP, and encoding a value never fails.
+// form fields, byte for byte like the openedx-webhooks plugin 22. Encoding a value never fails.
 package payload
 
 import (
@@ -71,29 +69,14 @@ func BigValue(digits string) Value {
 }
 
 // ListValue returns a List that owns items from now on.
-func ListValue(items []Value) Value {
-	if len(items) == 0 {
-		return Value{kind: List}
-	}
-	return Value{kind: List, sub: &compound{items: items}}
-}
+func ListValue(items []Value) Value { return (*Builder)(nil).List(items) }
 
 // ObjectValue returns an Object that owns keys and items from now on; keys must be unique. It
 // panics if the lengths differ, which is a mistake of the caller, never of the input.
-func ObjectValue(keys []string, items []Value) Value {
-	if len(keys) != len(items) {
-		panic(keysMismatch)
-	}
-	if len(items) == 0 {
-		return Value{kind: Object}
-	}
-	return Value{kind: Object, sub: &compound{items: items, keys: keys}}
-}
-
-const keysMismatch = "payload: an object needs as many keys as values"
+func ObjectValue(keys []string, items []Value) Value { return (*Builder)(nil).Object(keys, items) }
 
 // Builder allocates the lists and objects of one message in a few large chunks, each of which lives
-// as long as any Value in it. The zero Builder is ready; it is for one goroutine.
+// as long as any Value in it. It is for one goroutine. A nil Builder allocates each by itself.
 type Builder struct {
 	items []Value
 	subs  []compound
@@ -122,6 +105,9 @@ func (b *Builder) compound(items []Value, keys []string) *compound {
 	if len(items) == 0 {
 		return nil
 	}
+	if b == nil {
+		return &compound{items, keys}
+	}
 	if len(b.subs) == 0 {
 		b.subs = make([]compound, subsPiece)
 	}
@@ -137,7 +123,7 @@ func (b *Builder) List(items []Value) Value { return Value{kind: List, sub: b.co
 // Object is ObjectValue in the builder's memory, panic included.
 func (b *Builder) Object(keys []string, items []Value) Value {
 	if len(keys) != len(items) {
-		panic(keysMismatch)
+		panic("payload: an object needs as many keys as values")
 	}
 	return Value{kind: Object, sub: b.compound(items, keys)}
 }
@@ -164,8 +150,7 @@ func (v Value) Float() float64 {
 	return math.Float64frombits(v.bits)
 }
 
-// Text returns a String's text, the bytes of Bytes and the digits of a Big, "" for every other
-// kind.
+// Text returns a String's text, the bytes of Bytes and the digits of a Big, else "".
 func (v Value) Text() string { return v.text }
 
 // Len returns how many items a List or an Object has.

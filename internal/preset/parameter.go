@@ -23,28 +23,24 @@ const (
 func (p *Parameter) check() error {
 	switch {
 	case !named.MatchString(p.Name):
-		return fmt.Errorf("the name %q of a parameter is none: write lower-case letters, digits and hyphens between them", p.Name)
+		return fmt.Errorf("the name %q of a parameter is not usable: write lower-case letters, digits and hyphens between them", p.Name)
 	case p.Help == "":
 		return fmt.Errorf("the parameter %s has no help: write what to give", p.Name)
 	case p.Kind != Text && p.Kind != URL && p.Kind != List:
 		return fmt.Errorf("the kind %q of the parameter %s is none of %s, %s, %s", p.Kind, p.Name, Text, URL, List)
 	case len(p.Choices) > 0 && p.Kind != Text:
-		return fmt.Errorf("the parameter %s has choices, and is no %s", p.Name, Text)
+		return fmt.Errorf("the parameter %s has choices: make its kind %s", p.Name, Text)
 	case p.Required && p.Default != "":
 		return fmt.Errorf("the parameter %s is required, and has a default: leave one of the two out", p.Name)
 	}
-	if p.Default != "" {
-		if _, err := p.read(p.Default); err != nil {
-			return fmt.Errorf("the default: %w", err)
-		}
+	if _, err := p.read(p.Default); err != nil && p.Default != "" {
+		return fmt.Errorf("the default: %w", err)
 	}
 	return nil
 }
 
 // read checks a value and returns what expressions get.
-func (p *Parameter) read(value string) (any, error) {
-	var read any
-	var err error
+func (p *Parameter) read(value string) (read any, err error) {
 	switch p.Kind {
 	case URL:
 		read, err = readURL(value)
@@ -60,10 +56,10 @@ func (p *Parameter) read(value string) (any, error) {
 }
 
 func (p *Parameter) readText(value string) (string, error) {
-	if len(p.Choices) > 0 && !slices.Contains(p.Choices, value) {
+	switch {
+	case len(p.Choices) > 0 && !slices.Contains(p.Choices, value):
 		return "", fmt.Errorf("%q is none of %s", value, strings.Join(p.Choices, ", "))
-	}
-	if !printable(value) {
+	case !printable(value):
 		return "", errors.New("the value holds characters that cannot be seen: write one line of text")
 	}
 	return value, nil

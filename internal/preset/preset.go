@@ -1,17 +1,14 @@
 // Package preset holds presets: ready-made options of rules for known receivers. A preset is a file in presets, which says what people
 // have to give, and the options that come of it; another preset is another file with a golden file for the test, and no code.
-//
-// It promises that what it returns can be used as a rule's options. It reads and writes no rules, and knows no secret: it only says
-// which one a rule of the preset needs.
+// What it returns can be used as a rule's options. It knows neither rules nor secrets: it only says which secret a rule needs.
 package preset
 
 import (
-	"bytes"
+	"cmp"
 	"embed"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"path"
@@ -27,34 +24,23 @@ var files embed.FS
 
 // Preset is options of a rule with parameters. It must not be changed.
 type Preset struct {
-	// Name is lower-case letters, digits and hyphens, and the name of the file.
-	Name string `json:"name"`
-	// Summary is one sentence for lists.
-	Summary string `json:"summary"`
-	// Event is the signal constant that a rule of the preset is for.
-	Event string `json:"event"`
-	// Parameters are what people give for each rule, in the order to show them.
-	Parameters []Parameter `json:"parameters,omitempty"`
-	// Secret says which signing secret the rule must be given; "": it needs none.
-	Secret string `json:"secret,omitempty"`
-	// Options are what all rules of the preset have in common.
-	Options rule.Document `json:"options"`
+	Name       string        `json:"name"`                 // lower-case letters, digits and hyphens; the name of the file
+	Summary    string        `json:"summary"`              // one sentence for lists
+	Event      string        `json:"event"`                // the signal constant that a rule of the preset is for
+	Parameters []Parameter   `json:"parameters,omitempty"` // what people give for each rule, in the order to show them
+	Secret     string        `json:"secret,omitempty"`     // which signing secret the rule must be given; "": none
+	Options    rule.Document `json:"options"`              // what all rules of the preset have in common
 }
 
 // Parameter is what people give for a rule.
 type Parameter struct {
 	// Name is lower-case letters, digits and hyphens. Expressions see it in $params with underscores for the hyphens.
-	Name string `json:"name"`
-	// Help says what to give.
-	Help string `json:"help"`
-	// Kind says what values are accepted, and what expressions get.
-	Kind Kind `json:"kind"`
-	// Required is set where a rule cannot be made without a value.
-	Required bool `json:"required,omitempty"`
-	// Default stands for a value that is not given; "": expressions see no such parameter then.
-	Default string `json:"default,omitempty"`
-	// Choices are all values that are accepted, for a text; none: any.
-	Choices []string `json:"choices,omitempty"`
+	Name     string   `json:"name"`
+	Help     string   `json:"help"`               // what to give
+	Kind     Kind     `json:"kind"`               // what values are accepted, and what expressions get
+	Required bool     `json:"required,omitempty"` // a rule cannot be made without a value
+	Default  string   `json:"default,omitempty"`  // used if no value is given; "": expressions see no such parameter then
+	Choices  []string `json:"choices,omitempty"`  // all values that are accepted, for a text; none: any
 }
 
 // Key is the name that the parameter has in $params.
@@ -108,14 +94,11 @@ func (r *Preset) Document(values map[string]string) (rule.Document, error) {
 	for i := range r.Parameters {
 		p := &r.Parameters[i]
 		known[p.Name] = true
-		value := values[p.Name]
-		if value == "" {
-			value = p.Default
-		}
-		if value == "" {
-			if p.Required {
-				return rule.Document{}, fmt.Errorf("the preset %s needs %s: give %s", r.Name, p.Name, p.Help)
-			}
+		value := cmp.Or(values[p.Name], p.Default)
+		switch {
+		case value == "" && p.Required:
+			return rule.Document{}, fmt.Errorf("the preset %s needs %s: give %s", r.Name, p.Name, p.Help)
+		case value == "":
 			continue
 		}
 		read, err := p.read(value)
@@ -157,13 +140,8 @@ var named = regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)*$`)
 // parse reads a preset's file.
 func parse(text []byte) (*Preset, error) {
 	var r Preset
-	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&r); err != nil {
+	if err := rule.DecodeStrict(text, &r); err != nil {
 		return nil, err
-	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("more follows after the object: one preset a file")
 	}
 	return &r, r.check()
 }
@@ -173,15 +151,15 @@ func (r *Preset) check() error {
 	o := &r.Options
 	switch {
 	case !named.MatchString(r.Name):
-		return fmt.Errorf("the name %q is none: write lower-case letters, digits and hyphens between them", r.Name)
+		return fmt.Errorf("the name %q is not usable: write lower-case letters, digits and hyphens between them", r.Name)
 	case r.Summary == "" || strings.ContainsRune(r.Summary, '\n'):
 		return errors.New("the summary is not one line: write what a rule of the preset is for")
 	case r.Event == "" || o.EventType != "":
 		return errors.New("the event is missing, or stands in the options: write the signal's constant as the preset's event")
 	case o.Preset != "" || len(o.Params) > 0:
-		return errors.New("the options have preset or params in them: these are made of the name and the parameters")
+		return errors.New("the options have preset or params in them: leave them out, they are made of the name and the parameters")
 	case (r.Secret != "") != (o.Signing != nil && o.Signing.Scheme != "none"):
-		return errors.New("the secret is told without a signing scheme, or the other way round: give both or none")
+		return errors.New("there is a secret without a signing scheme, or the other way round: give both or none")
 	case o.Auth != nil || o.ClientCert != nil || len(o.Earlier) > 0:
 		return errors.New("the options have auth, client_cert or earlier in them: each rule has its own")
 	}

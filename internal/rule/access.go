@@ -1,6 +1,7 @@
 package rule
 
 import (
+	"cmp"
 	"crypto/tls"
 	"encoding/base64"
 	"errors"
@@ -13,21 +14,16 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/pkg/signature"
 )
 
-// Access is what a rule's requests carry beside body and standard headers. It is immutable, and holds secrets: it must not be
-// printed.
+// Access is what a rule's requests carry beside body and standard headers. It is immutable, and holds secrets: do not print it.
 type Access struct {
 	// Header are headers of the rule's own, by canonical name, one value each. None is reserved; see CheckHeader.
 	Header map[string]string
-	// Authorization is the whole value of that header, "" for none.
+	// Authorization is the whole value of that header, OAuth2 is how to get a token for it; one of the two at most is set.
 	Authorization string
-	// OAuth2 is how to get a token for that header; nil for none. At most one of the two is set.
-	OAuth2 *OAuth2
-	// Unsigned is set where the rule must not be signed, whatever the settings say.
-	Unsigned bool
-	// Signings sign requests: the first whose time has not passed. None: as the settings say.
-	Signings []Signing
-	// Certificate is the client certificate; nil for none.
-	Certificate *tls.Certificate
+	OAuth2        *OAuth2
+	Unsigned      bool             // the rule must not be signed, whatever the settings say
+	Signings      []Signing        // sign requests: the first whose time has not passed; none: as the settings say
+	Certificate   *tls.Certificate // the client certificate; nil for none
 }
 
 // OAuth2 is a client of an authorization server, for the grant client_credentials of RFC 6749. It is comparable.
@@ -42,10 +38,9 @@ type OAuth2 struct {
 
 // Signing is a signer with the moment until which it is to be used; zero: for good.
 type Signing struct {
-	Signer signature.Signer
-	Until  time.Time
-	// Authorization is set where the scheme's header is Authorization.
-	Authorization bool
+	Signer        signature.Signer
+	Until         time.Time
+	Authorization bool // the scheme's header is Authorization
 }
 
 // String keeps secrets out of logs.
@@ -57,22 +52,13 @@ func (a *Access) GoString() string { return a.String() }
 // NewAccess makes the access that options and secrets describe, nil where they describe none. Its errors hold no secret.
 func NewAccess(o *Document, s *Secrets) (*Access, error) {
 	var a Access
-	if err := a.headers(o.Headers, s.Headers); err != nil {
+	err := cmp.Or(a.headers(o.Headers, s.Headers), a.auth(o.Auth, s.Auth), a.sign(o.Signing, s.Signing), a.certify(o.ClientCert, s.ClientCert))
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	if err := a.auth(o.Auth, s.Auth); err != nil {
-		return nil, err
-	}
-	if err := a.sign(o.Signing, s.Signing); err != nil {
-		return nil, err
-	}
-	if err := a.certify(o.ClientCert, s.ClientCert); err != nil {
-		return nil, err
-	}
-	if a.claims() > 1 {
+	case a.claims() > 1:
 		return nil, errors.New("more than one of auth, headers and signature sets the header Authorization: leave one")
-	}
-	if len(a.Header) == 0 && a.claims() == 0 && !a.Unsigned && len(a.Signings) == 0 && a.Certificate == nil {
+	case len(a.Header) == 0 && a.claims() == 0 && !a.Unsigned && len(a.Signings) == 0 && a.Certificate == nil:
 		return nil, nil
 	}
 	return &a, nil
@@ -83,14 +69,15 @@ const authorization = "Authorization"
 
 // claims counts the parts that set the header Authorization.
 func (a *Access) claims() int {
-	_, own := a.Header[authorization]
 	n := 0
-	for _, claimed := range [...]bool{
-		own, a.Authorization != "" || a.OAuth2 != nil, slices.ContainsFunc(a.Signings, func(s Signing) bool { return s.Authorization }),
-	} {
-		if claimed {
-			n++
-		}
+	if _, own := a.Header[authorization]; own {
+		n++
+	}
+	if a.Authorization != "" || a.OAuth2 != nil {
+		n++
+	}
+	if slices.ContainsFunc(a.Signings, func(s Signing) bool { return s.Authorization }) {
+		n++
 	}
 	return n
 }
@@ -100,10 +87,10 @@ func (a *Access) auth(o *AuthOption, secret string) error {
 		return nil
 	}
 	switch {
-	case o.Type != "bearer" && o.Type != "basic" && o.Type != "oauth2":
+	case secretFlags[o.Type] == "":
 		return fmt.Errorf("unknown auth %q: write one of bearer, basic, oauth2", suggest.Clip(o.Type, 20))
 	case secret == "":
-		return fmt.Errorf("auth %s has no secret: add %s SECRET", o.Type, secretFlag(o.Type))
+		return fmt.Errorf("auth %s has no secret: add %s SECRET", o.Type, secretFlags[o.Type])
 	case o.Type == "bearer":
 		if strings.ContainsFunc(secret, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
 			return errors.New("the bearer token has a character that no token has: give the token alone, without Bearer before it")
@@ -120,16 +107,8 @@ func (a *Access) auth(o *AuthOption, secret string) error {
 	return nil
 }
 
-// secretFlag returns the flag of rules add and rules set that takes the secret of a type of auth.
-func secretFlag(auth string) string {
-	switch auth {
-	case "basic":
-		return "--auth-password"
-	case "oauth2":
-		return "--auth-client-secret"
-	}
-	return "--auth-token"
-}
+// secretFlags are the flags of rules add and rules set that take the secret, by type of auth.
+var secretFlags = map[string]string{"bearer": "--auth-token", "basic": "--auth-password", "oauth2": "--auth-client-secret"}
 
 func (a *Access) oauth2(o *AuthOption, secret string) error {
 	if _, err := ParseURL(o.TokenURL); err != nil {

@@ -1,6 +1,7 @@
 package rule
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -33,10 +34,7 @@ func (r *Rule) build(o *Document) error {
 	if r.Shape = shape; shape == payload.ShapeCloudEvents {
 		r.Format = delivery.FormatCloudEvents
 	}
-	if err := r.compile(o); err != nil {
-		return err
-	}
-	return r.limit(o)
+	return cmp.Or(r.compile(o), r.limit(o))
 }
 
 func (r *Rule) compile(o *Document) (err error) {
@@ -113,8 +111,8 @@ func (o *Option) OpenSecrets(opener Opener) (Secrets, error) {
 		return Secrets{}, nil
 	}
 	if opener == nil {
-		return Secrets{}, fmt.Errorf("its secrets cannot be opened: WEBHOOK_DISPATCHER_SECRETS_KEY is not set, and they need its key %q",
-			suggest.Clip(o.KeyID, 60))
+		return Secrets{}, fmt.Errorf("its secrets cannot be opened: %s is not set, and they need its key %q",
+			keySetting, suggest.Clip(o.KeyID, 60))
 	}
 	text, err := opener.Open(o.Key, SecretsField, o.KeyID, []byte(o.Sealed))
 	if err != nil {
@@ -129,13 +127,13 @@ func (r *Rule) authorize(c *Compiler, o *opened) error {
 		return o.shut
 	}
 	access, err := NewAccess(&o.document, &o.secrets)
-	if err != nil {
+	claims := access != nil && access.claims() > 0
+	switch {
+	case err != nil:
 		return err
-	}
-	if access != nil && access.claims() > 0 && hasCredentials(r.URL) {
+	case claims && hasCredentials(r.URL):
 		return errors.New("its URL has credentials in it, and its options need the same header, Authorization: take them out of one of the two")
-	}
-	if access != nil && access.claims() > 0 && !access.Unsigned && len(access.Signings) == 0 && c.signsAuthorization() {
+	case claims && !access.Unsigned && len(access.Signings) == 0 && c.signsAuthorization():
 		return fmt.Errorf("auth or headers set the header Authorization, where WEBHOOK_DISPATCHER_SIGNING_SCHEME=%s puts its signature: "+
 			"give the rule a scheme of its own, such as --scheme none, or leave auth and the header out", c.Scheme)
 	}

@@ -22,62 +22,43 @@ func (r *Refresher) logChange(ctx context.Context, before, now *Snapshot) {
 		}
 	}
 	counts = append(counts, slog.Int("event_types", now.EventTypes()), slog.Group("webfilters", filters...))
+	message := "rules changed"
 	if before == nil {
-		r.log.LogAttrs(ctx, slog.LevelInfo, "rules loaded", counts...)
-	} else {
-		r.log.LogAttrs(ctx, slog.LevelInfo, "rules changed", counts...)
+		message = "rules loaded"
 	}
+	r.log.LogAttrs(ctx, slog.LevelInfo, message, counts...) //nolint:sloglint // one of two constants
 	found := make(faults, now.Count(Webhooks, Faulty))
-	for _, n := range [...]notes{
-		{r: r, table: Webhooks, noun: "rule", found: found},
-		{r: r, table: Webfilters, noun: "webfilter", found: found},
-	} {
-		list := now.Entries(n.table)
-		for i := range list {
-			n.add(ctx, &list[i])
-		}
-		n.end(ctx)
-	}
+	r.logRows(ctx, now.Entries(Webhooks), Webhooks, found)
+	r.logRows(ctx, now.Entries(Webfilters), Webfilters, found)
 	r.faults = found
 }
 
-// notes writes the lines about the rows of one table.
-type notes struct {
-	r     *Refresher
-	table Table
-	noun  string // what the rows are called
-	found faults
-	fresh int // faults that have not been logged before
-}
-
-// add notes a row, and logs what is new.
-func (n *notes) add(ctx context.Context, e *Entry) {
-	log, id := n.r.log, slog.Int(n.table.LogKey(), int(e.Key.ID))
-	trouble := e.Trouble()
-	if trouble == "" {
-		if log.Enabled(ctx, slog.LevelDebug) {
-			log.LogAttrs(ctx, slog.LevelDebug, n.noun, id, slog.String("status", e.Status().String()), //nolint:sloglint // one of two constants
-				slog.String("event_type", e.Rule.EventType), slog.String("target", e.Rule.Target))
+// logRows logs the new faults of a table's rows, and adds all of them to found.
+func (r *Refresher) logRows(ctx context.Context, list []Entry, table Table, found faults) {
+	noun, fresh := table.either("rule", "webfilter"), 0
+	for i := range list {
+		e := &list[i]
+		id, trouble := slog.Int(table.LogKey(), int(e.Key.ID)), e.Trouble()
+		if trouble == "" {
+			if r.log.Enabled(ctx, slog.LevelDebug) {
+				r.log.LogAttrs(ctx, slog.LevelDebug, noun, id, slog.String("status", e.Status().String()), //nolint:sloglint // one of two constants
+					slog.String("event_type", e.Rule.EventType), slog.String("target", e.Rule.Target))
+			}
+			continue
 		}
-		return
+		if found[e.Key] = trouble; r.faults[e.Key] == trouble {
+			continue
+		}
+		message := noun + " is left out"
+		if e.Rule != nil {
+			message = noun + " is held back"
+		}
+		if fresh++; fresh <= maxFaultsLogged {
+			r.log.LogAttrs(ctx, slog.LevelWarn, message, id, slog.String("fault", trouble)) //nolint:sloglint // one of four constants
+		}
 	}
-	n.found[e.Key] = trouble
-	if n.r.faults[e.Key] == trouble {
-		return
-	}
-	message := n.noun + " is left out"
-	if e.Rule != nil {
-		message = n.noun + " is held back"
-	}
-	if n.fresh++; n.fresh <= maxFaultsLogged {
-		log.LogAttrs(ctx, slog.LevelWarn, message, id, slog.String("fault", trouble)) //nolint:sloglint // one of four constants
-	}
-}
-
-// end says how many rows were not logged one by one.
-func (n *notes) end(ctx context.Context) {
-	if more := n.fresh - maxFaultsLogged; more > 0 {
-		message := "more " + n.noun + "s are left out or held back; see rules list" + n.table.Flag()
-		n.r.log.LogAttrs(ctx, slog.LevelWarn, message, slog.Int(n.noun+"s", more)) //nolint:sloglint // one of two constants
+	if more := fresh - maxFaultsLogged; more > 0 {
+		message := "more " + noun + "s are left out or held back; see rules list" + table.Flag()
+		r.log.LogAttrs(ctx, slog.LevelWarn, message, slog.Int(noun+"s", more)) //nolint:sloglint // one of two constants
 	}
 }

@@ -25,19 +25,16 @@ const SecretsField = "secrets"
 // Compiler makes rules of rows. It is immutable.
 type Compiler struct {
 	Catalogue *schema.Catalogue // required
-	// Adopted is set where only adopted rows are rules; see Entry.
-	Adopted bool
-	// Opener opens secrets; nil opens none, and holds the rules that have some.
-	Opener Opener
+	Adopted   bool              // only adopted rows are rules; see Entry
+	Opener    Opener            // opens secrets; nil opens none, and holds the rules that have some
 	// Scheme is the scheme of the settings, which signs for rules that have none of their own: a name of signature.Named, or "none" or ""
 	// for none. A rule whose options need the header that this scheme signs in is held.
 	Scheme string
-	// Now is the clock; nil means time.Now.
-	Now func() time.Time
+	Now    func() time.Time // the clock; nil means time.Now
 }
 
 // Compile makes a rule of a row of the webhook table and its options, or says in one line what is wrong with the row and what to do. The
-// error may be shown and logged: of the URL it holds the scheme at most. No database is asked, and the row need not be in one.
+// error may be shown and logged: of the URL it holds the scheme at most.
 //
 // hold says in one line why nothing may be sent to the rule though the row is good, "" where all is well: its options cannot be read or
 // used, or somebody has changed the URL that its secrets were meant for. Events are matched and wait as rows meanwhile.
@@ -48,21 +45,19 @@ func (c *Compiler) Compile(row Row, d Document, s Secrets) (r *Rule, hold string
 // compile does what Compile does with options as they could be read.
 func (c *Compiler) compile(row Row, o *opened) (r *Rule, hold string, err error) {
 	eventType, err := c.eventType(row.Event, o.document.EventType)
+	if err != nil && o.unread != nil && strings.TrimRight(row.Event, " ") == "" {
+		err = o.unread // they hold the event type
+	}
 	if err != nil {
-		if o.unread != nil && strings.TrimRight(row.Event, " ") == "" {
-			err = o.unread // they hold the event type
-		}
 		return nil, "", oneLine(err)
 	}
 	if r, err = newRule(row, Webhooks, eventType); err != nil {
 		return nil, "", err
 	}
-	err = o.unread
-	if err == nil {
+	if err = o.unread; err == nil {
 		err = r.build(&o.document)
 	}
-	r.Unread = err != nil
-	if err == nil {
+	if r.Unread = err != nil; err == nil {
 		err = r.authorize(c, o)
 	}
 	if err != nil {
@@ -118,29 +113,37 @@ func (c *Compiler) eventType(event, option string) (string, error) {
 		return "", fmt.Errorf("the event type %s never comes: the event bus cannot serialise its data", option)
 	}
 	if len(option) > delivery.MaxText || !dotted.MatchString(option) {
-		return "", fmt.Errorf("%q is no event type: write one such as org.openedx.learning.course.enrollment.created.v1",
+		return "", fmt.Errorf("%q is not an event type: write one such as org.openedx.learning.course.enrollment.created.v1",
 			suggest.Clip(option, delivery.MaxText))
 	}
 	return option, nil
 }
 
+// allConstants is where to look when a text names no event.
+const allConstants = "webhook-dispatcher events list shows all"
+
 // eventType finds the event that a row names. The column holds a signal constant, compared without regard to case and to
 // spaces at its end as MySQL does it; an event type fits it if it is short, and need not be in the catalogue.
 func eventType(event string, catalogue *schema.Catalogue) (string, error) {
 	event = strings.TrimRight(event, " ")
-	if utf8.RuneCountInString(event) > MaxEvent {
+	busType, known, err := busEvent(event, catalogue)
+	switch {
+	case utf8.RuneCountInString(event) > MaxEvent:
 		return "", fmt.Errorf("the event has more than %d characters: write a signal's constant", MaxEvent)
-	}
-	if event == "" {
+	case event == "":
 		return "", errors.New("the event is empty: write a signal's constant, such as COURSE_ENROLLMENT_CREATED; " + allConstants)
-	}
-	if busType, known, err := busEvent(event, catalogue); known || err != nil {
+	case known || err != nil:
 		return busType, err
+	case FindFilter(event) != nil:
+		return "", fmt.Errorf("%q is the name of a filter, not of an event: a filter's row belongs in the webfilter table", event)
 	}
-	if FindFilter(event) != nil {
-		return "", fmt.Errorf("%q is the name of a filter, not of an event: a filter's row belongs into the webfilter table", event)
+	var constants []string // those that can come
+	for _, signal := range catalogue.Signals() {
+		if signal.OnBus {
+			constants = append(constants, signal.Constant)
+		}
 	}
-	if near := nearestConstant(event, catalogue); near != "" {
+	if near := suggest.Nearest(event, constants); near != "" {
 		return "", fmt.Errorf("unknown event %q: did you mean %s? %s", event, near, allConstants)
 	}
 	return "", fmt.Errorf("unknown event %q: write a signal's constant, such as COURSE_ENROLLMENT_CREATED; %s", event, allConstants)

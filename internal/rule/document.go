@@ -13,16 +13,13 @@ import (
 // `rules add|set --options`. What is secret is in Secrets instead. Zero values mean the defaults.
 type Document struct {
 	// EventType is the dotted type that the rule wants, for events that have no constant, or one that does not fit the row's column.
-	EventType string `json:"event_type,omitempty"`
-	// Preset is the name of the preset that the rule was made by.
-	Preset string `json:"preset,omitempty"`
-	// Params is an object that expressions see as $params.
-	Params json.RawMessage `json:"params,omitempty"`
+	EventType string          `json:"event_type,omitempty"`
+	Preset    string          `json:"preset,omitempty"` // the name of the preset that the rule was made by
+	Params    json.RawMessage `json:"params,omitempty"` // an object that expressions see as $params
 	// Filter and Transform are jq expressions, "" for none; see package expression.
 	Filter    string `json:"filter,omitempty"`
 	Transform string `json:"transform,omitempty"`
-	// Shape is plugin, cloudevents or standard.
-	Shape string `json:"shape,omitempty"`
+	Shape     string `json:"shape,omitempty"` // plugin, cloudevents or standard
 	// Headers are sent with each request, by name. Those whose values are secret are in Secrets.
 	Headers map[string]string `json:"headers,omitempty"`
 	// Signing says how requests are signed; nil: as the settings say for all rules.
@@ -30,15 +27,11 @@ type Document struct {
 	// Auth is what proves to the endpoint who sends; nil: nothing but what the URL holds.
 	Auth *AuthOption `json:"auth,omitempty"`
 	// ClientCert describes the client certificate, whose key is in Secrets; nil: none.
-	ClientCert *CertificateOption `json:"client_cert,omitempty"`
-	// Timeout bounds the whole exchange, 100ms to 10m.
-	Timeout Duration `json:"timeout,omitzero"`
-	// Concurrency is how many requests may be under way, 1 to 65536.
-	Concurrency int `json:"concurrency,omitempty"`
-	// Rate is how many requests may begin in a second, 0.001 to 1000000.
-	Rate float64 `json:"rate,omitempty"`
-	// RetrySchedule has a delay for each retry.
-	RetrySchedule []Duration `json:"retry_schedule,omitempty"`
+	ClientCert    *CertificateOption `json:"client_cert,omitempty"`
+	Timeout       Duration           `json:"timeout,omitzero"`         // of the whole exchange, 100ms to 10m
+	Concurrency   int                `json:"concurrency,omitempty"`    // requests under way, 1 to 65536
+	Rate          float64            `json:"rate,omitempty"`           // requests that begin in a second, 0.001 to 1000000
+	RetrySchedule []Duration         `json:"retry_schedule,omitempty"` // a delay for each retry
 	// Earlier are the ownership periods of former adoptions, the oldest first. They are kept by the program itself.
 	Earlier []OwnershipPeriod `json:"earlier,omitempty"`
 }
@@ -73,14 +66,10 @@ type CertificateOption struct {
 
 // Secrets are the secret options of a rule. They are stored sealed (package secret), and never shown.
 type Secrets struct {
-	// Signing are the signing secrets, the newest first.
-	Signing []SigningSecret `json:"signing,omitempty"`
-	// Auth is the bearer token, the password or the client's secret.
-	Auth string `json:"auth,omitempty"`
-	// Headers are values of headers, by name.
-	Headers map[string]string `json:"headers,omitempty"`
-	// ClientCert is a PEM file with the certificate, its chain and its key.
-	ClientCert string `json:"client_cert,omitempty"`
+	Signing    []SigningSecret   `json:"signing,omitempty"`     // the newest first
+	Auth       string            `json:"auth,omitempty"`        // the bearer token, the password or the client's secret
+	Headers    map[string]string `json:"headers,omitempty"`     // values, by name
+	ClientCert string            `json:"client_cert,omitempty"` // a PEM file with the certificate, its chain and its key
 }
 
 // SigningSecret is a secret that signs until a moment; the zero moment: for good.
@@ -100,8 +89,7 @@ func (s *Secrets) Empty() bool {
 	return len(s.Signing) == 0 && s.Auth == "" && len(s.Headers) == 0 && s.ClientCert == ""
 }
 
-// OwnershipPeriod is the time between an adoption of a rule and its release: the rule takes events of
-// this time, From included, Until excluded.
+// OwnershipPeriod is the time from an adoption of a rule to its release. The rule takes events from From on and before Until.
 type OwnershipPeriod struct {
 	From  time.Time `json:"from"`
 	Until time.Time `json:"until"` // zero: still open
@@ -117,20 +105,19 @@ func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d)
 func (d *Duration) UnmarshalText(text []byte) error {
 	parsed, err := time.ParseDuration(string(text))
 	if err != nil {
-		return fmt.Errorf("%q is no duration with a unit, such as 30s, 5m or 2h", text)
+		return fmt.Errorf("%q is not a duration with a unit, such as 30s, 5m or 2h", text)
 	}
 	*d = Duration(parsed)
 	return nil
 }
 
-// ParseDocument reads the JSON of options. Fields that this version does not know are an error: whoever ignored a filter of a later
-// version would send what must not be sent.
+// ParseDocument reads the JSON of options. Unknown fields are an error: to ignore a later version's filter would be to send too much.
 func ParseDocument(text string) (Document, error) {
 	var d Document
 	if text == "" {
 		return d, nil
 	}
-	if err := decode([]byte(text), &d); err != nil {
+	if err := DecodeStrict([]byte(text), &d); err != nil {
 		return Document{}, fmt.Errorf("the options are not as this version knows them: %w", err)
 	}
 	return d, nil
@@ -155,13 +142,14 @@ func ParseSecrets(text []byte) (Secrets, error) {
 	if len(text) == 0 {
 		return s, nil
 	}
-	if err := decode(text, &s); err != nil {
+	if err := DecodeStrict(text, &s); err != nil {
 		return Secrets{}, errors.New("the secrets are not as this version knows them")
 	}
 	return s, nil
 }
 
-func decode(text []byte, into any) error {
+// DecodeStrict reads one JSON value. Fields that into does not have are an error, as is more text.
+func DecodeStrict(text []byte, into any) error {
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(into); err != nil {

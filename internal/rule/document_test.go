@@ -74,7 +74,7 @@ func TestOptions(t *testing.T) {
 		{name: "timeout, short", document: `{"timeout":"99ms"}`, hold: "100ms to 10m0s", unread: true},
 		{name: "timeout, long", document: `{"timeout":"601s"}`, hold: "100ms to 10m0s", unread: true},
 		{name: "timeout, negative", document: `{"timeout":"-1s"}`, hold: "out of range", unread: true},
-		{name: "timeout, no unit", document: `{"timeout":"30"}`, hold: "is no duration with a unit", unread: true},
+		{name: "timeout, no unit", document: `{"timeout":"30"}`, hold: "is not a duration with a unit", unread: true},
 		{name: "concurrency", document: `{"concurrency":65537}`, hold: "1 to 65536", unread: true},
 		{name: "concurrency, negative", document: `{"concurrency":-1}`, hold: "1 to 65536", unread: true},
 		{name: "rate, low", document: `{"rate":0.0009}`, hold: "0.001 to 1000000", unread: true},
@@ -258,9 +258,9 @@ func TestEventTypeOption(t *testing.T) {
 		{"BADGE_AWARDED", `{"event_type":"org.openedx.learning.badge.awarded.v1"}`, "", "leave one of the two empty"},
 		{"", "{}", "", "the event is empty"},
 		{"", "nonsense", "", "not as this version knows them"},
-		{"", `{"event_type":"BADGE_AWARDED"}`, "", `"BADGE_AWARDED" is no event type`},
-		{"", `{"event_type":"a..b"}`, "", "is no event type"},
-		{"", `{"event_type":"a.` + strings.Repeat("b", delivery.MaxText) + `"}`, "", "is no event type"},
+		{"", `{"event_type":"BADGE_AWARDED"}`, "", `"BADGE_AWARDED" is not an event type`},
+		{"", `{"event_type":"a..b"}`, "", "is not an event type"},
+		{"", `{"event_type":"a.` + strings.Repeat("b", delivery.MaxText) + `"}`, "", "is not an event type"},
 		{"", `{"event_type":"org.openedx.content_authoring.course.certificate_config.changed.v1"}`, "", "never comes"},
 	} {
 		row := plainRow()

@@ -31,22 +31,16 @@ func (s Status) String() string {
 
 // Entry is a row of either table with what became of it.
 type Entry struct {
-	Key Key
-	// Row is the row as it is stored. It must not be changed.
-	Row *Row
-	// WebfilterRow is the same row with the columns that only webfilters have; nil for a webhook.
-	WebfilterRow *WebfilterRow
-	// Rule is nil where the row is faulty.
-	Rule *Rule
-	// Webfilter is the Rule with what only webfilters have; nil for a webhook or a faulty row.
-	Webfilter *Webfilter
+	Key          Key
+	Row          *Row          // as it is stored; it must not be changed
+	WebfilterRow *WebfilterRow // the same row with the columns that only webfilters have; nil for a webhook
+	Rule         *Rule         // nil where the row is faulty
+	Webfilter    *Webfilter    // the Rule with what only webfilters have; nil for a webhook or a faulty row
 	// Fault says what is wrong with the row, "" where nothing is. It holds no part of the URL but its scheme. A row that somebody has
 	// enabled for the plugin while it is adopted has one, and a Rule.
-	Fault string
-	// Hold says why nothing may be sent though nobody has paused the rule; see Compiler.Compile.
-	Hold string
-	// Option is what the row's own table has no column for; nil where there is nothing.
-	Option *Option
+	Fault  string
+	Hold   string  // why nothing may be sent though nobody has paused the rule; see Compiler.Compile
+	Option *Option // what the row's own table has no column for; nil where there is nothing
 
 	owner owner
 	on    bool
@@ -99,12 +93,8 @@ func (c *Compiler) entry(key Key, s stored, option *Option) Entry {
 	// In the request only adopted rows are called; on the bus those that the source of rules names.
 	e.owner, e.on = ownership(&row, option, c.Adopted || e.Rule.InRequest())
 	if e.owner == contested {
-		now := "sends its events"
-		if s.webfilter != nil {
-			now = "calls it"
-		}
-		e.Fault = fmt.Sprintf("the row is adopted, and somebody has enabled it for the plugin, which %s now: "+
-			"run rules adopt %s, or rules release %s", now, key.Arguments(), key.Arguments())
+		e.Fault = fmt.Sprintf("the row is adopted, and somebody has enabled it for the plugin, which %s now: run rules adopt %s, or "+
+			"rules release %[2]s", key.Table.either("sends its events", "calls it"), key.Arguments())
 	}
 	return e
 }

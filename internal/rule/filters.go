@@ -2,17 +2,14 @@ package rule
 
 import "strings"
 
-// PluginFilter is a filter of the plugin 22. Its name stands in the event column of webfilter rows and means nothing in that of webhook
-// rows.
+// PluginFilter is a filter of the plugin 22. Its name stands in the event column of webfilter rows, never of webhook rows.
 type PluginFilter struct {
 	Name string
-	// Exception is what the plugin raises when a row of the filter halts; "" for a filter that cannot halt. RedirectTo and StatusCode say
-	// which arguments its constructor takes beside the message: the plugin itself drops the others, but not when it raises what an answer
-	// names.
+	// Exception is what the plugin raises when a row halts; "" for a filter that cannot halt. RedirectTo and StatusCode say which
+	// arguments it takes beside the message: the plugin drops the others, but not when it raises what an answer names.
 	Exception              string
 	RedirectTo, StatusCode bool
-	// Former is the name that releases before 22 offered, "" where it was the same or differed in case alone.
-	Former string
+	Former                 string // the name in releases before 22, "" where it was the same or differed in case alone
 }
 
 var pluginFilters = [...]PluginFilter{
@@ -48,8 +45,7 @@ var pluginFilters = [...]PluginFilter{
 // PluginFilters returns the plugin's filters. The slice must not be changed.
 func PluginFilters() []PluginFilter { return pluginFilters[:] }
 
-// FindFilter finds a filter by its name or former name, without regard to case, as MySQL compares them. It returns nil for a name that
-// the plugin does not know.
+// FindFilter finds a filter by its name or former name, in any case, as MySQL compares them; nil if the plugin does not know it.
 func FindFilter(name string) *PluginFilter {
 	for i := range pluginFilters {
 		if f := &pluginFilters[i]; strings.EqualFold(f.Name, name) || f.Former != "" && strings.EqualFold(f.Former, name) {

@@ -60,8 +60,7 @@ func (r *Refresher) since(moment time.Time) *Snapshot {
 	return nil
 }
 
-// force reads the rules when it is time for that, unless somebody else has done so meanwhile. Those who wait for the turn share what
-// comes of it.
+// force reads the rules when it is time for that, unless somebody else has done so meanwhile: callers share a reading.
 func (r *Refresher) force(ctx context.Context, since time.Time) error {
 	select {
 	case r.turn <- struct{}{}:
@@ -87,8 +86,8 @@ func (s *spacing) ended(began time.Time, failed bool) {
 	if failed {
 		s.delay = min(max(leastSpacing, 2*s.delay), mostSpacing)
 		s.next = now.Add(s.delay)
-		return
+	} else {
+		s.delay = 0
+		s.next = began.Add(min(max(leastSpacing, spacingFactor*now.Sub(began)), mostSpacing))
 	}
-	s.delay = 0
-	s.next = began.Add(min(max(leastSpacing, spacingFactor*now.Sub(began)), mostSpacing))
 }

@@ -7,7 +7,6 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/secret"
 )
 
-// keySetting is what errors about keys name.
 const keySetting = "WEBHOOK_DISPATCHER_SECRETS_KEY"
 
 // Keys seals and opens the secrets of rules, each for its own rule and field: moved to another it does not open. The zero Keys has no key,
@@ -64,11 +63,10 @@ func (k *Keys) Reseal(o *Option) error {
 		return err
 	}
 	keyID, sealed, err := k.Seal(o.Key, SecretsField, text)
-	if err != nil {
-		return err
+	if err == nil {
+		o.KeyID, o.Sealed = keyID, string(sealed)
 	}
-	o.KeyID, o.Sealed = keyID, string(sealed)
-	return nil
+	return err
 }
 
 func place(key Key, field string) secret.Place {

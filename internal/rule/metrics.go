@@ -12,29 +12,17 @@ type metrics struct {
 }
 
 func newMetrics(registerer prometheus.Registerer, lastRefresh func() float64) (*metrics, error) {
-	refreshes := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "webhook_dispatcher_rule_refreshes_total",
-		Help: "Readings of the rules by result: changed, unchanged, failed.",
-	}, []string{"result"})
+	refreshes := metric.CounterVec("webhook_dispatcher_rule_refreshes_total",
+		"Readings of the rules by result: changed, unchanged, failed.", "result")
 	m := &metrics{
-		rules: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "webhook_dispatcher_rules",
-			Help: "Rows of the webhook table by status: active, released, paused, disabled, foreign, faulty.",
-		}, []string{"status"}),
-		webfilters: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "webhook_dispatcher_webfilters",
-			Help: "Rows of the webfilter table by status: active, paused (held), disabled, foreign, faulty.",
-		}, []string{"status"}),
-		changed:   refreshes.WithLabelValues("changed"),
-		unchanged: refreshes.WithLabelValues("unchanged"),
-		failed:    refreshes.WithLabelValues("failed"),
+		rules: metric.GaugeVec("webhook_dispatcher_rules",
+			"Rows of the webhook table by status: active, released, paused, disabled, foreign, faulty.", "status"),
+		webfilters: metric.GaugeVec("webhook_dispatcher_webfilters",
+			"Rows of the webfilter table by status: active, paused (held), disabled, foreign, faulty.", "status"),
+		changed: refreshes.WithLabelValues("changed"), unchanged: refreshes.WithLabelValues("unchanged"),
+		failed: refreshes.WithLabelValues("failed"),
 	}
-	for _, status := range statuses {
-		m.rules.WithLabelValues(status.String())
-		if status != Released {
-			m.webfilters.WithLabelValues(status.String())
-		}
-	}
+	m.count(&Snapshot{})
 	refreshed := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "webhook_dispatcher_rules_last_refresh_timestamp_seconds",
 		Help: "When the rules in force were last read, as Unix time; 0 before the first reading.",

@@ -2,8 +2,7 @@ package rule
 
 import "time"
 
-// Skew is how far the clocks of the LMS and of the database may differ around a switch. Events of this time before an adoption, and
-// after a release, are sent by both.
+// Skew is how far the clocks of LMS and database may differ. Events so long before an adoption, or after a release, are sent by both.
 const Skew = time.Minute
 
 // owner is whose a row is: who sends its events now.

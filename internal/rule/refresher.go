@@ -1,6 +1,7 @@
 package rule
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,8 +17,7 @@ import (
 
 // Source is where rows and their options come from. An error's text holds no secret.
 type Source interface {
-	// Rules returns all rows and options as they were at one moment, disabled ones included: a rule that is made or adopted meanwhile is
-	// there with its options, or not at all.
+	// Rules returns all rows, disabled ones included, and options as they were at one moment: no rule is there without its options.
 	Rules(ctx context.Context) (Tables, error)
 }
 
@@ -25,16 +25,14 @@ type Source interface {
 type Tables struct {
 	Webhooks   []Row
 	Webfilters []WebfilterRow
-	// Options are one at most of a rule; none where there is no such table yet.
-	Options []Option
+	Options    []Option // one at most of a rule; none where there is no such table yet
 }
 
 // Options are what a Refresher needs.
 type Options struct {
-	Source   Source    // required
-	Compiler *Compiler // required
-	// Period is the time between refreshes, 5 s if zero. A negative one would make the ticker panic and is refused.
-	Period time.Duration
+	Source   Source        // required
+	Compiler *Compiler     // required
+	Period   time.Duration // between refreshes, 5 s if zero
 	// QueryTimeout bounds one reading, 10 s if zero: a database that hangs must not hold up the refreshes after it for good.
 	QueryTimeout time.Duration
 	Logger       *slog.Logger          // nil discards
@@ -48,8 +46,7 @@ type Refresher struct {
 	metrics *metrics
 	current atomic.Pointer[reading]
 
-	// turn holds a token while somebody reads, so that an older reading never replaces a newer one. Who has it owns lastFailure, faults
-	// and forced.
+	// turn holds a token while somebody reads: no older reading replaces a newer one. It guards lastFailure, faults and forced.
 	turn        chan struct{}
 	lastFailure string
 	faults      faults // those logged
@@ -68,22 +65,16 @@ type reading struct {
 
 // New returns a Refresher that has read nothing yet. It starts no goroutine.
 func New(options Options) (*Refresher, error) {
-	if options.Source == nil || options.Compiler == nil || options.Compiler.Catalogue == nil {
+	switch {
+	case options.Source == nil || options.Compiler == nil || options.Compiler.Catalogue == nil:
 		return nil, errors.New("rules: a source and a catalogue are needed; the first refresh would panic without")
-	}
-	if options.Period < 0 || options.QueryTimeout < 0 {
+	case options.Period < 0 || options.QueryTimeout < 0:
 		return nil, fmt.Errorf("rules: the period %s and the query timeout %s must not be negative", options.Period, options.QueryTimeout)
 	}
-	if options.Period == 0 {
-		options.Period = 5 * time.Second
-	}
-	if options.QueryTimeout == 0 {
-		options.QueryTimeout = 10 * time.Second
-	}
-	if options.Logger == nil {
-		options.Logger = slog.New(slog.DiscardHandler)
-	}
-	r := &Refresher{options: options, log: options.Logger, turn: make(chan struct{}, 1), faults: faults{}}
+	options.Period = cmp.Or(options.Period, 5*time.Second)
+	options.QueryTimeout = cmp.Or(options.QueryTimeout, 10*time.Second)
+	log := cmp.Or(options.Logger, slog.New(slog.DiscardHandler))
+	r := &Refresher{options: options, log: log, turn: make(chan struct{}, 1), faults: faults{}}
 	var err error
 	if r.metrics, err = newMetrics(options.Registerer, r.lastRefresh); err != nil {
 		return nil, fmt.Errorf("rules: %w", err)
@@ -99,8 +90,7 @@ func (r *Refresher) Current() *Snapshot {
 	return nil
 }
 
-// Active returns the rule of a lane in the current snapshot, nil where it is paused, disabled, faulty, gone, or nothing has
-// been loaded.
+// Active returns the rule of a lane in the current snapshot, nil where it is not to be sent to, or nothing has been loaded.
 func (r *Refresher) Active(lane delivery.Lane) *Rule {
 	key, is := KeyOf(lane)
 	if s := r.Current(); s != nil && is {
@@ -109,8 +99,7 @@ func (r *Refresher) Active(lane delivery.Lane) *Rule {
 	return nil
 }
 
-// Paused reports whether the rule of a lane is paused in the current snapshot: matched, and not to be sent to. Before anything has been
-// loaded no rule is.
+// Paused reports whether the rule of a lane is matched in the current snapshot, but not to be sent to. Before the first none is.
 func (r *Refresher) Paused(lane delivery.Lane) bool {
 	key, is := KeyOf(lane)
 	s := r.Current()
@@ -144,14 +133,12 @@ func (r *Refresher) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			// Refresh has logged and counted its failure.
-			_ = r.Refresh(ctx)
+			_ = r.Refresh(ctx) // which has logged and counted its failure
 		}
 	}
 }
 
-// Refresh reads the rules now; after a change through this system it makes the change count at once. On an error the
-// snapshot stays as it was.
+// Refresh reads the rules now, so that a change counts at once. On an error the snapshot stays as it was.
 func (r *Refresher) Refresh(ctx context.Context) error {
 	select {
 	case r.turn <- struct{}{}:
@@ -185,12 +172,7 @@ func (r *Refresher) refresh(ctx context.Context) error {
 		r.metrics.unchanged.Inc()
 		return nil
 	}
-	var snapshot *Snapshot
-	if before == nil {
-		snapshot = NewSnapshot(tables, r.options.Compiler)
-	} else {
-		snapshot = before.next(tables, r.options.Compiler)
-	}
+	snapshot := cmp.Or(before, &Snapshot{}).next(tables, r.options.Compiler)
 	r.current.Store(&reading{snapshot, began})
 	r.metrics.changed.Inc()
 	r.metrics.count(snapshot)
@@ -198,8 +180,7 @@ func (r *Refresher) refresh(ctx context.Context) error {
 	return nil
 }
 
-// Ready returns nil once rules have been loaded, else why they have not. Rules that are old stay good, see the metric of their age, unless
-// events wait for newer ones: see Fresh.
+// Ready returns nil once rules have been loaded, else why they have not. Old rules stay good, unless events wait for newer ones: see Fresh.
 func (r *Refresher) Ready(context.Context) error {
 	loaded, failure := r.current.Load() != nil, r.failure.Load()
 	switch {
@@ -221,19 +202,17 @@ func (r *Refresher) failed(err error) {
 	if text == r.lastFailure {
 		return
 	}
-	r.lastFailure = text
-	if r.current.Load() == nil {
+	if r.lastFailure = text; r.current.Load() == nil {
 		r.log.Error("rules cannot be read; nothing is consumed until they are", "error", text)
-		return
+	} else {
+		r.log.Error("rules cannot be read; the last good ones stay in force", "error", text)
 	}
-	r.log.Error("rules cannot be read; the last good ones stay in force", "error", text)
 }
 
 // lastRefresh returns when the last successful reading began, in Unix seconds; 0 before the first.
 func (r *Refresher) lastRefresh() float64 {
-	now := r.current.Load()
-	if now == nil {
-		return 0
+	if now := r.current.Load(); now != nil {
+		return float64(now.began.UnixMicro()) / 1e6
 	}
-	return float64(now.began.UnixMicro()) / 1e6
+	return 0
 }

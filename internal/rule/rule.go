@@ -8,8 +8,6 @@
 // Where only adopted rows are rules, the plugin inside the LMS sends the others, and rows move between the two while events come. So
 // that none is lost, an event of a type that some row is enabled for must be matched against a reading that began after it: see
 // Refresher.Fresh. So that few come twice, a rule takes events of the times in which it was the dispatcher's: see Rule.Takes.
-//
-// How rows are stored and switched is not known here.
 package rule
 
 import (
@@ -34,40 +32,27 @@ type Row struct {
 
 // Same reports whether two rows say the same; times are compared as moments.
 func (r *Row) Same(other *Row) bool {
-	a, b := *r, *other
-	if !a.Created.Equal(b.Created) || !a.Modified.Equal(b.Modified) {
-		return false
-	}
-	a.Created, a.Modified, b.Created, b.Modified = time.Time{}, time.Time{}, time.Time{}, time.Time{}
-	return a == b
+	row := *r
+	row.Created, row.Modified = other.Created, other.Modified
+	return row == *other && r.Created.Equal(other.Created) && r.Modified.Equal(other.Modified)
 }
 
-// Rule is a row that can be acted on, with its options. It is immutable. Its URL has been checked, and stands without the spaces before
-// it that people paste.
+// Rule is a row that can be acted on, with its options. It is immutable. Its URL has been checked, and has no spaces before it.
 type Rule struct {
 	Row
-	// Kind is that of the rule's deliveries.
-	Kind delivery.Kind
-	// EventType is the dotted type that the rule wants.
-	EventType string
-	// Target is scheme and host of the URL: all of it that may stand in a log.
-	Target string
-	// Format is how bodies are encoded.
-	Format delivery.Format
-	// Shape is how bodies are arranged.
-	Shape payload.Shape
-	// Filter says of an event whether the rule fires; nil: it does.
-	Filter *expression.Program
-	// Transform makes the body, or its data; nil: the event's own.
-	Transform *expression.Program
+	Kind      delivery.Kind       // of the rule's deliveries
+	EventType string              // the dotted type that the rule wants
+	Target    string              // scheme and host of the URL: all of it that may stand in a log
+	Format    delivery.Format     // how bodies are encoded
+	Shape     payload.Shape       // how bodies are arranged
+	Filter    *expression.Program // says of an event whether the rule fires; nil: it does
+	Transform *expression.Program // makes the body, or its data; nil: the event's own
 	// Resting is set while the rule is paused because its expressions fail: its events are kept as they are, and nothing is spent on them.
 	Resting bool
 	// Unread is set where the options could not be read: what is sent of an event is not known now, so the event itself is kept.
 	Unread bool
-	// Limits are the rule's own.
-	Limits Limits
-	// Access is what requests carry beside the body; nil: nothing of the rule's own.
-	Access *Access
+	Limits Limits  // the rule's own
+	Access *Access // what requests carry beside the body; nil: nothing of the rule's own
 
 	periods []OwnershipPeriod // none: all times
 }
@@ -111,39 +96,27 @@ func (r *Rule) Always() *Rule {
 
 // Limits bound what is sent to one rule's endpoint. Zero values stand for the settings' defaults.
 type Limits struct {
-	// Concurrency is how many requests may be under way.
-	Concurrency int
-	// Rate is how many requests may begin in a second.
-	Rate float64
-	// Timeout bounds the whole exchange.
-	Timeout time.Duration
-	// RetrySchedule has a delay for each retry. It must not be changed.
-	RetrySchedule []time.Duration
+	Concurrency   int             // requests under way
+	Rate          float64         // requests that begin in a second
+	Timeout       time.Duration   // of the whole exchange
+	RetrySchedule []time.Duration // a delay for each retry; it must not be changed
 }
 
 // Option is a row of webhook_dispatcher_rule_option: what the plugin's table has no column for.
 type Option struct {
-	// Key is the rule's.
-	Key Key
+	Key Key // the rule's
 	// RuleCreated is the created of the rule that the option was made for. Ids are used again; an option of another rule is ignored.
 	RuleCreated time.Time
-	// Enabled is the rule's own switch while it is adopted.
-	Enabled bool
+	Enabled     bool // the rule's own switch while it is adopted
 	// AdoptedAt is when the rule was handed to the dispatcher, ReleasedAt when it was given back; zero where it was not. A rule is
 	// adopted while the first is set and the second is not.
 	AdoptedAt, ReleasedAt time.Time
-	// PausedAt is since when the rule is paused; zero: it is not.
-	PausedAt time.Time
-	// PauseReason is why the dispatcher itself has paused the rule; "" where it has not.
-	PauseReason delivery.Reason
-	// URLSum is the SHA-256 of the URL that the secrets are meant for.
-	URLSum [sha256.Size]byte
-	// Document is the JSON of a Document, "" for none.
-	Document string
-	// Sealed are the JSON of Secrets, sealed with the key KeyID; "" for none.
-	Sealed, KeyID string
-	// Version counts the changes.
-	Version uint32
+	PausedAt              time.Time         // since when the rule is paused; zero: it is not
+	PauseReason           delivery.Reason   // why the dispatcher itself has paused the rule; "" where it has not
+	URLSum                [sha256.Size]byte // SHA-256 of the URL that the secrets are meant for
+	Document              string            // the JSON of a Document, "" for none
+	Sealed, KeyID         string            // the JSON of Secrets, sealed with the key KeyID; "" for none
+	Version               uint32            // counts the changes
 }
 
 // Adopted reports whether the rule is the dispatcher's now.
@@ -154,16 +127,11 @@ func (o *Option) same(other *Option) bool {
 	if o == nil || other == nil {
 		return o == other
 	}
-	a, b := *o, *other
-	for _, times := range [...][2]*time.Time{
-		{&a.RuleCreated, &b.RuleCreated}, {&a.AdoptedAt, &b.AdoptedAt}, {&a.ReleasedAt, &b.ReleasedAt}, {&a.PausedAt, &b.PausedAt},
-	} {
-		if !times[0].Equal(*times[1]) {
-			return false
-		}
-		*times[0], *times[1] = time.Time{}, time.Time{}
-	}
-	return a == b
+	option := *o
+	option.RuleCreated, option.AdoptedAt, option.ReleasedAt, option.PausedAt =
+		other.RuleCreated, other.AdoptedAt, other.ReleasedAt, other.PausedAt
+	return option == *other && o.RuleCreated.Equal(other.RuleCreated) && o.AdoptedAt.Equal(other.AdoptedAt) &&
+		o.ReleasedAt.Equal(other.ReleasedAt) && o.PausedAt.Equal(other.PausedAt)
 }
 
 // Key returns the rule's identity.

@@ -21,9 +21,8 @@ func (o *SigningOption) scheme() (signature.Scheme, error) {
 		if err := checkSignatureHeader(o.Header); err != nil {
 			return nil, err
 		}
-		return signature.HMAC{
-			Header: o.Header, Prefix: o.Prefix, Encoding: signature.Encoding(o.Encoding), Hash: signature.Hash(o.Hash),
-		}, nil
+		encoding, hash := signature.Encoding(o.Encoding), signature.Hash(o.Hash)
+		return signature.HMAC{Header: o.Header, Prefix: o.Prefix, Encoding: encoding, Hash: hash}, nil
 	}
 	if named, ok := signature.Named(o.Scheme); ok {
 		return named, nil
@@ -44,19 +43,15 @@ func checkSignatureHeader(name string) error {
 
 // sign makes one signer for each time between two ends of secrets, with all secrets that are good until then.
 func (a *Access) sign(o *SigningOption, secrets []SigningSecret) error {
-	if o == nil {
-		if len(secrets) > 0 {
-			return errors.New("there is a signing secret and no scheme: add --scheme NAME, such as --scheme standard")
-		}
+	switch {
+	case o == nil && len(secrets) > 0:
+		return errors.New("there is a signing secret and no scheme: add --scheme NAME, such as --scheme standard")
+	case o == nil:
 		return nil
 	}
 	scheme, err := o.scheme()
-	if err != nil {
+	if a.Unsigned = err == nil && scheme == nil; err != nil || a.Unsigned {
 		return err
-	}
-	if scheme == nil {
-		a.Unsigned = true
-		return nil
 	}
 	if len(secrets) == 0 {
 		return fmt.Errorf("the scheme %s has no secret: add --secret SECRET", o.Scheme)

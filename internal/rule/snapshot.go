@@ -26,10 +26,7 @@ type entries struct {
 
 // NewSnapshot compiles rows with their options; the lists may be in any order. A row that cannot be compiled becomes an entry with its
 // fault and harms no other. An option that was made for another row of the same id is left out.
-func NewSnapshot(tables Tables, c *Compiler) *Snapshot {
-	var none Snapshot
-	return none.next(tables, c)
-}
+func NewSnapshot(tables Tables, c *Compiler) *Snapshot { return (&Snapshot{}).next(tables, c) }
 
 // next returns the snapshot of what s has become. What has not changed is taken from s, rules included.
 func (s *Snapshot) next(tables Tables, c *Compiler) *Snapshot {
@@ -38,32 +35,21 @@ func (s *Snapshot) next(tables Tables, c *Compiler) *Snapshot {
 		contended: make(map[string]bool),
 	}
 	slices.SortFunc(n.options, compareOptions)
-	webhooks, webfilters := tables.webhooks(), tables.webfilters()
-	n.webhooks = s.webhooks.next(Webhooks, webhooks, n, c)
-	n.webfilters = s.webfilters.next(Webfilters, webfilters, n, c)
+	n.webhooks = s.webhooks.next(Webhooks, tables.webhooks(), n, c)
+	n.webfilters = s.webfilters.next(Webfilters, tables.webfilters(), n, c)
 	n.index(c.Adopted)
 	return n
 }
 
 // index fills the maps.
 func (s *Snapshot) index(adopted bool) {
-	wanted := make(map[string]int)
 	for i := range s.webhooks.list {
 		e := &s.webhooks.list[i]
 		if adopted && e.Rule != nil && e.Row.Enabled {
 			s.contended[e.Rule.EventType] = true
 		}
 		if e.used() {
-			wanted[e.Rule.EventType]++
-		}
-	}
-	for i := range s.webhooks.list {
-		if e := &s.webhooks.list[i]; e.used() {
-			rules := s.byEvent[e.Rule.EventType]
-			if rules == nil {
-				rules = make([]*Rule, 0, wanted[e.Rule.EventType])
-			}
-			s.byEvent[e.Rule.EventType] = append(rules, e.Rule)
+			s.byEvent[e.Rule.EventType] = append(s.byEvent[e.Rule.EventType], e.Rule)
 		}
 	}
 	for i := range s.webfilters.list {
@@ -94,11 +80,10 @@ func (t *entries) next(table Table, rows []stored, s *Snapshot, c *Compiler) ent
 
 // find returns a row, nil where there was none.
 func (t *entries) find(id int32) *Entry {
-	i, found := slices.BinarySearchFunc(t.list, id, func(e Entry, id int32) int { return cmp.Compare(e.Key.ID, id) })
-	if !found {
-		return nil
+	if i, found := slices.BinarySearchFunc(t.list, id, func(e Entry, id int32) int { return cmp.Compare(e.Key.ID, id) }); found {
+		return &t.list[i]
 	}
-	return &t.list[i]
+	return nil
 }
 
 // same reports whether the entries were made of these rows.
@@ -114,12 +99,11 @@ func (t *entries) same(rows []stored) bool {
 	return true
 }
 
-// webhooks returns the rows of the table in id order.
+// webhooks and webfilters return the rows of their table in id order.
 func (t *Tables) webhooks() []stored {
 	return inOrder(t.Webhooks, func(row *Row) stored { return stored{row: row} })
 }
 
-// webfilters does what webhooks does.
 func (t *Tables) webfilters() []stored {
 	return inOrder(t.Webfilters, func(row *WebfilterRow) stored { return stored{&row.Row, row} })
 }
@@ -163,26 +147,19 @@ func (s *Snapshot) Webfilters(name string) []*Webfilter { return s.byFilter[filt
 
 // Wants reports whether any rule takes an event of the type; the times are those of Rule.Takes.
 func (s *Snapshot) Wants(eventType string, at, recorded time.Time) bool {
-	for _, r := range s.byEvent[eventType] {
-		if r.Takes(at, recorded) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(s.byEvent[eventType], func(r *Rule) bool { return r.Takes(at, recorded) })
 }
 
 // Contended reports whether the plugin sends events of the type for some row, and the dispatcher would were the row adopted. Such a row
 // may have been adopted since the snapshot was read, so what it says of an event that came later is not enough: see Refresher.Fresh.
 func (s *Snapshot) Contended(eventType string) bool { return s.contended[eventType] }
 
-// Lookup returns a rule and its status. The rule is there for all but Absent and Faulty. Absent says nothing about the database now: a
-// row may have been made since.
+// Lookup returns a rule, nil if Absent or Faulty, and its status. A row that is Absent may have been made since.
 func (s *Snapshot) Lookup(key Key) (*Rule, Status) {
-	e := s.Entry(key)
-	if e == nil {
-		return nil, Absent
+	if e := s.Entry(key); e != nil {
+		return e.Rule, e.Status()
 	}
-	return e.Rule, e.Status()
+	return nil, Absent
 }
 
 // Active returns a rule if its deliveries are to be sent, else nil.

@@ -20,23 +20,18 @@ const (
 // spaces before a URL are cut off by the plugin's HTTP library too.
 const spaces = " \t\r\n"
 
-// ParseURL reads a URL that requests may be sent to: http or https with a host, of MaxURL characters at most. Its errors hold nothing of
-// it but its scheme.
+// ParseURL reads a URL that requests may be sent to: http or https with a host, MaxURL characters at most. Errors hold only its scheme.
 func ParseURL(raw string) (*url.URL, error) {
-	if raw == "" {
-		return nil, errors.New("the URL is empty: write http:// or https:// and a host")
-	}
-	if utf8.RuneCountInString(raw) > MaxURL {
-		return nil, fmt.Errorf("the URL has more than %d characters", MaxURL)
-	}
-	if !utf8.ValidString(raw) || strings.ContainsFunc(raw, unicode.IsControl) {
-		return nil, errors.New("the URL holds control characters: write it without")
-	}
 	u, err := url.Parse(raw)
-	if err != nil { // not wrapped: it holds the URL
-		return nil, errors.New("the URL does not parse: write http:// or https://, a host, and escape what is special")
-	}
 	switch {
+	case raw == "":
+		return nil, errors.New("the URL is empty: write http:// or https:// and a host")
+	case utf8.RuneCountInString(raw) > MaxURL:
+		return nil, fmt.Errorf("the URL has more than %d characters", MaxURL)
+	case !utf8.ValidString(raw) || strings.ContainsFunc(raw, unicode.IsControl):
+		return nil, errors.New("the URL holds control characters: write it without")
+	case err != nil: // not wrapped: it holds the URL
+		return nil, errors.New("the URL does not parse: write http:// or https://, a host, and escape what is special")
 	case u.Scheme == "":
 		return nil, errors.New("the URL has no scheme: write http:// or https:// before it")
 	case u.Scheme != "http" && u.Scheme != "https":

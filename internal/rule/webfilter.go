@@ -1,6 +1,7 @@
 package rule
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -14,12 +15,10 @@ import (
 // FilterPath is what the path of the dispatcher's filter endpoint begins with; the name of the filter follows.
 const FilterPath = "/filters/v1/"
 
-// HopHeader marks the requests that the dispatcher makes for a filter. Its filter endpoint takes none that has it: a row whose URL leads
-// back there would call itself without end.
+// HopHeader marks the requests for filters. The filter endpoint refuses it: a row whose URL leads back there would call itself endlessly.
 const HopHeader = "X-Webhook-Dispatcher-Hop"
 
-// WebfilterRow is a row of openedx_webhooks_webfilter as it is stored. Its Event is the name of a filter, a signal constant, or an event's
-// dotted type.
+// WebfilterRow is a row of openedx_webhooks_webfilter as stored. Its Event is a filter's name, a signal constant, or an event's type.
 type WebfilterRow struct {
 	Row
 	Description string
@@ -85,16 +84,9 @@ func (c *Compiler) webfilter(row WebfilterRow, o *opened) (*Webfilter, error) {
 // prepare takes over the options.
 func (f *Webfilter) prepare(c *Compiler, o *opened) error {
 	if f.LeadsBack() {
-		return errors.New("its URL is the filter endpoint of a dispatcher, which would call the row again: give the URL of the service " +
-			"that shall answer")
+		return errors.New("its URL is the filter endpoint of a dispatcher, which would call the row again: give the URL of the service itself")
 	}
-	err := o.unread
-	if err == nil {
-		err = o.document.fitsFilter()
-	}
-	if err == nil {
-		err = f.limit(&o.document)
-	}
+	err := cmp.Or(o.unread, o.document.fitsFilter(), f.limit(&o.document))
 	if err == nil {
 		err = f.authorize(c, o)
 	}
@@ -102,16 +94,11 @@ func (f *Webfilter) prepare(c *Compiler, o *opened) error {
 		f.Waits = true
 		return err
 	}
-	access := Access{}
-	if f.Access != nil {
-		access = *f.Access
-	}
-	access.Header = maps.Clone(access.Header)
-	if access.Header == nil {
-		access.Header = make(map[string]string, 1)
-	}
-	access.Header[HopHeader] = "1"
-	f.Access = &access
+	access := *cmp.Or(f.Access, &Access{})
+	header := make(map[string]string, len(access.Header)+1)
+	maps.Copy(header, access.Header)
+	header[HopHeader] = "1"
+	access.Header, f.Access = header, &access
 	return nil
 }
 
@@ -162,17 +149,16 @@ func isType(event string) bool { return strings.Contains(event, ".") }
 // filterEvent finds what a row names: a filter, or an event of the bus.
 func (c *Compiler) filterEvent(event string) (string, error) {
 	event = strings.TrimRight(event, " ")
+	busType, known, err := busEvent(event, c.Catalogue)
 	switch {
 	case event == "":
 		return "", errors.New("the event is empty: write the name of a filter, such as CourseEnrollmentStarted")
 	case utf8.RuneCountInString(event) > MaxEvent:
 		return "", fmt.Errorf("the event has more than %d characters: write the name of a filter", MaxEvent)
-	}
-	if busType, known, err := busEvent(event, c.Catalogue); known || err != nil {
+	case known || err != nil:
 		return busType, err
-	}
-	if !filterName.MatchString(event) {
-		return "", fmt.Errorf("%q is no name of a filter: write one such as CourseEnrollmentStarted, or a signal's constant", event)
+	case !filterName.MatchString(event):
+		return "", fmt.Errorf("%q is not the name of a filter: write one such as CourseEnrollmentStarted, or a signal's constant", event)
 	}
 	return FilterName(event), nil
 }

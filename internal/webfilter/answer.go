@@ -19,11 +19,8 @@ type merged struct{ data, exceptions payload.Entries }
 // add merges a row's answer as its flags say. An answer that is not a JSON object is ignored.
 func (m *merged) add(f *rule.Webfilter, answer *sender.Answer) {
 	text := decode(answer.Body, answer.ContentType)
-	if strings.HasPrefix(text, byteOrderMark) { // which ParseJSON takes
-		return
-	}
 	said, err := payload.ParseJSON([]byte(text))
-	if err != nil {
+	if err != nil || strings.HasPrefix(text, byteOrderMark) { // which ParseJSON takes
 		return
 	}
 	if data, ok := said.Get("data"); ok && !f.DisableFiltering {
@@ -34,7 +31,7 @@ func (m *merged) add(f *rule.Webfilter, answer *sender.Answer) {
 	}
 }
 
-// merge is Python's dict.update. What is no Object has no entries.
+// merge is Python's dict.update. Only an Object has entries.
 func merge(into *payload.Entries, from payload.Value) {
 	if from.Kind() != payload.Object {
 		return
@@ -45,16 +42,13 @@ func merge(into *payload.Entries, from payload.Value) {
 }
 
 const (
-	// latin1 is one of the names of ISO 8859-1 that Python knows; htmlindex has Windows-1252 for
-	// it, as browsers do.
+	// latin1 is ISO 8859-1 for Python; htmlindex takes it for Windows-1252, as browsers do.
 	latin1   = "iso-8859-1"
 	utf8Name = "utf-8"
-	// guessed stands for what requests finds out by looking at the bytes.
-	guessed = ""
+	guessed  = "" // what requests finds out by looking at the bytes
 )
 
-// byteOrderMark is left in the text by Python, for which it then is no JSON, unless it has guessed
-// the charset or was told of it.
+// byteOrderMark makes a text something other than JSON for Python, unless it expects or guesses it.
 const byteOrderMark = "\ufeff"
 
 // decode returns the text that Python's requests makes of a body: by the charset, else by the type,
@@ -62,19 +56,18 @@ const byteOrderMark = "\ufeff"
 func decode(body []byte, contentType string) string {
 	charset := charsetOf(contentType)
 	switch charset {
-	case latin1, "iso8859-1", "iso_8859-1", "latin-1", "latin1", "l1":
-		return eachByte(body, func(c byte) rune { return rune(c) })
-	case "ascii", "us-ascii":
-		return eachByte(body, func(c byte) rune {
-			if c >= utf8.RuneSelf {
-				return utf8.RuneError
+	case latin1, "iso8859-1", "iso_8859-1", "latin-1", "latin1", "l1", "ascii", "us-ascii":
+		runes := make([]rune, len(body))
+		for i, c := range body {
+			if runes[i] = rune(c); c >= utf8.RuneSelf && strings.HasSuffix(charset, "ascii") {
+				runes[i] = utf8.RuneError
 			}
-			return rune(c)
-		})
+		}
+		return string(runes)
 	}
 	encoding, err := htmlindex.Get(charset)
 	switch {
-	case charset == "utf-16" || charset == "utf16": // the one that a mark at its begin says how to read
+	case charset == "utf-16" || charset == "utf16": // a mark at its start says how to read it
 		encoding = unicode.UTF16(unicode.LittleEndian, unicode.UseBOM)
 	case err != nil:
 		encoding = unicode.UTF8 // as requests does with a charset that it does not know
@@ -89,17 +82,7 @@ func decode(body []byte, contentType string) string {
 	return string(text)
 }
 
-// eachByte makes a character of each byte.
-func eachByte(body []byte, of func(byte) rune) string {
-	runes := make([]rune, len(body))
-	for i, c := range body {
-		runes[i] = of(c)
-	}
-	return string(runes)
-}
-
-// charsetOf returns a charset in lower case. It reads the header as requests does, mistakes
-// included.
+// charsetOf returns a charset in lower case, as requests reads it, mistakes included.
 func charsetOf(contentType string) string {
 	media, parameters, _ := strings.Cut(contentType, ";")
 	charset, found := "", false

@@ -1,6 +1,16 @@
+// Package webfilter calls the webfilter rows of a filter one after another and combines their
+// answers like the openedx-webhooks plugin 22: data and exceptions are merged, the last row wins,
+// and a status on which a row halts stops the chain.
+//
+// A chain ends within its deadline whatever its endpoints do. A row without an answer counts as a
+// failed request, on which it may halt. An endpoint that gives no answers is not called for a
+// while, with the same result. If the caller can wait, no row that waits for secrets is skipped.
+//
+// Unlike the plugin, it follows no redirects and reads at most 1 MiB of an answer.
 package webfilter
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -24,9 +34,8 @@ const maxAnswer = 1 << 20
 
 // Rules are the rows as they are now.
 type Rules interface {
-	// Webfilters returns the rows of a filter that are to be called, in id order, those that are
-	// held among them. The slice must not be changed afterwards. The name is one of
-	// rule.FilterName, or an event's type.
+	// Webfilters returns the rows of a filter to call, held ones included, in id order; the slice
+	// must not be changed. The name is one of rule.FilterName, or an event's type.
 	Webfilters(name string) []*rule.Webfilter
 }
 
@@ -37,12 +46,10 @@ type Caller interface {
 
 // Options of New.
 type Options struct {
-	Rules  Rules  // required
-	Caller Caller // required; a *sender.Sender
-	// Deadline bounds all calls of a chain together, 2 s if zero.
-	Deadline time.Duration
-	// Registerer gets the metrics; nil leaves them unregistered.
-	Registerer prometheus.Registerer
+	Rules      Rules                 // required
+	Caller     Caller                // required; a *sender.Sender
+	Deadline   time.Duration         // of all calls of a chain together, DefaultDeadline if zero
+	Registerer prometheus.Registerer // gets the metrics; nil leaves them unregistered
 }
 
 // Engine calls filters. It is safe for concurrent use and holds no goroutine.
@@ -71,32 +78,24 @@ func New(options Options) (*Engine, error) {
 
 // Outcome is what the rows of a filter said together.
 type Outcome struct {
-	// Data and Exceptions are Objects: what the answers' "data" and "exception" come to. Both are
-	// empty where a row halted.
+	// Data and Exceptions are Objects, merged from the answers; both are empty where a row halted.
 	Data, Exceptions payload.Value
-	// Halt is set where a row stopped the chain.
-	Halt *Halt
-	// Wait is set where a row waits for its secrets and the request may wait as well: no row was
-	// called, and nothing else is set.
-	Wait bool
-	// Calling is how long was waited for answers.
-	Calling time.Duration
+	Halt             *Halt         // set where a row stopped the chain
+	Wait             bool          // a row waits for its secrets, the request may wait: none was called
+	Calling          time.Duration // how long the answers took
 }
 
 // Halt is why a row stopped the chain.
 type Halt struct {
 	Row int32 // the id of the row
-	// Message is the plugin's, for people: it may hold the whole URL of the row, and must not be
-	// logged.
-	Message string
-	// Cause says the same for logs: without any part of the URL.
-	Cause      string
+	// Message is the plugin's, for people. It may hold the row's whole URL and must not be logged.
+	Message    string
+	Cause      string // the same for logs: without any part of the URL
 	RedirectTo string
 	Status     int // of the answer, 0 where there was none
 }
 
-// Run calls the rows of the request's filter, one after another. It returns an error only when ctx
-// ends.
+// Run calls the rows of the request's filter in order. It returns an error only when ctx ends.
 func (e *Engine) Run(ctx context.Context, q *Request) (*Outcome, error) {
 	none := payload.ObjectValue(nil, nil)
 	out := &Outcome{Data: none, Exceptions: none}
@@ -130,8 +129,7 @@ func (e *Engine) Run(ctx context.Context, q *Request) (*Outcome, error) {
 	return out, nil
 }
 
-// call calls a row and returns its answer, or nil and why there is none. chain ends with the
-// deadline.
+// call calls a row and returns its answer, or why there is none. chain ends with the deadline.
 func (e *Engine) call(chain context.Context, f *rule.Webfilter, body []byte) (*sender.Answer, outcome) {
 	var leave func(delivery.Signal)
 	var refused outcome
@@ -173,42 +171,32 @@ func (e *Engine) call(chain context.Context, f *rule.Webfilter, body []byte) (*s
 	return nil, outcome(class)
 }
 
-// halt returns how a row stops the chain, or nil. The message for a status is the plugin's, with
-// the row's URL; without an answer it is ours.
+// halt returns how a row stops the chain, or nil. For a status the message is the plugin's.
 func halt(f *rule.Webfilter, q *Request, answer *sender.Answer, result outcome) *Halt {
+	redirect, flag := "", ""
 	switch {
 	case !q.Halting:
 		return nil
-	case answer == nil:
-		if !f.HaltOnRequestException {
-			return nil
-		}
-		why, known := failures[result]
-		if !known {
-			why = failures[outcomeOther]
-		}
+	case answer == nil && f.HaltOnRequestException:
 		return &Halt{
-			Row:        f.ID,
-			Message:    fmt.Sprintf("Request of webfilter %d after webhook event %s failed: %s", f.ID, f.EventType, why),
-			Cause:      fmt.Sprintf("webfilter %d gave no answer: %s (halt_on_request_exception)", f.ID, result),
-			RedirectTo: f.RedirectOnRequestException,
+			Row: f.ID, RedirectTo: f.RedirectOnRequestException,
+			Message: fmt.Sprintf("Request of webfilter %d after webhook event %s failed: %s",
+				f.ID, f.EventType, cmp.Or(failures[result], failures[outcomeOther])),
+			Cause: fmt.Sprintf("webfilter %d gave no answer: %s (halt_on_request_exception)", f.ID, result),
 		}
-	}
-	redirect, flag := "", ""
-	switch {
-	case answer.Status >= 400 && answer.Status <= 499 && f.HaltOn4xx:
+	case answer == nil:
+		return nil
+	case answer.Status/100 == 4 && f.HaltOn4xx:
 		redirect, flag = f.RedirectOn4xx, "halt_on_4xx"
-	case answer.Status >= 500 && answer.Status <= 599 && f.HaltOn5xx:
+	case answer.Status/100 == 5 && f.HaltOn5xx:
 		redirect, flag = f.RedirectOn5xx, "halt_on_5xx"
 	default:
 		return nil
 	}
 	return &Halt{
-		Row: f.ID,
+		Row: f.ID, RedirectTo: redirect, Status: answer.Status,
 		Message: fmt.Sprintf("Request to %s after webhook event %s returned status code %d (%s)",
 			f.URL, f.EventType, answer.Status, answer.Reason),
-		Cause:      fmt.Sprintf("webfilter %d answered %d (%s)", f.ID, answer.Status, flag),
-		RedirectTo: redirect,
-		Status:     answer.Status,
+		Cause: fmt.Sprintf("webfilter %d answered %d (%s)", f.ID, answer.Status, flag),
 	}
 }

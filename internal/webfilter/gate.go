@@ -8,15 +8,13 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 )
 
-const (
-	// MaxCalls is how many calls of one row run at once; more mean that its endpoint is late already.
-	MaxCalls = 64
-	maxGates = 4096 // rows remembered; with more, breakers close early now and then
-)
+// MaxCalls is how many calls of one row run at once; with more, its endpoint is late already.
+const MaxCalls = 64
+
+const maxGates = 4096 // rows remembered; with more, breakers close early now and then
 
 // gate limits the calls of a row: to MaxCalls at a time, and almost none while its endpoint gives
-// no answers. Any status is an answer, as the row may mean it. A refused call counts as a failed
-// request.
+// no answers, of any status. A refused call counts as a failed request.
 type gate struct {
 	mu      sync.Mutex
 	breaker *breaker.Breaker // guarded by mu

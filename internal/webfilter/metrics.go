@@ -1,6 +1,8 @@
 package webfilter
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -9,8 +11,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/metric"
 )
 
-// outcome is what came of a row's turn: the class of its answer's status, an error class, or why it
-// was not called.
+// outcome is the class of a row's status, an error class, or why the row was not called.
 type outcome string
 
 // Why a row is not called.
@@ -19,11 +20,10 @@ const (
 	outcomeBusy     outcome = "busy"
 	outcomeBreaker  outcome = "breaker_open"
 	outcomeDeadline outcome = "deadline"
-	outcomeOther    outcome = outcome(delivery.ClassOther)
+	outcomeOther            = outcome(delivery.ClassOther)
 )
 
-// failures say to people why a row gave no answer. Learners may read it: no part of the URL, and no
-// address, is in it.
+// failures say why a row gave no answer. Learners may read it: it holds no URL and no address.
 var failures = map[outcome]string{
 	outcome(delivery.ClassDNS):       "its host name was not found",
 	outcome(delivery.ClassConnect):   "no connection",
@@ -68,10 +68,7 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 1.5, 2, 2.5, 5, 10},
 		}),
 	}
-	for _, o := range statusClasses {
-		m.calls[o] = calls.WithLabelValues(string(o))
-	}
-	for o := range failures {
+	for _, o := range slices.AppendSeq(statusClasses[:], maps.Keys(failures)) {
 		m.calls[o] = calls.WithLabelValues(string(o))
 	}
 	return m, metric.Register(registerer, calls, m.duration)

@@ -17,8 +17,7 @@ func Names() []string {
 	return names
 }
 
-// named returns the plugin's filter of exactly this name; one that the plugin does not know has no
-// name and cannot halt.
+// named returns the plugin's filter of exactly this name, else one that has none and cannot halt.
 func named(name string) rule.PluginFilter {
 	if f := rule.FindFilter(name); f != nil && f.Name == name {
 		return *f
@@ -29,8 +28,7 @@ func named(name string) rule.PluginFilter {
 // Halts reports whether a row of the plugin's filter of this name can halt.
 func Halts(filter string) bool { return named(filter).Exception != "" }
 
-// Label returns the name of a filter as the label of a metric: a name that the plugin does not know
-// is "other".
+// Label returns the label of a filter in metrics: its name, "other" if the plugin does not know it.
 func Label(filter string) string {
 	if named(filter).Name != "" {
 		return filter
@@ -38,20 +36,17 @@ func Label(filter string) string {
 	return "other"
 }
 
-// Answer returns what the plugin has to be answered, so that the one row by which it asks has the
-// effect of all of them: an object with data and exception, of which what is empty is left out.
+// Answer returns what to answer the plugin, so that the one row by which it asks has the effect of
+// all of them: an object with data and exception; what is empty is left out.
 func (o *Outcome) Answer(filter string) payload.Value {
 	var answer payload.Entries
-	switch {
-	case o.Halt != nil:
+	if o.Halt == nil && o.Data.Len() > 0 {
+		answer.Set("data", o.Data)
+	}
+	if o.Halt != nil {
 		answer.Set("exception", o.Halt.exception(named(filter)))
-	default:
-		if o.Data.Len() > 0 {
-			answer.Set("data", o.Data)
-		}
-		if o.Exceptions.Len() > 0 {
-			answer.Set("exception", o.Exceptions)
-		}
+	} else if o.Exceptions.Len() > 0 {
+		answer.Set("exception", o.Exceptions)
 	}
 	return answer.Object()
 }

@@ -14,25 +14,19 @@ import (
 
 // Request is what the rows of a filter are called with.
 type Request struct {
-	// Filter is the name of the filter, as rule.FilterName has it, or the type of an event.
-	Filter string
-	// Halting is set where a row may halt; see Halts.
-	Halting bool
+	Filter  string // the name of the filter, as rule.FilterName has it, or the type of an event
+	Halting bool   // a row may halt; see Halts
 	// MayWait is set where nobody waits for the answer and Run can be asked again later. A row that
 	// waits for its secrets is not called then, nor is any other: see Outcome.Wait.
 	MayWait bool
-	// Format is how Body is encoded: as JSON or as form fields. Rows of this format get these
-	// bytes.
-	Format delivery.Format
-	Body   []byte
+	Format  delivery.Format // of Body: JSON or form fields; rows of this format get these bytes
+	Body    []byte
 	// Payload is the same as an Object. Rows of the other format get it encoded anew: form fields
-	// made of JSON are the plugin's own bytes, but JSON made of form fields has what these have, an
-	// object of texts without the structure that there was.
+	// made of JSON are the plugin's own bytes, JSON made of form fields is a flat object of texts.
 	Payload payload.Value
 }
 
-// ParseRequest reads the plugin's request for one of its filters. Errors may be shown: they hold
-// nothing of the body.
+// ParseRequest reads the plugin's request for one of its filters. Errors hold nothing of the body.
 func ParseRequest(filter, contentType string, body []byte) (*Request, error) {
 	r := &Request{Filter: filter, Halting: Halts(filter), Format: delivery.FormatJSON, Body: body}
 	media, _, err := mime.ParseMediaType(contentType)
@@ -55,8 +49,7 @@ func ParseRequest(filter, contentType string, body []byte) (*Request, error) {
 	return r, nil
 }
 
-// parseForm reads form fields into an Object of Strings, in their order. net/url's own reading
-// loses the order.
+// parseForm reads form fields into an Object of Strings, in their order, which net/url loses.
 func parseForm(text string) (payload.Value, error) {
 	var fields payload.Entries
 	for field := range strings.SplitSeq(text, "&") {

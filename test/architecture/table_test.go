@@ -123,7 +123,8 @@ var table = []row{
 		others: []string{prometheus, xtext},
 	},
 	{
-		pkg: "internal/webfilter/stage", ours: []string{"internal/delivery", "internal/inflight", "internal/payload", "internal/webfilter"},
+		pkg:    "internal/webfilter/stage",
+		ours:   []string{"internal/delivery", "internal/inflight", "internal/payload", "internal/rule", "internal/webfilter"},
 		others: []string{prometheus},
 	},
 	{

@@ -1,8 +1,6 @@
 // Package confluent decodes records in the wire format of Confluent's serialisers: a zero byte, the
-// id of the writer's schema in a schema registry, and the Avro value. It also holds the client of
-// that registry.
-//
-// A registry that is away makes a call wait for as long as its context lasts.
+// id of the writer's schema in a registry, and the Avro value. It also holds that registry's
+// client: while the registry is away, a call waits for as long as its context lasts.
 package confluent
 
 import (
@@ -20,9 +18,8 @@ import (
 
 // Registry returns writer schemas by id.
 type Registry interface {
-	// Schema returns the schema with the id. It waits while the registry cannot be asked. Its error
-	// is a *decode.Undecodable, or says that ctx has ended. It is called for every record, so it
-	// must answer known ids from memory.
+	// Schema returns the schema with the id: at once if it is known, else it may wait. The error is
+	// a *decode.Undecodable, or says that ctx has ended.
 	Schema(ctx context.Context, id uint32) (*decode.Schema, error)
 }
 

@@ -26,33 +26,27 @@ func (e *UnreachableError) Unwrap() error { return e.cause }
 // Waiting is a registry that can tell why it waits; *Client is one.
 type Waiting interface {
 	Registry
-	// Ready returns why a question waits for its answer; nil if none does, or if the registry
-	// answers that it has no such schema.
+	// Ready returns why a question waits; nil if none does, or if the registry denies the schema.
 	Ready() error
 }
 
-// Impatient returns a registry for a command that somebody waits for: it gives up after Patience
-// with an *UnreachableError, and by then also believes that a schema does not exist. It is not safe
-// for concurrent use.
+// Impatient returns a registry for a command that somebody waits for: after Patience it gives up
+// with an *UnreachableError, or believes that a schema does not exist. It is for one goroutine.
 func Impatient(registry Waiting) Registry {
-	return &impatient{registry: registry, schemas: map[uint32]*decode.Schema{}, unknown: map[uint32]bool{}}
+	return &impatient{registry: registry, known: map[uint32]answer{}}
 }
 
 type impatient struct {
 	registry Waiting
-	schemas  map[uint32]*decode.Schema // in addition to the registry's own memory, so that a known one costs no timer
-	unknown  map[uint32]bool
+	known    map[uint32]answer // in addition to the registry's own memory, so that a known one costs no timer
 }
 
 // Schema implements Registry.
 func (r *impatient) Schema(ctx context.Context, id uint32) (*decode.Schema, error) {
-	if known := r.schemas[id]; known != nil {
-		return known, nil
+	if known, ok := r.known[id]; ok {
+		return known.schema, known.err
 	}
 	missing := unknownSchema(id)
-	if r.unknown[id] {
-		return nil, missing
-	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	timer := time.AfterFunc(Patience, func() {
@@ -64,10 +58,8 @@ func (r *impatient) Schema(ctx context.Context, id uint32) (*decode.Schema, erro
 	})
 	defer timer.Stop()
 	schema, err := r.registry.Schema(ctx, id)
-	if err == nil {
-		r.schemas[id] = schema
-	} else if errors.Is(err, missing) {
-		r.unknown[id] = true
+	if err == nil || errors.Is(err, missing) {
+		r.known[id] = answer{schema, err}
 	}
 	return schema, err
 }

@@ -1,14 +1,17 @@
 package confluent
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,43 +23,30 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/decode"
 )
 
-// How often the registry is asked again.
 const (
-	firstBackoff = 250 * time.Millisecond
+	firstBackoff = 250 * time.Millisecond // how long to wait before the registry is asked again
 	lastBackoff  = 5 * time.Second
 	// unknownAfter is how long the registry must keep saying that an id does not exist. One that
 	// has just started may not have read its own topic yet.
 	unknownAfter = 60 * time.Second
-	// unknownFor is how long an unknown id is answered from memory before the registry is asked
-	// again.
-	unknownFor = 10 * time.Second
-	// maxUnknown bounds the unknown ids that are remembered.
-	maxUnknown = 1024
-	// maxAnswer bounds an answer in bytes.
-	maxAnswer = 8 << 20
+	unknownFor   = 10 * time.Second // how long an unknown id is answered from memory
+	maxUnknown   = 1024             // unknown ids that are remembered
+	maxAnswer    = 8 << 20          // bytes of an answer
 )
 
 // ClientOptions are the settings of a Client.
 type ClientOptions struct {
-	// URL is the registry's base URL, http or https; its path is kept. User and password in it are
-	// used if Username is empty.
-	URL string
-	// Username and Password are sent as basic authentication, unless both are empty.
-	Username, Password string
-	// TLS is used for https; nil trusts the system's roots.
-	TLS *tls.Config
-	// Timeout bounds one request; zero means 5 s.
-	Timeout time.Duration
-	// Transport replaces the client's own, TLS included.
-	Transport http.RoundTripper
-	// Logger may be nil.
-	Logger *slog.Logger
-	// Registerer takes the metrics; it may be nil.
-	Registerer prometheus.Registerer
+	// URL is http or https; its path is kept, its user and password are used if Username is empty.
+	URL                string
+	Username, Password string                // sent as basic authentication, unless both are empty
+	TLS                *tls.Config           // for https; nil trusts the system's roots
+	Timeout            time.Duration         // bounds one request; zero means 5 s
+	Transport          http.RoundTripper     // replaces the client's own, TLS included
+	Logger             *slog.Logger          // may be nil
+	Registerer         prometheus.Registerer // takes the metrics; may be nil
 }
 
-// Client is a Registry that asks a Confluent-compatible schema registry. It is safe for concurrent
-// use.
+// Client asks a Confluent-compatible schema registry. It is safe for concurrent use.
 type Client struct {
 	api      *sr.Client
 	http     *http.Client
@@ -110,18 +100,10 @@ func NewClient(o ClientOptions) (*Client, error) {
 	if o.Timeout < 0 {
 		return nil, fmt.Errorf("schema registry timeout %s: must not be negative", o.Timeout)
 	}
-	if o.Timeout == 0 {
-		o.Timeout = 5 * time.Second
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
-	if o.Transport == nil {
-		o.Transport = &http.Transport{ // no proxy: the registry is next to the broker
-			TLSClientConfig:     o.TLS,
-			ForceAttemptHTTP2:   true,
-			MaxIdleConnsPerHost: 2,
-			IdleConnTimeout:     90 * time.Second,
+	o.Timeout, o.Logger = cmp.Or(o.Timeout, 5*time.Second), cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
+	if o.Transport == nil { // no proxy: the registry is next to the broker
+		o.Transport = &http.Transport{
+			TLSClientConfig: o.TLS, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 2, IdleConnTimeout: 90 * time.Second,
 		}
 	}
 	requests, err := newRequestCounter(o.Registerer)
@@ -129,13 +111,8 @@ func NewClient(o ClientOptions) (*Client, error) {
 		return nil, fmt.Errorf("schema registry client: %w", err)
 	}
 	c := &Client{
-		http:     &http.Client{Transport: cappedTransport{o.Transport}},
-		name:     base.String(),
-		timeout:  o.Timeout,
-		log:      o.Logger,
-		requests: requests,
-		asking:   make(map[uint32]*question),
-		unknown:  make(map[uint32]unknownID),
+		http: &http.Client{Transport: cappedTransport{o.Transport}}, name: base.String(), timeout: o.Timeout, log: o.Logger,
+		requests: requests, asking: make(map[uint32]*question), unknown: make(map[uint32]unknownID),
 	}
 	opts := []sr.ClientOpt{sr.URLs(c.name), sr.HTTPClient(c.http), sr.UserAgent("webhook-dispatcher")}
 	if o.Username != "" || o.Password != "" {
@@ -150,8 +127,7 @@ func NewClient(o ClientOptions) (*Client, error) {
 // Close closes idle connections. Calls of Schema that wait end with their contexts.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-// Ready returns nil unless a record waits for a schema that the registry does not return. The error
-// names the registry's URL, without credentials, and the cause.
+// Ready returns nil unless a record waits for a schema. The error holds no credentials.
 func (c *Client) Ready() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -179,9 +155,8 @@ func (c *Client) Reachable(ctx context.Context) error {
 // Schema returns the schema with the id. Concurrent first uses of an id make one request. While the
 // registry cannot be asked or does not answer as one, it waits until ctx ends.
 func (c *Client) Schema(ctx context.Context, id uint32) (*decode.Schema, error) {
-	if known, ok := c.known.Load(id); ok {
-		a := known.(answer)
-		return a.schema, a.err
+	if a, ok := c.known.Load(id); ok {
+		return a.(answer).schema, a.(answer).err
 	}
 	q := c.join(id)
 	defer c.leave(id, q)
@@ -191,9 +166,8 @@ func (c *Client) Schema(ctx context.Context, id uint32) (*decode.Schema, error) 
 	case <-ctx.Done():
 		return nil, fmt.Errorf("wait for the schema registry: %w", context.Cause(ctx))
 	}
-	if known, ok := c.known.Load(id); ok { // the previous holder of the turn has asked
-		a := known.(answer)
-		return a.schema, a.err
+	if a, ok := c.known.Load(id); ok { // the previous holder of the turn has asked
+		return a.(answer).schema, a.(answer).err
 	}
 	return c.ask(ctx, id, q)
 }
@@ -231,11 +205,10 @@ func (c *Client) ask(ctx context.Context, id uint32, q *question) (*decode.Schem
 		}
 		switch {
 		case err == nil:
-			a := answer{}
-			a.schema, a.err = decode.ParseSchema(text)
-			return c.settle(id, a)
+			schema, err := decode.ParseSchema(text)
+			return c.settle(id, schema, err)
 		case errors.Is(err, errNotAvro):
-			return c.settle(id, answer{err: decode.NewUndecodable(decode.ReasonBadSchema, err.Error())})
+			return c.settle(id, nil, decode.NewUndecodable(decode.ReasonBadSchema, err.Error()))
 		case errors.Is(err, errDenied):
 			c.setAway(id, q, nil) // the registry answers
 			if c.deny(id) {
@@ -256,10 +229,10 @@ func unknownSchema(id uint32) error {
 	return decode.NewUndecodable(decode.ReasonUnknownSchema, fmt.Sprintf("the schema registry has no schema %d", id))
 }
 
-func (c *Client) settle(id uint32, a answer) (*decode.Schema, error) {
+func (c *Client) settle(id uint32, schema *decode.Schema, err error) (*decode.Schema, error) {
 	c.forgive(id)
-	c.known.Store(id, a)
-	return a.schema, a.err
+	c.known.Store(id, answer{schema, err})
+	return schema, err
 }
 
 // denied reports whether id was recently found to be unknown.
@@ -290,14 +263,9 @@ func (c *Client) deny(id uint32) bool {
 
 // forgetOldest drops the id denied longest ago; c.mu is held.
 func (c *Client) forgetOldest() {
-	var oldest uint32
-	var last time.Time
-	for id, u := range c.unknown {
-		if last.IsZero() || u.last.Before(last) {
-			oldest, last = id, u.last
-		}
-	}
-	delete(c.unknown, oldest)
+	delete(c.unknown, slices.MinFunc(slices.Collect(maps.Keys(c.unknown)), func(a, b uint32) int {
+		return c.unknown[a].last.Compare(c.unknown[b].last)
+	}))
 }
 
 func (c *Client) forgive(id uint32) {
@@ -306,8 +274,7 @@ func (c *Client) forgive(id uint32) {
 	delete(c.unknown, id)
 }
 
-// setAway records why the question for id has no answer, nil if it has one or is over, and logs
-// each change once.
+// setAway records why the question for id has no answer, nil if it needs none, and logs changes.
 func (c *Client) setAway(id uint32, q *question, cause error) {
 	c.mu.Lock()
 	before := q.away

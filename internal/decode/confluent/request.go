@@ -14,14 +14,12 @@ import (
 )
 
 var (
-	// errDenied says that the registry itself answered that it has no such schema, unlike a 404
-	// from a proxy or a wrong path.
+	// errDenied is the answer of the registry itself, unlike a 404 from a proxy or a wrong path.
 	errDenied  = errors.New("the registry has no such schema")
 	errNotAvro = errors.New("the schema is not self-contained Avro")
 )
 
-// request asks once. Errors other than errDenied and errNotAvro may go away; they hold neither URLs
-// nor what a server answered.
+// request asks once. Errors but errDenied and errNotAvro may pass; none holds a URL or an answer.
 func (c *Client) request(ctx context.Context, id uint32) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
@@ -42,8 +40,7 @@ func (c *Client) request(ctx context.Context, id uint32) (string, error) {
 	return found.Schema, err
 }
 
-// probe asks for the types of schemas. Not every registry has that resource, so a 404 counts as an
-// answer.
+// probe asks for the types of schemas. Not every registry has them: a 404 counts as an answer.
 func (c *Client) probe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()

@@ -20,8 +20,7 @@ func eventOf(m *payload.Message, filter int32) delivery.Delivery {
 	}
 }
 
-// request is what the filters of the event are called with: the body that a plain webhook rule
-// sends of it.
+// request is what webfilters are called with: the body that a plain webhook rule sends.
 func request(m *payload.Message) *webfilter.Request {
 	whole := m.Payload()
 	return &webfilter.Request{
@@ -30,8 +29,7 @@ func request(m *payload.Message) *webfilter.Request {
 	}
 }
 
-// stopped tells whether the event ends here. An exception has no other meaning on the bus than a
-// halt: there is nobody to raise it.
+// stopped tells whether the event ends here. On the bus an exception is a halt: nobody raises it.
 func stopped(outcome *webfilter.Outcome) bool {
 	return outcome.Halt != nil || outcome.Exceptions.Len() > 0
 }

@@ -12,7 +12,6 @@ type metrics struct {
 	returned           prometheus.Counter
 }
 
-// newMetrics registers the metrics, unless registerer is nil.
 func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 	events := metric.CounterVec("webhook_dispatcher_filtered_events_total",
 		"Events that completed their webfilters, by result: passed or halted.", "result")

@@ -22,10 +22,10 @@ type pass struct {
 	timer *time.Timer // calls late
 }
 
-// Submit takes an event over and does not block. Once its webfilters have spoken it calls deliver
-// with what they made of it, or release if they halted it; if that takes too long, or one of them
-// waits for its secrets, release once the event is a row. Neither is called for what Drain gives
-// up. No Submit may run during Drain, or after Stop.
+// Submit takes an event over and does not block. Once its webfilters have answered it calls deliver
+// with the event as they changed it, or release if they halted it. If that takes too long, or one
+// of them waits for its secrets, it calls release once the event is a row. It calls neither for
+// what Drain gives up. No Submit may run during Drain, or after Stop.
 func (s *Stage) Submit(m *payload.Message, deliver func(*payload.Message), release func()) {
 	p := &pass{s: s, message: m, deliver: deliver, release: release}
 	p.entry = inflight.NewEntry(m.Event.Type, p.run)
@@ -38,15 +38,14 @@ func (s *Stage) Submit(m *payload.Message, deliver func(*payload.Message), relea
 	p.proceed()
 }
 
-// chain returns the lane of the event's row, and whether one of its webfilters waits for its
-// secrets.
+// chain returns the lane of the event's row, and whether a webfilter waits for its secrets.
 func (p *pass) chain() (lane delivery.Lane, sealed bool) {
 	first, sealed := p.s.Chains.Chain(p.message.Event.Type)
 	return delivery.Lane{Kind: delivery.KindEvent, RuleID: first}, sealed
 }
 
-// proceed gets an event that waits in line, or makes it a row if a webfilter waits for its secrets;
-// at the queue limit, late will.
+// proceed puts an event in line, or makes it a row if a webfilter waits for its secrets; at the
+// queue limit, late will.
 func (p *pass) proceed() {
 	lane, sealed := p.chain()
 	if sealed {
@@ -103,18 +102,16 @@ func (p *pass) answered(outcome *webfilter.Outcome) {
 
 // conclude ends an event that has no row.
 func (p *pass) conclude(outcome *webfilter.Outcome) {
-	s := p.s
 	if stopped(outcome) {
-		s.halted(eventOf(p.message, 0), outcome, 1)
+		p.s.halted(eventOf(p.message, 0), outcome, 1)
 		p.release()
-		return
+	} else {
+		p.s.metrics.passed.Inc()
+		p.deliver(apply(p.message, outcome))
 	}
-	s.metrics.passed.Inc()
-	p.deliver(apply(p.message, outcome))
 }
 
-// late hands an event off that has waited long enough. At the queue limit it stays in memory
-// instead, and its partition waits.
+// late hands off an event that has waited long enough. At the queue limit its partition waits.
 func (p *pass) late() {
 	s := p.s
 	lane, sealed := p.chain()
@@ -129,8 +126,7 @@ func (p *pass) late() {
 	}
 }
 
-// giveUp ends an event that waits in memory because of the queue limit, and reports whether it did.
-// The event is neither delivered nor released.
+// giveUp drops an event that waits in memory for the queue limit, and reports whether it did.
 func (p *pass) giveUp() bool {
 	if lane, _ := p.chain(); !p.s.Full(lane) || !p.cell.Abandon() {
 		return false
@@ -141,9 +137,8 @@ func (p *pass) giveUp() bool {
 	return true
 }
 
-// handOff makes a row of an event that waits too long for its webfilters, leased if they are being
-// called. One whose body fits no row stays, because its webfilters end within the deadline; but if
-// they wait for their secrets its row is dead.
+// handOff makes a row of an event, leased if its webfilters are being called. If its body fits no
+// row it stays, as they end within the deadline; if they wait for their secrets its row is dead.
 func (p *pass) handOff(reason delivery.Reason) {
 	s := p.s
 	lane, sealed := p.chain()

@@ -19,9 +19,7 @@ func (s *Stage) runRow(ctx context.Context, row *delivery.Row, until time.Time) 
 	m, err := payload.ParseMessage(row.Body)
 	if err != nil { // its text may hold parts of the event
 		s.Logger.Error("event dead-lettered before its webfilters: its row cannot be read", "webhook_id", row.ID.String())
-		s.Queue.Settle(delivery.Settle(row, delivery.Decision{
-			State: delivery.Dead, Attempts: row.Attempts + 1, Counted: true, Reason: delivery.ReasonUnsendable,
-		}, 0))
+		s.Queue.Settle(delivery.Settle(row, ended(row, delivery.Dead, delivery.ReasonUnsendable), 0))
 		return
 	}
 	m.Event.Traceparent = row.Traceparent
@@ -38,6 +36,10 @@ func (s *Stage) runRow(ctx context.Context, row *delivery.Row, until time.Time) 
 	s.finish(row, m, outcome, until)
 }
 
+func ended(row *delivery.Row, state delivery.State, reason delivery.Reason) delivery.Decision {
+	return delivery.Decision{State: state, Attempts: row.Attempts + 1, Counted: true, Reason: reason}
+}
+
 // finish does with the row of an event what its webfilters ask for.
 func (s *Stage) finish(row *delivery.Row, m *payload.Message, outcome *webfilter.Outcome, until time.Time) {
 	switch {
@@ -45,11 +47,8 @@ func (s *Stage) finish(row *delivery.Row, m *payload.Message, outcome *webfilter
 		row.Reason = delivery.ReasonPaused
 		s.pool.Rest(row, againAfter)
 	case stopped(outcome):
-		halt := delivery.Settle(row, delivery.Decision{
-			State: delivery.Halted, Attempts: row.Attempts + 1, Counted: true, Reason: delivery.ReasonHalted,
-		}, status(outcome))
-		// The row's next owner may be told something else, so only what was written is logged and
-		// counted.
+		halt := delivery.Settle(row, ended(row, delivery.Halted, delivery.ReasonHalted), status(outcome))
+		// The row's next owner may be told something else: only what was written counts.
 		if s.write(row, until, func(ctx context.Context) (bool, error) { return s.Ends.End(ctx, halt) }) {
 			s.halted(row.Delivery, outcome, row.Attempts+1)
 			s.pool.Recovered(row.RuleID)
@@ -86,9 +85,8 @@ func (s *Stage) replace(row *delivery.Row, planned []delivery.Delivery, until ti
 	}
 }
 
-// write reports whether what the webfilters said of an event was written. If the database is away
-// it tries again until the lease is about to run out; then the row's next claim calls the
-// webfilters again.
+// write reports whether the result of an event's webfilters was written. If the database is away it
+// tries again until the lease is about to run out; then the row's next claim calls them again.
 func (s *Stage) write(row *delivery.Row, until time.Time, try func(ctx context.Context) (bool, error)) bool {
 	parent := s.pool.Context()
 	for tries := new(backoff.Backoff); time.Until(until) > inflight.LeaseMargin; {
@@ -125,8 +123,7 @@ func (s *Stage) halted(event delivery.Delivery, outcome *webfilter.Outcome, atte
 	s.Queue.Log(a)
 }
 
-// maxNote is how many bytes of a reason the attempt log keeps.
-const maxNote = 4096
+const maxNote = 4096 // bytes of a reason that the attempt log keeps
 
 func status(outcome *webfilter.Outcome) int {
 	if outcome.Halt == nil {

@@ -1,20 +1,18 @@
-// Package stage is the stage between the bus and the dispatcher: it runs the webfilters of an event
-// before its webhooks.
+// Package stage runs the webfilters of an event from the bus before the dispatcher gets it.
 //
 // It promises that an event with webfilters is neither delivered nor released before they have
-// spoken, unless it is a row by then; that a slow webfilter delays only the events that it filters;
-// that no event goes past a webfilter which waits for its secrets; and that the deliveries of a row
-// are made exactly when the row goes. How webfilters are called is package webfilter's, what
-// becomes of deliveries package dispatch's.
+// answered, unless it is a row by then; that a slow webfilter delays only the events that it
+// filters; that no event passes a webfilter which waits for its secrets; and that a row is replaced
+// by its deliveries in one step. Package webfilter calls webfilters, package dispatch delivers.
 //
 // How an event goes through it (hand-off and claims: see package inflight):
 //
 //	                halted ─────────────────────────────────────► released
 //	               ╱
-//	in line ── running ── spoken ──► deliveries, from memory ───► released with them
+//	in line ── running ── answer ──► deliveries, from memory ───► released with them
 //	   │           ╲
 //	   │            hand-off ──► row: leased, kind event ───────► released
-//	   │                               │ spoken
+//	   │                               │ answer
 //	   │ hand-off, or a webfilter      ├───────────► halted
 //	   │ waits for its secrets         │ one transaction
 //	   │                               ├───────────► its deliveries are rows, and its own row is gone
@@ -23,8 +21,8 @@
 //	   │
 //	   └─ claimed ──► in line
 //
-// Each type of events has places of its own, as many as a webfilter row takes calls at a time, and
-// a line for them. The row of an event is in the lane of the first webfilter of its type, so that
+// Each event type has its own places, as many as a webfilter row takes calls at a time, and its own
+// line. The row of an event is in the lane of the first webfilter of its type, so that
 // each webfilter has its own queue and its own queue limit. If its process dies, the row is claimed
 // like any other once its lease has run out, and its webfilters are called again.
 package stage
@@ -35,6 +33,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -44,6 +44,7 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/inflight"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/webfilter"
 )
 
@@ -57,19 +58,14 @@ type Filters interface {
 type Queue interface {
 	// Enqueue stores a row, then calls stored once; see dispatch.Queue.
 	Enqueue(in delivery.Insert, wanted func() bool, stored func())
-	// Settle writes the result of a lease.
-	Settle(u delivery.Update)
-	// Log appends to the attempt log.
-	Log(a delivery.Attempt)
-	// MaxBody returns the largest body in bytes that fits a row.
-	MaxBody() int
+	Settle(u delivery.Update) // writes the result of a lease
+	Log(a delivery.Attempt)   // appends to the attempt log
+	MaxBody() int             // the largest body in bytes that fits a row
 }
 
-// Ends ends rows of events. Its methods make one try; they return false, and have done nothing, if
-// the row does not have the token (any more).
+// Ends ends rows of events. Its methods try once; false: the row no longer has the token.
 type Ends interface {
-	// FinishEvent removes the row of an event and makes those of its deliveries, in one
-	// transaction.
+	// FinishEvent replaces the row of an event by those of its deliveries, in one transaction.
 	FinishEvent(ctx context.Context, id delivery.ID, token delivery.Token, rows []delivery.Insert) (done bool, err error)
 	// End writes the end of a lease.
 	End(ctx context.Context, u delivery.Update) (done bool, err error)
@@ -80,25 +76,20 @@ type Chains interface {
 	// Chain returns the first webfilter row that is called for events of a type, 0 if there is
 	// none, and whether one of them waits for its secrets: such events wait as rows.
 	Chain(eventType string) (first int32, sealed bool)
-	// TypeOf returns the type of the events that a webfilter row is for, called or not; "" if there
-	// is no such row.
+	// TypeOf returns the type of events that a webfilter row is for, called or not; "" if none.
 	TypeOf(row int32) string
 }
 
-// Options configure a Stage. All but DeadLetterOverflow, Full, LaneFull, Logger and Registerer are
-// required.
+// Options configure a Stage. DeadLetterOverflow, Full, LaneFull, Logger, Registerer are optional.
 type Options struct {
 	Filters Filters
 	Chains  Chains
 	Queue   Queue
 	Ends    Ends
 	// Plan returns the deliveries of an event by the rules of the moment.
-	Plan func(m *payload.Message) []delivery.Delivery
-	// HandOff is how long an event may wait for its webfilters in memory.
-	HandOff time.Duration
-	// Deadline is the longest that the webfilters of one event take; leases are made to last
-	// longer.
-	Deadline time.Duration
+	Plan     func(m *payload.Message) []delivery.Delivery
+	HandOff  time.Duration // how long an event may wait for its webfilters in memory
+	Deadline time.Duration // the longest that the webfilters of one event take; leases last longer
 	// Concurrency is how many events of one type may be with their webfilters: no more than a
 	// webfilter takes at a time, or events go past it.
 	Concurrency int
@@ -108,11 +99,9 @@ type Options struct {
 	// DeadLetterOverflow makes a dead row without a body of a delivery beyond the queue limit of
 	// its rule; otherwise the event waits as a row.
 	DeadLetterOverflow bool
-	// Wake is called when rows may be claimed: deliveries were made, or there are places again. It
-	// must not block.
-	Wake       func()
-	Logger     *slog.Logger
-	Registerer prometheus.Registerer
+	Wake               func() // called when rows may be claimed: they were made, or there is room; must not block
+	Logger             *slog.Logger
+	Registerer         prometheus.Registerer
 }
 
 func (o *Options) validate() error {
@@ -167,37 +156,29 @@ func New(o Options) (*Stage, error) {
 	return s, nil
 }
 
-// Room implements queue.Consumer for rows of events: how many of a lane may be claimed now. A lane
-// whose webfilter waits for its secrets has none, nor has one whose events find a rule at its queue
-// limit; some time later, one row at a time shows whether it still is. The rows of a webfilter that
-// is gone may be of any type.
+// Room implements queue.Consumer for rows of events: how many of a lane may be claimed now. There
+// is none while its webfilter waits for its secrets, or right after its events found a rule at its
+// queue limit; later, one row at a time tries. Rows of a webfilter that is gone may have any type.
 func (s *Stage) Room(lane delivery.Lane) (room int, lease time.Duration, known bool) {
 	eventType := s.Chains.TypeOf(lane.RuleID)
-	if eventType != "" {
-		if _, sealed := s.Chains.Chain(eventType); sealed {
-			return 0, delivery.Lease(s.Deadline), true
-		}
+	if _, sealed := s.Chains.Chain(eventType); eventType != "" && sealed {
+		return 0, delivery.Lease(s.Deadline), true
 	}
 	room, lease = s.pool.Room(lane.RuleID, eventType)
 	return room, lease, true
 }
 
-// Resend implements queue.Consumer: it takes claimed rows of events through their webfilters. Their
-// leases run out at until.
+// Resend implements queue.Consumer: it takes rows, leased up to until, through their webfilters.
 func (s *Stage) Resend(rows []delivery.Row, until time.Time) { s.pool.Resend(rows, until) }
 
 // Drain makes rows of all events that wait for their webfilters, and returns when none is left.
 // Events that wait in memory for a lane at its queue limit are given up, as is the rest when ctx
-// ends first: they are neither delivered nor released, and are read again. The stage goes on
-// afterwards.
+// ends first: they are neither delivered nor released, and read again. The stage can go on.
 func (s *Stage) Drain(ctx context.Context) error {
 	s.mu.Lock()
 	e := s.epoch
 	e.Drain()
-	var left []*pass
-	for p := range s.passes {
-		left = append(left, p)
-	}
+	left := slices.Collect(maps.Keys(s.passes))
 	s.mu.Unlock()
 	for _, p := range left {
 		if !p.giveUp() {
@@ -227,12 +208,8 @@ func (s *Stage) Stop(ctx context.Context) error { return s.pool.Stop(ctx) }
 
 // limited logs, once a minute at most, what the queue limit of a lane does to events.
 func (s *Stage) limited(effect string, lane delivery.Lane) {
-	whose := "rule_id"
-	if lane.Kind == delivery.KindEvent {
-		whose = "webfilter"
-	}
 	s.limitLog.Do(func() {
 		s.Logger.Error("queue limit reached for filtered events: get the endpoint to work, or raise "+
-			"WEBHOOK_DISPATCHER_QUEUE_LIMIT_RULE_ROWS, _ROWS or _BYTES", "effect", effect, whose, lane.RuleID)
+			"WEBHOOK_DISPATCHER_QUEUE_LIMIT_RULE_ROWS, _ROWS or _BYTES", "effect", effect, rule.Table(lane.Kind).LogKey(), lane.RuleID)
 	})
 }
