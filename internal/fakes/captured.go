@@ -10,21 +10,18 @@ import (
 
 // Captured is a record that the platform's producer wrote to a real Kafka, with its schemas.
 type Captured struct {
-	Type     string `json:"event_type"`
-	Topic    string `json:"topic"` // with its prefix
-	Key      []byte `json:"key_b64"`
-	Value    []byte `json:"value_b64"`
-	Headers  []CapturedHeader
+	Type    string `json:"event_type"`
+	Topic   string `json:"topic"` // with its prefix
+	Key     []byte `json:"key_b64"`
+	Value   []byte `json:"value_b64"`
+	Headers []struct {
+		Key   string `json:"key"`
+		Value []byte `json:"value_b64"`
+	}
 	KeyID    int    `json:"key_schema_id"`
 	KeyText  string `json:"key_schema"`
 	SchemaID int    `json:"value_schema_id"`
 	Schema   string `json:"value_schema"`
-}
-
-// CapturedHeader is a header of a Captured record.
-type CapturedHeader struct {
-	Key   string `json:"key"`
-	Value []byte `json:"value_b64"`
 }
 
 // ParseCaptured reads a captured record from its JSON.
@@ -46,7 +43,7 @@ func (c *Captured) Renew(eventID string, now time.Time, partition int32) Message
 		case "ce_time":
 			h.Value = []byte(now.UTC().Format("2006-01-02T15:04:05.000000+00:00"))
 		}
-		headers[i] = kgo.RecordHeader{Key: h.Key, Value: h.Value}
+		headers[i] = kgo.RecordHeader(h)
 	}
 	return Message{Topic: c.Topic, Partition: partition, Key: c.Key, Value: c.Value, Headers: headers, Time: now}
 }

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 
@@ -129,10 +131,7 @@ func (l *trackingListener) Accept() (net.Conn, error) {
 // cut closes open connections and waits for the server to release them.
 func (l *trackingListener) cut() {
 	l.mu.Lock()
-	open := make([]net.Conn, 0, len(l.conns))
-	for conn := range l.conns {
-		open = append(open, conn)
-	}
+	open := slices.Collect(maps.Keys(l.conns))
 	l.mu.Unlock()
 	for _, conn := range open {
 		_ = conn.Close()
