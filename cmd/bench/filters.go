@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 
@@ -31,11 +30,8 @@ type endpointCommand struct {
 	Rows     int
 
 	mu  sync.Mutex
-	own []time.Duration // guarded by mu
+	own []time.Duration // of requests, without the calls of the receiver; guarded by mu
 }
-
-// ownTime is the duration of requests without the calls of the receiver.
-type ownTime struct{ P50, P99 time.Duration }
 
 // waited is the context key of the time spent in calls.
 type waited struct{}
@@ -124,11 +120,7 @@ func (c *endpointCommand) handler() (http.Handler, error) {
 
 func (c *endpointCommand) stats(w http.ResponseWriter, _ *http.Request) {
 	c.mu.Lock()
-	sorted := slices.Sorted(slices.Values(c.own))
+	own := percentilesOf(c.own)
 	c.mu.Unlock()
-	var told ownTime
-	if n := len(sorted); n > 0 {
-		told = ownTime{P50: sorted[n/2], P99: sorted[n*99/100]}
-	}
-	_ = json.NewEncoder(w).Encode(told) // the client may be gone
+	_ = json.NewEncoder(w).Encode(own) // the client may be gone
 }

@@ -20,13 +20,8 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
-)
 
-// The exit codes, which scripts rely on.
-const (
-	exitGood   = 0
-	exitFailed = 1
-	exitUsage  = 2
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/cli"
 )
 
 type commands struct {
@@ -92,21 +87,21 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		kong.Writers(stdout, stderr), kong.Exit(func(int) { helped = true }))
 	if err != nil {
 		fmt.Fprintf(stderr, "bench: build the command line: %v\n", err)
-		return exitFailed
+		return cli.ExitFailed
 	}
 	parsed, err := parser.Parse(args)
 	switch {
 	case helped:
-		return exitGood
+		return cli.ExitGood
 	case err != nil:
 		fmt.Fprintf(stderr, "bench: %v; see --help\n", err)
-		return exitUsage
+		return cli.ExitUsage
 	}
 	if err := parsed.Run(); err != nil {
 		fmt.Fprintf(stderr, "bench: %v\n", err)
-		return exitFailed
+		return cli.ExitFailed
 	}
-	return exitGood
+	return cli.ExitGood
 }
 
 // Run implements the command.

@@ -27,6 +27,18 @@ type figures struct {
 	idleCPU        float64       // share of one CPU, if there are no events
 }
 
+// percentiles are durations that half of all, and 99 %, do not exceed.
+type percentiles struct{ P50, P99 time.Duration }
+
+// percentilesOf returns zeros for none.
+func percentilesOf(all []time.Duration) percentiles {
+	if len(all) == 0 {
+		return percentiles{}
+	}
+	sorted := slices.Sorted(slices.Values(all))
+	return percentiles{P50: sorted[len(all)/2], P99: sorted[len(all)*99/100]}
+}
+
 // median returns the run with the median p99, or the median rate if there is no p99.
 func median(runs []figures) figures {
 	slices.SortFunc(runs, func(a, b figures) int {

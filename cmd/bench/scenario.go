@@ -31,8 +31,8 @@ var scenarios = []scenario{
 	{name: "backlog", about: "a backlog of 300,000 events", events: 300_000, rules: 1},
 	{name: "latency", about: "1,000 events a second", events: 20_000, rules: 1, rate: 1000},
 	{
-		name: "filters", about: "500 requests a second for a filter with a row that takes 10 ms; p50 and p99 without these", events: 10_000,
-		rules: 1, rate: 500, delay: 10 * time.Millisecond, filters: true,
+		name: "filters", about: "500 requests a second for a filter with a row that takes 10 ms; p50 and p99 without these",
+		events: 10_000, rules: 1, rate: 500, delay: 10 * time.Millisecond, filters: true,
 	},
 	{name: "idle", about: "10,000 rules and no events", rules: 10_000, idle: true},
 }
@@ -48,7 +48,7 @@ func (c *runCommand) measure(ctx context.Context, s scenario) (f figures, err er
 	}
 	defer func() { err = errors.Join(err, bed.close()) }()
 	if s.rate == 0 {
-		if err := bed.publish(ctx, 0, s.events); err != nil {
+		if err := bed.publish(ctx, s.events); err != nil {
 			return f, err
 		}
 	}
@@ -77,38 +77,28 @@ func (c *runCommand) measure(ctx context.Context, s scenario) (f figures, err er
 
 // follow waits until all events have arrived.
 func (b *bed) follow(ctx context.Context, d *process, s scenario) (f figures, err error) {
-	before, err := d.cpu()
-	if err != nil {
-		return f, err
-	}
-	if s.rate > 0 {
-		if err := b.pace(ctx, s); err != nil {
-			return f, err
+	var got arrivals
+	f.daemon.CPU, f.daemon.Peak, err = d.spent(func() error {
+		if s.rate > 0 {
+			if err := b.pace(ctx, s); err != nil {
+				return err
+			}
 		}
-	}
-	got := arrivals{}
-	poll := time.NewTicker(20 * time.Millisecond)
-	defer poll.Stop()
-	for got.Distinct < s.events {
-		select {
-		case <-poll.C:
-		case <-d.ended:
-			return f, d.failure()
-		case <-ctx.Done():
-			return f, fmt.Errorf("%d of %d events arrived: %w", got.Distinct, s.events, ctx.Err())
+		poll := time.NewTicker(20 * time.Millisecond)
+		defer poll.Stop()
+		for got.Distinct < s.events {
+			if err := d.wait(ctx, poll.C); err != nil {
+				return fmt.Errorf("%d of %d events arrived: %w", got.Distinct, s.events, err)
+			}
+			if err := stats(ctx, b.receiverURL, &got); err != nil {
+				return fmt.Errorf("ask the receiver: %w", err)
+			}
 		}
-		if err := stats(ctx, b.receiverURL, &got); err != nil {
-			return f, fmt.Errorf("ask the receiver: %w", err)
-		}
-		if f.daemon.CPU, err = d.cpu(); err != nil {
-			return f, err
-		}
-	}
-	f.daemon.CPU -= before
+		return nil
+	})
 	f.daemon.Requests, f.repeats = got.Count, got.Count-got.Distinct
 	f.daemon.Took = time.Duration(got.Last - got.First)
-	f.p50, f.p99 = time.Duration(got.P50), time.Duration(got.P99)
-	f.daemon.Peak, err = d.peak()
+	f.p50, f.p99 = got.P50, got.P99
 	return f, err
 }
 
@@ -116,23 +106,8 @@ func (b *bed) follow(ctx context.Context, d *process, s scenario) (f figures, er
 const settleTime = 20 * time.Second
 
 func idle(ctx context.Context, d *process) (f figures, err error) {
-	before, err := d.cpu()
-	if err != nil {
-		return f, err
-	}
-	select {
-	case <-time.After(settleTime):
-	case <-d.ended:
-		return f, d.failure()
-	case <-ctx.Done():
-		return f, ctx.Err()
-	}
-	after, err := d.cpu()
-	if err != nil {
-		return f, err
-	}
-	f.idleCPU = float64(after-before) / float64(settleTime)
-	f.daemon.Peak, err = d.peak()
+	cpu, peak, err := d.spent(func() error { return d.wait(ctx, time.After(settleTime)) })
+	f.idleCPU, f.daemon.Peak = float64(cpu)/float64(settleTime), peak
 	return f, err
 }
 

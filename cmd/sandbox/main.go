@@ -17,13 +17,8 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
-)
 
-// The exit codes, which scripts rely on.
-const (
-	exitGood   = 0
-	exitFailed = 1
-	exitUsage  = 2
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/cli"
 )
 
 type flags struct {
@@ -64,21 +59,21 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		kong.Exit(func(int) { helped = true })) // only --help exits; the result of Parse is then ignored
 	if err != nil {
 		fmt.Fprintf(stderr, "sandbox: build the command line: %v\n", err)
-		return exitFailed
+		return cli.ExitFailed
 	}
 	_, err = parser.Parse(args)
 	switch {
 	case helped:
-		return exitGood
+		return cli.ExitGood
 	case err != nil:
 		fmt.Fprintf(stderr, "sandbox: %v; see --help\n", err)
-		return exitUsage
+		return cli.ExitUsage
 	}
 	if err := play(ctx, &f, stdout, stderr); err != nil {
 		fmt.Fprintf(stderr, "sandbox: %v\n", err)
-		return exitFailed
+		return cli.ExitFailed
 	}
-	return exitGood
+	return cli.ExitGood
 }
 
 // play starts everything, publishes, and stops everything.
@@ -111,7 +106,7 @@ func play(ctx context.Context, f *flags, stdout, stderr io.Writer) (err error) {
 	if err := s.publish(once, f.Events); err != nil && once.Err() == nil {
 		return err
 	}
-	if err := s.waitDelivered(once); err != nil && once.Err() == nil {
+	if err := await(once, s, s.ledger.settled()); err != nil && once.Err() == nil {
 		return err
 	}
 	if err := s.stopDaemon(); err != nil { // first, so that late repeats are counted
