@@ -80,20 +80,21 @@ func (f *fileReader) mapping(shown, prefix string, node *yaml.Node) {
 
 func (f *fileReader) entry(shown, name string, key, value *yaml.Node) {
 	s, known := f.known[name]
-	if value.Kind == yaml.MappingNode && !known {
-		f.mapping(shown+".", name+"-", value)
-		return
-	}
-	if !known || !s.inFile {
-		f.unknown(shown, name, key, known)
-		return
-	}
-	if _, twice := f.values[name]; twice {
-		f.problem(key, "the key %q is given twice: remove one", shown)
-		return
-	}
+	_, twice := f.values[name]
 	text, ok := scalarText(value)
 	switch {
+	case !known && value.Kind == yaml.MappingNode:
+		f.mapping(shown+".", name+"-", value)
+	case !known:
+		fix := "see --help for the names"
+		if near := suggest.Nearest(name, slices.Collect(maps.Keys(f.known))); near != "" {
+			fix = fmt.Sprintf("did you mean %s?", near)
+		}
+		f.problem(key, "no setting is called %q: %s", shown, fix)
+	case !s.inFile:
+		f.problem(key, "the key %q is not allowed in the file: give it as a flag or in the environment", shown)
+	case twice:
+		f.problem(key, "the key %q is given twice: remove one", shown)
 	case !ok:
 		f.problem(key, "the key %q holds neither a value nor a list of values", shown)
 	case value.Tag == "!!null":
@@ -101,18 +102,6 @@ func (f *fileReader) entry(shown, name string, key, value *yaml.Node) {
 	default:
 		f.values[name] = fileValue{text, shown, key.Line}
 	}
-}
-
-func (f *fileReader) unknown(shown, name string, key *yaml.Node, known bool) {
-	if known {
-		f.problem(key, "the key %q is not allowed in the file: give it as a flag or in the environment", shown)
-		return
-	}
-	fix := "see --help for the names"
-	if near := suggest.Nearest(name, slices.Collect(maps.Keys(f.known))); near != "" {
-		fix = fmt.Sprintf("did you mean %s?", near)
-	}
-	f.problem(key, "no setting is called %q: %s", shown, fix)
 }
 
 // scalarText returns the text of a value, or of a list's items joined with commas.

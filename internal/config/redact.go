@@ -14,18 +14,9 @@ import (
 // URLs have no user info.
 func (c *Config) Redacted() []slog.Attr {
 	var attrs []slog.Attr
-	var walk func(v reflect.Value)
-	walk = func(v reflect.Value) {
-		for i := range v.NumField() {
-			field := v.Type().Field(i)
-			if field.Anonymous {
-				walk(v.Field(i))
-				continue
-			}
-			attrs = append(attrs, slog.String(field.Tag.Get("setting"), shown(v.Field(i).Interface())))
-		}
+	for field, value := range fields(reflect.ValueOf(*c)) {
+		attrs = append(attrs, slog.String(field.Tag.Get("setting"), shown(value.Interface())))
 	}
-	walk(reflect.ValueOf(*c))
 	return attrs
 }
 

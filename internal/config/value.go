@@ -76,17 +76,10 @@ func setRange[T int | float64 | Size | time.Duration](
 	if err != nil {
 		return fmt.Errorf("write %s", want)
 	}
-	for _, bound := range [...]struct {
-		name  string
-		broke func(limit T) bool
-	}{
-		{"min", func(limit T) bool { return v < limit }},
-		{"max", func(limit T) bool { return v > limit }},
-	} {
-		limit, err := parse(tag.Get(bound.name))
-		if err == nil && bound.broke(limit) {
-			return fmt.Errorf("write a value from %s to %s", tag.Get("min"), tag.Get("max"))
-		}
+	least, noLeast := parse(tag.Get("min"))
+	most, noMost := parse(tag.Get("max"))
+	if noLeast == nil && v < least || noMost == nil && v > most {
+		return fmt.Errorf("write a value from %s to %s", tag.Get("min"), tag.Get("max"))
 	}
 	*field = v
 	return nil
