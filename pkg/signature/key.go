@@ -21,6 +21,7 @@ const (
 
 // key is one key of Standard Webhooks: either symmetric, or public and perhaps private.
 type key struct {
+	version   string // of its signatures
 	symmetric []byte
 	private   ed25519.PrivateKey
 	public    ed25519.PublicKey
@@ -46,12 +47,12 @@ func parseKey(secret string) (key, error) {
 		if len(raw) < minSymmetric || len(raw) > maxSymmetric {
 			return key{}, fmt.Errorf("has %d bytes after %s once decoded; a secret has %d to %d", len(raw), prefix, minSymmetric, maxSymmetric)
 		}
-		return key{symmetric: raw}, nil
+		return key{version: version1, symmetric: raw}, nil
 	case publicPrefix:
 		if len(raw) != ed25519.PublicKeySize {
 			return key{}, fmt.Errorf("has %d bytes after %s once decoded; a public key has %d", len(raw), prefix, ed25519.PublicKeySize)
 		}
-		return key{public: raw}, nil
+		return key{version: version1a, public: raw}, nil
 	}
 	// The seed, as in the Go package of Standard Webhooks, or seed and public key, as in Svix.
 	if len(raw) != ed25519.SeedSize && len(raw) != ed25519.PrivateKeySize {
@@ -62,7 +63,7 @@ func parseKey(secret string) (key, error) {
 	if len(raw) == ed25519.PrivateKeySize && !bytes.Equal(private, raw) {
 		return key{}, fmt.Errorf("has a public key behind its secret one after %s, and they do not belong together", prefix)
 	}
-	return key{private: private, public: ed25519.PublicKey(private[ed25519.SeedSize:])}, nil
+	return key{version: version1a, private: private, public: ed25519.PublicKey(private[ed25519.SeedSize:])}, nil
 }
 
 func parseKeys(secrets []string) ([]key, error) {

@@ -1,6 +1,7 @@
 package signature
 
 import (
+	"cmp"
 	"crypto/ed25519"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -45,6 +46,7 @@ const (
 var encoding = base64.StdEncoding.Strict()
 
 type standardSigner struct {
+	label
 	keys []key
 	work sync.Pool // of *work: resetting an HMAC is a third cheaper than making one, without garbage
 }
@@ -67,7 +69,7 @@ func (Standard) newSigner(secrets []string) (Signer, error) {
 			return nil, fmt.Errorf("signature: %s is a public key, which cannot sign: give the secret key, whsk_…", position(i, secrets))
 		}
 	}
-	s := &standardSigner{keys: keys}
+	s := &standardSigner{label: label(fmt.Sprintf("signature.Signer of %d secrets", len(keys))), keys: keys}
 	s.work.New = func() any {
 		w := &work{macs: make([]hash.Hash, len(keys)), sum: make([]byte, 0, sha256.Size)}
 		for i, k := range keys {
@@ -124,15 +126,8 @@ func (s *standardSigner) Sign(header map[string][]string, id string, timestamp t
 	return nil
 }
 
-// String keeps the keys out of logs.
-func (s *standardSigner) String() string {
-	return fmt.Sprintf("signature.Signer of %d secrets", len(s.keys))
-}
-
-// GoString is String.
-func (s *standardSigner) GoString() string { return s.String() }
-
 type standardVerifier struct {
+	label
 	keys      []key
 	tolerance time.Duration
 	now       func() time.Time
@@ -143,13 +138,11 @@ func (s Standard) newVerifier(secrets []string) (Verifier, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &standardVerifier{keys: keys, tolerance: s.Tolerance, now: s.Now}
-	if v.tolerance < 0 {
+	if s.Tolerance < 0 {
 		return nil, fmt.Errorf("signature: the tolerance %s is negative", s.Tolerance)
 	}
-	if v.tolerance == 0 {
-		v.tolerance = DefaultTolerance
-	}
+	name := label(fmt.Sprintf("signature.Verifier of %d secrets", len(keys)))
+	v := &standardVerifier{label: name, keys: keys, tolerance: cmp.Or(s.Tolerance, DefaultTolerance), now: s.Now}
 	if v.now == nil {
 		v.now = time.Now
 	}
@@ -202,7 +195,7 @@ func (v *standardVerifier) match(signatures string, message []byte) error {
 	tried := 0
 	for entry := range strings.SplitSeq(signatures, " ") {
 		version, text, _ := strings.Cut(entry, ",")
-		if !slices.ContainsFunc(v.keys, func(k key) bool { return k.version() == version }) {
+		if !slices.ContainsFunc(v.keys, func(k key) bool { return k.version == version }) {
 			continue
 		}
 		if tried++; tried > maxTried {
@@ -213,7 +206,7 @@ func (v *standardVerifier) match(signatures string, message []byte) error {
 			continue
 		}
 		for i, k := range v.keys {
-			if k.version() != version {
+			if k.version != version {
 				continue
 			}
 			if k.symmetric == nil {
@@ -235,21 +228,6 @@ func (v *standardVerifier) match(signatures string, message []byte) error {
 	}
 	return fmt.Errorf("%w (signatures: %d, secrets: %d): the secret is another one, or the body was changed before it was verified",
 		ErrMismatch, tried, len(v.keys))
-}
-
-// String keeps the keys out of logs.
-func (v *standardVerifier) String() string {
-	return fmt.Sprintf("signature.Verifier of %d secrets", len(v.keys))
-}
-
-// GoString is String.
-func (v *standardVerifier) GoString() string { return v.String() }
-
-func (k *key) version() string {
-	if k.symmetric != nil {
-		return version1
-	}
-	return version1a
 }
 
 // sum overwrites buf with the MAC of the parts.
