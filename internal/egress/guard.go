@@ -77,16 +77,7 @@ func NewGuard(allow []netip.Prefix) (*Guard, error) {
 	return g, nil
 }
 
-// Check returns nil if addr may be reached and a *DeniedError otherwise. Zones are ignored; an
-// invalid address is denied.
-func (g *Guard) Check(addr netip.Addr) error {
-	if !g.Allowed(addr) {
-		return &DeniedError{}
-	}
-	return nil
-}
-
-// Allowed reports whether addr may be reached.
+// Allowed reports whether addr may be reached. Zones are ignored; an invalid address is denied.
 func (g *Guard) Allowed(addr netip.Addr) bool {
 	if !addr.IsValid() {
 		return false
@@ -163,18 +154,15 @@ func literal(host string) (netip.Addr, bool) {
 // control is called by the dialer with the exact address of each connect. It denies addresses that
 // it cannot parse.
 func (g *Guard) control(_ context.Context, network, address string, _ syscall.RawConn) error {
-	if network != "tcp4" && network != "tcp6" {
-		return &DeniedError{}
-	}
 	addrPort, err := netip.ParseAddrPort(address)
-	if err != nil {
+	if network != "tcp4" && network != "tcp6" || err != nil || !g.Allowed(addrPort.Addr()) {
 		return &DeniedError{}
 	}
-	return g.Check(addrPort.Addr())
+	return nil
 }
 
 // IsDenied reports whether err is or wraps a *DeniedError.
 func IsDenied(err error) bool {
-	var denied *DeniedError
-	return errors.As(err, &denied)
+	_, denied := errors.AsType[*DeniedError](err)
+	return denied
 }

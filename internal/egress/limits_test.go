@@ -158,7 +158,6 @@ func TestNewTransportRefuses(t *testing.T) {
 	for name, options := range map[string]Options{
 		"no guard":           {},
 		"negative number":    {Guard: g, Concurrency: -1},
-		"negative timeout":   {Guard: g, DialTimeout: -1},
 		"SOCKS proxy":        {Guard: g, Proxy: &url.URL{Scheme: "socks5", Host: "proxy:1080"}},
 		"proxy with no host": {Guard: g, Proxy: &url.URL{Scheme: "http"}},
 	} {

@@ -32,10 +32,9 @@ func parseRanges(text string) (*ranges, error) {
 	reader.Comment = '#'
 	reader.FieldsPerRecord = 4
 	reader.TrimLeadingSpace = true
-	var (
-		all  ranges
-		seen = make(map[netip.Prefix]bool)
-	)
+	var all ranges
+	kinds := map[string]*[]block{"public": &all.public, "special": &all.special, "metadata": &all.metadata}
+	seen := make(map[netip.Prefix]bool)
 	for {
 		record, err := reader.Read()
 		if errors.Is(err, io.EOF) {
@@ -47,29 +46,23 @@ func parseRanges(text string) (*ranges, error) {
 		line, _ := reader.FieldPos(0)
 		kind, text, name, source := record[0], record[1], record[2], record[3]
 		prefix, err := ParsePrefix(text)
+		blocks := kinds[kind]
+		switch {
+		case err != nil:
+		case blocks == nil:
+			err = fmt.Errorf("kind %q: want public, special or metadata", kind)
+		case seen[prefix]:
+			err = fmt.Errorf("duplicate %s", prefix)
+		case name == "" || source == "":
+			err = fmt.Errorf("%s lacks a name or a source", prefix)
+		case kind == "metadata" && !prefix.IsSingleIP():
+			err = fmt.Errorf("metadata %s is not a single address", prefix)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("address ranges, line %d: %w", line, err)
 		}
-		if seen[prefix] {
-			return nil, fmt.Errorf("address ranges, line %d: duplicate %s", line, prefix)
-		}
 		seen[prefix] = true
-		if name == "" || source == "" {
-			return nil, fmt.Errorf("address ranges, line %d: %s lacks a name or a source", line, prefix)
-		}
-		switch kind {
-		case "public":
-			all.public = append(all.public, block{prefix, name})
-		case "special":
-			all.special = append(all.special, block{prefix, name})
-		case "metadata":
-			if !prefix.IsSingleIP() {
-				return nil, fmt.Errorf("address ranges, line %d: metadata %s is not a single address", line, prefix)
-			}
-			all.metadata = append(all.metadata, block{prefix, name})
-		default:
-			return nil, fmt.Errorf("address ranges, line %d: kind %q: want public, special or metadata", line, kind)
-		}
+		*blocks = append(*blocks, block{prefix, name})
 	}
 	if len(all.public) == 0 || len(all.special) == 0 || len(all.metadata) == 0 {
 		return nil, errors.New("address ranges: a kind has no blocks")
