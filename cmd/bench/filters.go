@@ -103,11 +103,11 @@ func (c *endpointCommand) handler() (http.Handler, error) {
 		}
 		rows = append(rows, f)
 	}
-	signer, err := sender.NewSigner("standard", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+	signings, err := sender.Signings("standard", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
 	if err != nil {
 		return nil, err
 	}
-	calls, err := sender.New(sender.Options{Transport: transport, Guard: guard, Version: "bench", Signer: signer})
+	calls, err := sender.New(sender.Options{Transport: transport, Guard: guard, Version: "bench", Signings: signings})
 	if err != nil {
 		return nil, err
 	}

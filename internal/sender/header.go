@@ -1,7 +1,6 @@
 package sender
 
 import (
-	"errors"
 	"net/http"
 	"net/textproto"
 	"strconv"
@@ -14,12 +13,12 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/pkg/event"
 )
 
-var (
-	errHeader = errors.New("a header of the request is reserved, or has an invalid name or value")
+const (
+	errHeader fault = "a header of the request is reserved, or has an invalid name or value"
 	// errAuthorization ends a delivery at once: either value might reach a receiver it is not for.
-	errAuthorization = errors.New("two of URL, options and signature need the header Authorization: if the rule's URL contains " +
+	errAuthorization fault = "two of URL, options and signature need the header Authorization: if the rule's URL contains " +
 		"credentials, take them out of the URL; if the signature needs the header, give the rule another scheme, or set " +
-		"WEBHOOK_DISPATCHER_SIGNING_SCHEME to another one")
+		"WEBHOOK_DISPATCHER_SIGNING_SCHEME to another one"
 )
 
 // tokenToCome is the placeholder for the token in the header Authorization.
@@ -43,7 +42,7 @@ func (s *Sender) header(r *rule.Rule, d *delivery.Delivery, t *target, at time.T
 	if t.authorization != "" {
 		header["Authorization"] = values[6:7:7]
 	}
-	if r.Access == nil && s.options.Signer == nil {
+	if r.Access == nil && len(s.options.Signings) == 0 {
 		return header, nil // nothing to validate
 	}
 	if r.Access != nil {

@@ -1,7 +1,6 @@
 package sender
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -13,31 +12,24 @@ import (
 // Unsigned is the name of the scheme that signs nothing.
 const Unsigned = "none"
 
-var errSign = errors.New("the request could not be signed")
+const errSign fault = "the request could not be signed"
 
-// sign adds the rule's signature, or else that of the settings.
+// sign adds the rule's signature, or else that of the settings: by the first signing that has not
+// expired.
 func (s *Sender) sign(r *rule.Rule, id string, at time.Time, body []byte, header http.Header) error {
-	if a := r.Access; a != nil && (a.Unsigned || len(a.Signings) > 0) {
-		return signAs(a, id, at, body, header)
+	signings := s.options.Signings
+	switch a := r.Access; {
+	case a == nil:
+	case a.Unsigned:
+		return nil
+	case len(a.Signings) > 0:
+		signings = a.Signings
 	}
-	if s.options.Signer == nil {
+	if len(signings) == 0 {
 		return nil
 	}
-	if err := s.options.Signer.Sign(r, id, at.Unix(), body, header); errors.Is(err, errAuthorization) {
-		return errAuthorization
-	} else if err != nil {
-		return errSign // not wrapped: it may hold a secret
-	}
-	return nil
-}
-
-// signAs signs with the first of the rule's signings that has not expired.
-func signAs(a *rule.Access, id string, at time.Time, body []byte, header http.Header) error {
-	if a.Unsigned {
-		return nil
-	}
-	for i := range a.Signings {
-		signing := &a.Signings[i]
+	for i := range signings {
+		signing := &signings[i]
 		if !signing.Until.IsZero() && !at.Before(signing.Until) {
 			continue
 		}
@@ -45,16 +37,16 @@ func signAs(a *rule.Access, id string, at time.Time, body []byte, header http.He
 			return errAuthorization
 		}
 		if err := signing.Signer.Sign(header, id, at, body); err != nil {
-			return errSign
+			return errSign // not wrapped: it may hold a secret
 		}
 		return nil
 	}
 	return errSign
 }
 
-// NewSigner returns a Signer for a scheme of signature.Named; nil for Unsigned or "". It signs with
-// all secrets, or with the first if the scheme allows one signature. Its errors show no secret.
-func NewSigner(scheme string, secrets ...string) (Signer, error) {
+// Signings returns what signs by a scheme of signature.Named; none for Unsigned or "". All secrets
+// sign, or the first if the scheme allows one signature. Errors show no secret.
+func Signings(scheme string, secrets ...string) ([]rule.Signing, error) {
 	if scheme == Unsigned || scheme == "" {
 		return nil, nil
 	}
@@ -62,23 +54,10 @@ func NewSigner(scheme string, secrets ...string) (Signer, error) {
 	if !ok {
 		return nil, fmt.Errorf("sender: unknown signing scheme %q", scheme)
 	}
-	s, err := signature.NewSigner(named, secrets...)
+	signer, err := signature.NewSigner(named, secrets...)
 	if err != nil {
 		return nil, err
 	}
-	_, own := named.(signature.HMAC)
-	return &schemeSigner{scheme: s, authorization: own}, nil
-}
-
-type schemeSigner struct {
-	scheme        signature.Signer
-	authorization bool // the scheme uses the header Authorization
-}
-
-// Sign implements Signer.
-func (s *schemeSigner) Sign(_ *rule.Rule, id string, timestamp int64, body []byte, header http.Header) error {
-	if s.authorization && header["Authorization"] != nil {
-		return errAuthorization
-	}
-	return s.scheme.Sign(header, id, time.Unix(timestamp, 0), body)
+	_, own := named.(signature.HMAC) // its header is Authorization
+	return []rule.Signing{{Signer: signer, Authorization: own}}, nil
 }
