@@ -1,7 +1,7 @@
 package main
 
 import (
-	"context"
+	"bytes"
 	"io"
 	"log/slog"
 
@@ -13,34 +13,18 @@ func newLogger(out io.Writer, verbose bool) *slog.Logger {
 	if verbose {
 		return slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
-	return slog.New(&quiet{Handler: slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelWarn})})
+	return slog.New(slog.NewTextHandler(quiet{out}, &slog.HandlerOptions{Level: slog.LevelWarn}))
 }
 
 // quiet drops warnings that do not apply here: there is no plugin that could send the same rows,
-// and the receiver prints each refused request itself.
-type quiet struct {
-	slog.Handler
-	muted bool
-}
+// and the receiver prints each refused request itself. A handler writes each record at once.
+type quiet struct{ io.Writer }
 
-// WithAttrs implements slog.Handler.
-func (q *quiet) WithAttrs(attrs []slog.Attr) slog.Handler {
-	muted := q.muted
-	for _, a := range attrs {
-		muted = muted || a.Key == "component" && a.Value.String() == "sender"
+// Write implements io.Writer.
+func (q quiet) Write(line []byte) (int, error) {
+	refused := bytes.Contains(line, []byte("level=WARN")) && bytes.Contains(line, []byte("component=sender"))
+	if refused || bytes.Contains(line, []byte(rule.DoubleSendWarning)) {
+		return len(line), nil
 	}
-	return &quiet{Handler: q.Handler.WithAttrs(attrs), muted: muted}
-}
-
-// WithGroup implements slog.Handler.
-func (q *quiet) WithGroup(name string) slog.Handler {
-	return &quiet{Handler: q.Handler.WithGroup(name), muted: q.muted}
-}
-
-// Handle implements slog.Handler.
-func (q *quiet) Handle(ctx context.Context, r slog.Record) error {
-	if q.muted && r.Level < slog.LevelError || r.Message == rule.DoubleSendWarning {
-		return nil
-	}
-	return q.Handler.Handle(ctx, r)
+	return q.Writer.Write(line)
 }

@@ -83,8 +83,7 @@ func (g *Guard) Allowed(addr netip.Addr) bool {
 		return false
 	}
 	addr = addr.WithZone("").Unmap()
-	return g.allowedAlone(addr) &&
-		!slices.ContainsFunc(embedded(addr), func(inner netip.Addr) bool { return !g.allowedAlone(inner) })
+	return g.allowedAlone(addr) && !slices.ContainsFunc(embedded(addr), func(inner netip.Addr) bool { return !g.allowedAlone(inner) })
 }
 
 // allowedAlone is Allowed without regard to embedded addresses.

@@ -71,9 +71,7 @@ const errTooLong fault = "the answer is too long" // of the class protocol
 //
 // The error is a *CallError; cancelling ctx gives it the class cancelled, its deadline the class
 // timeout. Failures are logged as by Send; statuses are left to the caller. Nothing is counted.
-func (s *Sender) Call(
-	ctx context.Context, r *rule.Rule, id delivery.ID, format delivery.Format, body []byte, limit int,
-) (Answer, error) {
+func (s *Sender) Call(ctx context.Context, r *rule.Rule, id delivery.ID, format delivery.Format, body []byte, limit int) (Answer, error) {
 	d := delivery.Delivery{ID: id, Kind: r.Kind, RuleID: r.ID, EventType: r.EventType, Format: format, Body: body}
 	a := delivery.Attempt{ID: id, Kind: r.Kind, RuleID: r.ID, EventType: r.EventType, Number: 1, At: s.options.Now()}
 	var answer Answer

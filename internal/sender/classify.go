@@ -110,28 +110,19 @@ var connectionFaults = []struct {
 	fits            func(error) bool
 	endpoint, proxy string
 }{
+	{noSuchHost, "the host name does not exist", "has a host name that does not exist"},
 	{
-		noSuchHost,
-		"the host name does not exist", "has a host name that does not exist",
-	}, {
 		is[x509.UnknownAuthorityError],
 		"the certificate is signed by an unknown authority", "has a certificate that is signed by an unknown authority",
-	}, {
-		is[x509.HostnameError],
-		"the certificate is for another host", "has a certificate for another host",
-	}, {
-		expired,
-		"the certificate has expired or is not yet valid", "has a certificate that has expired or is not yet valid",
-	}, {
-		is[x509.CertificateInvalidError],
-		"the certificate is not valid", "has a certificate that is not valid",
-	}, {
+	},
+	{is[x509.HostnameError], "the certificate is for another host", "has a certificate for another host"},
+	{expired, "the certificate has expired or is not yet valid", "has a certificate that has expired or is not yet valid"},
+	{is[x509.CertificateInvalidError], "the certificate is not valid", "has a certificate that is not valid"},
+	{
 		func(err error) bool { return errors.Is(err, http.ErrSchemeMismatch) },
 		"the endpoint speaks plain HTTP where the URL says https", "speaks plain HTTP where its URL says https",
-	}, {
-		func(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) },
-		"the connection was refused", "refuses connections",
 	},
+	{func(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) }, "the connection was refused", "refuses connections"},
 }
 
 func noSuchHost(err error) bool {

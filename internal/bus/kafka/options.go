@@ -185,10 +185,6 @@ func (o *Options) check() error {
 	if o.Handler == nil {
 		return errors.New("no handler is given")
 	}
-	return o.checkNumbers()
-}
-
-func (o *Options) checkNumbers() error {
 	o.MaxInFlight = cmp.Or(o.MaxInFlight, 1024)
 	o.Budget = cmp.Or(o.Budget, 32<<20)
 	// Negative sizes would stop every partition for good.
