@@ -101,7 +101,7 @@ func (c *runCommand) startDaemon(ctx context.Context, b *bed, s scenario) (*proc
 		"WEBHOOK_DISPATCHER_LISTEN="+address,
 		"WEBHOOK_DISPATCHER_EGRESS_ALLOW=127.0.0.0/8",
 		"WEBHOOK_DISPATCHER_SIGNING_SCHEME=standard",
-		"WEBHOOK_DISPATCHER_SIGNING_SECRET=whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+		"WEBHOOK_DISPATCHER_SIGNING_SECRET="+signingSecret,
 		"WEBHOOK_DISPATCHER_LOG_LEVEL=warn",
 	)
 	p, err := start(cmd)

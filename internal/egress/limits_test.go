@@ -152,7 +152,7 @@ func TestHTTP2BuffersLittle(t *testing.T) {
 	}
 }
 
-func TestNewTransportRefuses(t *testing.T) {
+func TestNewPoolRefuses(t *testing.T) {
 	t.Parallel()
 	g := newGuard(t)
 	for name, options := range map[string]Options{
@@ -161,11 +161,11 @@ func TestNewTransportRefuses(t *testing.T) {
 		"SOCKS proxy":        {Guard: g, Proxy: &url.URL{Scheme: "socks5", Host: "proxy:1080"}},
 		"proxy with no host": {Guard: g, Proxy: &url.URL{Scheme: "http"}},
 	} {
-		if _, err := NewTransport(options); err == nil {
+		if _, err := NewPool(options); err == nil {
 			t.Errorf("%s was taken", name)
 		}
 	}
-	_, err := NewTransport(Options{Guard: g, Proxy: &url.URL{Scheme: "ftp", Host: "proxy", User: url.UserPassword("u", "hunter2")}})
+	_, err := NewPool(Options{Guard: g, Proxy: &url.URL{Scheme: "ftp", Host: "proxy", User: url.UserPassword("u", "hunter2")}})
 	if err == nil || strings.Contains(err.Error(), "hunter2") {
 		t.Error(err)
 	}

@@ -55,7 +55,7 @@ const (
 	connWindowBytes = 1 << 20
 )
 
-// Options of NewTransport. The zero value of each, except Guard, means its default.
+// Options of NewPool. The zero value of each, except Guard, means its default.
 type Options struct {
 	// Guard decides which addresses are dialled. Required.
 	Guard *Guard
@@ -77,29 +77,21 @@ type Options struct {
 
 func (o *Options) setDefaults() error {
 	if o.Guard == nil {
-		return errors.New("egress transport: Guard is nil")
+		return errors.New("egress: Guard is nil")
 	}
 	if o.Concurrency < 0 { // net/http would take it for "no limit"
-		return errors.New("egress transport: Concurrency is negative")
+		return errors.New("egress: Concurrency is negative")
 	}
 	// net/http also accepts SOCKS, which is not supported here.
 	if p := o.Proxy; p != nil && (p.Scheme != "http" && p.Scheme != "https" || p.Hostname() == "") {
-		return fmt.Errorf("egress transport: proxy %s://%s: want http://host:port or https://host:port", p.Scheme, p.Host)
+		return fmt.Errorf("egress: proxy %s://%s: want http://host:port or https://host:port", p.Scheme, p.Host)
 	}
 	o.Concurrency, o.Resolver = cmp.Or(o.Concurrency, 1024), cmp.Or(o.Resolver, net.DefaultResolver)
 	return nil
 }
 
-// NewTransport returns a transport that dials only what the guard allows and decompresses nothing.
-// The caller calls CloseIdleConnections at the end.
-func NewTransport(options Options) (*http.Transport, error) {
-	if err := options.setDefaults(); err != nil {
-		return nil, err
-	}
-	return options.transport(), nil
-}
-
-// transport requires setDefaults to have been called.
+// transport returns a transport that dials only what the guard allows and decompresses nothing. It
+// requires setDefaults to have been called.
 func (o *Options) transport() *http.Transport {
 	d := &dialer{guard: o.Guard, net: net.Dialer{Timeout: dialTimeout, Resolver: o.Resolver}}
 	if o.Proxy == nil {

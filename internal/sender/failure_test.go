@@ -290,11 +290,7 @@ func TestConnectErrors(t *testing.T) {
 
 func deniedTransport(t *testing.T) http.RoundTripper {
 	t.Helper()
-	tr, err := egress.NewTransport(egress.Options{Guard: guard(t, "")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tr
+	return pooled(t, egress.Options{Guard: guard(t, "")})
 }
 
 type roundTrip func(*http.Request) (*http.Response, error)

@@ -48,7 +48,7 @@ const (
 
 // Options of New. The zero value of each, except Transport and Version, means its default.
 type Options struct {
-	// Transport sends the requests; see egress.NewTransport. Required: net/http's default transport
+	// Transport sends the requests; see egress.Pool. Required: net/http's default transport
 	// uses proxies from the environment and reaches any address.
 	Transport http.RoundTripper
 	// Certified returns the transport for a client certificate; see egress.Pool. If nil, rules with
