@@ -16,13 +16,6 @@ import (
 // maxFile is the maximum size of a settings or secret file; more is a mistake, such as a device.
 const maxFile = 1 << 20
 
-// keyName returns the flag name for a key of the YAML file. Underscores and dots count as hyphens,
-// and environment names are accepted as well.
-func keyName(key string) string {
-	key = strings.TrimPrefix(strings.TrimPrefix(key, ownPrefix), busPrefix)
-	return strings.ToLower(strings.NewReplacer("_", "-", ".", "-").Replace(key))
-}
-
 // fileValue is a setting's text in the settings file, and its position.
 type fileValue struct {
 	text string
@@ -74,7 +67,7 @@ func (f *fileReader) mapping(shown, prefix string, node *yaml.Node) {
 	}
 	for i := 0; i < len(node.Content); i += 2 {
 		key, value := node.Content[i], node.Content[i+1]
-		f.entry(shown+key.Value, prefix+keyName(key.Value), key, value)
+		f.entry(shown+key.Value, prefix+flagName(key.Value), key, value)
 	}
 }
 

@@ -1,9 +1,14 @@
 package config
 
 import (
+	"fmt"
 	"iter"
+	"log/slog"
+	"net/netip"
+	"net/url"
 	"reflect"
 	"strings"
+	"time"
 )
 
 const (
@@ -19,11 +24,11 @@ type setting struct {
 	inFile bool // allowed in the YAML file
 }
 
-// flagName returns a setting's flag and YAML key: the environment name without its prefix, in lower
-// case, with hyphens.
-func flagName(env string) string {
-	name := strings.TrimPrefix(strings.TrimPrefix(env, ownPrefix), busPrefix)
-	return strings.ToLower(strings.ReplaceAll(name, "_", "-"))
+// flagName returns a setting's flag for its environment name or key of the YAML file: without
+// prefix, in lower case, with hyphens for underscores and dots.
+func flagName(name string) string {
+	name = strings.TrimPrefix(strings.TrimPrefix(name, ownPrefix), busPrefix)
+	return strings.ToLower(strings.NewReplacer("_", "-", ".", "-").Replace(name))
 }
 
 // fields yields the settings of a group, or of all the groups of Config, with their values.
@@ -90,4 +95,43 @@ func Default() Config {
 		}
 	}
 	return c
+}
+
+// Redacted returns every setting with its value, for the debug log. Secrets are [set] or empty, and
+// URLs have no user info.
+func (c *Config) Redacted() []slog.Attr {
+	var attrs []slog.Attr
+	for field, value := range fields(reflect.ValueOf(*c)) {
+		attrs = append(attrs, slog.String(field.Tag.Get("setting"), shown(value.Interface())))
+	}
+	return attrs
+}
+
+func shown(value any) string {
+	switch value := value.(type) {
+	case string:
+		if u, err := url.Parse(value); err == nil && u.User != nil {
+			u.User = nil
+			return u.String()
+		}
+		return value
+	case Secret:
+		return value.String()
+	case []string:
+		return strings.Join(value, listSeparator)
+	case []time.Duration:
+		return join(value)
+	case []netip.Prefix:
+		return join(value)
+	default:
+		return fmt.Sprint(value)
+	}
+}
+
+func join[T fmt.Stringer](items []T) string {
+	texts := make([]string, len(items))
+	for i, item := range items {
+		texts[i] = item.String()
+	}
+	return strings.Join(texts, listSeparator)
 }

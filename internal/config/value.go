@@ -140,27 +140,19 @@ func parseDelay(item string) (time.Duration, error) {
 // first unit.
 func ParseDuration(text string) (time.Duration, error) {
 	fault := fmt.Errorf("%q is not a duration with a unit, such as 5s", text)
-	days, rest, found := strings.Cut(text, "d")
-	if !found {
-		d, err := time.ParseDuration(text)
-		if err != nil || strings.Trim(text, "+-0123456789.") == "" {
+	hours := text
+	if days, rest, found := strings.Cut(text, "d"); found {
+		n, err := strconv.ParseUint(days, 10, 16)
+		if err != nil {
 			return 0, fault
 		}
-		return d, nil
+		hours = fmt.Sprintf("%dh%s", 24*n, rest)
 	}
-	n, err := strconv.ParseUint(days, 10, 16)
-	if err != nil {
+	d, err := time.ParseDuration(hours)
+	if err != nil || strings.Trim(text, "+-0123456789.") == "" {
 		return 0, fault
 	}
-	total := time.Duration(n) * 24 * time.Hour
-	if rest == "" {
-		return total, nil
-	}
-	d, err := time.ParseDuration(rest)
-	if err != nil || d < 0 {
-		return 0, fault
-	}
-	return total + d, nil
+	return d, nil
 }
 
 // ParseSize reads a number of bytes with the unit B, KiB, MiB, GiB or TiB. The unit is required
