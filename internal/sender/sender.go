@@ -154,7 +154,7 @@ func (s *Sender) attempt(ctx context.Context, r *rule.Rule, d *delivery.Delivery
 func (s *Sender) exchange(
 	ctx context.Context, r *rule.Rule, d *delivery.Delivery, a *delivery.Attempt, whole *Answer, limit int,
 ) (location string, cause error) {
-	exchange, cancel := context.WithTimeout(ctx, s.timeout(r))
+	exchange, cancel := context.WithTimeout(ctx, cmp.Or(r.Limits.Timeout, s.options.Timeout))
 	defer cancel()
 	t := s.targets.get(r.URL, s.options.Guard)
 	response, err := s.answer(ctx, exchange, t, r, d, a)
@@ -245,10 +245,6 @@ func (s *Sender) Preview(ctx context.Context, r *rule.Rule, d *delivery.Delivery
 		return nil, err
 	}
 	return t.request(ctx, header, d.Body), nil
-}
-
-func (s *Sender) timeout(r *rule.Rule) time.Duration {
-	return cmp.Or(r.Limits.Timeout, s.options.Timeout)
 }
 
 // clientOf returns the client for the rule's requests.

@@ -177,15 +177,7 @@ func (t *tokens) grant(o *rule.OAuth2) *grant {
 	}
 	now := t.now()
 	for key, g := range t.grants {
-		if g.calling == nil && now.Sub(g.used) >= tokenUnused {
-			delete(t.grants, key)
-		}
-	}
-	for key, g := range t.grants {
-		if len(t.grants) < maxTokens {
-			break
-		}
-		if g.calling == nil {
+		if g.calling == nil && (len(t.grants) >= maxTokens || now.Sub(g.used) >= tokenUnused) {
 			delete(t.grants, key)
 		}
 	}
