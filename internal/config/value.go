@@ -34,11 +34,7 @@ func setValue(target reflect.Value, tag tags, text string) error {
 	case *float64:
 		return setRange(field, tag, text, parseFloat, "a number, such as 20 or 0.5")
 	case *bool:
-		b, err := parseBool(text)
-		if err != nil {
-			return err
-		}
-		*field = b
+		return setBool(field, text)
 	case *Size:
 		return setRange(field, tag, text, ParseSize, "a number of bytes with a unit, such as 32MiB")
 	case *time.Duration:
@@ -94,25 +90,26 @@ func parseFloat(text string) (float64, error) {
 	return n, nil
 }
 
-func parseBool(text string) (bool, error) {
+func setBool(field *bool, text string) error {
 	switch strings.ToLower(strings.TrimSpace(text)) {
 	case "true", "yes", "on", "1":
-		return true, nil
+		*field = true
 	case "false", "no", "off", "0":
-		return false, nil
+		*field = false
+	default:
+		return errors.New("write true or false")
 	}
-	return false, errors.New("write true or false")
+	return nil
 }
 
 // appendItems appends a list's items; a repeated flag adds to the list.
 func appendItems[T any](field *[]T, text string, parse func(string) (T, error)) error {
+	if strings.TrimSpace(text) == "" {
+		return nil
+	}
 	var items []T
 	for item := range strings.SplitSeq(text, listSeparator) {
-		item = strings.TrimSpace(item)
-		if item == "" {
-			if strings.TrimSpace(text) == "" {
-				return nil
-			}
+		if item = strings.TrimSpace(item); item == "" {
 			return errors.New("has an empty item: remove the extra comma")
 		}
 		v, err := parse(item)

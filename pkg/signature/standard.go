@@ -178,14 +178,13 @@ func (v *standardVerifier) inTime(timestamp string) error {
 	if err != nil || len(timestamp) > maxDigits || strings.Trim(timestamp, "0123456789") != "" {
 		return fmt.Errorf("%w: webhook-timestamp is not a number of seconds", ErrHeader)
 	}
-	age := v.now().Sub(time.Unix(seconds, 0))
-	switch {
-	case age > v.tolerance:
-		return fmt.Errorf("%w: the request was signed %s ago, and %s are allowed; is the clock right?",
-			ErrTimestamp, age.Truncate(time.Second), v.tolerance)
-	case age < -v.tolerance:
-		return fmt.Errorf("%w: the request was signed %s in the future, and %s are allowed; is the clock right?",
-			ErrTimestamp, -age.Truncate(time.Second), v.tolerance)
+	age, direction := v.now().Sub(time.Unix(seconds, 0)), "ago"
+	if age < 0 {
+		direction = "in the future"
+	}
+	if age.Abs() > v.tolerance {
+		return fmt.Errorf("%w: the request was signed %s %s, and %s are allowed; is the clock right?",
+			ErrTimestamp, age.Abs().Truncate(time.Second), direction, v.tolerance)
 	}
 	return nil
 }
