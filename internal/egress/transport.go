@@ -57,13 +57,10 @@ const (
 
 // Options of NewPool. The zero value of each, except Guard, means its default.
 type Options struct {
-	// Guard decides which addresses are dialled. Required.
-	Guard *Guard
+	Guard *Guard // decides which addresses are dialled; required
 	// Concurrency is the maximum number of requests in flight; 1024 by default. As many idle
 	// connections are kept, so that those of one burst serve the next.
 	Concurrency int
-	// RootCAs are the trusted authorities; nil means the system's.
-	RootCAs *x509.CertPool
 	// Proxy is an HTTP proxy (scheme http or https) for all requests, at any address. Nil means
 	// none; the environment is ignored.
 	//
@@ -71,8 +68,9 @@ type Options struct {
 	// any of its addresses is denied. But the proxy resolves the name again (also with CONNECT),
 	// and only its own rules guard against answers that change in between.
 	Proxy *url.URL
-	// Resolver resolves names; nil means net.DefaultResolver.
-	Resolver *net.Resolver
+
+	RootCAs  *x509.CertPool // the trusted authorities; nil means the system's
+	Resolver *net.Resolver  // resolves names; nil means net.DefaultResolver
 }
 
 func (o *Options) setDefaults() error {

@@ -19,20 +19,13 @@ import (
 
 // BrokerOptions configure a Broker. The zero value has no topics, TLS, SASL or topic creation.
 type BrokerOptions struct {
-	// Topics are created at the start, with their number of partitions.
-	Topics map[string]int32
-	// AutoCreate creates a topic of 3 partitions when a client asks for it and allows that.
-	AutoCreate bool
-	// SASL holds the accepted users; empty means no authentication.
-	SASL []Credential
-	// TLS is the server's configuration; nil means plain text.
-	TLS *tls.Config
-	// ClientTLS is for the Broker's own client if TLS is set.
-	ClientTLS *tls.Config
-	// DataDir keeps the data on disk, for a later Broker; empty means memory.
-	DataDir string
-	// Port to listen on; 0 picks a free one.
-	Port int
+	Topics     map[string]int32 // created at the start, with their number of partitions
+	AutoCreate bool             // create a topic of 3 partitions when a client asks for it and allows that
+	SASL       []Credential     // the accepted users; none means no authentication
+	TLS        *tls.Config      // the server's; nil means plain text
+	ClientTLS  *tls.Config      // the Broker's own client's, if TLS is set
+	DataDir    string           // keeps the data on disk, for a later Broker; empty means memory
+	Port       int              // to listen on; 0 picks a free one
 }
 
 // Credential is a user of the broker. Mechanism is PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.

@@ -15,12 +15,9 @@ import (
 
 // RegistryOptions configure a Registry.
 type RegistryOptions struct {
-	// Path is the prefix of every route, such as "/apis/ccompat/v7"; it may be empty.
-	Path string
-	// User and Password are required with basic authentication if User is set.
-	User, Password string
-	// FirstID is the id of the first schema; 1 if 0.
-	FirstID int
+	Path           string // prefix of every route, such as "/apis/ccompat/v7"; it may be empty
+	User, Password string // required with basic authentication if User is set
+	FirstID        int    // of a schema; 1 if 0
 }
 
 // Registry is a schema registry with the part of Confluent's API that consumers use: a schema by its

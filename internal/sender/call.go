@@ -15,22 +15,17 @@ import (
 
 // Answer is what an endpoint answered to Call.
 type Answer struct {
-	// Status is 200 or more.
-	Status int
-	// Reason is the reason phrase of the status line, "" if there was none.
-	Reason string
-	// ContentType is the value of the header.
-	ContentType string
-	// Body is the whole body.
-	Body []byte
+	Status      int    // 200 or more
+	Reason      string // phrase of the status line, "" if there was none
+	ContentType string // value of the header
+	Body        []byte // the whole body
 }
 
 // CallError says why there is no answer. Its text may be logged and shown: it holds nothing of the
 // URL, the address or the answer.
 type CallError struct {
-	Class delivery.ErrorClass
-	// Detail explains the class; it may be empty.
-	Detail string
+	Class  delivery.ErrorClass
+	Detail string // explains the class; it may be empty
 	// TokenServer is scheme and host of the authorization server if it failed, else "". The text
 	// does not include it.
 	TokenServer string

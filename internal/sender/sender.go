@@ -57,19 +57,15 @@ type Options struct {
 	// Guard makes an attempt Final if the URL's host is a denied address. If nil, the dialer denies
 	// it, which is not Final: a name may resolve to another address next time.
 	Guard *egress.Guard
-	// Version is the dispatcher's, for User-Agent. Required.
-	Version string
-	// Timeout bounds the whole exchange, reading the answer included.
-	Timeout time.Duration
 	// Signings sign the requests of rules without signing options, when the body and all other
 	// headers are final; none leaves them unsigned.
 	Signings []rule.Signing
-	// Logger gets failures, summarised; nil discards.
-	Logger *slog.Logger
-	// Registerer gets the metrics; nil leaves them unregistered.
-	Registerer prometheus.Registerer
-	// Now is the clock; nil means time.Now.
-	Now func() time.Time
+
+	Version    string                // the dispatcher's, for User-Agent; required
+	Timeout    time.Duration         // of the whole exchange, reading the answer included
+	Logger     *slog.Logger          // gets failures, summarised; nil discards
+	Registerer prometheus.Registerer // gets the metrics; nil leaves them unregistered
+	Now        func() time.Time      // the clock; nil means time.Now
 }
 
 func (o *Options) setDefaults() error {

@@ -19,15 +19,11 @@ import (
 
 // Source is the topics of a cluster, and how to reach it. Brokers and Topics are required.
 type Source struct {
-	// Brokers are the addresses to start from, host:port.
-	Brokers []string
-	// TopicPrefix stands before every topic, joined with "-"; empty for none.
-	TopicPrefix string
-	// Topics are names without the prefix, or "*" alone for every topic under the prefix.
-	Topics []string
-
-	TLS  *tls.Config // nil for plain text
-	SASL *SASL       // nil for none
+	Brokers     []string    // the addresses to start from, host:port
+	TopicPrefix string      // stands before every topic, joined with "-"; empty for none
+	Topics      []string    // names without the prefix, or "*" alone for every topic under the prefix
+	TLS         *tls.Config // nil for plain text
+	SASL        *SASL       // nil for none
 }
 
 // Options say what to read and how. Source, GroupID, TopicState and Handler are required; otherwise
@@ -58,15 +54,12 @@ type Options struct {
 	// RecommitInterval is the time after which positions are committed even if they have not moved,
 	// so that they do not expire; 1 h.
 	RecommitInterval time.Duration
-	// TopicPoll is the time between two looks for new topics and partitions; 10 s.
-	TopicPoll time.Duration
 
+	TopicPoll  time.Duration         // the time between two looks for new topics and partitions; 10 s
 	Logger     *slog.Logger          // nil discards
 	Registerer prometheus.Registerer // nil registers nothing
-
 	TopicState TopicState
 	Handler    bus.Handler
-
 	resetDelay time.Duration // how long a position must be above the end of the log to count; tests shorten it
 }
 
