@@ -81,14 +81,10 @@ func main() {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var c commands
 	helped := false
-	parser, err := kong.New(&c, kong.Name("bench"),
+	parser := kong.Must(&c, kong.Name("bench"),
 		kong.Description("Compares the daemon with a plain HTTP client, on this machine."),
 		kong.BindTo(ctx, (*context.Context)(nil)), kong.BindTo(stdout, (*io.Writer)(nil)),
 		kong.Writers(stdout, stderr), kong.Exit(func(int) { helped = true }))
-	if err != nil {
-		fmt.Fprintf(stderr, "bench: build the command line: %v\n", err)
-		return cli.ExitFailed
-	}
 	parsed, err := parser.Parse(args)
 	switch {
 	case helped:

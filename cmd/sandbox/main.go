@@ -56,15 +56,11 @@ func main() {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var f flags
 	helped := false
-	parser, err := kong.New(&f, kong.Name("sandbox"),
+	parser := kong.Must(&f, kong.Name("sandbox"),
 		kong.Description("Runs the daemon between an embedded broker, registry, database and receiver, until Ctrl-C."),
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(int) { helped = true })) // only --help exits; the result of Parse is then ignored
-	if err != nil {
-		fmt.Fprintf(stderr, "sandbox: build the command line: %v\n", err)
-		return cli.ExitFailed
-	}
-	_, err = parser.Parse(args)
+	_, err := parser.Parse(args)
 	switch {
 	case helped:
 		return cli.ExitGood

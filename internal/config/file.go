@@ -23,40 +23,35 @@ type fileValue struct {
 	line int
 }
 
-// fileProblem is a problem at a line of the settings file.
-type fileProblem struct {
-	line int
-	text string
-}
-
 // parseFile reads the settings of a YAML file by flag name. Nested mappings join their names with a
 // hyphen (rules: {source: enabled} is rules-source), lists their items with commas. Problems
 // contain no values: one may be a secret under a misspelt key.
-func parseFile(data []byte, known map[string]setting) (map[string]fileValue, []fileProblem) {
+func parseFile(path string, data []byte, known map[string]setting) (map[string]fileValue, []Problem) {
 	var doc yaml.Node
 	if err := yaml.Unmarshal(data, &doc); err != nil {
 		text := strings.TrimPrefix(err.Error(), "yaml: ")
 		if strings.Contains(text, "alphabetic or numeric") || strings.Contains(text, "unknown anchor") {
 			text += `; text that begins with * or & needs quotes, as in topics: "*"`
 		}
-		return nil, []fileProblem{{0, "is not YAML: " + text}}
+		return nil, []Problem{{Env: path, Text: "is not YAML: " + text}}
 	}
 	if len(doc.Content) == 0 {
 		return nil, nil
 	}
-	f := fileReader{known: known, values: make(map[string]fileValue)}
+	f := fileReader{path: path, known: known, values: make(map[string]fileValue)}
 	f.mapping("", "", doc.Content[0])
 	return f.values, f.problems
 }
 
 type fileReader struct {
+	path     string
 	known    map[string]setting
 	values   map[string]fileValue
-	problems []fileProblem
+	problems []Problem
 }
 
 func (f *fileReader) problem(node *yaml.Node, format string, args ...any) {
-	f.problems = append(f.problems, fileProblem{node.Line, fmt.Sprintf(format, args...)})
+	f.problems = append(f.problems, Problem{Env: fmt.Sprintf("%s:%d", f.path, node.Line), Text: fmt.Sprintf(format, args...)})
 }
 
 // mapping reads a mapping. shown is its path as written, prefix the same in normal form.

@@ -141,15 +141,9 @@ func (l *Loader) load(path string) {
 		l.problems.noFile = true
 		return
 	}
-	values, faults := parseFile(data, l.byFlag)
+	values, faults := parseFile(path, data, l.byFlag)
 	l.problems.noFile = values == nil && len(faults) > 0
-	for _, fault := range faults {
-		place := path
-		if fault.line > 0 {
-			place = fmt.Sprintf("%s:%d", path, fault.line)
-		}
-		l.problems.add(place, "", "%s", fault.text)
-	}
+	l.problems.list = append(l.problems.list, faults...)
 	l.path, l.file = path, values
 }
 

@@ -57,7 +57,6 @@ func (e *DeniedError) Error() string {
 type Guard struct {
 	ranges *ranges
 	allow  []netip.Prefix
-	exact  map[netip.Addr]bool // allow blocks that are a single address
 }
 
 // NewGuard returns a guard that allows the given blocks in addition to public addresses. It fails
@@ -67,17 +66,12 @@ func NewGuard(allow []netip.Prefix) (*Guard, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &Guard{ranges: all, exact: make(map[netip.Addr]bool)}
 	for _, prefix := range allow {
 		if err := checkPrefix(prefix); err != nil {
 			return nil, fmt.Errorf("%s: %w", Setting, err)
 		}
-		g.allow = append(g.allow, prefix)
-		if prefix.IsSingleIP() {
-			g.exact[prefix.Addr()] = true
-		}
 	}
-	return g, nil
+	return &Guard{ranges: all, allow: slices.Clone(allow)}, nil
 }
 
 // Allowed reports whether addr may be reached. Zones are ignored; an invalid address is denied.
@@ -92,7 +86,7 @@ func (g *Guard) Allowed(addr netip.Addr) bool {
 // allowedAlone is Allowed without regard to embedded addresses.
 func (g *Guard) allowedAlone(addr netip.Addr) bool {
 	if holds(g.ranges.metadata, addr) {
-		return g.exact[addr]
+		return slices.Contains(g.allow, netip.PrefixFrom(addr, addr.BitLen()))
 	}
 	return slices.ContainsFunc(g.allow, func(p netip.Prefix) bool { return p.Contains(addr) }) ||
 		holds(g.ranges.public, addr) && !holds(g.ranges.special, addr)

@@ -50,8 +50,7 @@ const (
 	errTokenScheme tokenError = "the authorization server speaks plain HTTP where its URL says https"
 	errTokenClosed tokenError = "no access token is fetched because this process is stopping"
 	errTokenAnswer tokenError = "the authorization server gave no usable access token"
-	errTokenDenied tokenError = "the authorization server is not at an allowed address; to allow it, add its CIDR block to " +
-		egress.Setting
+	errTokenDenied tokenError = "the authorization server is not at an allowed address; to allow it, add its CIDR block to " + egress.Setting
 )
 
 // tokens fetches access tokens and caches them by client.
