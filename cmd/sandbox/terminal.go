@@ -120,13 +120,7 @@ func (t *terminal) summary(l *ledger, took time.Duration) (well bool) {
 		all.due += c.due
 		all.taken += c.taken
 		all.refused += c.refused
-		all.retried += c.retried
 		all.repeats += c.repeats
-	}
-	fmt.Fprintf(&b, "\n%d events published, %d deliveries due, %d taken, in %s\n\n",
-		l.events, all.due, all.taken, took.Round(100*time.Millisecond))
-	for _, r := range l.rules {
-		c := l.tallies[r.name]
 		note := ""
 		switch {
 		case r.off:
@@ -137,19 +131,20 @@ func (t *terminal) summary(l *ledger, took time.Duration) (well bool) {
 		fmt.Fprintf(&b, "  %-12s %-30s %s  %d of %d%s\n", r.name, r.event, encoding(r.form), c.taken, c.due, note)
 	}
 	fmt.Fprintf(&b, "\n%d retries, %d repeats, %d events without a matching rule\n", all.refused, all.repeats, l.unmatched)
-	lost := l.lost(&b)
+	l.missing(&b)
 	for _, fault := range l.faults {
 		fmt.Fprintf(&b, "WRONG: %s\n", fault)
 	}
-	if well = lost == 0 && len(l.faults) == 0; well {
+	if well = len(l.due) == 0 && len(l.faults) == 0; well {
 		b.WriteString("nothing was lost\n")
 	}
-	t.printf("%s", b.String())
+	t.printf("\n%d events published, %d deliveries due, %d taken, in %s\n\n%s",
+		l.events, all.due, all.taken, took.Round(100*time.Millisecond), b.String())
 	return well
 }
 
-// lost writes the deliveries that are still due, and returns their number. The caller holds mu.
-func (l *ledger) lost(b *strings.Builder) int {
+// missing writes the deliveries that are still due. The caller holds mu.
+func (l *ledger) missing(b *strings.Builder) {
 	const most = 10
 	shown := 0
 	for key, e := range l.due {
@@ -159,7 +154,6 @@ func (l *ledger) lost(b *strings.Builder) int {
 		}
 		fmt.Fprintf(b, "MISSING: event %s at %s, tried %d times\n", key.event, key.rule, e.attempts)
 	}
-	return len(l.due)
 }
 
 // farewell is the summary of a run that was stopped. Deliveries that wait for a retry are not lost.

@@ -101,8 +101,10 @@ func (s *site) publish(topic string, partition int32, n, schemaID int) {
 	s.must(s.broker.Publish(s.t.Context(), fakes.Message{
 		Topic: topic, Partition: partition, Value: value, Time: at, Key: []byte(learner),
 		Headers: []kgo.RecordHeader{
-			{Key: "ce_type", Value: []byte(registered)}, {Key: "ce_id", Value: []byte(eventName(n))},
-			{Key: "ce_source", Value: []byte("lms")}, {Key: "ce_time", Value: []byte(at.Format(time.RFC3339))},
+			{Key: "ce_type", Value: []byte(registered)},
+			{Key: "ce_id", Value: []byte(eventName(n))},
+			{Key: "ce_source", Value: []byte("lms")},
+			{Key: "ce_time", Value: []byte(at.Format(time.RFC3339))},
 		},
 	}))
 }
