@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -147,12 +148,8 @@ func (s steady) RoundTrip(ctx context.Context, addr net.Addr, req kafka.Request)
 // connectionLost reports whether an error says that a connection broke, rather than that none could
 // be opened.
 func connectionLost(err error) bool {
-	for _, target := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE, net.ErrClosed} {
-		if errors.Is(err, target) {
-			return true
-		}
-	}
-	return false
+	broke := []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE, net.ErrClosed}
+	return slices.ContainsFunc(broke, func(target error) bool { return errors.Is(err, target) })
 }
 
 // request sends a message in a version of our choice. kafka-go takes the newest that it and the
