@@ -3,11 +3,17 @@ package main
 import (
 	"bufio"
 	"context"
+	_ "embed"
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/backoff"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/fakes"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
+	"github.com/openedx-webhooks/webhook-dispatcher/schema"
 )
 
 // bed is the test bed of a scenario: the embedded servers and a receiver.
@@ -81,4 +87,83 @@ func (b *bed) close() error {
 		errs = append(errs, cleanup())
 	}
 	return errors.Join(errs...)
+}
+
+const wanted = "COURSE_ENROLLMENT_CREATED"
+
+// addRules creates the tables and n enabled rules, one of which matches the events.
+func addRules(ctx context.Context, dsn, receiver string, n int) (err error) {
+	options := store.Options{DSN: dsn}
+	if _, err := store.Migrate(ctx, options, store.MigrateOptions{WithPluginTables: true}); err != nil {
+		return err
+	}
+	catalogue, err := schema.LoadCatalogue()
+	if err != nil {
+		return err
+	}
+	var others []string
+	for _, signal := range catalogue.Signals() {
+		if signal.OnBus && signal.Constant != wanted && signal.Constant != "" {
+			others = append(others, signal.Constant)
+		}
+	}
+	db, err := store.Open(options)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	for i := range n {
+		event := wanted
+		if i > 0 {
+			event = others[i%len(others)]
+		}
+		if _, err := db.AddWebhook(ctx, rule.Row{Event: event, URL: receiver + hookPath, Enabled: true}, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// captured is a record that the platform's own producer wrote to a real Kafka.
+//
+//go:embed message.json
+var captured []byte
+
+const (
+	partitions = 6
+	batch      = 1000
+)
+
+// event returns the message as a new event, with the time and the sequence number in its id.
+func (b *bed) event(seq int, now time.Time) fakes.Message {
+	return b.message.Renew(eventID(now, seq), now, int32(seq%partitions))
+}
+
+// publish publishes n events as fast as the broker accepts them.
+func (b *bed) publish(ctx context.Context, n int) error {
+	for from := 0; from < n; from += batch {
+		events := make([]fakes.Message, min(batch, n-from))
+		for i := range events {
+			events[i] = b.event(from+i, time.Now())
+		}
+		if err := b.broker.Publish(ctx, events...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pace publishes the scenario's events one by one at its rate.
+func (b *bed) pace(ctx context.Context, s scenario) error {
+	began := time.Now()
+	for i := range s.events {
+		due := began.Add(time.Duration(i) * time.Second / time.Duration(s.rate))
+		if err := backoff.Sleep(ctx, time.Until(due)); err != nil {
+			return err
+		}
+		if err := b.broker.Publish(ctx, b.event(i, time.Now())); err != nil {
+			return err
+		}
+	}
+	return nil
 }

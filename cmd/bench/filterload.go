@@ -37,26 +37,19 @@ func measureFilters(ctx context.Context, s scenario) (f figures, err error) {
 	if err := askFilters(ctx, url, s.rate, s.rate); err != nil { // one second, to open connections
 		return f, err
 	}
-	before, err := endpoint.cpu()
+	f.daemon.Requests = s.events
+	f.daemon.CPU, f.daemon.Peak, err = endpoint.spent(func() error {
+		began := time.Now()
+		err := askFilters(ctx, url, s.events, s.rate)
+		f.daemon.Took = time.Since(began)
+		return err
+	})
 	if err != nil {
 		return f, err
 	}
-	began := time.Now()
-	if err := askFilters(ctx, url, s.events, s.rate); err != nil {
-		return f, err
-	}
-	f.daemon.Requests, f.daemon.Took = s.events, time.Since(began)
-	after, err := endpoint.cpu()
-	if err != nil {
-		return f, err
-	}
-	f.daemon.CPU = after - before
-	var own ownTime
-	if err := stats(ctx, url, &own); err != nil {
-		return f, err
-	}
+	var own percentiles
+	err = stats(ctx, url, &own)
 	f.p50, f.p99 = own.P50, own.P99
-	f.daemon.Peak, err = endpoint.peak()
 	return f, err
 }
 

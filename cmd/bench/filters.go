@@ -7,11 +7,11 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/egress"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/app"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/sender"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/server"
@@ -22,6 +22,8 @@ import (
 const (
 	filterName  = "CourseEnrollmentStarted"
 	filterToken = "0123456789abcdef0123456789abcdef"
+
+	signingSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 )
 
 // endpointCommand is the daemon's filter endpoint as a process, without bus and database. All rows
@@ -31,11 +33,8 @@ type endpointCommand struct {
 	Rows     int
 
 	mu  sync.Mutex
-	own []time.Duration // guarded by mu
+	own []time.Duration // of requests, without the calls of the receiver; guarded by mu
 }
-
-// ownTime is the duration of requests without the calls of the receiver.
-type ownTime struct{ P50, P99 time.Duration }
 
 // waited is the context key of the time spent in calls.
 type waited struct{}
@@ -59,10 +58,11 @@ func (t timed) Run(ctx context.Context, q *webfilter.Request) (*webfilter.Outcom
 
 // Run implements the command.
 func (c *endpointCommand) Run(ctx context.Context, out io.Writer) error {
-	handler, err := c.handler()
+	handler, closeSender, err := c.handler()
 	if err != nil {
 		return err
 	}
+	defer closeSender()
 	mux := http.NewServeMux()
 	mux.HandleFunc(statsPath, c.stats)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
@@ -84,18 +84,10 @@ func (c *endpointCommand) Run(ctx context.Context, out io.Writer) error {
 	return s.Stop(context.WithoutCancel(ctx))
 }
 
-func (c *endpointCommand) handler() (http.Handler, error) {
-	guard, err := egress.NewGuard([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")})
-	if err != nil {
-		return nil, err
-	}
-	transport, err := egress.NewTransport(egress.Options{Guard: guard})
-	if err != nil {
-		return nil, err
-	}
+func (c *endpointCommand) handler() (_ http.Handler, closeSender func(), err error) {
 	catalogue, err := schema.LoadCatalogue()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	compiler := rule.Compiler{Catalogue: catalogue}
 	var rows fixedRows
@@ -103,32 +95,28 @@ func (c *endpointCommand) handler() (http.Handler, error) {
 		row := rule.WebfilterRow{Row: rule.Row{ID: int32(i + 1), Event: filterName, URL: c.Receiver}}
 		f, _, err := compiler.CompileWebfilter(row, rule.Document{}, rule.Secrets{})
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		rows = append(rows, f)
 	}
-	signer, err := sender.NewSigner("standard", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+	cfg := config.Default()
+	cfg.EgressAllow = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	cfg.SigningScheme, cfg.SigningSecret = "standard", signingSecret
+	calls, closeSender, err := app.NewSender(&cfg, sender.Options{Version: "bench"})
 	if err != nil {
-		return nil, err
-	}
-	calls, err := sender.New(sender.Options{Transport: transport, Guard: guard, Version: "bench", Signer: signer})
-	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	engine, err := webfilter.New(webfilter.Options{Rules: rows, Caller: calls})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return server.NewFilters(server.FilterOptions{Filters: timed{engine}, Tokens: []string{filterToken}})
+	filters, err := server.NewFilters(server.FilterOptions{Filters: timed{engine}, Tokens: []string{filterToken}})
+	return filters, closeSender, err
 }
 
 func (c *endpointCommand) stats(w http.ResponseWriter, _ *http.Request) {
 	c.mu.Lock()
-	sorted := slices.Sorted(slices.Values(c.own))
+	own := percentilesOf(c.own)
 	c.mu.Unlock()
-	var told ownTime
-	if n := len(sorted); n > 0 {
-		told = ownTime{P50: sorted[n/2], P99: sorted[n*99/100]}
-	}
-	_ = json.NewEncoder(w).Encode(told) // the client may be gone
+	_ = json.NewEncoder(w).Encode(own) // the client may be gone
 }

@@ -20,13 +20,8 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
-)
 
-// The exit codes, which scripts rely on.
-const (
-	exitGood   = 0
-	exitFailed = 1
-	exitUsage  = 2
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/cli"
 )
 
 type commands struct {
@@ -86,27 +81,23 @@ func main() {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var c commands
 	helped := false
-	parser, err := kong.New(&c, kong.Name("bench"),
+	parser := kong.Must(&c, kong.Name("bench"),
 		kong.Description("Compares the daemon with a plain HTTP client, on this machine."),
 		kong.BindTo(ctx, (*context.Context)(nil)), kong.BindTo(stdout, (*io.Writer)(nil)),
 		kong.Writers(stdout, stderr), kong.Exit(func(int) { helped = true }))
-	if err != nil {
-		fmt.Fprintf(stderr, "bench: build the command line: %v\n", err)
-		return exitFailed
-	}
 	parsed, err := parser.Parse(args)
 	switch {
 	case helped:
-		return exitGood
+		return cli.ExitGood
 	case err != nil:
 		fmt.Fprintf(stderr, "bench: %v; see --help\n", err)
-		return exitUsage
+		return cli.ExitUsage
 	}
 	if err := parsed.Run(); err != nil {
 		fmt.Fprintf(stderr, "bench: %v\n", err)
-		return exitFailed
+		return cli.ExitFailed
 	}
-	return exitGood
+	return cli.ExitGood
 }
 
 // Run implements the command.

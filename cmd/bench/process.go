@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -77,11 +76,10 @@ func self(ctx context.Context, args ...string) (*exec.Cmd, error) {
 
 // startDaemon starts the daemon with the default settings where possible.
 func (c *runCommand) startDaemon(ctx context.Context, b *bed, s scenario) (*process, error) {
-	port, err := freePort(ctx)
+	address, err := freeAddress(ctx)
 	if err != nil {
 		return nil, err
 	}
-	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), c.Binary, "serve")
 	if c.Binary == "" {
 		profile := c.Profile
@@ -103,7 +101,7 @@ func (c *runCommand) startDaemon(ctx context.Context, b *bed, s scenario) (*proc
 		"WEBHOOK_DISPATCHER_LISTEN="+address,
 		"WEBHOOK_DISPATCHER_EGRESS_ALLOW=127.0.0.0/8",
 		"WEBHOOK_DISPATCHER_SIGNING_SCHEME=standard",
-		"WEBHOOK_DISPATCHER_SIGNING_SECRET=whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+		"WEBHOOK_DISPATCHER_SIGNING_SECRET="+signingSecret,
 		"WEBHOOK_DISPATCHER_LOG_LEVEL=warn",
 	)
 	p, err := start(cmd)
@@ -114,13 +112,12 @@ func (c *runCommand) startDaemon(ctx context.Context, b *bed, s scenario) (*proc
 	return p, nil
 }
 
-func freePort(ctx context.Context) (int, error) {
+func freeAddress(ctx context.Context) (string, error) {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
-		return 0, err
+		return "", err
 	}
-	defer l.Close() //nolint:errcheck // nobody has connected
-	return l.Addr().(*net.TCPAddr).Port, nil
+	return l.Addr().String(), l.Close()
 }
 
 // get returns what a server on this machine answers with status 200.
@@ -157,12 +154,20 @@ func (p *process) waitReady(ctx context.Context) error {
 		if _, err := get(ctx, p.health); err == nil {
 			return nil
 		}
-		select {
-		case <-tick.C:
-		case <-p.ended:
-			return p.failure()
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := p.wait(ctx, tick.C); err != nil {
+			return err
 		}
+	}
+}
+
+// wait waits for a tick. It is an error if the process ends first.
+func (p *process) wait(ctx context.Context, tick <-chan time.Time) error {
+	select {
+	case <-tick:
+		return nil
+	case <-p.ended:
+		return p.failure()
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }

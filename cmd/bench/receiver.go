@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -31,15 +32,15 @@ type receiverCommand struct {
 	last  []byte // body
 	seen  map[int]bool
 	got   arrivals
-	waits []int64 // from publish to arrival, in nanoseconds
+	waits []time.Duration // from publish to arrival
 }
 
-// arrivals counts the deliveries of a receiver. First and Last are Unix nanoseconds, P50 and P99
-// the nanoseconds from publish to arrival.
+// arrivals counts the deliveries of a receiver. First and Last are Unix nanoseconds; the percentiles
+// are those from publish to arrival.
 type arrivals struct {
 	Count, Distinct int
 	First, Last     int64
-	P50, P99        int64
+	percentiles
 }
 
 // Run implements the command.
@@ -127,7 +128,7 @@ func (c *receiverCommand) arrived(body []byte, now time.Time) {
 	if ok && !c.seen[seq] {
 		c.seen[seq] = true
 		c.got.Distinct++
-		c.waits = append(c.waits, now.UnixNano()-published)
+		c.waits = append(c.waits, now.Sub(published))
 	}
 }
 
@@ -135,9 +136,8 @@ func (c *receiverCommand) stats() []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	got := c.got
-	if n := len(c.waits); n > 0 && n <= 50_000 { // more are published long before
-		sorted := slices.Sorted(slices.Values(c.waits))
-		got.P50, got.P99 = sorted[n/2], sorted[n*99/100]
+	if len(c.waits) <= 50_000 { // more are published long before
+		got.percentiles = percentilesOf(c.waits)
 	}
 	text, err := json.Marshal(got)
 	if err != nil {
@@ -157,25 +157,18 @@ func eventID(now time.Time, seq int) string {
 var idStart = []byte(`.enrollment.created.v1", "id": "`)
 
 // parseID reads the id out of a delivery's body.
-func parseID(body []byte) (published int64, seq int, ok bool) {
+func parseID(body []byte) (published time.Time, seq int, ok bool) {
 	i := bytes.LastIndex(body, idStart)
 	if i < 0 || len(body) < i+len(idStart)+36 {
-		return 0, 0, false
+		return published, 0, false
 	}
-	text := body[i+len(idStart):][:36]
+	digits := bytes.ReplaceAll(body[i+len(idStart):][:36], []byte("-"), nil)
 	var raw [16]byte
-	digits := make([]byte, 0, 32)
-	for _, c := range text {
-		if c != '-' {
-			digits = append(digits, c)
-		}
+	if len(digits) != 2*len(raw) {
+		return published, 0, false
 	}
-	if n, err := hex.Decode(raw[:], digits); err != nil || n != len(raw) {
-		return 0, 0, false
+	if _, err := hex.Decode(raw[:], digits); err != nil {
+		return published, 0, false
 	}
-	for i := range 8 {
-		published = published<<8 | int64(raw[i])
-		seq = seq<<8 | int(raw[8+i])
-	}
-	return published, seq, true
+	return time.Unix(0, int64(binary.BigEndian.Uint64(raw[:]))), int(binary.BigEndian.Uint64(raw[8:])), true
 }

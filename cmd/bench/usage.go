@@ -1,10 +1,10 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -35,30 +35,50 @@ func (p *process) cpu() (time.Duration, error) {
 
 // peak returns the peak resident memory of the process in bytes.
 func (p *process) peak() (int64, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	text, err := procField(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid), "VmHWM")
 	if err != nil {
 		return 0, fmt.Errorf("read the memory of the daemon: %w", err)
 	}
-	for line := range strings.Lines(string(text)) {
-		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
-			n, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
-			return n << 10, err
-		}
+	n, err := strconv.ParseInt(strings.TrimSuffix(text, " kB"), 10, 64)
+	return n << 10, err
+}
+
+// spent calls f. It returns the CPU time of the process meanwhile, and the peak of its memory so far.
+func (p *process) spent(f func() error) (cpu time.Duration, peak int64, err error) {
+	before, err := p.cpu()
+	if err != nil {
+		return 0, 0, err
 	}
-	return 0, fmt.Errorf("read the memory of the daemon: no VmHWM in /proc/%d/status", p.cmd.Process.Pid)
+	if err := f(); err != nil {
+		return 0, 0, err
+	}
+	after, err := p.cpu()
+	if err != nil {
+		return 0, 0, err
+	}
+	peak, err = p.peak()
+	return after - before, peak, err
 }
 
 // machine describes the machine and the Go version.
 func machine() string {
-	model := "unknown processor"
-	if f, err := os.Open("/proc/cpuinfo"); err == nil {
-		defer f.Close() //nolint:errcheck // only read
-		for lines := bufio.NewScanner(f); lines.Scan(); {
-			if name, value, ok := strings.Cut(lines.Text(), ":"); ok && strings.TrimSpace(name) == "model name" {
-				model = strings.TrimSpace(value)
-				break
-			}
-		}
+	model, err := procField("/proc/cpuinfo", "model name")
+	if err != nil {
+		model = "unknown processor"
 	}
 	return fmt.Sprintf("%s, %d CPUs, %s/%s, %s", model, runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version())
+}
+
+// procField returns the value of the first line "name: value" of a file in /proc.
+func procField(path, name string) (string, error) {
+	text, err := os.ReadFile(filepath.Clean(path))
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(string(text)) {
+		if key, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(key) == name {
+			return strings.TrimSpace(value), nil
+		}
+	}
+	return "", fmt.Errorf("%s has no %s", path, name)
 }

@@ -21,7 +21,7 @@ type ledger struct {
 	events    int
 	unmatched int // events without a matching rule
 	faults    []string
-	waiters   []chan struct{}
+	idle      chan struct{} // closed while nothing is due
 }
 
 type entryKey struct{ event, rule string }
@@ -35,7 +35,10 @@ type entry struct {
 type tally struct{ due, taken, refused, retried, repeats int }
 
 func newLedger(rules []*sampleRule) *ledger {
-	l := &ledger{rules: rules, due: map[entryKey]*entry{}, taken: map[entryKey]*entry{}, tallies: map[string]*tally{}}
+	l := &ledger{
+		rules: rules, due: map[entryKey]*entry{}, taken: map[entryKey]*entry{}, tallies: map[string]*tally{}, idle: make(chan struct{}),
+	}
+	close(l.idle)
 	for _, r := range rules {
 		l.tallies[r.name] = &tally{}
 	}
@@ -51,6 +54,9 @@ func (l *ledger) published(event, eventType string) {
 	for _, r := range l.rules {
 		if r.eventType == eventType && !r.off {
 			wanted = true
+			if len(l.due) == 0 {
+				l.idle = make(chan struct{})
+			}
 			l.due[entryKey{event, r.name}] = &entry{}
 			l.tallies[r.name].due++
 		}
@@ -106,10 +112,7 @@ func (l *ledger) settle(key entryKey, e *entry) {
 		l.order = l.order[1:]
 	}
 	if len(l.due) == 0 {
-		for _, w := range l.waiters {
-			close(w)
-		}
-		l.waiters = nil
+		close(l.idle)
 	}
 }
 
@@ -125,11 +128,5 @@ func (l *ledger) fault(format string, args ...any) {
 func (l *ledger) settled() <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	w := make(chan struct{})
-	if len(l.due) == 0 {
-		close(w)
-		return w
-	}
-	l.waiters = append(l.waiters, w)
-	return w
+	return l.idle
 }

@@ -7,23 +7,21 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
-)
 
-// The exit codes, which scripts rely on.
-const (
-	exitGood   = 0
-	exitFailed = 1
-	exitUsage  = 2
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/cli"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
 type flags struct {
@@ -58,27 +56,23 @@ func main() {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var f flags
 	helped := false
-	parser, err := kong.New(&f, kong.Name("sandbox"),
+	parser := kong.Must(&f, kong.Name("sandbox"),
 		kong.Description("Runs the daemon between an embedded broker, registry, database and receiver, until Ctrl-C."),
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(int) { helped = true })) // only --help exits; the result of Parse is then ignored
-	if err != nil {
-		fmt.Fprintf(stderr, "sandbox: build the command line: %v\n", err)
-		return exitFailed
-	}
-	_, err = parser.Parse(args)
+	_, err := parser.Parse(args)
 	switch {
 	case helped:
-		return exitGood
+		return cli.ExitGood
 	case err != nil:
 		fmt.Fprintf(stderr, "sandbox: %v; see --help\n", err)
-		return exitUsage
+		return cli.ExitUsage
 	}
 	if err := play(ctx, &f, stdout, stderr); err != nil {
 		fmt.Fprintf(stderr, "sandbox: %v\n", err)
-		return exitFailed
+		return cli.ExitFailed
 	}
-	return exitGood
+	return cli.ExitGood
 }
 
 // play starts everything, publishes, and stops everything.
@@ -111,7 +105,7 @@ func play(ctx context.Context, f *flags, stdout, stderr io.Writer) (err error) {
 	if err := s.publish(once, f.Events); err != nil && once.Err() == nil {
 		return err
 	}
-	if err := s.waitDelivered(once); err != nil && once.Err() == nil {
+	if err := await(once, s, s.ledger.settled()); err != nil && once.Err() == nil {
 		return err
 	}
 	if err := s.stopDaemon(); err != nil { // first, so that late repeats are counted
@@ -125,4 +119,25 @@ func play(ctx context.Context, f *flags, stdout, stderr io.Writer) (err error) {
 		return errors.New("not everything was delivered exactly as expected; see the summary above")
 	}
 	return nil
+}
+
+// newLogger returns the daemon's logger: everything if verbose, else warnings.
+func newLogger(out io.Writer, verbose bool) *slog.Logger {
+	if verbose {
+		return slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	return slog.New(slog.NewTextHandler(quiet{out}, &slog.HandlerOptions{Level: slog.LevelWarn}))
+}
+
+// quiet drops warnings that do not apply here: there is no plugin that could send the same rows,
+// and the receiver prints each refused request itself. A handler writes each record at once.
+type quiet struct{ io.Writer }
+
+// Write implements io.Writer.
+func (q quiet) Write(line []byte) (int, error) {
+	refused := bytes.Contains(line, []byte("level=WARN")) && bytes.Contains(line, []byte("component=sender"))
+	if refused || bytes.Contains(line, []byte(rule.DoubleSendWarning)) {
+		return len(line), nil
+	}
+	return q.Writer.Write(line)
 }

@@ -2,7 +2,14 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
+	"embed"
+	"fmt"
+	"io/fs"
+	"slices"
 	"time"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/fakes"
 )
 
 // publish publishes n events without a pause.
@@ -24,18 +31,14 @@ func (s *sandbox) publishForEver(ctx context.Context, every time.Duration) error
 		if err == nil && i%trimEvery == trimEvery-1 {
 			err = s.trim(ctx)
 		}
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
-			return err
+		if err == nil {
+			err = await(ctx, s, tick.C)
 		}
-		select {
-		case <-tick.C:
-		case <-s.ended:
-			return s.daemonEnded()
-		case <-ctx.Done():
+		if ctx.Err() != nil {
 			return nil
+		}
+		if err != nil {
+			return err
 		}
 	}
 }
@@ -67,14 +70,46 @@ func (s *sandbox) publishOne(ctx context.Context, i int) error {
 	return s.broker.Publish(ctx, m.Renew(id, time.Now(), int32(i/len(s.messages)%partitions)))
 }
 
-// waitDelivered waits until nothing is due, and fails if the daemon ends earlier.
-func (s *sandbox) waitDelivered(ctx context.Context) error {
-	select {
-	case <-s.ledger.settled():
-		return nil
-	case <-s.ended:
-		return s.daemonEnded()
-	case <-ctx.Done():
-		return ctx.Err()
+// captured holds records of the platform's own producer with their schemas, in the order in which
+// they are published.
+//
+//go:embed messages/*.json
+var captured embed.FS
+
+// topicPrefix is the EVENT_BUS_TOPIC_PREFIX of the captured platform.
+const topicPrefix = "prod"
+
+func loadMessages() ([]*fakes.Captured, error) {
+	names, err := fs.Glob(captured, "messages/*.json")
+	if err != nil {
+		return nil, err
 	}
+	all := make([]*fakes.Captured, len(names))
+	for i, name := range names {
+		text, err := captured.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		if all[i], err = fakes.ParseCaptured(text); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return all, nil
+}
+
+func topics(messages []*fakes.Captured) []string {
+	var all []string
+	for _, m := range messages {
+		all = append(all, m.Topic)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// newEventID returns a UUID, as the platform uses.
+func newEventID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails, as documented
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }

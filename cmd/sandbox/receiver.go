@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -13,40 +12,22 @@ import (
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/payload"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/server"
 )
-
-// receiver serves all endpoints, one path for each rule.
-type receiver struct {
-	server   *http.Server
-	listener net.Listener
-	ended    chan struct{}
-}
 
 const maxBody = 16 << 20
 
-func startReceiver(ctx context.Context, rules []*sampleRule, l *ledger, out *terminal) (*receiver, error) {
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, fmt.Errorf("start the receiver: %w", err)
-	}
+// startReceiver starts a server of all endpoints, one path for each rule.
+func startReceiver(ctx context.Context, rules []*sampleRule, l *ledger, out *terminal) (*server.Server, error) {
 	mux := http.NewServeMux()
 	for _, r := range rules {
 		mux.HandleFunc("POST /"+r.name, func(w http.ResponseWriter, req *http.Request) { receive(w, req, r, l, out) })
 	}
-	r := &receiver{server: &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}, listener: listener, ended: make(chan struct{})}
-	go func() {
-		defer close(r.ended)
-		_ = r.server.Serve(listener) // ends with ErrServerClosed
-	}()
-	return r, nil
-}
-
-func (r *receiver) url() string { return "http://" + r.listener.Addr().String() }
-
-func (r *receiver) close() error {
-	err := r.server.Close()
-	<-r.ended
-	return err
+	s, err := server.New(server.Options{Name: "receiver", Address: "127.0.0.1:0", Handler: mux})
+	if err != nil {
+		return nil, err
+	}
+	return s, s.Start(ctx)
 }
 
 // receive is what an endpoint does: read the body, recognise the event by its id, answer.

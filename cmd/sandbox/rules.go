@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/store"
@@ -33,11 +32,6 @@ func sampleRules() []*sampleRule {
 		{name: "bookkeeping", event: "LEDGER_TRANSACTION_COMMITTED"},
 		{name: "retired", event: "COURSE_ENROLLMENT_CREATED", off: true},
 	}
-}
-
-// retrySchedule is short, so that retries can be watched.
-func retrySchedule() []time.Duration {
-	return []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second, 16 * time.Second}
 }
 
 // addRules creates the tables and rows, like `migrate --with-plugin-tables` and `rules add`.

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/cli"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -50,7 +52,7 @@ func normal(out string) string {
 func TestOnce(t *testing.T) {
 	t.Parallel()
 	var out, errs bytes.Buffer
-	if code := run(t.Context(), []string{"--once", "--events", "15"}, &out, &errs); code != exitGood {
+	if code := run(t.Context(), []string{"--once", "--events", "15"}, &out, &errs); code != cli.ExitGood {
 		t.Errorf("exit code %d", code)
 	}
 	if errs.Len() > 0 {
@@ -76,7 +78,7 @@ func TestOnce(t *testing.T) {
 func TestOnceDeadline(t *testing.T) {
 	t.Parallel()
 	var out, errs bytes.Buffer
-	if code := run(t.Context(), []string{"--once", "--events", "15", "--deadline", "1500ms"}, &out, &errs); code != exitFailed {
+	if code := run(t.Context(), []string{"--once", "--events", "15", "--deadline", "1500ms"}, &out, &errs); code != cli.ExitFailed {
 		t.Errorf("exit code %d; the refused deliveries take 3 s", code)
 	}
 	if !strings.Contains(out.String(), "MISSING: event ") || strings.Contains(out.String(), "nothing was lost") {
@@ -115,7 +117,7 @@ func TestInterrupted(t *testing.T) {
 			defer cancel()
 			out := &signalWriter{want: after, seen: cancel}
 			var errs bytes.Buffer
-			if code := run(ctx, []string{"--every", "20ms", "--bodies"}, out, &errs); code != exitGood {
+			if code := run(ctx, []string{"--every", "20ms", "--bodies"}, out, &errs); code != cli.ExitGood {
 				t.Errorf("exit code %d", code)
 			}
 			if errs.Len() > 0 {
@@ -133,7 +135,7 @@ func TestInterruptedBeforeTheStart(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	var errs bytes.Buffer
-	if code := run(ctx, nil, io.Discard, &errs); code != exitGood || errs.Len() > 0 {
+	if code := run(ctx, nil, io.Discard, &errs); code != cli.ExitGood || errs.Len() > 0 {
 		t.Errorf("exit code %d, stderr: %s", code, errs.String())
 	}
 }
@@ -145,11 +147,11 @@ func TestUsage(t *testing.T) {
 		code int
 		says string // on stderr, or stdout where the code is good
 	}{
-		{"--help", exitGood, "--once"},
-		{"--nonsense", exitUsage, "--nonsense"},
-		{"--events 0", exitUsage, "--events is 0"},
-		{"--every 0s", exitUsage, "--every is 0s"},
-		{"--deadline -1s", exitUsage, "--deadline"},
+		{"--help", cli.ExitGood, "--once"},
+		{"--nonsense", cli.ExitUsage, "--nonsense"},
+		{"--events 0", cli.ExitUsage, "--events is 0"},
+		{"--every 0s", cli.ExitUsage, "--every is 0s"},
+		{"--deadline -1s", cli.ExitUsage, "--deadline"},
 	} {
 		var out, errs bytes.Buffer
 		if code := run(t.Context(), strings.Fields(test.args), &out, &errs); code != test.code {

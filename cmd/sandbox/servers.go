@@ -7,11 +7,13 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/app"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/fakes"
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/server"
 )
 
 const partitions = 3
@@ -21,7 +23,7 @@ type sandbox struct {
 	broker   *fakes.Broker
 	registry *fakes.Registry
 	database *fakes.Database
-	receiver *receiver
+	receiver *server.Server
 	daemon   *app.App
 
 	group    string // the daemon's consumer group
@@ -52,8 +54,8 @@ func start(ctx context.Context, out *terminal, log *slog.Logger) (*sandbox, erro
 
 func (s *sandbox) startServers(ctx context.Context, out *terminal) error {
 	counts := map[string]int32{}
-	for _, topic := range topics(s.messages) {
-		counts[topic] = partitions
+	for _, m := range s.messages {
+		counts[m.Topic] = partitions
 	}
 	var err error
 	if s.broker, err = fakes.StartBroker(fakes.BrokerOptions{Topics: counts}); err != nil {
@@ -75,18 +77,21 @@ func (s *sandbox) startServers(ctx context.Context, out *terminal) error {
 	if s.receiver, err = startReceiver(ctx, s.rules, s.ledger, out); err != nil {
 		return err
 	}
-	s.cleanups = append(s.cleanups, s.receiver.close)
-	return addRules(ctx, s.database.DSN(), s.receiver.url(), s.rules)
+	s.cleanups = append(s.cleanups, func() error { return s.receiver.Stop(context.WithoutCancel(ctx)) })
+	return addRules(ctx, s.database.DSN(), "http://"+s.receiver.Addr().String(), s.rules)
 }
 
 // config is what an operator would set, with shorter times.
 func (s *sandbox) config() (*config.Config, error) {
 	cfg := config.Default()
 	cfg.BootstrapServers, cfg.SchemaRegistryURL = s.broker.Addrs(), s.registry.URL()
-	cfg.TopicPrefix, cfg.Topics, cfg.StartOffset = topicPrefix, baseTopics(topics(s.messages)), "earliest"
+	cfg.TopicPrefix, cfg.StartOffset = topicPrefix, "earliest"
+	for _, topic := range topics(s.messages) {
+		cfg.Topics = append(cfg.Topics, strings.TrimPrefix(topic, topicPrefix+"-"))
+	}
 	cfg.MySQLDSN = config.Secret(s.database.DSN())
 	cfg.EgressAllow = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} // the receiver
-	cfg.RetrySchedule = retrySchedule()
+	cfg.RetrySchedule = []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second, 16 * time.Second}
 	cfg.RulesRefresh = time.Second
 	cfg.Listen = "127.0.0.1:0"
 	return &cfg, cfg.Check()
@@ -117,15 +122,23 @@ func (s *sandbox) waitListening(ctx context.Context) error {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for s.daemon.Addr() == nil {
-		select {
-		case <-tick.C:
-		case <-s.ended:
-			return s.daemonEnded()
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := await(ctx, s, tick.C); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// await waits for a channel, and fails if the daemon ends earlier.
+func await[T any](ctx context.Context, s *sandbox, c <-chan T) error {
+	select {
+	case <-c:
+		return nil
+	case <-s.ended:
+		return s.daemonEnded()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // stopDaemon stops the daemon as SIGTERM would, and waits. It may be called more than once.

@@ -26,9 +26,8 @@ func startSandbox(t *testing.T) *sandbox {
 
 // addresses returns what the sandbox listens on.
 func (s *sandbox) addresses() []string {
-	_, database, _ := splitDSN(s.database.DSN())
-	return append(s.broker.Addrs(), strings.TrimPrefix(s.registry.URL(), "http://"), database,
-		strings.TrimPrefix(s.receiver.url(), "http://"), s.daemon.Addr().String())
+	return append(s.broker.Addrs(), strings.TrimPrefix(s.registry.URL(), "http://"), s.database.Addr(),
+		s.receiver.Addr().String(), s.daemon.Addr().String())
 }
 
 func TestListensOnLoopbackOnly(t *testing.T) {
@@ -65,7 +64,7 @@ func TestTrim(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := s.waitDelivered(t.Context()); err != nil {
+	if err := await(t.Context(), s, s.ledger.settled()); err != nil {
 		t.Error(err)
 	}
 }

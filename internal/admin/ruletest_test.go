@@ -39,7 +39,7 @@ func TestSendSaysWhy(t *testing.T) {
 			logins.URL, oauth("https://10.0.0.1/CANARY"), "egress_denied", "the authorization server is not at", "https://10.0.0.1",
 		},
 		"wrong client": {logins.URL, oauth(logins.URL + "/CANARY"), "token", "invalid_client", logins.URL},
-		"broken URL":   {"http://h:0/", nil, "request", "a port from 1 to 65535", ""},
+		"broken URL":   {"http://h:0/", nil, "request", "the URL's port is not between 1 and 65535", ""},
 	} {
 		r := &rule.Rule{Row: rule.Row{ID: 1, URL: c.url}, Kind: delivery.KindEvent, EventType: "AnyFilter", Target: "http://h", Access: c.access}
 		d := &delivery.Delivery{Kind: delivery.KindEvent, RuleID: 1, Format: delivery.FormatJSON, Body: []byte("{}")}

@@ -25,7 +25,7 @@ func (f *fixture) emitted(partition int32, eventID string, at time.Time) fakes.M
 	m.Time = at
 	for i := range m.Headers {
 		if m.Headers[i].Key == "ce_time" {
-			m.Headers[i] = fakes.Header("ce_time", at.UTC().Format("2006-01-02T15:04:05.000000+00:00"))
+			m.Headers[i].Value = []byte(at.UTC().Format("2006-01-02T15:04:05.000000+00:00"))
 		}
 	}
 	return m

@@ -67,7 +67,7 @@ func NewSender(cfg *config.Config, o sender.Options) (*sender.Sender, func(), er
 	if err != nil {
 		return nil, nil, err
 	}
-	if o.Signer, err = sender.NewSigner(cfg.SigningScheme, cfg.SigningSecrets()...); err != nil {
+	if o.Signings, err = sender.Signings(cfg.SigningScheme, cfg.SigningSecrets()...); err != nil {
 		return nil, nil, fmt.Errorf("WEBHOOK_DISPATCHER_SIGNING_SECRET: %w", err)
 	}
 	o.Transport, o.Certified, o.Guard, o.Timeout = pool.Transport(nil), pool.Transport, guard, cfg.Timeout

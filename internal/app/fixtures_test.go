@@ -5,6 +5,8 @@ import (
 	"os"
 	"strings"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/fakes"
 )
 
@@ -35,7 +37,7 @@ func (w *world) load(name string) *fixture {
 	if err := json.Unmarshal(text, f); err != nil {
 		w.t.Fatal(err)
 	}
-	id := w.registry.Register(f.Type, string(f.Kafka.Schema))
+	id := w.registry.Register(string(f.Kafka.Schema))
 	f.Kafka.Value = append([]byte{0, 0, 0, byte(id >> 8), byte(id)}, f.Kafka.Value[5:]...)
 	return f
 }
@@ -47,7 +49,7 @@ func (f *fixture) message(partition int32, eventID string) fakes.Message {
 		if h[0] == "ce_id" {
 			h[1] = eventID
 		}
-		m.Headers = append(m.Headers, fakes.Header(h[0], h[1]))
+		m.Headers = append(m.Headers, kgo.RecordHeader{Key: h[0], Value: []byte(h[1])})
 	}
 	return m
 }

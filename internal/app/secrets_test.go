@@ -9,8 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/config"
-	"github.com/openedx-webhooks/webhook-dispatcher/internal/fakes"
 )
 
 // Every way for a delivery to go wrong is logged, and nothing secret with it: newWorld looks
@@ -55,7 +56,7 @@ func TestNothingSecretIsLogged(t *testing.T) {
 	w.publish(f.message(0, "one"))
 	bad := f.message(0, "two")
 	bad.Key, bad.Value = []byte(canary), []byte(canary)
-	bad.Headers = append(bad.Headers, fakes.Header(canary, canary))
+	bad.Headers = append(bad.Headers, kgo.RecordHeader{Key: canary, Value: []byte(canary)})
 	w.publish(bad)
 	d := w.start(func(cfg *config.Config) {
 		cfg.Timeout, cfg.HandOffAfter = 300*time.Millisecond, 100*time.Millisecond

@@ -19,12 +19,12 @@ func TestUndecodableRecords(t *testing.T) {
 	rec := w.receiver(nil)
 	f := w.load("COURSE_ENROLLMENT_CREATED__readme")
 	w.rule(f.Event, rec.at(""), false)
-	text := w.registry.Register("text", `{"type":"record","name":"CloudEvent","fields":[{"name":"x","type":"string"}]}`)
-	notRecord := w.registry.Register("long", `"long"`)
+	text := w.registry.Register(`{"type":"record","name":"CloudEvent","fields":[{"name":"x","type":"string"}]}`)
+	notRecord := w.registry.Register(`"long"`)
 	header := func(m fakes.Message, drop string, add ...string) fakes.Message {
 		m.Headers = slices.DeleteFunc(m.Headers, func(h kgo.RecordHeader) bool { return h.Key == drop })
 		for i := 0; i < len(add); i += 2 {
-			m.Headers = append(m.Headers, fakes.Header(add[i], add[i+1]))
+			m.Headers = append(m.Headers, kgo.RecordHeader{Key: add[i], Value: []byte(add[i+1])})
 		}
 		return m
 	}

@@ -95,3 +95,13 @@ type Handler interface {
 	// then is read again by another process; late calls of Done have no effect.
 	Drain(ctx context.Context) error
 }
+
+// Range is a part of one partition's log: the records from From to before To. There need not be a
+// record at each position in between.
+type Range struct {
+	Topic     string
+	Partition int
+	From, To  Position
+	// Start is where the log began when it was looked at. Above 0, older records are gone.
+	Start Position
+}

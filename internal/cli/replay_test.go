@@ -70,7 +70,7 @@ func newSite(t *testing.T) *site {
 	s.text, _ = loadCatalogue(t).Avro(registered)
 	s.avro, err = avro.Parse(s.text)
 	s.must(err)
-	s.id = s.registry.Register("s", s.text)
+	s.id = s.registry.Register(s.text)
 	_, err = s.store.AddWebhook(t.Context(), rule.Row{Event: "STUDENT_REGISTRATION_COMPLETED", URL: "http://x/", Enabled: true}, nil)
 	s.must(err)
 	table, err := s.store.Rules(t.Context())
@@ -101,8 +101,10 @@ func (s *site) publish(topic string, partition int32, n, schemaID int) {
 	s.must(s.broker.Publish(s.t.Context(), fakes.Message{
 		Topic: topic, Partition: partition, Value: value, Time: at, Key: []byte(learner),
 		Headers: []kgo.RecordHeader{
-			fakes.Header("ce_type", registered), fakes.Header("ce_id", eventName(n)), fakes.Header("ce_source", "lms"),
-			fakes.Header("ce_time", at.Format(time.RFC3339)),
+			{Key: "ce_type", Value: []byte(registered)},
+			{Key: "ce_id", Value: []byte(eventName(n))},
+			{Key: "ce_source", Value: []byte("lms")},
+			{Key: "ce_time", Value: []byte(at.Format(time.RFC3339))},
 		},
 	}))
 }

@@ -18,7 +18,7 @@ import (
 // and returns an *Error with everything that is wrong, or nil. It does not read files of secrets.
 // (kong would call a method named Validate.)
 func (c *Config) Check() error {
-	var p problems
+	p := problems{seen: map[string]bool{}}
 	c.check(&p)
 	return p.err()
 }

@@ -173,18 +173,6 @@ func (b *Bus) TLSToKafka() bool {
 // AllTopics reports whether all topics with the prefix are read.
 func (b *Bus) AllTopics() bool { return len(b.Topics) == 1 && b.Topics[0] == "*" }
 
-// FullTopics returns the topics with their prefix; none if AllTopics.
-func (b *Bus) FullTopics() []string {
-	if b.AllTopics() {
-		return nil
-	}
-	full := make([]string, len(b.Topics))
-	for i, topic := range b.Topics {
-		full[i] = b.FullTopic(topic)
-	}
-	return full
-}
-
 // FullTopic returns a topic's name on the broker.
 func (b *Bus) FullTopic(base string) string {
 	if b.TopicPrefix == "" {

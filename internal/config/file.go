@@ -16,13 +16,6 @@ import (
 // maxFile is the maximum size of a settings or secret file; more is a mistake, such as a device.
 const maxFile = 1 << 20
 
-// keyName returns the flag name for a key of the YAML file. Underscores and dots count as hyphens,
-// and environment names are accepted as well.
-func keyName(key string) string {
-	key = strings.TrimPrefix(strings.TrimPrefix(key, ownPrefix), busPrefix)
-	return strings.ToLower(strings.NewReplacer("_", "-", ".", "-").Replace(key))
-}
-
 // fileValue is a setting's text in the settings file, and its position.
 type fileValue struct {
 	text string
@@ -30,40 +23,35 @@ type fileValue struct {
 	line int
 }
 
-// fileProblem is a problem at a line of the settings file.
-type fileProblem struct {
-	line int
-	text string
-}
-
 // parseFile reads the settings of a YAML file by flag name. Nested mappings join their names with a
 // hyphen (rules: {source: enabled} is rules-source), lists their items with commas. Problems
 // contain no values: one may be a secret under a misspelt key.
-func parseFile(data []byte, known map[string]setting) (map[string]fileValue, []fileProblem) {
+func parseFile(path string, data []byte, known map[string]setting) (map[string]fileValue, []Problem) {
 	var doc yaml.Node
 	if err := yaml.Unmarshal(data, &doc); err != nil {
 		text := strings.TrimPrefix(err.Error(), "yaml: ")
 		if strings.Contains(text, "alphabetic or numeric") || strings.Contains(text, "unknown anchor") {
 			text += `; text that begins with * or & needs quotes, as in topics: "*"`
 		}
-		return nil, []fileProblem{{0, "is not YAML: " + text}}
+		return nil, []Problem{{Env: path, Text: "is not YAML: " + text}}
 	}
 	if len(doc.Content) == 0 {
 		return nil, nil
 	}
-	f := fileReader{known: known, values: make(map[string]fileValue)}
+	f := fileReader{path: path, known: known, values: make(map[string]fileValue)}
 	f.mapping("", "", doc.Content[0])
 	return f.values, f.problems
 }
 
 type fileReader struct {
+	path     string
 	known    map[string]setting
 	values   map[string]fileValue
-	problems []fileProblem
+	problems []Problem
 }
 
 func (f *fileReader) problem(node *yaml.Node, format string, args ...any) {
-	f.problems = append(f.problems, fileProblem{node.Line, fmt.Sprintf(format, args...)})
+	f.problems = append(f.problems, Problem{Env: fmt.Sprintf("%s:%d", f.path, node.Line), Text: fmt.Sprintf(format, args...)})
 }
 
 // mapping reads a mapping. shown is its path as written, prefix the same in normal form.
@@ -74,26 +62,27 @@ func (f *fileReader) mapping(shown, prefix string, node *yaml.Node) {
 	}
 	for i := 0; i < len(node.Content); i += 2 {
 		key, value := node.Content[i], node.Content[i+1]
-		f.entry(shown+key.Value, prefix+keyName(key.Value), key, value)
+		f.entry(shown+key.Value, prefix+flagName(key.Value), key, value)
 	}
 }
 
 func (f *fileReader) entry(shown, name string, key, value *yaml.Node) {
 	s, known := f.known[name]
-	if value.Kind == yaml.MappingNode && !known {
-		f.mapping(shown+".", name+"-", value)
-		return
-	}
-	if !known || !s.inFile {
-		f.unknown(shown, name, key, known)
-		return
-	}
-	if _, twice := f.values[name]; twice {
-		f.problem(key, "the key %q is given twice: remove one", shown)
-		return
-	}
+	_, twice := f.values[name]
 	text, ok := scalarText(value)
 	switch {
+	case !known && value.Kind == yaml.MappingNode:
+		f.mapping(shown+".", name+"-", value)
+	case !known:
+		fix := "see --help for the names"
+		if near := suggest.Nearest(name, slices.Collect(maps.Keys(f.known))); near != "" {
+			fix = fmt.Sprintf("did you mean %s?", near)
+		}
+		f.problem(key, "no setting is called %q: %s", shown, fix)
+	case !s.inFile:
+		f.problem(key, "the key %q is not allowed in the file: give it as a flag or in the environment", shown)
+	case twice:
+		f.problem(key, "the key %q is given twice: remove one", shown)
 	case !ok:
 		f.problem(key, "the key %q holds neither a value nor a list of values", shown)
 	case value.Tag == "!!null":
@@ -101,18 +90,6 @@ func (f *fileReader) entry(shown, name string, key, value *yaml.Node) {
 	default:
 		f.values[name] = fileValue{text, shown, key.Line}
 	}
-}
-
-func (f *fileReader) unknown(shown, name string, key *yaml.Node, known bool) {
-	if known {
-		f.problem(key, "the key %q is not allowed in the file: give it as a flag or in the environment", shown)
-		return
-	}
-	fix := "see --help for the names"
-	if near := suggest.Nearest(name, slices.Collect(maps.Keys(f.known))); near != "" {
-		fix = fmt.Sprintf("did you mean %s?", near)
-	}
-	f.problem(key, "no setting is called %q: %s", shown, fix)
 }
 
 // scalarText returns the text of a value, or of a list's items joined with commas.

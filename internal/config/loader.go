@@ -32,7 +32,10 @@ type Loader struct {
 // NewLoader returns a loader for environ, as os.Environ returns it. An empty variable counts as
 // unset.
 func NewLoader(environ []string) *Loader {
-	l := &Loader{env: make(map[string]string), byFlag: settingsBy(func(s setting) string { return flagName(s.env) })}
+	l := &Loader{
+		env: map[string]string{}, byFlag: settingsBy(func(s setting) string { return flagName(s.env) }),
+		problems: problems{seen: map[string]bool{}, places: map[string]string{}},
+	}
 	for _, entry := range environ {
 		name, value, _ := strings.Cut(entry, "=")
 		if delete(l.env, name); value != "" {
@@ -108,7 +111,7 @@ func (l *Loader) Resolve(ctx *kong.Context, _ *kong.Path, flag *kong.Flag) (any,
 		return value, nil
 	}
 	if value, ok := l.file[flagName(env)]; ok {
-		l.problems.setPlace(env, fmt.Sprintf("%s:%d: %s", l.path, value.line, value.key))
+		l.problems.places[env] = fmt.Sprintf("%s:%d: %s", l.path, value.line, value.key)
 		return value.text, nil
 	}
 	return nil, nil
@@ -138,15 +141,9 @@ func (l *Loader) load(path string) {
 		l.problems.noFile = true
 		return
 	}
-	values, faults := parseFile(data, l.byFlag)
+	values, faults := parseFile(path, data, l.byFlag)
 	l.problems.noFile = values == nil && len(faults) > 0
-	for _, fault := range faults {
-		place := path
-		if fault.line > 0 {
-			place = fmt.Sprintf("%s:%d", path, fault.line)
-		}
-		l.problems.add(place, "", "%s", fault.text)
-	}
+	l.problems.list = append(l.problems.list, faults...)
 	l.path, l.file = path, values
 }
 
@@ -184,14 +181,8 @@ func (l *Loader) Finish(groups ...Group) error {
 
 // readSecretFiles fills each Secret X of a struct whose field XFile is set.
 func readSecretFiles(group reflect.Value, p *problems) {
-	t := group.Type()
-	for i := range t.NumField() {
-		field := t.Field(i)
-		if field.Anonymous {
-			readSecretFiles(group.Field(i), p)
-			continue
-		}
-		secret, ok := reflect.TypeAssert[*Secret](group.Field(i).Addr())
+	for field, value := range fields(group) {
+		secret, ok := reflect.TypeAssert[*Secret](value.Addr())
 		if !ok {
 			continue
 		}
@@ -218,15 +209,6 @@ func readSecretFiles(group reflect.Value, p *problems) {
 	}
 }
 
-// given reports whether a setting is in the environment or the file.
-func (l *Loader) given(s setting) bool {
-	if l.env[s.env] != "" {
-		return true
-	}
-	_, ok := l.file[flagName(s.env)]
-	return ok
-}
-
 // serviceLink matches the variables that Kubernetes sets for a service named webhook-dispatcher….
 var serviceLink = regexp.MustCompile(`^WEBHOOK_DISPATCHER_([A-Z0-9_]+_)?` +
 	`(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
@@ -247,7 +229,7 @@ func (l *Loader) Warnings() []string {
 		warnings = append(warnings, text)
 	}
 	for _, s := range laterSettings() {
-		if l.given(s) {
+		if _, inFile := l.file[flagName(s.env)]; inFile || l.env[s.env] != "" {
 			warnings = append(warnings, s.env+" is set, but this version lacks its feature: it has no effect")
 		}
 	}

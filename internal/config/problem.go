@@ -18,21 +18,17 @@ type Problem struct {
 // String returns one line: the setting (its environment name and flag, or its place in the settings
 // file), its value, what is wrong and the fix.
 func (p Problem) String() string {
-	var b strings.Builder
+	what := p.Env
 	switch {
 	case p.Place != "":
-		b.WriteString(p.Place)
+		what = p.Place
 	case strings.HasPrefix(p.Env, ownPrefix) || strings.HasPrefix(p.Env, busPrefix):
-		fmt.Fprintf(&b, "%s (--%s)", p.Env, flagName(p.Env))
-	default:
-		b.WriteString(p.Env)
+		what = fmt.Sprintf("%s (--%s)", p.Env, flagName(p.Env))
 	}
 	if p.Value != "" {
-		fmt.Fprintf(&b, " = %q", suggest.Clip(p.Value, maxValue))
+		what += fmt.Sprintf(" = %q", suggest.Clip(p.Value, maxValue))
 	}
-	b.WriteString(": ")
-	b.WriteString(p.Text)
-	return b.String()
+	return what + ": " + p.Text
 }
 
 // maxValue is the length at which values are cut in messages: a whole file may have been given.
@@ -64,19 +60,8 @@ type problems struct {
 }
 
 func (p *problems) add(env, value, format string, args ...any) {
-	if p.seen == nil {
-		p.seen = make(map[string]bool)
-	}
 	p.seen[env] = true
 	p.list = append(p.list, Problem{Env: env, Place: p.places[env], Value: value, Text: fmt.Sprintf(format, args...)})
-}
-
-// setPlace records where in the settings file a setting's value is.
-func (p *problems) setPlace(env, place string) {
-	if p.places == nil {
-		p.places = make(map[string]string)
-	}
-	p.places[env] = place
 }
 
 // missing reports a required setting that was not given, unless the settings file, which might have

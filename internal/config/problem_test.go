@@ -186,7 +186,7 @@ func FuzzParseFile(f *testing.F) {
 	}
 	known := settingsBy(func(s setting) string { return flagName(s.env) })
 	f.Fuzz(func(t *testing.T, data []byte) {
-		values, _ := parseFile(data, known)
+		values, _ := parseFile("f", data, known)
 		for name := range values {
 			if _, ok := known[name]; !ok {
 				t.Errorf("a value for %q, which is no setting", name)

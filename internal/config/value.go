@@ -34,11 +34,7 @@ func setValue(target reflect.Value, tag tags, text string) error {
 	case *float64:
 		return setRange(field, tag, text, parseFloat, "a number, such as 20 or 0.5")
 	case *bool:
-		b, err := parseBool(text)
-		if err != nil {
-			return err
-		}
-		*field = b
+		return setBool(field, text)
 	case *Size:
 		return setRange(field, tag, text, ParseSize, "a number of bytes with a unit, such as 32MiB")
 	case *time.Duration:
@@ -76,17 +72,10 @@ func setRange[T int | float64 | Size | time.Duration](
 	if err != nil {
 		return fmt.Errorf("write %s", want)
 	}
-	for _, bound := range [...]struct {
-		name  string
-		broke func(limit T) bool
-	}{
-		{"min", func(limit T) bool { return v < limit }},
-		{"max", func(limit T) bool { return v > limit }},
-	} {
-		limit, err := parse(tag.Get(bound.name))
-		if err == nil && bound.broke(limit) {
-			return fmt.Errorf("write a value from %s to %s", tag.Get("min"), tag.Get("max"))
-		}
+	least, noLeast := parse(tag.Get("min"))
+	most, noMost := parse(tag.Get("max"))
+	if noLeast == nil && v < least || noMost == nil && v > most {
+		return fmt.Errorf("write a value from %s to %s", tag.Get("min"), tag.Get("max"))
 	}
 	*field = v
 	return nil
@@ -101,25 +90,26 @@ func parseFloat(text string) (float64, error) {
 	return n, nil
 }
 
-func parseBool(text string) (bool, error) {
+func setBool(field *bool, text string) error {
 	switch strings.ToLower(strings.TrimSpace(text)) {
 	case "true", "yes", "on", "1":
-		return true, nil
+		*field = true
 	case "false", "no", "off", "0":
-		return false, nil
+		*field = false
+	default:
+		return errors.New("write true or false")
 	}
-	return false, errors.New("write true or false")
+	return nil
 }
 
 // appendItems appends a list's items; a repeated flag adds to the list.
 func appendItems[T any](field *[]T, text string, parse func(string) (T, error)) error {
+	if strings.TrimSpace(text) == "" {
+		return nil
+	}
 	var items []T
 	for item := range strings.SplitSeq(text, listSeparator) {
-		item = strings.TrimSpace(item)
-		if item == "" {
-			if strings.TrimSpace(text) == "" {
-				return nil
-			}
+		if item = strings.TrimSpace(item); item == "" {
 			return errors.New("has an empty item: remove the extra comma")
 		}
 		v, err := parse(item)
@@ -147,27 +137,19 @@ func parseDelay(item string) (time.Duration, error) {
 // first unit.
 func ParseDuration(text string) (time.Duration, error) {
 	fault := fmt.Errorf("%q is not a duration with a unit, such as 5s", text)
-	days, rest, found := strings.Cut(text, "d")
-	if !found {
-		d, err := time.ParseDuration(text)
-		if err != nil || strings.Trim(text, "+-0123456789.") == "" {
+	hours := text
+	if days, rest, found := strings.Cut(text, "d"); found {
+		n, err := strconv.ParseUint(days, 10, 16)
+		if err != nil {
 			return 0, fault
 		}
-		return d, nil
+		hours = fmt.Sprintf("%dh%s", 24*n, rest)
 	}
-	n, err := strconv.ParseUint(days, 10, 16)
-	if err != nil {
+	d, err := time.ParseDuration(hours)
+	if err != nil || strings.Trim(text, "+-0123456789.") == "" {
 		return 0, fault
 	}
-	total := time.Duration(n) * 24 * time.Hour
-	if rest == "" {
-		return total, nil
-	}
-	d, err := time.ParseDuration(rest)
-	if err != nil || d < 0 {
-		return 0, fault
-	}
-	return total + d, nil
+	return d, nil
 }
 
 // ParseSize reads a number of bytes with the unit B, KiB, MiB, GiB or TiB. The unit is required

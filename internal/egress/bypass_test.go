@@ -285,7 +285,11 @@ func TestStalledHandshake(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	tr := transport(t, Options{Guard: newGuard(t, "127.0.0.1/32"), HandshakeTimeout: 100 * time.Millisecond})
+	tr := transport(t, Options{Guard: newGuard(t, "127.0.0.1/32")})
+	if tr.TLSHandshakeTimeout != handshakeTimeout {
+		t.Errorf("a handshake may take %s", tr.TLSHandshakeTimeout)
+	}
+	tr.TLSHandshakeTimeout = 100 * time.Millisecond
 	began := time.Now()
 	_, err = post(t, tr, "https://"+listener.Addr().String()+"/")
 	var timeout net.Error

@@ -2,6 +2,7 @@ package egress
 
 import (
 	"errors"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -168,7 +169,7 @@ func TestCheck(t *testing.T) {
 		{"100.64.0.0/10", "100.100.100.200", false},
 		{"fd00:ec2::254/128", "fd00:ec2::254", true},
 	} {
-		err := newGuard(t, c.allow).Check(netip.MustParseAddr(c.addr))
+		err := newGuard(t, c.allow).control(t.Context(), "tcp6", net.JoinHostPort(c.addr, "80"), nil)
 		if (err == nil) != c.ok {
 			t.Errorf("allow %q: %s: %v", c.allow, c.addr, err)
 		}

@@ -152,21 +152,20 @@ func TestHTTP2BuffersLittle(t *testing.T) {
 	}
 }
 
-func TestNewTransportRefuses(t *testing.T) {
+func TestNewPoolRefuses(t *testing.T) {
 	t.Parallel()
 	g := newGuard(t)
 	for name, options := range map[string]Options{
 		"no guard":           {},
 		"negative number":    {Guard: g, Concurrency: -1},
-		"negative timeout":   {Guard: g, DialTimeout: -1},
 		"SOCKS proxy":        {Guard: g, Proxy: &url.URL{Scheme: "socks5", Host: "proxy:1080"}},
 		"proxy with no host": {Guard: g, Proxy: &url.URL{Scheme: "http"}},
 	} {
-		if _, err := NewTransport(options); err == nil {
+		if _, err := NewPool(options); err == nil {
 			t.Errorf("%s was taken", name)
 		}
 	}
-	_, err := NewTransport(Options{Guard: g, Proxy: &url.URL{Scheme: "ftp", Host: "proxy", User: url.UserPassword("u", "hunter2")}})
+	_, err := NewPool(Options{Guard: g, Proxy: &url.URL{Scheme: "ftp", Host: "proxy", User: url.UserPassword("u", "hunter2")}})
 	if err == nil || strings.Contains(err.Error(), "hunter2") {
 		t.Error(err)
 	}

@@ -3,7 +3,9 @@ package egress
 import (
 	"crypto/sha256"
 	"crypto/tls"
+	"maps"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 )
@@ -59,7 +61,9 @@ func (p *Pool) Transport(certificate *tls.Certificate) http.RoundTripper {
 	c := p.certified[key]
 	if c == nil {
 		if len(p.certified) >= maxCertificates {
-			p.drop(p.leastUsed())
+			p.drop(slices.MinFunc(slices.Collect(maps.Keys(p.certified)), func(a, b fingerprint) int {
+				return p.certified[a].used.Compare(p.certified[b].used)
+			}))
 		}
 		c = &certified{transport: p.options.certified(certificate)}
 		c.idle = time.AfterFunc(certificateIdle, func() { p.dropIdle(key, c) })
@@ -96,17 +100,6 @@ func (p *Pool) dropIdle(key fingerprint, c *certified) {
 	if p.certified[key] == c && time.Since(c.used) >= certificateIdle {
 		p.drop(key)
 	}
-}
-
-// leastUsed returns the certificate unused for longest. p.mu is held.
-func (p *Pool) leastUsed() (least fingerprint) {
-	var used time.Time
-	for key, c := range p.certified {
-		if used.IsZero() || c.used.Before(used) {
-			least, used = key, c.used
-		}
-	}
-	return least
 }
 
 // certified makes a transport that presents the certificate to servers that request one.

@@ -154,8 +154,8 @@ func TestPoolGuardsAll(t *testing.T) {
 		t.Errorf("%d connections", n)
 	}
 	certified, ok := p.Transport(certificate).(*http.Transport)
-	if !ok || certified.MaxResponseHeaderBytes != DefaultMaxHeaderBytes || !certified.DisableCompression ||
-		certified.TLSHandshakeTimeout != DefaultHandshakeTimeout || certified.IdleConnTimeout != DefaultIdleTimeout {
+	if !ok || certified.MaxResponseHeaderBytes != maxHeaderBytes || !certified.DisableCompression ||
+		certified.TLSHandshakeTimeout != handshakeTimeout || certified.IdleConnTimeout != idleTimeout {
 		t.Errorf("limits of a transport with a certificate: %+v", certified)
 	}
 	if _, err := NewPool(Options{}); err == nil {

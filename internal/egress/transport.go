@@ -1,6 +1,7 @@
 package egress
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -10,18 +11,10 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"time"
 
 	"golang.org/x/net/idna"
-)
-
-// Defaults of Options.
-const (
-	DefaultConcurrency      = 1024
-	DefaultDialTimeout      = 5 * time.Second
-	DefaultHandshakeTimeout = 5 * time.Second
-	DefaultIdleTimeout      = 30 * time.Second
-	DefaultMaxHeaderBytes   = 64 << 10
 )
 
 // ProxySetting is the name of the setting for the proxy.
@@ -42,6 +35,17 @@ type ProxyRefusal struct {
 func (e *ProxyRefusal) Error() string { return fmt.Sprintf("the proxy answered %d", e.Status) }
 
 const (
+	// dialTimeout bounds a connect, name resolution included. It also ends a dial that net/http
+	// continues for the next request after its own has given up.
+	dialTimeout      = 5 * time.Second
+	handshakeTimeout = 5 * time.Second
+	// idleTimeout is how long an unused connection is kept. It is below that of common servers and
+	// load balancers (60 s and more): a POST on a connection that the server is just closing is a
+	// failed attempt.
+	idleTimeout = 30 * time.Second
+	// maxHeaderBytes bounds the header of a response, including all 1xx responses before it.
+	maxHeaderBytes = 64 << 10
+
 	pingAfter   = 15 * time.Second // how long an HTTP/2 connection may be silent before it is probed
 	pingTimeout = 5 * time.Second
 	// windowBytes is the receive window of an HTTP/2 stream: the most that a server can make this
@@ -51,26 +55,12 @@ const (
 	connWindowBytes = 1 << 20
 )
 
-// Options of NewTransport. The zero value of each, except Guard, means its default.
+// Options of NewPool. The zero value of each, except Guard, means its default.
 type Options struct {
-	// Guard decides which addresses are dialled. Required.
-	Guard *Guard
-	// Concurrency is the maximum number of requests in flight. As many idle connections are kept,
-	// so that those of one burst serve the next.
+	Guard *Guard // decides which addresses are dialled; required
+	// Concurrency is the maximum number of requests in flight; 1024 by default. As many idle
+	// connections are kept, so that those of one burst serve the next.
 	Concurrency int
-	// DialTimeout bounds a connect, name resolution included. It also ends a dial that net/http
-	// continues for the next request after its own has given up.
-	DialTimeout time.Duration
-	// HandshakeTimeout bounds the TLS handshake.
-	HandshakeTimeout time.Duration
-	// IdleTimeout is how long an unused connection is kept. It should be below that of common
-	// servers and load balancers (60 s and more): a POST on a connection that the server is just
-	// closing is a failed attempt.
-	IdleTimeout time.Duration
-	// MaxHeaderBytes bounds the header of a response, including all 1xx responses before it.
-	MaxHeaderBytes int64
-	// RootCAs are the trusted authorities; nil means the system's.
-	RootCAs *x509.CertPool
 	// Proxy is an HTTP proxy (scheme http or https) for all requests, at any address. Nil means
 	// none; the environment is ignored.
 	//
@@ -78,58 +68,30 @@ type Options struct {
 	// any of its addresses is denied. But the proxy resolves the name again (also with CONNECT),
 	// and only its own rules guard against answers that change in between.
 	Proxy *url.URL
-	// Resolver resolves names; nil means net.DefaultResolver.
-	Resolver *net.Resolver
+
+	RootCAs  *x509.CertPool // the trusted authorities; nil means the system's
+	Resolver *net.Resolver  // resolves names; nil means net.DefaultResolver
 }
 
 func (o *Options) setDefaults() error {
 	if o.Guard == nil {
-		return errors.New("egress transport: Guard is nil")
+		return errors.New("egress: Guard is nil")
 	}
-	// A negative limit means "none" to net/http, and a negative timeout makes every dial fail.
-	if o.Concurrency < 0 || o.DialTimeout < 0 || o.HandshakeTimeout < 0 || o.IdleTimeout < 0 || o.MaxHeaderBytes < 0 {
-		return errors.New("egress transport: a limit is negative")
+	if o.Concurrency < 0 { // net/http would take it for "no limit"
+		return errors.New("egress: Concurrency is negative")
 	}
-	if o.Proxy != nil {
-		// net/http also accepts SOCKS, which is not supported here.
-		if (o.Proxy.Scheme != "http" && o.Proxy.Scheme != "https") || o.Proxy.Hostname() == "" {
-			return fmt.Errorf("egress transport: proxy %s://%s: want http://host:port or https://host:port", o.Proxy.Scheme, o.Proxy.Host)
-		}
+	// net/http also accepts SOCKS, which is not supported here.
+	if p := o.Proxy; p != nil && (p.Scheme != "http" && p.Scheme != "https" || p.Hostname() == "") {
+		return fmt.Errorf("egress: proxy %s://%s: want http://host:port or https://host:port", p.Scheme, p.Host)
 	}
-	if o.Concurrency == 0 {
-		o.Concurrency = DefaultConcurrency
-	}
-	if o.DialTimeout == 0 {
-		o.DialTimeout = DefaultDialTimeout
-	}
-	if o.HandshakeTimeout == 0 {
-		o.HandshakeTimeout = DefaultHandshakeTimeout
-	}
-	if o.IdleTimeout == 0 {
-		o.IdleTimeout = DefaultIdleTimeout
-	}
-	if o.MaxHeaderBytes == 0 {
-		o.MaxHeaderBytes = DefaultMaxHeaderBytes
-	}
-	if o.Resolver == nil {
-		o.Resolver = net.DefaultResolver
-	}
+	o.Concurrency, o.Resolver = cmp.Or(o.Concurrency, 1024), cmp.Or(o.Resolver, net.DefaultResolver)
 	return nil
 }
 
-// NewTransport returns a transport that dials only what the guard allows and decompresses nothing.
-// The caller calls CloseIdleConnections at the end.
-func NewTransport(options Options) (*http.Transport, error) {
-	if err := options.setDefaults(); err != nil {
-		return nil, err
-	}
-	return options.transport(), nil
-}
-
-// transport requires setDefaults to have been called.
+// transport returns a transport that dials only what the guard allows and decompresses nothing. It
+// requires setDefaults to have been called.
 func (o *Options) transport() *http.Transport {
-	d := &dialer{guard: o.Guard, resolver: o.Resolver}
-	d.net = net.Dialer{Timeout: o.DialTimeout, Resolver: o.Resolver}
+	d := &dialer{guard: o.Guard, net: net.Dialer{Timeout: dialTimeout, Resolver: o.Resolver}}
 	if o.Proxy == nil {
 		// With a proxy, every dial goes to the proxy; checkTarget guards the target.
 		d.net.ControlContext = o.Guard.control
@@ -137,12 +99,12 @@ func (o *Options) transport() *http.Transport {
 	transport := &http.Transport{
 		DialContext:            d.DialContext,
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: o.RootCAs},
-		TLSHandshakeTimeout:    o.HandshakeTimeout,
+		TLSHandshakeTimeout:    handshakeTimeout,
 		DisableCompression:     true, // a small answer could decompress to a huge one
 		MaxIdleConns:           o.Concurrency,
 		MaxIdleConnsPerHost:    o.Concurrency, // several rules may share a host
-		IdleConnTimeout:        o.IdleTimeout,
-		MaxResponseHeaderBytes: o.MaxHeaderBytes,
+		IdleConnTimeout:        idleTimeout,
+		MaxResponseHeaderBytes: maxHeaderBytes,
 		ForceAttemptHTTP2:      true, // off by default with a custom dialer
 		HTTP2: &http.HTTP2Config{
 			SendPingTimeout:               pingAfter,
@@ -172,9 +134,8 @@ func (o *Options) transport() *http.Transport {
 }
 
 type dialer struct {
-	guard    *Guard
-	resolver *net.Resolver
-	net      net.Dialer
+	guard *Guard
+	net   net.Dialer
 }
 
 // DialContext is net.Dialer's, but returns a denial unwrapped: *net.OpError would add the address.
@@ -193,27 +154,22 @@ func (d *dialer) DialContext(ctx context.Context, network, address string) (net.
 // checkTarget refuses a host that is, or resolves to, a denied address. One denied address is
 // enough, as the proxy may choose any of them.
 func (d *dialer) checkTarget(ctx context.Context, host string) error {
-	addrs := make([]netip.Addr, 0, 1)
+	var addrs []netip.Addr
 	if addr, ok := literal(host); ok {
-		addrs = append(addrs, addr)
+		addrs = []netip.Addr{addr}
 	} else {
 		name, err := idna.Lookup.ToASCII(host)
 		if err != nil {
 			name = host
 		}
-		ctx, cancel := context.WithTimeout(ctx, d.net.Timeout)
+		ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 		defer cancel()
-		if addrs, err = d.resolver.LookupNetIP(ctx, "ip", name); err != nil {
+		if addrs, err = d.net.Resolver.LookupNetIP(ctx, "ip", name); err != nil {
 			return fmt.Errorf("%w: %w", ErrProxiedName, err)
 		}
 	}
-	if len(addrs) == 0 {
+	if len(addrs) == 0 || slices.ContainsFunc(addrs, func(addr netip.Addr) bool { return !d.guard.Allowed(addr) }) {
 		return &DeniedError{Host: host}
-	}
-	for _, addr := range addrs {
-		if !d.guard.Allowed(addr) {
-			return &DeniedError{Host: host}
-		}
 	}
 	return nil
 }

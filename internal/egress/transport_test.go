@@ -70,12 +70,12 @@ func (c *counter) port() string {
 
 func transport(t *testing.T, options Options) *http.Transport {
 	t.Helper()
-	tr, err := NewTransport(options)
+	pool, err := NewPool(options)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(tr.CloseIdleConnections)
-	return tr
+	t.Cleanup(pool.CloseIdleConnections)
+	return pool.plain
 }
 
 func post(t *testing.T, rt http.RoundTripper, target string) (int, error) {

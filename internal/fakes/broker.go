@@ -4,37 +4,28 @@
 package fakes
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
-	"errors"
+	"encoding/json"
 	"fmt"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/sasl/plain"
 )
 
 // BrokerOptions configure a Broker. The zero value has no topics, TLS, SASL or topic creation.
 type BrokerOptions struct {
-	// Topics are created at the start, with their number of partitions.
-	Topics map[string]int32
-	// Partitions is the default number of a new topic; 3 if 0.
-	Partitions int
-	// AutoCreate creates a topic when a client asks for it and allows that.
-	AutoCreate bool
-	// SASL holds the accepted users; empty means no authentication.
-	SASL []Credential
-	// TLS is the server's configuration; nil means plain text.
-	TLS *tls.Config
-	// ClientTLS is for the Broker's own client if TLS is set.
-	ClientTLS *tls.Config
-	// DataDir keeps the data on disk, for a later Broker; empty means memory.
-	DataDir string
-	// Port to listen on; 0 picks a free one.
-	Port int
+	Topics     map[string]int32 // created at the start, with their number of partitions
+	AutoCreate bool             // create a topic of 3 partitions when a client asks for it and allows that
+	SASL       []Credential     // the accepted users; none means no authentication
+	TLS        *tls.Config      // the server's; nil means plain text
+	ClientTLS  *tls.Config      // the Broker's own client's, if TLS is set
+	DataDir    string           // keeps the data on disk, for a later Broker; empty means memory
+	Port       int              // to listen on; 0 picks a free one
 }
 
 // Credential is a user of the broker. Mechanism is PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.
@@ -52,11 +43,8 @@ type Broker struct {
 
 // StartBroker starts a broker and a client for it. Close stops both.
 func StartBroker(o BrokerOptions) (*Broker, error) {
-	if o.Partitions == 0 {
-		o.Partitions = 3
-	}
 	opts := []kfake.Opt{
-		kfake.NumBrokers(1), kfake.DefaultNumPartitions(o.Partitions), kfake.GroupMinSessionTimeout(100 * time.Millisecond),
+		kfake.NumBrokers(1), kfake.DefaultNumPartitions(3), kfake.GroupMinSessionTimeout(100 * time.Millisecond),
 		kfake.BrokerConfigs(map[string]string{"message.max.bytes": "104857600"}),
 	}
 	if o.Port != 0 {
@@ -70,8 +58,7 @@ func StartBroker(o BrokerOptions) (*Broker, error) {
 	}
 	clientOpts := []kgo.Opt{
 		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchMaxBytes(100 << 20),
-		kgo.BrokerMaxWriteBytes(200 << 20), kgo.ProducerLinger(0),
-		kgo.MetadataMinAge(10 * time.Millisecond),
+		kgo.BrokerMaxWriteBytes(200 << 20), kgo.ProducerLinger(0), kgo.MetadataMinAge(10 * time.Millisecond),
 		kgo.ProducerBatchCompression(kgo.NoCompression()), // like the platform's producer
 	}
 	if o.TLS != nil {
@@ -141,20 +128,10 @@ func (b *Broker) CreateTopic(topic string, partitions int32) error {
 }
 
 // SetPartitions adds partitions to a topic until it has that many.
-func (b *Broker) SetPartitions(ctx context.Context, topic string, partitions int32) error {
-	req := kmsg.NewPtrCreatePartitionsRequest()
-	req.TimeoutMillis = 5000
-	t := kmsg.NewCreatePartitionsRequestTopic()
-	t.Topic, t.Count = topic, partitions
-	req.Topics = append(req.Topics, t)
-	resp, err := req.RequestWith(ctx, b.client)
-	if err != nil {
+func (b *Broker) SetPartitions(ctx context.Context, topic string, partitions int) error {
+	done, err := kadm.NewClient(b.client).UpdatePartitions(ctx, partitions, topic)
+	if err := cmp.Or(err, done.Error()); err != nil {
 		return fmt.Errorf("add partitions to %s: %w", topic, err)
-	}
-	for _, t := range resp.Topics {
-		if err := kerr.ErrorForCode(t.ErrorCode); err != nil {
-			return fmt.Errorf("add partitions to %s: %w", topic, err)
-		}
 	}
 	return b.Forget()
 }
@@ -169,18 +146,11 @@ type Message struct {
 	Time      time.Time // the zero time means now
 }
 
-// Header returns a header of a Message.
-func Header(key, value string) kgo.RecordHeader {
-	return kgo.RecordHeader{Key: key, Value: []byte(value)}
-}
-
 // Publish writes the messages and returns when all of them are acknowledged.
 func (b *Broker) Publish(ctx context.Context, messages ...Message) error {
 	records := make([]*kgo.Record, len(messages))
 	for i, m := range messages {
-		records[i] = &kgo.Record{
-			Topic: m.Topic, Partition: m.Partition, Key: m.Key, Value: m.Value, Headers: m.Headers, Timestamp: m.Time,
-		}
+		records[i] = &kgo.Record{Topic: m.Topic, Partition: m.Partition, Key: m.Key, Value: m.Value, Headers: m.Headers, Timestamp: m.Time}
 	}
 	if err := b.client.ProduceSync(ctx, records...).FirstErr(); err != nil {
 		return fmt.Errorf("publish to the embedded broker: %w", err)
@@ -198,57 +168,63 @@ func (b *Broker) DeleteRecords(topic string, partition int32, offset int64) erro
 
 // Committed returns the committed offset of a partition, -1 if the group has none.
 func (b *Broker) Committed(ctx context.Context, group, topic string, partition int32) (int64, error) {
-	req := kmsg.NewPtrOffsetFetchRequest()
-	req.Group = group
-	g := kmsg.NewOffsetFetchRequestGroup()
-	g.Group = group
-	gt := kmsg.NewOffsetFetchRequestGroupTopic()
-	gt.Topic, gt.Partitions = topic, []int32{partition}
-	if info := b.cluster.TopicInfo(topic); info != nil {
-		gt.TopicID = info.TopicID
-	}
-	g.Topics = append(g.Topics, gt)
-	req.Groups = append(req.Groups, g)
-	resp, err := req.RequestWith(ctx, b.client)
+	offsets, err := kadm.NewClient(b.client).FetchOffsetsForTopics(ctx, group, topic)
 	if err != nil {
 		return 0, fmt.Errorf("fetch the offset of group %s: %w", group, err)
 	}
-	for _, g := range resp.Groups {
-		if err := kerr.ErrorForCode(g.ErrorCode); err != nil {
-			return 0, fmt.Errorf("fetch the offset of group %s: %w", group, err)
-		}
-		for _, t := range g.Topics {
-			for _, p := range t.Partitions {
-				return p.Offset, kerr.ErrorForCode(p.ErrorCode)
-			}
-		}
+	at, ok := offsets.Lookup(topic, partition)
+	if !ok {
+		return 0, fmt.Errorf("fetch the offset of group %s: topic %s has no partition %d", group, topic, partition)
 	}
-	return 0, errors.New("fetch the offset: the broker's answer holds no partition")
+	return at.At, nil
 }
 
 // Commit sets the committed offset of a partition for a group without members.
 func (b *Broker) Commit(ctx context.Context, group, topic string, partition int32, offset int64) error {
-	req := kmsg.NewPtrOffsetCommitRequest()
-	req.Group, req.Generation = group, -1
-	t := kmsg.NewOffsetCommitRequestTopic()
-	t.Topic = topic
-	if info := b.cluster.TopicInfo(topic); info != nil {
-		t.TopicID = info.TopicID
-	}
-	p := kmsg.NewOffsetCommitRequestTopicPartition()
-	p.Partition, p.Offset = partition, offset
-	t.Partitions = append(t.Partitions, p)
-	req.Topics = append(req.Topics, t)
-	resp, err := req.RequestWith(ctx, b.client)
-	if err != nil {
+	offsets := kadm.Offsets{}
+	offsets.AddOffset(topic, partition, offset, -1)
+	if err := kadm.NewClient(b.client).CommitAllOffsets(ctx, group, offsets); err != nil {
 		return fmt.Errorf("commit for group %s: %w", group, err)
 	}
-	for _, t := range resp.Topics {
-		for _, p := range t.Partitions {
-			if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
-				return fmt.Errorf("commit for group %s: %w", group, err)
-			}
-		}
-	}
 	return nil
+}
+
+// Captured is a record that the platform's producer wrote to a real Kafka, with its schemas.
+type Captured struct {
+	Type    string `json:"event_type"`
+	Topic   string `json:"topic"` // with its prefix
+	Key     []byte `json:"key_b64"`
+	Value   []byte `json:"value_b64"`
+	Headers []struct {
+		Key   string `json:"key"`
+		Value []byte `json:"value_b64"`
+	}
+	KeyID    int    `json:"key_schema_id"`
+	KeyText  string `json:"key_schema"`
+	SchemaID int    `json:"value_schema_id"`
+	Schema   string `json:"value_schema"`
+}
+
+// ParseCaptured reads a captured record from its JSON.
+func ParseCaptured(text []byte) (*Captured, error) {
+	c := &Captured{}
+	if err := json.Unmarshal(text, c); err != nil {
+		return nil, fmt.Errorf("read a captured record: %w", err)
+	}
+	return c, nil
+}
+
+// Renew returns the record as a message with a new event id and time.
+func (c *Captured) Renew(eventID string, now time.Time, partition int32) Message {
+	headers := make([]kgo.RecordHeader, len(c.Headers))
+	for i, h := range c.Headers {
+		switch h.Key {
+		case "ce_id":
+			h.Value = []byte(eventID)
+		case "ce_time":
+			h.Value = []byte(now.UTC().Format("2006-01-02T15:04:05.000000+00:00"))
+		}
+		headers[i] = kgo.RecordHeader(h)
+	}
+	return Message{Topic: c.Topic, Partition: partition, Key: c.Key, Value: c.Value, Headers: headers, Time: now}
 }

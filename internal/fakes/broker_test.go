@@ -17,7 +17,7 @@ func TestBrokerKeepsItsDataDirectory(t *testing.T) {
 	}
 	if err := b.Publish(ctx, Message{
 		Topic: "t", Partition: 1, Value: []byte("v"),
-		Headers: []kgo.RecordHeader{Header("k", "v")},
+		Headers: []kgo.RecordHeader{{Key: "k", Value: []byte("v")}},
 	}); err != nil {
 		t.Fatal(err)
 	}

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 
@@ -78,10 +80,11 @@ type keptStatus struct{ gmssql.StatusVariableRegistry }
 // SetGlobal implements gmssql.StatusVariableRegistry.
 func (keptStatus) SetGlobal(string, any) error { return nil }
 
+// Addr returns the host and port that the server listens on.
+func (d *Database) Addr() string { return d.listener.Addr().String() }
+
 // DSN returns the DSN of the database for the Go MySQL driver.
-func (d *Database) DSN() string {
-	return fmt.Sprintf("root@tcp(%s)/%s", d.listener.Addr(), DatabaseName)
-}
+func (d *Database) DSN() string { return "root@tcp(" + d.Addr() + ")/" + DatabaseName }
 
 // Close stops the server and cuts its connections. A second call does nothing.
 func (d *Database) Close() error { return d.close() }
@@ -129,10 +132,7 @@ func (l *trackingListener) Accept() (net.Conn, error) {
 // cut closes open connections and waits for the server to release them.
 func (l *trackingListener) cut() {
 	l.mu.Lock()
-	open := make([]net.Conn, 0, len(l.conns))
-	for conn := range l.conns {
-		open = append(open, conn)
-	}
+	open := slices.Collect(maps.Keys(l.conns))
 	l.mu.Unlock()
 	for _, conn := range open {
 		_ = conn.Close()

@@ -24,13 +24,10 @@ func TestRegistryWithItsRealClient(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	made, err := client.CreateSchema(ctx, "dev-t-User", sr.Schema{Schema: userSchema})
-	if err != nil || made.ID != 5 || made.Version != 1 {
-		t.Fatalf("created %+v, %v", made, err)
-	}
-	again := r.Register("other", userSchema)
-	if again != 5 {
-		t.Errorf("the same text got the id %d", again)
+	for range 2 {
+		if id := r.Register(userSchema); id != 5 {
+			t.Fatalf("registered under the id %d", id)
+		}
 	}
 	r.Put(77, `"string"`)
 	for id, want := range map[int]string{5: userSchema, 77: `"string"`} {
@@ -42,9 +39,6 @@ func TestRegistryWithItsRealClient(t *testing.T) {
 	_, err = client.SchemaByID(ctx, 6)
 	if !errors.As(err, &refused) || refused.ErrorCode != 40403 || refused.StatusCode != http.StatusNotFound {
 		t.Errorf("an unknown id: %v", err)
-	}
-	if subjects, err := client.Subjects(ctx); err != nil || len(subjects) != 2 {
-		t.Errorf("subjects %v, %v", subjects, err)
 	}
 	r.Fail(http.StatusInternalServerError)
 	if _, err := client.SchemaByID(ctx, 5); err == nil {
@@ -67,7 +61,7 @@ func TestSilentRegistryHangsUntilItWorksAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	id := r.Register("s", userSchema)
+	id := r.Register(userSchema)
 	r.Fail(Silence)
 	client, err := sr.NewClient(sr.URLs(r.URL()))
 	if err != nil {

@@ -98,13 +98,13 @@ func TestGoldenRequests(t *testing.T) {
 		},
 		{"CloudEvents", nil, "", delivery.FormatCloudEvents},
 	} {
-		signer, err := NewSigner(c.scheme, signSecret)
+		signings, err := Signings(c.scheme, signSecret)
 		if err != nil {
 			t.Fatal(err)
 		}
 		fmt.Fprintf(&got, "=== %s\n", c.name)
 		s := newSender(t, func(o *Options) {
-			o.Signer, o.Now = signer, func() time.Time { return at }
+			o.Signings, o.Now = signings, func() time.Time { return at }
 			o.Transport = wire(t, &got, func(req *http.Request) *http.Response {
 				if req.URL.Host == "login.test" {
 					return says(200, "application/json", `{"access_token":"t0ken","token_type":"bearer","expires_in":300}`)
@@ -184,11 +184,11 @@ func TestAccessThatCannotBeSent(t *testing.T) {
 		"a header and the settings' scheme": {access: header("Authorization", "CANARY"), scheme: "sig-hmac-sha256"},
 	} {
 		out := &output{}
-		signer, err := NewSigner(c.scheme, "CANARY")
+		signings, err := Signings(c.scheme, "CANARY")
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := newSender(t, func(o *Options) { o.Transport, o.Logger, o.Signer = refuse{t}, out.logger(), signer })
+		s := newSender(t, func(o *Options) { o.Transport, o.Logger, o.Signings = refuse{t}, out.logger(), signings })
 		url := c.url
 		if url == "" {
 			url = "http://h.test/"

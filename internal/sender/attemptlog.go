@@ -115,7 +115,13 @@ func (l *attemptLogger) failed(key rule.Key, what string) (int, bool) {
 	r := l.rules[key]
 	if r == nil {
 		if len(l.rules) >= maxRules {
-			l.forgetOne()
+			for known, r := range l.rules { // any
+				if r.failing {
+					l.failing.Add(-1)
+				}
+				delete(l.rules, known)
+				break
+			}
 		}
 		r = &ruleLog{lines: rate.NewLimiter(rate.Every(lineEvery), lineBurst)}
 		l.rules[key] = r
@@ -152,16 +158,5 @@ func (l *attemptLogger) succeeded(ctx context.Context, r *rule.Rule, a *delivery
 	l.mu.Unlock()
 	if log {
 		l.logger.LogAttrs(ctx, slog.LevelInfo, "the endpoint accepts deliveries again", append(attrs(r, a), slog.Int("failures", failed))...)
-	}
-}
-
-// forgetOne makes room for a rule. l.mu is held.
-func (l *attemptLogger) forgetOne() {
-	for key, r := range l.rules {
-		if r.failing {
-			l.failing.Add(-1)
-		}
-		delete(l.rules, key)
-		return
 	}
 }

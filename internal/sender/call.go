@@ -15,22 +15,17 @@ import (
 
 // Answer is what an endpoint answered to Call.
 type Answer struct {
-	// Status is 200 or more.
-	Status int
-	// Reason is the reason phrase of the status line, "" if there was none.
-	Reason string
-	// ContentType is the value of the header.
-	ContentType string
-	// Body is the whole body.
-	Body []byte
+	Status      int    // 200 or more
+	Reason      string // phrase of the status line, "" if there was none
+	ContentType string // value of the header
+	Body        []byte // the whole body
 }
 
 // CallError says why there is no answer. Its text may be logged and shown: it holds nothing of the
 // URL, the address or the answer.
 type CallError struct {
-	Class delivery.ErrorClass
-	// Detail explains the class; it may be empty.
-	Detail string
+	Class  delivery.ErrorClass
+	Detail string // explains the class; it may be empty
 	// TokenServer is scheme and host of the authorization server if it failed, else "". The text
 	// does not include it.
 	TokenServer string
@@ -46,7 +41,7 @@ func (e *CallError) Error() string {
 // callError makes the error of an attempt with a.Class.
 func callError(r *rule.Rule, a *delivery.Attempt, cause error) *CallError {
 	e := &CallError{Class: a.Class, Detail: describe(cause)}
-	if _, ok := errors.AsType[*tokenError](cause); ok {
+	if _, ok := errors.AsType[tokenError](cause); ok {
 		if u, err := url.Parse(r.Access.OAuth2.TokenURL); err == nil {
 			e.TokenServer = u.Scheme + "://" + u.Host
 		}
@@ -64,19 +59,18 @@ func (s *Sender) Try(ctx context.Context, r *rule.Rule, d *delivery.Delivery) (d
 	return a, callError(r, &a, cause)
 }
 
-var errTooLong = errors.New("the answer is too long") // of the class protocol
+const errTooLong fault = "the answer is too long" // of the class protocol
 
 // Call makes one request to the endpoint of r, as Send does, and returns the answer whatever its
 // status, redirects included. An answer longer than limit bytes is an error.
 //
 // The error is a *CallError; cancelling ctx gives it the class cancelled, its deadline the class
 // timeout. Failures are logged as by Send; statuses are left to the caller. Nothing is counted.
-func (s *Sender) Call(
-	ctx context.Context, r *rule.Rule, id delivery.ID, format delivery.Format, body []byte, limit int,
-) (Answer, error) {
+func (s *Sender) Call(ctx context.Context, r *rule.Rule, id delivery.ID, format delivery.Format, body []byte, limit int) (Answer, error) {
 	d := delivery.Delivery{ID: id, Kind: r.Kind, RuleID: r.ID, EventType: r.EventType, Format: format, Body: body}
 	a := delivery.Attempt{ID: id, Kind: r.Kind, RuleID: r.ID, EventType: r.EventType, Number: 1, At: s.options.Now()}
-	answer, location, err := s.call(ctx, r, &d, &a, limit)
+	var answer Answer
+	location, err := s.exchange(ctx, r, &d, &a, &answer, limit)
 	a.Duration = s.options.Now().Sub(a.At)
 	switch {
 	case err != nil:
@@ -90,30 +84,12 @@ func (s *Sender) Call(
 	return answer, nil
 }
 
-// call sends the request and reads the whole answer into answer and a. It also returns the target
-// of a redirect.
-func (s *Sender) call(
-	ctx context.Context, r *rule.Rule, d *delivery.Delivery, a *delivery.Attempt, limit int,
-) (answer Answer, location string, err error) {
-	exchange, cancel := context.WithTimeout(ctx, s.timeout(r))
-	defer cancel()
-	t := s.targets.get(r.URL, s.options.Guard)
-	response, err := s.answer(ctx, exchange, t, r, d, a)
-	if err != nil {
-		return Answer{}, "", err
-	}
-	body, err := readAll(response, limit)
-	switch {
-	case errors.Is(err, errTooLong):
-		a.Class = delivery.ClassProtocol
-	case err != nil:
-		a.Class = classify(ctx, exchange, err)
-	default:
-		return Answer{
-			Status: response.StatusCode, Reason: reason(response.Status), ContentType: response.Header.Get("Content-Type"), Body: body,
-		}, t.redirect(response), nil
-	}
-	return Answer{}, "", err
+// read reads an answer that is at most limit bytes long.
+func (a *Answer) read(response *http.Response, limit int) (err error) {
+	a.Status, a.Reason = response.StatusCode, reason(response.Status)
+	a.ContentType = response.Header.Get("Content-Type")
+	a.Body, err = readAll(response, limit)
+	return err
 }
 
 // readAll reads a body of at most limit bytes.

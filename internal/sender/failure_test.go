@@ -162,7 +162,7 @@ func TestHostileAnswers(t *testing.T) {
 			if a.Status != c.status || a.Class != c.class {
 				t.Errorf("status %d, class %q; want %d, %q", a.Status, a.Class, c.status, c.class)
 			}
-			if len(a.Response) > DefaultKeepResponse {
+			if len(a.Response) > keepResponse {
 				t.Errorf("%d bytes were kept", len(a.Response))
 			}
 			if c.slow && (a.Duration < timeout || a.Duration > timeout+5*time.Second) || !c.slow && a.Duration > 10*time.Second {
@@ -210,7 +210,7 @@ func TestEndlessBodiesCostLittle(t *testing.T) {
 	runtime.ReadMemStats(&before)
 	const n = 50
 	for range n {
-		if a := s.Send(t.Context(), r, sample("{}"), 1); a.Status != 200 || a.Class != "" || len(a.Response) != DefaultKeepResponse {
+		if a := s.Send(t.Context(), r, sample("{}"), 1); a.Status != 200 || a.Class != "" || len(a.Response) != keepResponse {
 			t.Fatalf("%d %s", a.Status, a.Class)
 		}
 	}
@@ -290,11 +290,7 @@ func TestConnectErrors(t *testing.T) {
 
 func deniedTransport(t *testing.T) http.RoundTripper {
 	t.Helper()
-	tr, err := egress.NewTransport(egress.Options{Guard: guard(t, "")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tr
+	return pooled(t, egress.Options{Guard: guard(t, "")})
 }
 
 type roundTrip func(*http.Request) (*http.Response, error)

@@ -1,7 +1,7 @@
 package sender
 
 import (
-	"errors"
+	"fmt"
 	"net/http"
 	"net/textproto"
 	"strconv"
@@ -12,14 +12,15 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/delivery"
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 	"github.com/openedx-webhooks/webhook-dispatcher/pkg/event"
+	"github.com/openedx-webhooks/webhook-dispatcher/pkg/signature"
 )
 
-var (
-	errHeader = errors.New("a header of the request is reserved, or has an invalid name or value")
+const (
+	errHeader fault = "a header of the request is reserved, or has an invalid name or value"
 	// errAuthorization ends a delivery at once: either value might reach a receiver it is not for.
-	errAuthorization = errors.New("two of URL, options and signature need the header Authorization: if the rule's URL contains " +
+	errAuthorization fault = "two of URL, options and signature need the header Authorization: if the rule's URL contains " +
 		"credentials, take them out of the URL; if the signature needs the header, give the rule another scheme, or set " +
-		"WEBHOOK_DISPATCHER_SIGNING_SCHEME to another one")
+		"WEBHOOK_DISPATCHER_SIGNING_SCHEME to another one"
 )
 
 // tokenToCome is the placeholder for the token in the header Authorization.
@@ -43,7 +44,7 @@ func (s *Sender) header(r *rule.Rule, d *delivery.Delivery, t *target, at time.T
 	if t.authorization != "" {
 		header["Authorization"] = values[6:7:7]
 	}
-	if r.Access == nil && s.options.Signer == nil {
+	if r.Access == nil && len(s.options.Signings) == 0 {
 		return header, nil // nothing to validate
 	}
 	if r.Access != nil {
@@ -94,4 +95,57 @@ func addAccess(header http.Header, a *rule.Access) error {
 		return add("Authorization", tokenToCome)
 	}
 	return nil
+}
+
+// Unsigned is the name of the scheme that signs nothing.
+const Unsigned = "none"
+
+const errSign fault = "the request could not be signed"
+
+// sign adds the rule's signature, or else that of the settings: by the first signing that has not
+// expired.
+func (s *Sender) sign(r *rule.Rule, id string, at time.Time, body []byte, header http.Header) error {
+	signings := s.options.Signings
+	switch a := r.Access; {
+	case a == nil:
+	case a.Unsigned:
+		return nil
+	case len(a.Signings) > 0:
+		signings = a.Signings
+	}
+	if len(signings) == 0 {
+		return nil
+	}
+	for i := range signings {
+		signing := &signings[i]
+		if !signing.Until.IsZero() && !at.Before(signing.Until) {
+			continue
+		}
+		if signing.Authorization && header["Authorization"] != nil {
+			return errAuthorization
+		}
+		if err := signing.Signer.Sign(header, id, at, body); err != nil {
+			return errSign // not wrapped: it may hold a secret
+		}
+		return nil
+	}
+	return errSign
+}
+
+// Signings returns what signs by a scheme of signature.Named; none for Unsigned or "". All secrets
+// sign, or the first if the scheme allows one signature. Errors show no secret.
+func Signings(scheme string, secrets ...string) ([]rule.Signing, error) {
+	if scheme == Unsigned || scheme == "" {
+		return nil, nil
+	}
+	named, ok := signature.Named(scheme)
+	if !ok {
+		return nil, fmt.Errorf("sender: unknown signing scheme %q", scheme)
+	}
+	signer, err := signature.NewSigner(named, secrets...)
+	if err != nil {
+		return nil, err
+	}
+	_, own := named.(signature.HMAC) // its header is Authorization
+	return []rule.Signing{{Signer: signer, Authorization: own}}, nil
 }

@@ -70,12 +70,18 @@ func loopback(t testing.TB, server *httptest.Server) *http.Transport {
 		options.RootCAs = x509.NewCertPool()
 		options.RootCAs.AddCert(server.Certificate())
 	}
-	tr, err := egress.NewTransport(options)
+	return pooled(t, options)
+}
+
+// pooled is a pool's transport without a client certificate.
+func pooled(t testing.TB, options egress.Options) *http.Transport {
+	t.Helper()
+	pool, err := egress.NewPool(options)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(tr.CloseIdleConnections)
-	return tr
+	t.Cleanup(pool.CloseIdleConnections)
+	return pool.Transport(nil).(*http.Transport)
 }
 
 func newSender(t testing.TB, change func(*Options)) *Sender {

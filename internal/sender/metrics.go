@@ -17,15 +17,12 @@ var outcomes = [...]string{
 
 type metrics struct {
 	attempts map[string]prometheus.Counter // by outcome; not changed after newMetrics
-	other    prometheus.Counter
 	duration prometheus.Histogram
 }
 
 func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
-	attempts := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "webhook_dispatcher_http_requests_total",
-		Help: "Requests to endpoints by outcome: the class of the answer's status, or why there was no usable answer.",
-	}, []string{"outcome"})
+	attempts := metric.CounterVec("webhook_dispatcher_http_requests_total",
+		"Requests to endpoints by outcome: the class of the answer's status, or why there was no usable answer.", "outcome")
 	m := &metrics{
 		attempts: make(map[string]prometheus.Counter, len(outcomes)),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -37,14 +34,13 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 	for _, outcome := range outcomes {
 		m.attempts[outcome] = attempts.WithLabelValues(outcome)
 	}
-	m.other = m.attempts[string(delivery.ClassOther)]
 	return m, metric.Register(registerer, attempts, m.duration)
 }
 
 func (m *metrics) observe(a *delivery.Attempt) {
 	counter, ok := m.attempts[outcome(a)]
 	if !ok {
-		counter = m.other
+		counter = m.attempts[string(delivery.ClassOther)]
 	}
 	counter.Inc()
 	m.duration.Observe(a.Duration.Seconds())

@@ -21,12 +21,7 @@ func proxied(t *testing.T, proxy string) *http.Transport {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tr, err := egress.NewTransport(egress.Options{Guard: guard(t, "127.0.0.0/8"), Proxy: u})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(tr.CloseIdleConnections)
-	return tr
+	return pooled(t, egress.Options{Guard: guard(t, "127.0.0.0/8"), Proxy: u})
 }
 
 // What is wrong with the proxy is said of the proxy, and never looks like a fault of the endpoint's

@@ -2,6 +2,7 @@ package sender
 
 import (
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -15,26 +16,13 @@ func ParseRetryAfter(value string, now time.Time) time.Duration {
 	if value == "" {
 		return 0
 	}
-	if value[0] >= '0' && value[0] <= '9' {
-		return seconds(value)
+	if strings.Trim(value, "0123456789") == "" {
+		seconds, _ := strconv.ParseUint(value, 10, 64) // the largest number on overflow
+		return time.Duration(min(seconds, uint64(delivery.MaxRetryAfter/time.Second))) * time.Second
 	}
 	at, err := http.ParseTime(value)
 	if err != nil {
 		return 0
 	}
 	return min(max(at.Sub(now), 0), delivery.MaxRetryAfter)
-}
-
-// seconds reads any number of digits without an overflow.
-func seconds(digits string) time.Duration {
-	var total time.Duration
-	for _, c := range []byte(digits) {
-		if c < '0' || c > '9' {
-			return 0
-		}
-		if total < delivery.MaxRetryAfter {
-			total = total*10 + time.Duration(c-'0')*time.Second
-		}
-	}
-	return min(total, delivery.MaxRetryAfter)
 }

@@ -35,24 +35,20 @@ import (
 	"github.com/openedx-webhooks/webhook-dispatcher/internal/rule"
 )
 
-// Defaults of Options.
-const (
-	DefaultTimeout      = 10 * time.Second
-	DefaultMaxResponse  = 64 << 10
-	DefaultKeepResponse = 4096
-)
+// DefaultTimeout is the default of Options.Timeout.
+const DefaultTimeout = 10 * time.Second
 
-// Signer adds the headers that prove the sender of a request. It is called for each attempt when
-// the body and all other headers are final; id and timestamp are the values of the webhook-id and
-// webhook-timestamp headers. An error ends the attempt with the class request; its text is not
-// logged, since it may hold a secret. NewSigner makes one.
-type Signer interface {
-	Sign(r *rule.Rule, id string, timestamp int64, body []byte, header http.Header) error
-}
+const (
+	// maxResponse is the maximum number of body bytes read. A longer body is cut and its connection
+	// closed.
+	maxResponse = 64 << 10
+	// keepResponse is the maximum number of them that an Attempt keeps.
+	keepResponse = 4096
+)
 
 // Options of New. The zero value of each, except Transport and Version, means its default.
 type Options struct {
-	// Transport sends the requests; see egress.NewTransport. Required: net/http's default transport
+	// Transport sends the requests; see egress.Pool. Required: net/http's default transport
 	// uses proxies from the environment and reaches any address.
 	Transport http.RoundTripper
 	// Certified returns the transport for a client certificate; see egress.Pool. If nil, rules with
@@ -61,23 +57,15 @@ type Options struct {
 	// Guard makes an attempt Final if the URL's host is a denied address. If nil, the dialer denies
 	// it, which is not Final: a name may resolve to another address next time.
 	Guard *egress.Guard
-	// Version is the dispatcher's, for User-Agent. Required.
-	Version string
-	// Timeout bounds the whole exchange, reading the answer included. 10 s by default.
-	Timeout time.Duration
-	// MaxResponse is the maximum number of body bytes read: 64 KiB by default. A longer body is cut
-	// and its connection closed.
-	MaxResponse int
-	// KeepResponse is the maximum number of them that an Attempt keeps: 4096 by default.
-	KeepResponse int
-	// Signer signs the requests of rules without signing options; nil leaves them unsigned.
-	Signer Signer
-	// Logger gets failures, summarised; nil discards.
-	Logger *slog.Logger
-	// Registerer gets the metrics; nil leaves them unregistered.
-	Registerer prometheus.Registerer
-	// Now is the clock; nil means time.Now.
-	Now func() time.Time
+	// Signings sign the requests of rules without signing options, when the body and all other
+	// headers are final; none leaves them unsigned.
+	Signings []rule.Signing
+
+	Version    string                // the dispatcher's, for User-Agent; required
+	Timeout    time.Duration         // of the whole exchange, reading the answer included
+	Logger     *slog.Logger          // gets failures, summarised; nil discards
+	Registerer prometheus.Registerer // gets the metrics; nil leaves them unregistered
+	Now        func() time.Time      // the clock; nil means time.Now
 }
 
 func (o *Options) setDefaults() error {
@@ -87,22 +75,10 @@ func (o *Options) setDefaults() error {
 	if o.Version == "" || !httpguts.ValidHeaderFieldValue(o.Version) {
 		return fmt.Errorf("sender: version %q is not valid in a User-Agent header", o.Version)
 	}
-	if o.Timeout < 0 || o.MaxResponse < 0 || o.KeepResponse < 0 {
-		return errors.New("sender: a limit is negative")
+	if o.Timeout < 0 {
+		return fmt.Errorf("sender: the timeout %s is negative", o.Timeout)
 	}
-	if o.Timeout == 0 {
-		o.Timeout = DefaultTimeout
-	}
-	if o.MaxResponse == 0 {
-		o.MaxResponse = DefaultMaxResponse
-	}
-	if o.KeepResponse == 0 {
-		o.KeepResponse = DefaultKeepResponse
-	}
-	o.KeepResponse = min(o.KeepResponse, o.MaxResponse)
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Timeout, o.Logger = cmp.Or(o.Timeout, DefaultTimeout), cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -119,11 +95,8 @@ type Sender struct {
 	tokens    *tokens
 	metrics   *metrics
 	attempts  *attemptLogger
-	buffers   sync.Pool // of *[]byte, each max(KeepResponse, readSize) long
+	buffers   sync.Pool // of *[keepResponse]byte, to read bodies
 }
-
-// readSize is the minimum buffer size for reading a body.
-const readSize = 4096
 
 // New returns a sender.
 func New(options Options) (*Sender, error) {
@@ -135,13 +108,10 @@ func New(options Options) (*Sender, error) {
 		return nil, fmt.Errorf("sender: %w", err)
 	}
 	s := &Sender{
-		options:   options,
-		userAgent: "webhook-dispatcher/" + options.Version,
-		metrics:   metrics,
-		attempts:  newAttemptLogger(options.Logger, options.Now),
+		options: options, userAgent: "webhook-dispatcher/" + options.Version,
+		metrics: metrics, attempts: newAttemptLogger(options.Logger, options.Now),
+		buffers: sync.Pool{New: func() any { return new([keepResponse]byte) }},
 	}
-	size := max(options.KeepResponse, readSize)
-	s.buffers.New = func() any { buf := make([]byte, size); return &buf }
 	// resty does not build the requests: it parses the URL twice and copies the header, which took
 	// 5 of the 60 microseconds of CPU that a delivery costs (docs/performance.md).
 	s.client = resty.New().SetTransport(keepLocation{options.Transport}).
@@ -167,24 +137,32 @@ func (s *Sender) Send(ctx context.Context, r *rule.Rule, d *delivery.Delivery, n
 func (s *Sender) attempt(ctx context.Context, r *rule.Rule, d *delivery.Delivery, number int) (delivery.Attempt, error) {
 	start := s.options.Now()
 	a := delivery.Attempt{ID: d.ID, Kind: d.Kind, RuleID: d.RuleID, EventType: d.EventType, Number: number, At: start}
-	location, cause := s.exchange(ctx, r, d, &a)
+	location, cause := s.exchange(ctx, r, d, &a, nil, 0)
 	a.Duration = s.options.Now().Sub(start)
 	s.metrics.observe(&a)
 	s.attempts.record(ctx, r, &a, location, cause)
 	return a, cause
 }
 
-// exchange sends the request and reads the answer into a. It returns the target of a redirect, and
-// the cause of a.Class.
-func (s *Sender) exchange(ctx context.Context, r *rule.Rule, d *delivery.Delivery, a *delivery.Attempt) (location string, cause error) {
-	exchange, cancel := context.WithTimeout(ctx, s.timeout(r))
+// exchange sends the request and reads the beginning of the answer into a or, unless it is nil, the
+// whole answer of at most limit bytes into whole. It returns the target of a redirect, and the cause
+// of a.Class.
+func (s *Sender) exchange(
+	ctx context.Context, r *rule.Rule, d *delivery.Delivery, a *delivery.Attempt, whole *Answer, limit int,
+) (location string, cause error) {
+	exchange, cancel := context.WithTimeout(ctx, cmp.Or(r.Limits.Timeout, s.options.Timeout))
 	defer cancel()
 	t := s.targets.get(r.URL, s.options.Guard)
 	response, err := s.answer(ctx, exchange, t, r, d, a)
 	if err != nil {
 		return "", err
 	}
-	if a.Response, err = s.read(response); err != nil {
+	if whole != nil {
+		err = whole.read(response, limit)
+	} else {
+		a.Response, err = s.read(response)
+	}
+	if err != nil {
 		a.Class = classify(ctx, exchange, err)
 		return "", err
 	}
@@ -265,10 +243,6 @@ func (s *Sender) Preview(ctx context.Context, r *rule.Rule, d *delivery.Delivery
 	return t.request(ctx, header, d.Body), nil
 }
 
-func (s *Sender) timeout(r *rule.Rule) time.Duration {
-	return cmp.Or(r.Limits.Timeout, s.options.Timeout)
-}
-
 // clientOf returns the client for the rule's requests.
 func (s *Sender) clientOf(r *rule.Rule) (*http.Client, error) {
 	if r.Access == nil || r.Access.Certificate == nil {
@@ -282,9 +256,9 @@ func (s *Sender) clientOf(r *rule.Rule) (*http.Client, error) {
 	return &client, nil
 }
 
-var (
-	errNoStatus    = errors.New("the answer has no final status")
-	errCertificate = errors.New("the rule has a client certificate, which this command cannot use")
+const (
+	errNoStatus    fault = "the answer has no final status"
+	errCertificate fault = "the rule has a client certificate, which this command cannot use"
 )
 
 // read reads the body of an answer up to the limit and returns its beginning. A body within the
@@ -295,27 +269,25 @@ func (s *Sender) read(response *http.Response) ([]byte, error) {
 	if body == http.NoBody {
 		return nil, nil
 	}
-	pooled := s.buffers.Get().(*[]byte)
-	defer s.buffers.Put(pooled)
-	buf := *pooled
-
+	buf := s.buffers.Get().(*[keepResponse]byte)
+	defer s.buffers.Put(buf)
 	kept := 0
 	var failed error
-	for failed == nil && kept < s.options.KeepResponse {
+	for failed == nil && kept < len(buf) {
 		var n int
-		n, failed = body.Read(buf[kept:s.options.KeepResponse])
+		n, failed = body.Read(buf[kept:])
 		kept += n
 	}
 	var begin []byte
 	if kept > 0 {
 		begin = bytes.Clone(buf[:kept])
 	}
-	if failed == nil && response.ContentLength > int64(s.options.MaxResponse) {
+	if failed == nil && response.ContentLength > maxResponse {
 		return begin, nil
 	}
-	for total := kept; failed == nil && total <= s.options.MaxResponse; {
+	for total := kept; failed == nil && total <= maxResponse; {
 		var n int
-		n, failed = body.Read(buf)
+		n, failed = body.Read(buf[:])
 		total += n
 	}
 	if failed != nil && !errors.Is(failed, io.EOF) {

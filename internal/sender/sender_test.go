@@ -205,10 +205,10 @@ func TestKeepAlive(t *testing.T) {
 		{"no body", 0, false, 1},
 		{"small", 10, false, 1},
 		{"more than is kept", 5000, false, 1},
-		{"as large as is read", DefaultMaxResponse, false, 1},
-		{"as large as is read, chunked", DefaultMaxResponse, true, 1},
-		{"larger", DefaultMaxResponse + 1, false, 5},
-		{"larger, chunked", 2 * DefaultMaxResponse, true, 5},
+		{"as large as is read", maxResponse, false, 1},
+		{"as large as is read, chunked", maxResponse, true, 1},
+		{"larger", maxResponse + 1, false, 5},
+		{"larger, chunked", 2 * maxResponse, true, 5},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -233,7 +233,7 @@ func TestKeepAlive(t *testing.T) {
 			s := newSender(t, nil)
 			for range 5 {
 				a := s.Send(t.Context(), ruleFor(server.URL), sample("{}"), 1)
-				if !a.OK() || !bytes.Equal(a.Response, body[:min(c.size, DefaultKeepResponse)]) {
+				if !a.OK() || !bytes.Equal(a.Response, body[:min(c.size, keepResponse)]) {
 					t.Fatalf("%+v", a)
 				}
 			}

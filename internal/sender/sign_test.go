@@ -22,13 +22,13 @@ const (
 // where none was made.
 func sent(t *testing.T, url, scheme string, at time.Time, out *output, secrets ...string) (http.Header, delivery.Attempt) {
 	t.Helper()
-	signer, err := NewSigner(scheme, secrets...)
+	signings, err := Signings(scheme, secrets...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var header http.Header
 	s := newSender(t, func(o *Options) {
-		o.Signer, o.Now, o.Logger = signer, func() time.Time { return at }, out.logger()
+		o.Signings, o.Now, o.Logger = signings, func() time.Time { return at }, out.logger()
 		o.Transport = roundTrip(func(req *http.Request) (*http.Response, error) {
 			header = req.Header.Clone()
 			return nowhere(req)
@@ -109,7 +109,7 @@ func TestCredentialsAgainstSignature(t *testing.T) {
 // A signature that covers each attempt anew: the id stays, the time moves on.
 func TestEachAttemptIsSigned(t *testing.T) {
 	t.Parallel()
-	signer, err := NewSigner("standard", signSecret)
+	signings, err := Signings("standard", signSecret)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +131,7 @@ func TestEachAttemptIsSigned(t *testing.T) {
 		}
 	}))
 	t.Cleanup(server.Close)
-	s := newSender(t, func(o *Options) { o.Signer, o.Now = signer, func() time.Time { return now } })
+	s := newSender(t, func(o *Options) { o.Signings, o.Now = signings, func() time.Time { return now } })
 	for number := 1; number <= 3; number++ {
 		now = time.Unix(1_700_000_000+int64(number)*3600, 0)
 		if a := s.Send(t.Context(), ruleFor(server.URL), sample(`{"é":1.50}`), number); !a.OK() {
@@ -143,7 +143,7 @@ func TestEachAttemptIsSigned(t *testing.T) {
 	}
 }
 
-func TestNewSignerRefuses(t *testing.T) {
+func TestSigningsRefuse(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		scheme  string
@@ -157,7 +157,7 @@ func TestNewSignerRefuses(t *testing.T) {
 		"public key":    {"standard", []string{signPublic2}},
 		"no secret too": {"sig-hmac-sha256", nil},
 	} {
-		if s, err := NewSigner(c.scheme, c.secrets...); err == nil || s != nil || strings.Contains(err.Error(), "CANARY") {
+		if s, err := Signings(c.scheme, c.secrets...); err == nil || s != nil || strings.Contains(err.Error(), "CANARY") {
 			t.Errorf("%s: %v, %v", name, s, err)
 		}
 	}
@@ -165,11 +165,11 @@ func TestNewSignerRefuses(t *testing.T) {
 
 // BenchmarkSendSigned is BenchmarkSendWithoutNetwork with a signature.
 func BenchmarkSendSigned(b *testing.B) {
-	signer, err := NewSigner("standard", signSecret)
+	signings, err := Signings("standard", signSecret)
 	if err != nil {
 		b.Fatal(err)
 	}
-	s := newSender(b, func(o *Options) { o.Transport, o.Signer = nowhere, signer })
+	s := newSender(b, func(o *Options) { o.Transport, o.Signings = nowhere, signings })
 	r, d := ruleFor("http://hooks.test/hooks/openedx?token=abc"), sample(string(make([]byte, benchBody)))
 	b.ReportAllocs()
 	for b.Loop() {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
-	"errors"
 	"io"
 	"net/http"
 	"net/url"
@@ -25,12 +24,10 @@ type target struct {
 	err           error  // why the URL is unusable, without its text
 }
 
-var errURL = errors.New("the rule's URL must be http:// or https:// with a host and a port from 1 to 65535, if any")
-
 func newTarget(raw string, guard *egress.Guard) *target {
 	u, err := rule.ParseURL(raw)
 	if err != nil { // never for a compiled rule
-		return &target{err: errURL}
+		return &target{err: fault(err.Error())}
 	}
 	t := &target{host: u.Hostname(), base: u}
 	if u.User != nil {

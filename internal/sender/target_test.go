@@ -23,8 +23,8 @@ import (
 
 type signer func(h http.Header) error
 
-func (f signer) Sign(_ *rule.Rule, id string, timestamp int64, body []byte, h http.Header) error {
-	h.Set("Webhook-Signature", fmt.Sprintf("%s.%d.%s", id, timestamp, body))
+func (f signer) Sign(h map[string][]string, id string, timestamp time.Time, body []byte) error {
+	http.Header(h).Set("Webhook-Signature", fmt.Sprintf("%s.%d.%s", id, timestamp.Unix(), body))
 	return f(h)
 }
 
@@ -45,7 +45,7 @@ func TestSigner(t *testing.T) {
 	} {
 		out := &output{}
 		s := newSender(t, func(o *Options) {
-			o.Signer, o.Logger, o.Now = signer(c.change), out.logger(), func() time.Time { return at }
+			o.Signings, o.Logger, o.Now = []rule.Signing{{Signer: signer(c.change)}}, out.logger(), func() time.Time { return at }
 		})
 		a := s.Send(t.Context(), ruleFor(url), sample(`{"a":1}`), 1)
 		if a.Class != c.class || a.Final != (c.class != "" && name != "fails") {
@@ -233,7 +233,6 @@ func TestNewRefuses(t *testing.T) {
 		"no version":       {Transport: tr},
 		"wrong version":    {Transport: tr, Version: "1\r\n"},
 		"negative timeout": {Transport: tr, Version: "1", Timeout: -1},
-		"negative size":    {Transport: tr, Version: "1", KeepResponse: -1},
 	} {
 		if _, err := New(options); err == nil {
 			t.Errorf("%s was taken", name)

@@ -40,19 +40,17 @@ const (
 
 // tokenError says why there is no token. Its text is ours: that of oauth2 includes the answer's
 // body.
-type tokenError struct {
-	text   string
-	denied bool // by the egress guard
-}
+type tokenError string
 
-func (e *tokenError) Error() string { return e.text }
+func (e tokenError) Error() string { return string(e) }
 
-var (
-	errTokenTime   = &tokenError{text: "the authorization server did not answer in time"}
-	errTokenTLS    = &tokenError{text: "the authorization server refuses the TLS connection: token calls have no client certificate"}
-	errTokenScheme = &tokenError{text: "the authorization server speaks plain HTTP where its URL says https"}
-	errTokenClosed = &tokenError{text: "no access token is fetched because this process is stopping"}
-	errTokenAnswer = &tokenError{text: "the authorization server gave no usable access token"}
+const (
+	errTokenTime   tokenError = "the authorization server did not answer in time"
+	errTokenTLS    tokenError = "the authorization server refuses the TLS connection: token calls have no client certificate"
+	errTokenScheme tokenError = "the authorization server speaks plain HTTP where its URL says https"
+	errTokenClosed tokenError = "no access token is fetched because this process is stopping"
+	errTokenAnswer tokenError = "the authorization server gave no usable access token"
+	errTokenDenied tokenError = "the authorization server is not at an allowed address; to allow it, add its CIDR block to " + egress.Setting
 )
 
 // tokens fetches access tokens and caches them by client.
@@ -93,7 +91,7 @@ func newTokens(client *http.Client, userAgent string, now func() time.Time) *tok
 
 // get returns a token. Concurrent callers share one call and wait until it or their ctx ends. The
 // call continues without them, so a server slower than an attempt's timeout still serves later
-// attempts. The error is a *tokenError.
+// attempts. The error is a tokenError.
 func (t *tokens) get(ctx context.Context, o *rule.OAuth2) (string, error) {
 	t.mu.Lock()
 	g, now := t.grant(o), t.now()
@@ -178,15 +176,7 @@ func (t *tokens) grant(o *rule.OAuth2) *grant {
 	}
 	now := t.now()
 	for key, g := range t.grants {
-		if g.calling == nil && now.Sub(g.used) >= tokenUnused {
-			delete(t.grants, key)
-		}
-	}
-	for key, g := range t.grants {
-		if len(t.grants) < maxTokens {
-			break
-		}
-		if g.calling == nil {
+		if g.calling == nil && (len(t.grants) >= maxTokens || now.Sub(g.used) >= tokenUnused) {
 			delete(t.grants, key)
 		}
 	}
@@ -228,14 +218,13 @@ func usable(t *oauth2.Token) bool {
 }
 
 // explain turns an error of oauth2 or the transport into one that can be logged.
-func explain(ctx context.Context, err error) *tokenError {
+func explain(ctx context.Context, err error) tokenError {
 	var answer *oauth2.RetrieveError
 	switch {
 	case egress.IsDenied(err):
-		return &tokenError{denied: true, text: "the authorization server is not at an allowed address; to allow it, " +
-			"add its CIDR block to " + egress.Setting}
+		return errTokenDenied
 	case errors.As(err, &answer):
-		return &tokenError{text: explainAnswer(answer)}
+		return explainAnswer(answer)
 	case ctx.Err() != nil:
 		return errTokenTime
 	case refusal(err) != "":
@@ -244,27 +233,27 @@ func explain(ctx context.Context, err error) *tokenError {
 		return errTokenScheme
 	}
 	if detail := describe(err); detail != "" {
-		return &tokenError{text: "the authorization server gave no access token: " + detail}
+		return tokenError("the authorization server gave no access token: " + detail)
 	}
 	return errTokenAnswer
 }
 
 // explainAnswer says why an authorization server refused. It repeats only error codes of RFC 6749.
-func explainAnswer(answer *oauth2.RetrieveError) string {
-	const refused = "the authorization server refuses the client: "
+func explainAnswer(answer *oauth2.RetrieveError) tokenError {
+	refused := tokenError("the authorization server refuses the client: " + answer.ErrorCode)
 	switch answer.ErrorCode {
 	case "invalid_client", "unauthorized_client":
-		return refused + answer.ErrorCode + "; check client id, secret and style of the rule's auth"
+		return refused + "; check client id, secret and style of the rule's auth"
 	case "invalid_scope":
-		return refused + answer.ErrorCode + "; check the scopes of the rule's auth"
+		return refused + "; check the scopes of the rule's auth"
 	case "invalid_request", "invalid_grant", "unsupported_grant_type":
-		return refused + answer.ErrorCode
+		return refused
 	}
 	status := answer.Response.StatusCode
 	if isRedirect(status) {
 		return "the authorization server redirects, which is not followed: change the token URL of the rule's auth"
 	}
-	return "the authorization server gave no access token, and answered with status " + strconv.Itoa(status)
+	return tokenError("the authorization server gave no access token, and answered with status " + strconv.Itoa(status))
 }
 
 // tokenTransport sets the headers of token calls and bounds their answers.

@@ -132,11 +132,7 @@ func TestTokenCallsOverTheNetwork(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			out := &output{}
-			tr, err := egress.NewTransport(egress.Options{Guard: guard(t, c.allow)})
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(tr.CloseIdleConnections)
+			tr := pooled(t, egress.Options{Guard: guard(t, c.allow)})
 			limit := 20 * time.Second // what ends by itself may not depend on the deadline
 			if c.detail == "in time" {
 				limit = 500 * time.Millisecond

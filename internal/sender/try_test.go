@@ -42,7 +42,7 @@ func TestTrySaysWhy(t *testing.T) {
 		"broken off": {
 			raw(t, func(c net.Conn) { request(c); say(c, ok+"Content-Length: 9\r\n\r\nab") }), nil, delivery.ClassReset, "", "",
 		},
-		"no URL": {"ftp://h/CANARY", nil, delivery.ClassRequest, "must be http:// or https://", ""},
+		"no URL": {"ftp://h/CANARY", nil, delivery.ClassRequest, `the URL's scheme "ftp" cannot take webhooks: write http:// or https://`, ""},
 	} {
 		s := newSender(t, func(o *Options) { o.Transport, o.Guard = loopback(t, nil), guard(t, "127.0.0.0/8") })
 		r := accessed(c.url, c.access)

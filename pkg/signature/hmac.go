@@ -52,22 +52,12 @@ type HMAC struct {
 // SIG-HMAC-SHA256 <hex>.
 func SigHMACSHA256() HMAC { return HMAC{Header: "Authorization", Prefix: "SIG-HMAC-SHA256 "} }
 
-func (h HMAC) newHash() (func() hash.Hash, error) {
-	switch h.Hash {
-	case SHA256, "":
-		return sha256.New, nil
-	case SHA512:
-		return sha512.New, nil
-	case SHA1:
-		return sha1.New, nil
-	}
-	return nil, fmt.Errorf("signature: the hash %q is none of sha256, sha512, sha1", string(h.Hash))
-}
+var hashes = map[Hash]func() hash.Hash{"": sha256.New, SHA256: sha256.New, SHA512: sha512.New, SHA1: sha1.New}
 
-func (h HMAC) check(secrets []string) (func() hash.Hash, error) {
-	newHash, err := h.newHash()
-	if err != nil {
-		return nil, err
+func (h HMAC) check(secrets []string) (newHash func() hash.Hash, err error) {
+	newHash, ok := hashes[h.Hash]
+	if !ok {
+		return nil, fmt.Errorf("signature: the hash %q is none of sha256, sha512, sha1", string(h.Hash))
 	}
 	if h.Encoding != Hex && h.Encoding != Base64 && h.Encoding != "" {
 		return nil, fmt.Errorf("signature: the encoding %q is neither hex nor base64", string(h.Encoding))
@@ -101,6 +91,7 @@ func token(s string) bool {
 }
 
 type hmacSigner struct {
+	label
 	scheme HMAC
 	header string    // in canonical form
 	work   sync.Pool // of *work
@@ -112,7 +103,8 @@ func (h HMAC) newSigner(secrets []string) (Signer, error) {
 		return nil, err
 	}
 	secret := []byte(secrets[0])
-	s := &hmacSigner{scheme: h, header: textproto.CanonicalMIMEHeaderKey(h.Header)}
+	name := textproto.CanonicalMIMEHeaderKey(h.Header)
+	s := &hmacSigner{label: label("signature.Signer for " + name), scheme: h, header: name}
 	s.work.New = func() any { return &work{macs: []hash.Hash{hmac.New(newHash, secret)}} }
 	return s, nil
 }
@@ -135,13 +127,8 @@ func (s *hmacSigner) Sign(header map[string][]string, _ string, _ time.Time, bod
 	return nil
 }
 
-// String keeps the key out of logs.
-func (s *hmacSigner) String() string { return "signature.Signer for " + s.header }
-
-// GoString is String.
-func (s *hmacSigner) GoString() string { return s.String() }
-
 type hmacVerifier struct {
+	label
 	scheme  HMAC
 	newHash func() hash.Hash
 	secrets [][]byte
@@ -152,7 +139,8 @@ func (h HMAC) newVerifier(secrets []string) (Verifier, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &hmacVerifier{scheme: h, newHash: newHash}
+	name := label(fmt.Sprintf("signature.Verifier for %s of %d secrets", h.Header, len(secrets)))
+	v := &hmacVerifier{label: name, scheme: h, newHash: newHash}
 	for _, secret := range secrets {
 		v.secrets = append(v.secrets, []byte(secret))
 	}
@@ -186,11 +174,3 @@ func (v *hmacVerifier) Verify(header map[string][]string, body []byte) error {
 	return fmt.Errorf("%w (secrets: %d): the secret is another one, or the body was changed before it was verified",
 		ErrMismatch, len(v.secrets))
 }
-
-// String keeps the keys out of logs.
-func (v *hmacVerifier) String() string {
-	return fmt.Sprintf("signature.Verifier for %s of %d secrets", v.scheme.Header, len(v.secrets))
-}
-
-// GoString is String.
-func (v *hmacVerifier) GoString() string { return v.String() }

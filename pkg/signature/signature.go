@@ -80,6 +80,15 @@ func NewVerifier(scheme Scheme, secrets ...string) (Verifier, error) {
 	return scheme.newVerifier(secrets)
 }
 
+// label is what a Signer or Verifier prints instead of its keys.
+type label string
+
+// String returns the label.
+func (l label) String() string { return string(l) }
+
+// GoString is String.
+func (l label) GoString() string { return string(l) }
+
 // Named returns the scheme with this name in settings, "standard" or "sig-hmac-sha256".
 func Named(name string) (Scheme, bool) {
 	switch name {

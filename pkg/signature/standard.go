@@ -1,6 +1,8 @@
 package signature
 
 import (
+	"bytes"
+	"cmp"
 	"crypto/ed25519"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -45,6 +47,7 @@ const (
 var encoding = base64.StdEncoding.Strict()
 
 type standardSigner struct {
+	label
 	keys []key
 	work sync.Pool // of *work: resetting an HMAC is a third cheaper than making one, without garbage
 }
@@ -67,7 +70,7 @@ func (Standard) newSigner(secrets []string) (Signer, error) {
 			return nil, fmt.Errorf("signature: %s is a public key, which cannot sign: give the secret key, whsk_…", position(i, secrets))
 		}
 	}
-	s := &standardSigner{keys: keys}
+	s := &standardSigner{label: label(fmt.Sprintf("signature.Signer of %d secrets", len(keys))), keys: keys}
 	s.work.New = func() any {
 		w := &work{macs: make([]hash.Hash, len(keys)), sum: make([]byte, 0, sha256.Size)}
 		for i, k := range keys {
@@ -124,15 +127,8 @@ func (s *standardSigner) Sign(header map[string][]string, id string, timestamp t
 	return nil
 }
 
-// String keeps the keys out of logs.
-func (s *standardSigner) String() string {
-	return fmt.Sprintf("signature.Signer of %d secrets", len(s.keys))
-}
-
-// GoString is String.
-func (s *standardSigner) GoString() string { return s.String() }
-
 type standardVerifier struct {
+	label
 	keys      []key
 	tolerance time.Duration
 	now       func() time.Time
@@ -143,13 +139,11 @@ func (s Standard) newVerifier(secrets []string) (Verifier, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &standardVerifier{keys: keys, tolerance: s.Tolerance, now: s.Now}
-	if v.tolerance < 0 {
+	if s.Tolerance < 0 {
 		return nil, fmt.Errorf("signature: the tolerance %s is negative", s.Tolerance)
 	}
-	if v.tolerance == 0 {
-		v.tolerance = DefaultTolerance
-	}
+	name := label(fmt.Sprintf("signature.Verifier of %d secrets", len(keys)))
+	v := &standardVerifier{label: name, keys: keys, tolerance: cmp.Or(s.Tolerance, DefaultTolerance), now: s.Now}
 	if v.now == nil {
 		v.now = time.Now
 	}
@@ -184,14 +178,13 @@ func (v *standardVerifier) inTime(timestamp string) error {
 	if err != nil || len(timestamp) > maxDigits || strings.Trim(timestamp, "0123456789") != "" {
 		return fmt.Errorf("%w: webhook-timestamp is not a number of seconds", ErrHeader)
 	}
-	age := v.now().Sub(time.Unix(seconds, 0))
-	switch {
-	case age > v.tolerance:
-		return fmt.Errorf("%w: the request was signed %s ago, and %s are allowed; is the clock right?",
-			ErrTimestamp, age.Truncate(time.Second), v.tolerance)
-	case age < -v.tolerance:
-		return fmt.Errorf("%w: the request was signed %s in the future, and %s are allowed; is the clock right?",
-			ErrTimestamp, -age.Truncate(time.Second), v.tolerance)
+	age, direction := v.now().Sub(time.Unix(seconds, 0)), "ago"
+	if age < 0 {
+		direction = "in the future"
+	}
+	if age.Abs() > v.tolerance {
+		return fmt.Errorf("%w: the request was signed %s %s, and %s are allowed; is the clock right?",
+			ErrTimestamp, age.Abs().Truncate(time.Second), direction, v.tolerance)
 	}
 	return nil
 }
@@ -202,7 +195,7 @@ func (v *standardVerifier) match(signatures string, message []byte) error {
 	tried := 0
 	for entry := range strings.SplitSeq(signatures, " ") {
 		version, text, _ := strings.Cut(entry, ",")
-		if !slices.ContainsFunc(v.keys, func(k key) bool { return k.version() == version }) {
+		if !slices.ContainsFunc(v.keys, func(k key) bool { return k.version == version }) {
 			continue
 		}
 		if tried++; tried > maxTried {
@@ -213,7 +206,7 @@ func (v *standardVerifier) match(signatures string, message []byte) error {
 			continue
 		}
 		for i, k := range v.keys {
-			if k.version() != version {
+			if k.version != version {
 				continue
 			}
 			if k.symmetric == nil {
@@ -235,21 +228,6 @@ func (v *standardVerifier) match(signatures string, message []byte) error {
 	}
 	return fmt.Errorf("%w (signatures: %d, secrets: %d): the secret is another one, or the body was changed before it was verified",
 		ErrMismatch, tried, len(v.keys))
-}
-
-// String keeps the keys out of logs.
-func (v *standardVerifier) String() string {
-	return fmt.Sprintf("signature.Verifier of %d secrets", len(v.keys))
-}
-
-// GoString is String.
-func (v *standardVerifier) GoString() string { return v.String() }
-
-func (k *key) version() string {
-	if k.symmetric != nil {
-		return version1
-	}
-	return version1a
 }
 
 // sum overwrites buf with the MAC of the parts.
@@ -276,4 +254,73 @@ func validID(id string) error {
 		}
 	}
 	return nil
+}
+
+// Prefixes of the secrets of Standard Webhooks, and the size of symmetric ones in bytes.
+const (
+	symmetricPrefix = "whsec_"
+	privatePrefix   = "whsk_"
+	publicPrefix    = "whpk_"
+
+	minSymmetric = 24
+	maxSymmetric = 64
+)
+
+// key is one key of Standard Webhooks: either symmetric, or public and perhaps private.
+type key struct {
+	version   string // of its signatures
+	symmetric []byte
+	private   ed25519.PrivateKey
+	public    ed25519.PublicKey
+}
+
+// parseKey reads whsec_…, whsk_… or whpk_…. Its errors follow the name of the secret and do not
+// reveal its value.
+func parseKey(secret string) (key, error) {
+	prefix, text, found := strings.Cut(secret, "_")
+	prefix += "_"
+	if !found || prefix != symmetricPrefix && prefix != privatePrefix && prefix != publicPrefix {
+		return key{}, errors.New("does not begin with whsec_ (a shared secret), whsk_ or whpk_ (an ed25519 key)")
+	}
+	if strings.ContainsAny(text, "\r\n") { // which the decoder ignores
+		return key{}, errors.New("has a line break in it")
+	}
+	raw, err := base64.StdEncoding.Strict().DecodeString(text)
+	if err != nil {
+		return key{}, fmt.Errorf("is not standard base64, with its padding, after %s", prefix)
+	}
+	switch prefix {
+	case symmetricPrefix:
+		if len(raw) < minSymmetric || len(raw) > maxSymmetric {
+			return key{}, fmt.Errorf("has %d bytes after %s once decoded; a secret has %d to %d", len(raw), prefix, minSymmetric, maxSymmetric)
+		}
+		return key{version: version1, symmetric: raw}, nil
+	case publicPrefix:
+		if len(raw) != ed25519.PublicKeySize {
+			return key{}, fmt.Errorf("has %d bytes after %s once decoded; a public key has %d", len(raw), prefix, ed25519.PublicKeySize)
+		}
+		return key{version: version1a, public: raw}, nil
+	}
+	// The seed, as in the Go package of Standard Webhooks, or seed and public key, as in Svix.
+	if len(raw) != ed25519.SeedSize && len(raw) != ed25519.PrivateKeySize {
+		return key{}, fmt.Errorf("has %d bytes after %s once decoded; a secret key has %d, or %d with the public one behind it",
+			len(raw), prefix, ed25519.SeedSize, ed25519.PrivateKeySize)
+	}
+	private := ed25519.NewKeyFromSeed(raw[:ed25519.SeedSize])
+	if len(raw) == ed25519.PrivateKeySize && !bytes.Equal(private, raw) {
+		return key{}, fmt.Errorf("has a public key behind its secret one after %s, and they do not belong together", prefix)
+	}
+	return key{version: version1a, private: private, public: ed25519.PublicKey(private[ed25519.SeedSize:])}, nil
+}
+
+func parseKeys(secrets []string) ([]key, error) {
+	keys := make([]key, len(secrets))
+	for i, secret := range secrets {
+		k, err := parseKey(secret)
+		if err != nil {
+			return nil, fmt.Errorf("signature: %s %w", position(i, secrets), err)
+		}
+		keys[i] = k
+	}
+	return keys, nil
 }

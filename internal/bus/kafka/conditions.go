@@ -125,9 +125,7 @@ func (t *conditions) err() error {
 	return nil
 }
 
-var errorClasses = []string{
-	"authorization", "connection", "corrupt", "not_leader", "other", "out_of_range", "timeout", "unknown_topic",
-}
+var errorClasses = []string{"authorization", "connection", "corrupt", "not_leader", "other", "out_of_range", "timeout", "unknown_topic"}
 
 // class names an error, from a bounded set.
 func class(err error) string {

@@ -72,7 +72,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	if !c.started.CompareAndSwap(false, true) {
 		return errors.New("bus: Run was called twice")
 	}
-	m := newMember(c)
+	m := &member{Consumer: c, wake: make(chan struct{}, 1), first: map[string]*firstPositions{}}
 	var running sync.WaitGroup
 	running.Go(func() { m.run(ctx) })
 	defer c.cluster.close()

@@ -30,7 +30,7 @@ func TestRecordsArriveAsTheyAre(t *testing.T) {
 	err := b.broker.Publish(t.Context(),
 		fakes.Message{
 			Topic: "dev-a", Key: []byte("k"), Value: []byte("v"), Time: at,
-			Headers: []kgo.RecordHeader{fakes.Header("ce_type", "x"), fakes.Header("ce_type", "y"), {Key: "none"}},
+			Headers: []kgo.RecordHeader{{Key: "ce_type", Value: []byte("x")}, {Key: "ce_type", Value: []byte("y")}, {Key: "none"}},
 		},
 		fakes.Message{Topic: "dev-a", Key: nil, Value: nil},
 		fakes.Message{Topic: "dev-a", Key: []byte{}, Value: []byte{}},

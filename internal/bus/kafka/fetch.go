@@ -81,10 +81,7 @@ func (l *loan) Return() {
 	l.partition.share.give(l.memory)
 	l.tracker.Done(l.entry)
 	l.partition.released()
-	select {
-	case l.partition.wake <- struct{}{}:
-	default: // one token is enough
-	}
+	signal(l.partition.wake)
 }
 
 // Resize implements bus.Loan.
@@ -233,9 +230,7 @@ func (r *reader) bounds(ctx context.Context) (start, end int64, err error) {
 }
 
 // bounds returns the starts and the ends of the logs of one topic's partitions.
-func bounds(
-	ctx context.Context, client *kafka.Client, topic string, partitions []int,
-) (starts, ends map[int]int64, err error) {
+func bounds(ctx context.Context, client *kafka.Client, topic string, partitions []int) (starts, ends map[int]int64, err error) {
 	if starts, err = offsetsAt(ctx, client, topic, partitions, kafka.FirstOffset); err == nil {
 		ends, err = offsetsAt(ctx, client, topic, partitions, kafka.LastOffset)
 	}

@@ -73,13 +73,13 @@ func (g *generation) run(ctx context.Context) {
 	g.seeking.Wait()
 }
 
-// add starts a partition unless the generation is over.
-func (g *generation) add(ctx context.Context, topic string, id int, position, committed int64) {
+// add starts a partition at its committed position, unless the generation is over.
+func (g *generation) add(ctx context.Context, topic string, id int, committed int64) {
 	p := &partition{
 		generation: g, topic: topic, id: id, growth: firstGrowth, share: &share{budget: g.budget}, wake: make(chan struct{}, 1),
 		reader: &reader{client: g.routes.Client, topic: topic, partition: id},
 	}
-	p.begin(position, committed)
+	p.begin(committed, committed)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
@@ -100,11 +100,15 @@ func (g *generation) lag() (sum int64) {
 
 // released brings the next commit forward after many releases.
 func (g *generation) released() {
-	if g.releases.Add(1)%commitAfter != 0 {
-		return
+	if g.releases.Add(1)%commitAfter == 0 {
+		signal(g.early)
 	}
+}
+
+// signal puts a token into a channel that has room for one, unless there is one already.
+func signal(token chan<- struct{}) {
 	select {
-	case g.early <- struct{}{}:
+	case token <- struct{}{}:
 	default:
 	}
 }
@@ -243,7 +247,7 @@ func (g *generation) send(offsets map[string]map[int]int64) error {
 		}
 		req.Topics = append(req.Topics, t)
 	}
-	resp, err := ask[*offsetcommit.Response](g.cluster.life, g.cluster.control, requestTimeout, g.toGroup(req, 7))
+	resp, err := askGroup[*offsetcommit.Response](g.cluster.life, g.member, requestTimeout, req, 7)
 	if err != nil {
 		return err
 	}

@@ -268,9 +268,6 @@ func TestHistoryOptions(t *testing.T) {
 	for name, o := range map[string]Source{
 		"no broker":    {Topics: []string{"a"}},
 		"no topic":     {Brokers: []string{"x:1"}},
-		"no port":      {Brokers: []string{"x"}, Topics: []string{"a"}},
-		"no name":      {Brokers: []string{"x:1"}, Topics: []string{"a b"}},
-		"all and one":  {Brokers: []string{"x:1"}, Topics: []string{"*", "a"}},
 		"no mechanism": {Brokers: []string{"x:1"}, Topics: []string{"a"}, SASL: &SASL{"MD5", "u", "p"}},
 	} {
 		if h, err := NewLogReader(o); err == nil {

@@ -28,8 +28,7 @@ const readPatience = 30 * time.Second
 
 // NewLogReader checks the source; it connects to nothing. The LogReader must be closed.
 func NewLogReader(source Source) (*LogReader, error) {
-	source, err := source.checked()
-	if err != nil {
+	if err := source.check(); err != nil {
 		return nil, fmt.Errorf("bus: %w", err)
 	}
 	cluster, err := newCluster(source, newConditions(slog.New(slog.DiscardHandler))) // what goes wrong is returned
@@ -164,9 +163,6 @@ func (h *LogReader) patience(err error) time.Duration {
 	return readPatience
 }
 
-// errTaken ends a Read that wants one record.
-var errTaken = errors.New("taken")
-
 // Record returns the record at a position; nil if the topic has none there (any more).
 func (h *LogReader) Record(ctx context.Context, topic string, partition int, at bus.Position) (*bus.Record, error) {
 	found, err := h.rangesOf(ctx, topic, []int{partition}, time.Time{})
@@ -182,10 +178,7 @@ func (h *LogReader) Record(ctx context.Context, topic string, partition int, at 
 	var rec *bus.Record
 	_, err = h.Read(ctx, bus.Range{Topic: topic, Partition: partition, From: at, To: at + 1}, func(got *bus.Record) error {
 		rec = got
-		return errTaken
+		return nil
 	})
-	if err != nil && !errors.Is(err, errTaken) {
-		return nil, err
-	}
-	return rec, nil
+	return rec, err
 }

@@ -95,10 +95,6 @@ func moving(err error) bool {
 		errors.Is(err, kafka.GroupLoadInProgress)
 }
 
-func newMember(c *Consumer) *member {
-	return &member{Consumer: c, wake: make(chan struct{}, 1), first: map[string]*firstPositions{}}
-}
-
 // want sets the topics to join for. It ends a generation that has other topics or whose assignment
 // is outdated.
 func (m *member) want(topics []string, found *discovery) {
@@ -107,10 +103,7 @@ func (m *member) want(topics []string, found *discovery) {
 	m.wanted = topics
 	m.mu.Unlock()
 	if changed {
-		select {
-		case m.wake <- struct{}{}:
-		default:
-		}
+		signal(m.wake)
 	}
 	g := m.current.Load()
 	switch {
@@ -196,10 +189,10 @@ func (m *member) join(ctx context.Context, topics []string) (*generation, error)
 			return nil, fmt.Errorf("assign partitions: %w", err)
 		}
 	}
-	synced, err := ask[*syncgroup.Response](ctx, m.cluster.control, requestTimeout, m.toGroup(&syncgroup.Request{
+	synced, err := askGroup[*syncgroup.Response](ctx, m, requestTimeout, &syncgroup.Request{
 		GroupID: m.options.GroupID, GenerationID: joined.GenerationID, MemberID: m.id, GroupInstanceID: m.options.GroupInstanceID,
 		Assignments: plan,
-	}, 3))
+	}, 3)
 	if err == nil {
 		err = codeOf(synced.ErrorCode)
 	}
@@ -229,11 +222,11 @@ func (m *member) joinGroup(ctx context.Context, topics []string) (*joingroup.Res
 		return nil, err
 	}
 	for {
-		resp, err := ask[*joingroup.Response](ctx, m.cluster.control, joinPatience, m.toGroup(&joingroup.Request{
+		resp, err := askGroup[*joingroup.Response](ctx, m, joinPatience, &joingroup.Request{
 			GroupID: m.options.GroupID, MemberID: m.id, GroupInstanceID: m.options.GroupInstanceID, ProtocolType: protocolType,
 			SessionTimeoutMS: int32(m.options.SessionTimeout.Milliseconds()), RebalanceTimeoutMS: int32(joinTimeout.Milliseconds()),
 			Protocols: []joingroup.RequestProtocol{{Name: assignor, Metadata: metadata}},
-		}, 5))
+		}, 5)
 		if err != nil {
 			return nil, err
 		}
@@ -271,12 +264,12 @@ func (m *member) beat(ctx context.Context, g *generation) error {
 	var why error
 	answered := time.Now()
 	for backoff.Sleep(ctx, m.options.SessionTimeout/5) == nil {
-		resp, err := ask[*heartbeat.Response](ctx, m.cluster.control, m.options.SessionTimeout/2, m.toGroup(&heartbeat.Request{
+		resp, err := askGroup[*heartbeat.Response](ctx, m, m.options.SessionTimeout/2, &heartbeat.Request{
 			GroupID: m.options.GroupID, GenerationID: g.id, MemberID: m.id, GroupInstanceID: m.options.GroupInstanceID,
-		}, 3))
+		}, 3)
 		if err == nil {
-			// kafka-go takes the throttle time for the first field, but the code is: it is in the last two
-			// bytes.
+			// kafka-go takes the throttle time for the first field, but the code is: it is in the last
+			// two bytes.
 			err = codeOf(int16(resp.ThrottleTimeMs))
 		}
 		if ctx.Err() != nil {
@@ -310,8 +303,8 @@ func (m *member) leave() {
 	m.conditions.forget(partGroup, "")
 	m.conditions.forget(partCommit, "")
 	if m.id != "" && m.options.GroupInstanceID == "" {
-		req := m.toGroup(&leavegroup.Request{GroupID: m.options.GroupID, MemberID: m.id}, 2)
-		_, _ = ask[*leavegroup.Response](m.cluster.life, m.cluster.control, leavePatience, req)
+		req := &leavegroup.Request{GroupID: m.options.GroupID, MemberID: m.id}
+		_, _ = askGroup[*leavegroup.Response](m.cluster.life, m, leavePatience, req, 2)
 	}
 	m.id = ""
 }
@@ -323,8 +316,8 @@ func (m *member) closeRoutes() {
 	}
 }
 
-// toGroup addresses a request to the group's coordinator. newest is the newest version of it that
+// askGroup sends a request to the group's coordinator. newest is the newest version of it that
 // kafka-go encodes rightly.
-func (m *member) toGroup(msg protocol.Message, newest int16) *groupRequest {
-	return &groupRequest{request{Message: msg, newest: newest}, m.options.GroupID}
+func askGroup[A protocol.Message](ctx context.Context, m *member, patience time.Duration, msg protocol.Message, newest int16) (A, error) {
+	return ask[A](ctx, m.cluster.control, patience, &groupRequest{request{Message: msg, newest: newest}, m.options.GroupID})
 }

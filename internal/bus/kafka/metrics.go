@@ -20,12 +20,10 @@ func newMetrics(reg prometheus.Registerer, lag func() float64) (*metrics, error)
 	commits := metric.CounterVec(prefix+"bus_commits_total",
 		"Commits by result: ok, failed (retried), ended (the generation is over; the next owner reads again).", "result")
 	m := &metrics{
-		records: metric.Counter(prefix+"bus_records_total", "Records read from the bus and handed over."),
-		bytes:   metric.Counter(prefix+"bus_record_bytes_total", "Bytes of these records: keys, values and headers."),
-		generations: metric.Counter(prefix+"bus_generations_total",
-			"Generations of the consumer group that this process took part in."),
-		lost: metric.Counter(prefix+"records_lost_total",
-			"Offsets that retention deleted before they were read: lost events."),
+		records:     metric.Counter(prefix+"bus_records_total", "Records read from the bus and handed over."),
+		bytes:       metric.Counter(prefix+"bus_record_bytes_total", "Bytes of these records: keys, values and headers."),
+		generations: metric.Counter(prefix+"bus_generations_total", "Generations of the consumer group that this process took part in."),
+		lost:        metric.Counter(prefix+"records_lost_total", "Offsets that retention deleted before they were read: lost events."),
 		resets: metric.Counter(prefix+"bus_position_resets_total",
 			"Positions found above the end of their log (topic created again, log truncated); reading continued at its start."),
 		fullSeconds: metric.Counter(prefix+"bus_window_full_seconds_total",

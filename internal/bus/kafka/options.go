@@ -8,9 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
-	"net"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -21,15 +19,11 @@ import (
 
 // Source is the topics of a cluster, and how to reach it. Brokers and Topics are required.
 type Source struct {
-	// Brokers are the addresses to start from, host:port.
-	Brokers []string
-	// TopicPrefix stands before every topic, joined with "-"; empty for none.
-	TopicPrefix string
-	// Topics are names without the prefix, or "*" alone for every topic under the prefix.
-	Topics []string
-
-	TLS  *tls.Config // nil for plain text
-	SASL *SASL       // nil for none
+	Brokers     []string    // the addresses to start from, host:port
+	TopicPrefix string      // stands before every topic, joined with "-"; empty for none
+	Topics      []string    // names without the prefix, or "*" alone for every topic under the prefix
+	TLS         *tls.Config // nil for plain text
+	SASL        *SASL       // nil for none
 }
 
 // Options say what to read and how. Source, GroupID, TopicState and Handler are required; otherwise
@@ -60,15 +54,12 @@ type Options struct {
 	// RecommitInterval is the time after which positions are committed even if they have not moved,
 	// so that they do not expire; 1 h.
 	RecommitInterval time.Duration
-	// TopicPoll is the time between two looks for new topics and partitions; 10 s.
-	TopicPoll time.Duration
 
+	TopicPoll  time.Duration         // the time between two looks for new topics and partitions; 10 s
 	Logger     *slog.Logger          // nil discards
 	Registerer prometheus.Registerer // nil registers nothing
-
 	TopicState TopicState
 	Handler    bus.Handler
-
 	resetDelay time.Duration // how long a position must be above the end of the log to count; tests shorten it
 }
 
@@ -113,33 +104,16 @@ const (
 	defaultResetDelay = 5 * time.Second
 )
 
-// checked returns a copy of the source, or its first problem.
-func (s Source) checked() (Source, error) {
-	s.Brokers, s.Topics = slices.Clone(s.Brokers), slices.Clone(s.Topics)
+// check requires what the package cannot do without. Config checks how brokers and topics are
+// written.
+func (s *Source) check() error {
 	if len(s.Brokers) == 0 {
-		return s, errors.New("no broker is given")
-	}
-	for _, b := range s.Brokers {
-		if host, port, err := net.SplitHostPort(b); err != nil || host == "" || port == "" {
-			return s, fmt.Errorf("broker %q is not host:port", b)
-		}
+		return errors.New("no broker is given")
 	}
 	if len(s.Topics) == 0 {
-		return s, errors.New("no topic is given")
+		return errors.New("no topic is given")
 	}
-	if len(s.Topics) > 1 && slices.Contains(s.Topics, AllTopics) {
-		return s, errors.New(`topic "*" stands for every topic: name no other`)
-	}
-	for i, t := range s.Topics {
-		if t != AllTopics && !ValidTopic(s.topic(t)) {
-			return s, fmt.Errorf("%q is not a topic name: 1 to 249 letters, digits, '.', '_' and '-'", s.topic(t))
-		}
-		// It would be assigned twice.
-		if slices.Contains(s.Topics[:i], t) {
-			return s, fmt.Errorf("topic %q is given twice", t)
-		}
-	}
-	return s, nil
+	return nil
 }
 
 // topic returns the full name of a base topic.
@@ -167,8 +141,7 @@ func ValidTopic(name string) bool { return topicName.MatchString(name) && name !
 
 // check fills in the defaults and returns the first problem.
 func (o *Options) check() error {
-	var err error
-	if o.Source, err = o.checked(); err != nil {
+	if err := o.Source.check(); err != nil {
 		return err
 	}
 	if o.GroupID == "" {
@@ -185,10 +158,6 @@ func (o *Options) check() error {
 	if o.Handler == nil {
 		return errors.New("no handler is given")
 	}
-	return o.checkNumbers()
-}
-
-func (o *Options) checkNumbers() error {
 	o.MaxInFlight = cmp.Or(o.MaxInFlight, 1024)
 	o.Budget = cmp.Or(o.Budget, 32<<20)
 	// Negative sizes would stop every partition for good.

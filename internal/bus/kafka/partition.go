@@ -145,15 +145,12 @@ func (p *partition) wait(ctx context.Context, full func() bool) bool {
 			p.pressed = time.Now()
 			p.options.Handler.Backpressure(p.topic, p.id)
 		}
-		timer := time.NewTimer(max(pressTime-time.Since(p.pressed), time.Millisecond))
 		select {
 		case <-ctx.Done():
-			timer.Stop()
 			return false
 		case <-p.wake:
-		case <-timer.C:
+		case <-time.After(max(pressTime-time.Since(p.pressed), time.Millisecond)):
 		}
-		timer.Stop()
 		if !full() {
 			return ctx.Err() == nil
 		}

@@ -123,22 +123,18 @@ func TestOptions(t *testing.T) {
 		}
 	}
 	for want, change := range map[string]func(*Options){
-		"":                            func(*Options) {},
-		"no broker":                   func(o *Options) { o.Brokers = nil },
-		`broker "k" is not host:port`: func(o *Options) { o.Brokers = []string{"k"} },
-		"no topic":                    func(o *Options) { o.Topics = nil },
-		"name no other":               func(o *Options) { o.Topics = []string{"a", "*"} },
-		`"a b" is not a topic name`:   func(o *Options) { o.Topics = []string{"a b"} },
-		"given twice":                 func(o *Options) { o.Topics = []string{"a", "a"} },
-		"no consumer group":           func(o *Options) { o.GroupID = "" },
-		`"middle" is neither`:         func(o *Options) { o.StartOffset = "middle" },
-		"no topic memory":             func(o *Options) { o.TopicState = nil },
-		"no handler":                  func(o *Options) { o.Handler = nil },
-		"window -1":                   func(o *Options) { o.MaxInFlight = -1 },
-		"session timeout 3s":          func(o *Options) { o.SessionTimeout = 3 * time.Second },
-		"commit interval -1s":         func(o *Options) { o.CommitInterval = -time.Second },
-		`"GSSAPI" is none of`:         func(o *Options) { o.SASL = &SASL{"GSSAPI", "u", "p"} },
-		"needs a username":            func(o *Options) { o.SASL = &SASL{"PLAIN", "", "p"} },
+		"":                    func(*Options) {},
+		"no broker":           func(o *Options) { o.Brokers = nil },
+		"no topic":            func(o *Options) { o.Topics = nil },
+		"no consumer group":   func(o *Options) { o.GroupID = "" },
+		`"middle" is neither`: func(o *Options) { o.StartOffset = "middle" },
+		"no topic memory":     func(o *Options) { o.TopicState = nil },
+		"no handler":          func(o *Options) { o.Handler = nil },
+		"window -1":           func(o *Options) { o.MaxInFlight = -1 },
+		"session timeout 3s":  func(o *Options) { o.SessionTimeout = 3 * time.Second },
+		"commit interval -1s": func(o *Options) { o.CommitInterval = -time.Second },
+		`"GSSAPI" is none of`: func(o *Options) { o.SASL = &SASL{"GSSAPI", "u", "p"} },
+		"needs a username":    func(o *Options) { o.SASL = &SASL{"PLAIN", "", "p"} },
 	} {
 		o := good()
 		change(&o)

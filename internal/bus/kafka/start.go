@@ -31,17 +31,22 @@ func (g *generation) start(ctx context.Context) {
 	}
 	var seeking sync.WaitGroup
 	for topic, ids := range g.assigned {
-		var without []int
-		for _, id := range ids {
-			if at, ok := known[topic][id]; ok {
-				g.add(ctx, topic, id, at, at)
-				continue
-			}
-			without = append(without, id)
-		}
+		without := g.addCommitted(ctx, topic, ids, known[topic])
 		seeking.Go(func() { g.seek(ctx, topic, without) })
 	}
 	seeking.Wait()
+}
+
+// addCommitted starts the partitions that have a committed position, and returns the others.
+func (g *generation) addCommitted(ctx context.Context, topic string, ids []int, committed map[int]int64) (without []int) {
+	for _, id := range ids {
+		if at, ok := committed[id]; ok {
+			g.add(ctx, topic, id, at)
+		} else {
+			without = append(without, id)
+		}
+	}
+	return without
 }
 
 // seek starts those partitions of a topic that had no committed position. It goes on trying until
@@ -51,14 +56,14 @@ func (g *generation) seek(ctx context.Context, topic string, without []int) {
 	var failing backoff.Backoff
 	first := g.firstPositionsOf(topic, g.id)
 	for len(without) > 0 {
-		started, err := g.seekOnce(ctx, topic, without, first)
+		left, err := g.seekOnce(ctx, topic, without, first)
 		if ctx.Err() != nil {
 			return
 		}
-		without = slices.DeleteFunc(without, func(id int) bool { return slices.Contains(started, id) })
-		if len(started) > 0 {
+		if len(left) < len(without) {
 			failing.Reset()
 		}
+		without = left
 		g.conditions.report(partStart, topic, err)
 		if len(without) > 0 && failing.Wait(ctx) != nil {
 			return
@@ -88,43 +93,34 @@ func (m *member) firstPositionsOf(topic string, generation int32) *firstPosition
 	return f
 }
 
-// seekOnce starts the partitions whose position it can find out, and returns them.
-func (g *generation) seekOnce(ctx context.Context, topic string, without []int, first *firstPositions) (started []int, err error) {
+// seekOnce starts the partitions whose position it can find out, and returns the others.
+func (g *generation) seekOnce(ctx context.Context, topic string, without []int, first *firstPositions) (left []int, err error) {
 	beginning, err := g.state.fromBeginning(ctx, topic)
 	if err != nil {
-		return nil, err
+		return without, err
 	}
 	found, err := g.cluster.discover(ctx)
 	if err != nil {
-		return nil, err
+		return without, err
 	}
 	all := found.partitions[topic]
 	for _, id := range without {
 		if !slices.Contains(all, id) {
-			return nil, fmt.Errorf("look for partition %d of topic %s: %w", id, topic, kafka.UnknownTopicOrPartition)
+			return without, fmt.Errorf("look for partition %d of topic %s: %w", id, topic, kafka.UnknownTopicOrPartition)
 		}
 	}
 	positions, err := g.committed(ctx, map[string][]int{topic: all})
 	if err != nil {
-		return nil, err
+		return without, err
 	}
 	committed := positions[topic]
-	var unknown []int
-	for _, id := range without {
-		if at, ok := committed[id]; ok {
-			g.add(ctx, topic, id, at, at)
-			started = append(started, id)
-			continue
-		}
-		unknown = append(unknown, id)
+	if without = g.addCommitted(ctx, topic, without, committed); len(without) == 0 {
+		return nil, nil
 	}
-	if len(unknown) == 0 {
-		return started, nil
-	}
-	which := kafka.FirstOffset
+	unknown, which := without, kafka.FirstOffset
 	if !beginning && len(committed) == 0 {
 		if !slices.Contains(g.assigned[topic], all[0]) {
-			return started, nil // its owner commits positions for all
+			return without, nil // its owner commits positions for all
 		}
 		if g.options.StartOffset == Latest {
 			which = kafka.LastOffset
@@ -137,7 +133,7 @@ func (g *generation) seekOnce(ctx context.Context, topic string, without []int, 
 	}
 	if slices.ContainsFunc(unknown, missing) {
 		if first.offsets, err = offsetsAt(ctx, g.routes.Client, topic, unknown, which); err != nil {
-			return started, err
+			return without, err
 		}
 	}
 	// Before the first record is handled: if the process dies now, the next one must not find
@@ -147,16 +143,10 @@ func (g *generation) seekOnce(ctx context.Context, topic string, without []int, 
 		begin[id] = first.offsets[id]
 	}
 	if err := g.commit(ctx, map[string]map[int]int64{topic: begin}); err != nil {
-		return started, fmt.Errorf("commit the first positions of topic %s: %w", topic, err)
+		return without, fmt.Errorf("commit the first positions of topic %s: %w", topic, err)
 	}
 	g.log.Info("first positions committed", "topic", topic, "partitions", len(unknown), "at_beginning", which == kafka.FirstOffset)
-	for _, id := range unknown {
-		if slices.Contains(without, id) {
-			g.add(ctx, topic, id, begin[id], begin[id])
-			started = append(started, id)
-		}
-	}
-	return started, nil
+	return g.addCommitted(ctx, topic, without, begin), nil
 }
 
 // committed returns the positions of the group; nil if they could not be asked for. Partitions

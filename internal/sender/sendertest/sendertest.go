@@ -17,12 +17,12 @@ func New(t testing.TB) *sender.Sender {
 	if err != nil {
 		t.Fatal(err)
 	}
-	transport, err := egress.NewTransport(egress.Options{Guard: guard})
+	pool, err := egress.NewPool(egress.Options{Guard: guard})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(transport.CloseIdleConnections)
-	s, err := sender.New(sender.Options{Transport: transport, Guard: guard, Version: "test"})
+	t.Cleanup(pool.CloseIdleConnections)
+	s, err := sender.New(sender.Options{Transport: pool.Transport(nil), Guard: guard, Version: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,18 +3,23 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/pprof"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
+
+	"github.com/openedx-webhooks/webhook-dispatcher/internal/cli"
 )
 
 // clientCommand is the plain client: the daemon's concurrency for an endpoint, in goroutines that
-// send one request after the other with net/http. It prints a side as JSON.
+// send one request after the other with net/http. It prints how long that took.
 type clientCommand struct {
 	URL      string // of the receiver
 	Requests int
@@ -47,14 +52,8 @@ func (c *clientCommand) Run(ctx context.Context, out io.Writer) error {
 	if err := failure.Load(); err != nil {
 		return *err
 	}
-	result := side{Requests: c.Requests, Took: time.Since(began)}
-	var usage syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
-		return err
-	}
-	result.CPU = time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
-	result.Peak = usage.Maxrss << 10
-	return json.NewEncoder(out).Encode(result)
+	fmt.Fprintln(out, time.Since(began))
+	return nil
 }
 
 func post(ctx context.Context, client *http.Client, url string, body []byte) error {
@@ -83,4 +82,48 @@ func drain(resp *http.Response, err error) error {
 		return fmt.Errorf("answered %s", resp.Status)
 	}
 	return nil
+}
+
+// daemonCommand runs the daemon in this program, with profiles.
+type daemonCommand struct {
+	Profile string // directory, "" for none
+}
+
+// Run implements the command.
+func (c *daemonCommand) Run(ctx context.Context) (err error) {
+	if c.Profile != "" {
+		stop, err := profile(c.Profile)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, stop()) }()
+	}
+	code := cli.Run(ctx, []string{"serve"}, &cli.Process{Environ: os.Environ(), Stdout: os.Stdout, Stderr: os.Stderr, Version: "bench"})
+	if code != cli.ExitGood {
+		return fmt.Errorf("serve: exit code %d", code)
+	}
+	return nil
+}
+
+// profile starts a CPU profile. stop ends it and also writes a heap profile.
+func profile(dir string) (stop func() error, err error) {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return nil, err
+	}
+	cpu, err := os.Create(filepath.Clean(filepath.Join(dir, "cpu.pprof")))
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(cpu); err != nil {
+		return nil, errors.Join(err, cpu.Close())
+	}
+	return func() error {
+		pprof.StopCPUProfile()
+		heap, err := os.Create(filepath.Clean(filepath.Join(dir, "heap.pprof")))
+		if err != nil {
+			return errors.Join(err, cpu.Close())
+		}
+		runtime.GC()
+		return errors.Join(pprof.WriteHeapProfile(heap), heap.Close(), cpu.Close())
+	}, nil
 }
