@@ -267,6 +267,12 @@ func strict(t *testing.T, b *bench) {
 		t.Errorf("a reason too long for its column: got %v, want it alone rejected", err)
 	}
 	want(t, "rows", b.count(t, "1 = 1"), 2)
+	// Of rows with the same ID those are rejected that the server refused, and the next one is stored.
+	err = b.store.Insert(t.Context(), []delivery.Insert{row, row, pending(1, 1), pending(3, 1)})
+	if !errors.As(err, &rejected) || len(rejected.Rows) != 2 || rejected.Rows[0].Index != 0 || rejected.Rows[1].Index != 1 {
+		t.Errorf("two of three rows with one ID are refused: got %v, want these rejected", err)
+	}
+	want(t, "rows", b.count(t, "1 = 1"), 3)
 }
 
 // errorsQuoteNothing provokes an error whose text on the server quotes the value.

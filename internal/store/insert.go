@@ -25,13 +25,24 @@ func (s *Store) Insert(ctx context.Context, rows []delivery.Insert) error {
 	if err := checkStates("insert deliveries", rows, delivery.Pending, delivery.Leased, delivery.Dead); err != nil {
 		return err
 	}
-	pick, rejected := s.pick(rows)
-	for chunk := range s.insertChunks(rows, pick) {
-		refused, err := s.insertChunk(ctx, rows, chunk)
-		if err != nil {
-			return err
+	pick, rejected := s.sorted(rows)
+	for len(pick) > 0 {
+		refused := make(map[delivery.ID]int) // their indices
+		for chunk := range s.insertChunks(rows, firsts(rows, pick)) {
+			more, err := s.insertChunk(ctx, rows, chunk)
+			if err != nil {
+				return err
+			}
+			rejected = append(rejected, more...)
+			for _, r := range more {
+				refused[r.ID] = r.Index
+			}
 		}
-		rejected = append(rejected, refused...)
+		// Where the server refuses the first row of an ID, the next one is not there yet.
+		pick = slices.DeleteFunc(pick, func(i int) bool {
+			index, again := refused[rows[i].ID]
+			return !again || i <= index
+		})
 	}
 	if len(rejected) > 0 {
 		return &delivery.RejectedError{Rows: rejected}
@@ -52,10 +63,21 @@ func checkStates(what string, rows []delivery.Insert, allowed ...delivery.State)
 	return nil
 }
 
-// pick returns the indices of the rows that can be stored, by ID, so that replicas which write the
-// same rows lock them in the same order. Of rows with the same ID it picks the first. Rows that can
-// never be stored are rejected.
+// pick returns the indices of the rows that are to be stored: of rows with the same ID the first.
+// Rows that can never be stored are rejected.
 func (s *Store) pick(rows []delivery.Insert) (pick []int, rejected []delivery.Rejected) {
+	pick, rejected = s.sorted(rows)
+	return firsts(rows, pick), rejected
+}
+
+// firsts returns the first index of each ID; indices are sorted.
+func firsts(rows []delivery.Insert, indices []int) []int {
+	return slices.CompactFunc(slices.Clone(indices), func(a, b int) bool { return rows[a].ID == rows[b].ID })
+}
+
+// sorted returns the indices of the rows that can be stored, by ID, so that replicas which write
+// the same rows lock them in the same order. Rows that can never be stored are rejected.
+func (s *Store) sorted(rows []delivery.Insert) (pick []int, rejected []delivery.Rejected) {
 	pick = make([]int, 0, len(rows))
 	for i := range rows {
 		if fault := s.fault(&rows[i]); fault != nil {
@@ -66,7 +88,7 @@ func (s *Store) pick(rows []delivery.Insert) (pick []int, rejected []delivery.Re
 		pick = append(pick, i)
 	}
 	slices.SortStableFunc(pick, func(a, b int) int { return bytes.Compare(rows[a].ID[:], rows[b].ID[:]) })
-	return slices.CompactFunc(pick, func(a, b int) bool { return rows[a].ID == rows[b].ID }), rejected
+	return pick, rejected
 }
 
 // fault returns why row can never be stored, or nil.

@@ -112,6 +112,14 @@ func (s *Store) changeOption(
 		if err != nil {
 			return false, err
 		}
+		if stored == nil { // so nothing was locked: the row may be later
+			if stored, err = lockOption(ctx, tx, key); err == nil && stored != nil {
+				row, err = s.ruleOf(ctx, tx, key, false)
+			}
+			if err != nil {
+				return false, err
+			}
+		}
 		return writeChange(ctx, tx, stored, key, &row, func(o *rule.Option) error { return change(tx, row, o) })
 	})
 }
