@@ -22,7 +22,7 @@ func helpTexts() map[string]string {
 		"EVENT_BUS_TOPIC_PREFIX":                          "Prefix of every topic, joined with a hyphen.",
 		"WEBHOOK_DISPATCHER_TOPICS":                       "Topics without the prefix; * means every topic with it.",
 		"WEBHOOK_DISPATCHER_GROUP_ID":                     "Consumer group; [PREFIX-]webhook-dispatcher if unset.",
-		"WEBHOOK_DISPATCHER_GROUP_INSTANCE_ID":            "Unique name of this process in the group: after a restart within 10 s it keeps its partitions.",
+		"WEBHOOK_DISPATCHER_GROUP_INSTANCE_ID":            "Unique name of this process in its group: back within 10 s, it keeps its partitions.",
 		"WEBHOOK_DISPATCHER_START_OFFSET":                 "Where a new group starts: latest or earliest.",
 		"WEBHOOK_DISPATCHER_MAX_IN_FLIGHT_PER_PARTITION":  "Maximum records in flight per partition.",
 		"WEBHOOK_DISPATCHER_FETCH_BUDGET":                 "Maximum bytes of records in flight over all partitions.",
