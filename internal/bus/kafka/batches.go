@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"encoding/binary"
+	"errors"
 	"io"
 	"time"
 
@@ -35,7 +36,11 @@ func (r *fetchRequest) RawExchange(rw io.ReadWriter) (protocol.Message, error) {
 	if err := protocol.WriteRequest(rw, r.version, correlation, clientID, r.Request); err != nil {
 		return nil, err
 	}
-	t := &tap{from: rw, need: r.beforeAborted()}
+	from, ok := rw.(peeker)
+	if !ok {
+		return nil, errors.New("kafka-go's connection has no Peek any more")
+	}
+	t := &tap{peeker: from, need: r.beforeAborted()}
 	if t.behind = 0; r.version >= 11 {
 		t.behind = 4 // the preferred replica
 	}
@@ -58,9 +63,17 @@ func (r *fetchRequest) beforeAborted() int {
 	return n
 }
 
-// tap passes an answer through and notes the heads of its batches.
+// peeker is a connection of kafka-go.
+type peeker interface {
+	io.Reader
+	Peek(n int) ([]byte, error)
+}
+
+// tap passes an answer through and notes the heads of its batches. It has Peek and Discard because
+// kafka-go looks for them: without, it puts one reader on the other for each batch.
 type tap struct {
-	from   io.Reader
+	peeker
+
 	heads  []batchHead
 	behind int // bytes between the aborted transactions and the size of the records
 
@@ -75,7 +88,7 @@ const headSize = 61
 
 // Read implements io.Reader.
 func (t *tap) Read(p []byte) (int, error) {
-	n, err := t.from.Read(p)
+	n, err := t.peeker.Read(p)
 	for seen := p[:n]; len(seen) > 0 && !t.off; {
 		if t.skip > 0 {
 			n := min(t.skip, len(seen))
@@ -90,6 +103,15 @@ func (t *tap) Read(p []byte) (int, error) {
 		}
 	}
 	return n, err
+}
+
+// Discard reads n bytes.
+func (t *tap) Discard(n int) (int, error) {
+	if n <= 0 {
+		return 0, nil
+	}
+	read, err := io.CopyN(io.Discard, t, int64(n))
+	return int(read), err
 }
 
 // note is called with the bytes needed: first what comes before the aborted transactions, then one

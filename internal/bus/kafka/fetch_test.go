@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/binary"
@@ -70,9 +71,9 @@ func (l *fakeLog) RoundTrip(_ context.Context, _ net.Addr, req kafka.Request) (k
 		return nil, errors.New("the old format is asked for")
 	}
 	return ours.RawExchange(struct {
-		io.Reader
+		*bufio.Reader
 		io.Writer
-	}{iotest.OneByteReader(bytes.NewReader(l.answer(ours.Topics[0].Topic, code, raw))), io.Discard})
+	}{bufio.NewReader(iotest.OneByteReader(bytes.NewReader(l.answer(ours.Topics[0].Topic, code, raw)))), io.Discard})
 }
 
 // answer is a response in the version that was asked for
