@@ -150,24 +150,24 @@ func TestTwoReplicas(t *testing.T) {
 	f := w.load("COURSE_ENROLLMENT_CREATED__readme")
 	w.rule(f.Event, good.at("/good"), false)
 	w.rule(f.Event, flaky.at("/flaky"), false)
-	const events = 400
+	const events = 200
 	publish := func(from, to int) {
 		for i := from; i < to; i++ {
 			w.publish(f.message(int32(i%4), numbered(i)))
 		}
 	}
 	first := w.start(nil)
-	publish(0, 100)
-	good.wait(t, 50)
+	publish(0, 50)
+	good.wait(t, 25)
 	second := w.start(nil)
-	publish(100, 200)
+	publish(50, 100)
 	wait(t, "both to have partitions", func() (bool, string) {
 		a, b := first.metric("webhook_dispatcher_bus_partitions_assigned"), second.metric("webhook_dispatcher_bus_partitions_assigned")
 		return a == "2" && b == "2", a + " and " + b
 	})
-	publish(200, 300)
+	publish(100, 150)
 	first.end()
-	publish(300, events)
+	publish(150, events)
 	for partition := range int32(4) {
 		w.waitCommitted(partition, events/4)
 	}
