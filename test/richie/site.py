@@ -7,6 +7,7 @@ folder has the portal's secrets, one a line: it is read at each request, where a
 
 import os
 import sys
+import threading
 
 import django
 from django.conf import settings
@@ -172,6 +173,15 @@ for code in codes:
     Course.objects.create(extended_object=page, code=code)
     page.publish("en")
 server = ThreadedWSGIServer(("127.0.0.1", 0), WSGIRequestHandler)
-server.set_app(get_wsgi_application())
+portal, one_at_a_time = get_wsgi_application(), threading.Lock()
+
+
+def serve(environ, start_response):
+    """Answer one request after the other: of two threads that write, SQLite refuses one at once."""
+    with one_at_a_time:
+        return portal(environ, start_response)
+
+
+server.set_app(serve)
 print(f"http://127.0.0.1:{server.server_port}", flush=True)
 server.serve_forever()
