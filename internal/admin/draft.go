@@ -24,7 +24,7 @@ type draft struct {
 // draftOf reads the options of a rule.
 func draftOf(o *rule.Option, opener rule.Opener) (d draft, err error) {
 	if d.document, err = rule.ParseDocument(o.Document); err != nil {
-		return d, &Problem{Field: "options", Reason: err.Error(), Fix: "give all of them anew"}
+		return d, fmt.Errorf("%w: give all options anew", err) // it is the stored text: no field of the caller is wrong
 	}
 	if d.secrets, err = o.OpenSecrets(opener); err != nil {
 		return d, err
