@@ -12,14 +12,16 @@ import (
 func (s *Site) Missing(events []Published) error {
 	var errs []error
 	for _, hook := range Hooks {
-		taken, missing := s.Taken(hook), 0
+		taken, missing, first := s.Taken(hook), 0, ""
 		for _, e := range events {
 			if taken[e.ID] == 0 {
-				missing++
+				if missing++; missing == 1 {
+					first = e.ID
+				}
 			}
 		}
 		if missing > 0 {
-			errs = append(errs, fmt.Errorf("%d events are missing at %s", missing, hook))
+			errs = append(errs, fmt.Errorf("%d events are missing at %s, first %s, whose rows are: %s", missing, hook, first, s.rowsOf(first)))
 		}
 	}
 	return errors.Join(errs...)
@@ -129,3 +131,15 @@ const Recovery = 30 * time.Second
 
 // Lease is how long a row stays with its replica, for request timeouts below 22 s.
 const Lease = time.Minute
+
+// rowsOf returns rule, state, claims and attempts of an event's rows, and how long until they are
+// due or their leases end.
+func (s *Site) rowsOf(eventID string) (rows string) {
+	err := s.DB.QueryRow(`SELECT COALESCE(GROUP_CONCAT(CONCAT_WS(' ', rule_id, state, claims, attempts, reason,
+  TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(6), due_at)) SEPARATOR '; '), 'none') FROM webhook_dispatcher_delivery WHERE event_id = ?`,
+		eventID).Scan(&rows)
+	if err != nil {
+		return err.Error()
+	}
+	return rows
+}
